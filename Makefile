@@ -1,0 +1,55 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup run serve test check check-long bench clean
+
+# Everything runs in one environment that make builds itself. `make run EXTRA=gpu` takes the CUDA builds.
+EXTRA ?= cpu
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(EXTRA)
+STORE ?= ./store
+
+# An index of local wheels that pip knows is handed to uv; with none, uv picks the torch build for this machine.
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+else
+export UV_TORCH_BACKEND ?= auto
+endif
+export RAYLEVANCE_STORE ?= $(STORE)
+export RAY_USAGE_STATS_ENABLED = 0
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## make the environment (.venv); nothing where nothing changed
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/uv || { python3 -m venv $(VENV) && $(BIN)/pip install --quiet "uv>=0.8"; }
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRA),demo,dev]'
+	@touch $@
+
+run: $(READY)  ## data -> training -> index -> report, then three queries answered over HTTP
+	$(BIN)/raylevance run mine-and-refine
+	$(BIN)/raylevance serve --try "tan strappy heels for women" --try "wireless earbuds" --try "garden hose 50 ft"
+
+serve: $(READY)  ## answer over HTTP at http://127.0.0.1:8000 until interrupted
+	$(BIN)/raylevance serve
+
+test: $(READY)  ## the tests, but for the long ones
+	$(BIN)/python -m pytest -m "not long"
+
+check: $(READY)  ## ruff, mypy strict, layout
+	test ! -e platform/__init__.py
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check-long: $(READY)  ## the tests that take minutes: memory bounds, scale
+	$(BIN)/python -m pytest -m long
+
+bench: $(READY)  ## each speed figure beside its peer
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRA),demo,dev,bench]'
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the environment (the store stays)
+	rm -rf $(VENV)

@@ -1,0 +1,195 @@
+"""The store: what is published is whole, what is read is checked, whatever dies in between."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from raylevance.artifacts import Store, fingerprint, parse_reference
+from raylevance.errors import RaylevanceError, UsageError
+
+WRITER = """
+import sys
+from raylevance.artifacts import Store
+store = Store(sys.argv[1])
+print("ready", flush=True)
+for i in range(10_000):
+    with store.publish("table/items", fingerprint=str(i)) as draft:
+        for part in range(4):
+            (draft.path / f"part-{part}").write_bytes(bytes([i % 256]) * 50_000)
+"""
+
+
+def publish(store: Store, name: str, content: str, **options: object) -> str:
+    with store.publish(name, **options) as draft:  # type: ignore[arg-type]
+        (draft.path / "folder").mkdir()
+        (draft.path / "folder" / "a.txt").write_text(content)
+    return draft.ref
+
+
+def test_a_published_version_keeps_its_files_and_lineage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    parent = publish(store, "tables/esci", "rows")
+    ref = publish(store, "encoder/stage1", "weights", parents=[parent], settings={"batch": 64}, seed=3)
+
+    artifact = store.get("encoder/stage1")
+
+    assert artifact.ref == ref
+    assert (artifact.parents, artifact.settings, artifact.seed) == ((parent,), {"batch": 64}, 3)
+    assert (store.path(ref) / "folder" / "a.txt").read_text() == "weights"
+    manifest = json.loads((tmp_path / "encoder" / "stage1" / artifact.version / "manifest.json").read_text())
+    assert manifest["files"] == [{"path": "folder/a.txt", "sha256": artifact.files[0].sha256, "bytes": 7}]
+
+
+def test_the_newest_version_answers_and_an_old_one_by_name(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first, second = publish(store, "report/x", "1"), publish(store, "report/x", "2")
+    assert store.get("report/x").ref == second
+    assert store.get(first).ref == first
+    assert publish(store, "report/x", "1") == first, "the same content is the same version"
+    assert store.get("report/x").ref == first, "and is the newest once more"
+    assert len(store.artifacts()) == 2
+
+
+def test_a_step_finds_what_its_fingerprint_made(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    key = fingerprint("tables/esci@1", {"seed": 0})
+    assert store.find("encoder/x", key) is None
+    ref = publish(store, "encoder/x", "w", fingerprint=key)
+    found = store.find("encoder/x", key)
+    assert found is not None and found.ref == ref
+    assert fingerprint("tables/esci@1", {"seed": 1}) != key
+
+
+def test_a_failed_draft_leaves_no_trace(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ZeroDivisionError), store.publish("encoder/x") as draft:
+        (draft.path / "a").write_text("half")
+        raise ZeroDivisionError
+    assert store.names() == []
+    assert list((tmp_path / ".drafts").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_file_is_named_and_publishing_again_heals_it(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    ref = publish(store, "encoder/x", "weights")
+    file = store.path(ref) / "folder" / "a.txt"
+    match damage:
+        case "flip":
+            file.write_text("weightz")
+        case "cut":
+            file.write_text("wei")
+        case "remove":
+            file.unlink()
+    with pytest.raises(RaylevanceError, match=r"encoder/x@\w+: .*folder/a\.txt is (damaged|missing)"):
+        store.path(ref)
+    publish(store, "encoder/x", "weights")
+    assert (store.path(ref) / "folder" / "a.txt").read_text() == "weights"
+
+
+@pytest.mark.parametrize(
+    ("reference", "line"),
+    [
+        ("encoder/stage2", r"encoder/stage2: no such artifact in .*; did you mean 'encoder/stage1'\?"),
+        ("encoder/stage1@beef", r"encoder/stage1@beef: no such version"),
+        ("stage1", r"'stage1' is not a reference: expected kind/name"),
+        ("../etc/passwd", "is not a reference"),
+    ],
+)
+def test_an_unknown_reference_is_one_line(tmp_path: Path, reference: str, line: str) -> None:
+    store = Store(tmp_path)
+    publish(store, "encoder/stage1", "w")
+    with pytest.raises(RaylevanceError, match=line) as caught:
+        store.get(reference)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_can_not_point_outside_its_folder(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ref = publish(store, "encoder/x", "w")
+    manifest = store.path(ref) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("folder/a.txt", "../../../secret"))
+    with pytest.raises(RaylevanceError, match="outside its folder"):
+        store.path(ref)
+
+
+def test_an_unwritable_root_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RaylevanceError, match="can't be written"):
+        publish(Store(tmp_path / "file"), "encoder/x", "w")
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_trace(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RaylevanceError, match="the disk is full"), store.publish("encoder/x") as draft:
+        (draft.path / "a").write_text("half")
+        Path("/dev/full").write_text("x")
+    assert store.names() == []
+    assert list((tmp_path / ".drafts").iterdir()) == []
+
+
+def test_readers_see_whole_versions_while_writers_are_killed(tmp_path: Path) -> None:
+    """Kill -9 at random moments of publishing: every version that can be listed has all its files, whole."""
+    moments = random.Random(0)
+    published = 0
+    for _ in range(8):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            deadline = time.monotonic() + moments.uniform(0.02, 0.25)
+            while time.monotonic() < deadline:
+                for artifact in Store(tmp_path).artifacts():
+                    assert len(artifact.files) == 4
+            writer.send_signal(signal.SIGKILL)
+        versions = Store(tmp_path).artifacts()
+        published = max(published, len(versions))
+        for artifact in versions:
+            Store(tmp_path).path(artifact.ref)
+    assert published > 0, "the writers never got as far as publishing"
+    publish(Store(tmp_path), "encoder/x", "next")
+    assert list((tmp_path / ".drafts").iterdir()) == [], "the next writer clears what the killed ones left"
+
+
+def test_concurrent_writers_of_the_same_and_of_other_content(tmp_path: Path) -> None:
+    contents = ["a", "b", "c", "a", "b", "c", "a", "b"]
+    with ThreadPoolExecutor(8) as pool:
+        refs = list(pool.map(lambda content: publish(Store(tmp_path), "encoder/x", content), contents))
+    assert len(set(refs)) == 3 == len(Store(tmp_path).artifacts())
+    for ref, content in zip(refs, contents, strict=True):
+        assert (Store(tmp_path).path(ref) / "folder" / "a.txt").read_text() == content
+
+
+def test_an_object_store_goes_through_the_same_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filesystem without rename: files first, the manifest last; readers copy and check."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = Store(tmp_path / "bucket")
+    store._fs = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
+    store._root, store._local = "prefix", False
+    (tmp_path / "bucket").mkdir()
+
+    ref = publish(store, "encoder/x", "weights")
+
+    folder = store.path(ref)
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert (folder / "folder" / "a.txt").read_text() == "weights"
+    (tmp_path / "bucket" / "prefix" / "encoder" / "x" / ref.partition("@")[2] / "manifest.json").unlink()
+    with pytest.raises(RaylevanceError, match="no such artifact"):
+        store.path(ref)
+
+
+def test_a_store_uri_nobody_knows_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="gopher"):
+        Store("gopher://hole")
+
+
+def test_references_split() -> None:
+    assert parse_reference("index/stage1") == ("index/stage1", None)
+    assert parse_reference("index/stage1@0af3") == ("index/stage1", "0af3")

@@ -1,0 +1,73 @@
+"""Settings: defaults, then YAML, then --set; every fault is one line that names the key and where it came from."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from raylevance.config import Settings, known_keys, load_settings
+from raylevance.errors import UsageError
+
+
+class Train(Settings):
+    batch: int = Field(64, gt=0)
+    loss: str = "supcon"
+
+
+class Recipe(Settings):
+    seed: int = 0
+    train: Train = Train()
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("seed: 1\ntrain: {batch: 32}\n")
+    settings = load_settings(Recipe, file, ["train.batch=16", "train.loss=triplet"])
+    assert settings == Recipe(seed=1, train=Train(batch=16, loss="triplet"))
+    assert load_settings(Recipe) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("train.bacth=3", "--set train.bacth=3: unknown setting 'train.bacth'; did you mean 'train.batch'?"),
+        ("train.batch=many", "--set train.batch=many: setting 'train.batch': input should be a valid integer"),
+        ("train.batch=0", "setting 'train.batch': input should be greater than 0, got 0"),
+        ("train", "--set train: expected key=value"),
+        ("seed.x=1", "unknown setting|seed"),
+    ],
+)
+def test_a_bad_override_is_one_line(override: str, line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_settings(Recipe, None, [override])
+    assert any(part in str(caught.value) for part in line.split("|"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("trian: {batch: 3}", "unknown setting 'trian'; did you mean 'train'?"),
+        ("train: [1, 2]", "setting 'train': input should be a valid dictionary"),
+        ("a: b: c", "not valid YAML"),
+        ("- a", "expected a mapping"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, line: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_settings(Recipe, file)
+    assert str(caught.value).startswith(str(file)) and line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.yaml: no such settings file"):
+        load_settings(Recipe, tmp_path / "none.yaml")
+
+
+def test_settings_are_frozen_and_listed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Recipe().seed = 3  # type: ignore[misc]
+    assert known_keys(Recipe) == ["seed", "train", "train.batch", "train.loss"]

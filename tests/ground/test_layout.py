@@ -1,0 +1,87 @@
+"""The layout: imports point down, and nothing shadows the standard library."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLOORS = {
+    "errors": 0,
+    "artifacts": 0,
+    "config": 0,
+    "data": 1,
+    "graph": 2,
+    "llm": 2,
+    "losses": 2,
+    "models": 2,
+    "index": 2,
+    "evaluation": 2,
+    "training": 3,
+    "workloads": 4,
+    "serve": 4,
+}
+
+
+def room(module: str) -> str:
+    """The floor's name that a module belongs to: `raylevance.data.esci` is in `data`, `serve.app` in `serve`."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "raylevance" and len(parts) > 1 else parts[0]
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    for base in (ROOT / "platform" / "raylevance", ROOT / "workloads", ROOT / "serve"):
+        for file in base.rglob("*.py"):
+            relative = file.relative_to(base.parent).with_suffix("")
+            yield ".".join(relative.parts), file
+
+
+def broken(module: str, imported: str) -> bool:
+    here, there = room(module), room(imported)
+    if here == "raylevance" or there not in FLOORS or here == there:
+        return False
+    return FLOORS[there] >= FLOORS[here] and FLOORS[there] > 0
+
+
+def test_imports_point_down() -> None:
+    faults = [
+        f"{module} imports {name}" for module, file in sources() for name in imports(file) if broken(module, name)
+    ]
+    assert faults == []
+
+
+def test_every_package_has_a_floor() -> None:
+    rooms = {room(module) for module, _ in sources()} - {"__init__", "raylevance"}
+    assert rooms <= FLOORS.keys()
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "is_broken"),
+    [
+        ("raylevance.data.esci", "raylevance.training.loop", True),
+        ("raylevance.index.vectors", "raylevance.evaluation.ranking", True),
+        ("serve.app", "workloads.cli", True),
+        ("raylevance.training.loop", "raylevance.losses.supcon", False),
+        ("workloads.cli", "raylevance.data.esci", False),
+    ],
+)
+def test_the_rule_itself(module: str, imported: str, is_broken: bool) -> None:
+    assert broken(module, imported) is is_broken
+
+
+def test_platform_is_not_a_package() -> None:
+    assert not (ROOT / "platform" / "__init__.py").exists(), "it would shadow the standard library in every worker"
+    command = [sys.executable, "-c", "import uuid, platform; platform.system()"]
+    subprocess.run(command, check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
