@@ -33,6 +33,7 @@ from raylevance.errors import RaylevanceError, UsageError, nearest
 
 MANIFEST = "manifest.json"
 DRAFTS = ".drafts"
+WORK = ".work"
 _PART = r"[a-z0-9][a-z0-9._-]*"
 _REFERENCE = re.compile(rf"({_PART}/{_PART})(?:@([0-9a-f]+))?")
 
@@ -163,7 +164,7 @@ class Store:
 
     def names(self) -> list[str]:
         """Every `kind/name` with at least one published version."""
-        kinds = [kind for kind in self._folders("") if kind != DRAFTS]
+        kinds = [kind for kind in self._folders("") if not kind.startswith(".")]
         names = [f"{kind}/{name}" for kind in kinds for name in self._folders(kind)]
         return sorted(name for name in names if self._versions(name))
 
@@ -186,6 +187,15 @@ class Store:
                 self._download(artifact, folder)
         for file in artifact.files:
             _check(folder / file.path, file, artifact.ref)
+        return folder
+
+    def work_folder(self, key: str) -> Path:
+        """A folder for unfinished work named `key`, made when missing; whoever made it removes it.
+
+        It lies in a local store, so that every node that mounts the store sees it, else in the user's cache.
+        """
+        folder = (Path(self._root) if self._local else _cache()) / WORK / key
+        folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _path(self, *parts: str) -> str:

@@ -1,0 +1,78 @@
+"""A recipe's steps: each one's inputs and settings name its output, so what exists is not made again."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from raylevance.artifacts import Artifact, Draft, Store, fingerprint
+
+Build = Callable[[Draft], None]
+
+
+@dataclass
+class Run:
+    """One run of a recipe against a store. `fresh` makes every step anew."""
+
+    store: Store
+    fresh: bool = False
+    made: list[Artifact] = field(default_factory=list)
+
+    def step(
+        self,
+        name: str,
+        build: Build,
+        *,
+        settings: BaseModel | dict[str, Any],
+        inputs: Sequence[Artifact] = (),
+        seed: int = 0,
+    ) -> Artifact:
+        """The artifact `name` made by `build` from `inputs` and `settings`; found in the store when it is there.
+
+        A step that was killed leaves no artifact, so the next run builds it; what it keeps in its work folder
+        (training checkpoints) it goes on from.
+        """
+        values = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else settings
+        key = fingerprint(name, [parent.ref for parent in inputs], values, seed)
+        artifact = None if self.fresh else self.store.find(name, key)
+        if artifact is None:
+            started = time.monotonic()
+            say(f"{name}: working")
+            parents = [parent.ref for parent in inputs]
+            with self.store.publish(name, fingerprint=key, parents=parents, settings=values, seed=seed) as draft:
+                build(draft)
+            assert draft.artifact is not None
+            artifact = draft.artifact
+            say(f"{artifact.ref}: done in {time.monotonic() - started:.0f} s")
+        else:
+            say(f"{artifact.ref}: unchanged")
+        self.made.append(artifact)
+        return artifact
+
+    @contextmanager
+    def work_folder(self, *key: object) -> Iterator[Path]:
+        """A folder that outlives a killed run and goes when the block ends well; `fresh` starts it empty."""
+        name = fingerprint(*key)
+        if self.fresh:
+            shutil.rmtree(self.store.work_folder(name))
+        folder = self.store.work_folder(name)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def say(line: str) -> None:
+    """One line of progress, on stderr: stdout is for results."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def print_json(value: object) -> None:
+    """The one JSON object of `--json`, on stdout."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
