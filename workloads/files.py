@@ -1,0 +1,39 @@
+"""Reading one table from a Parquet, CSV or JSON Lines file, with the columns a command needs."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from raylevance.errors import RaylevanceError, UsageError, nearest
+
+READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".parquet": pa.parquet.read_table,
+    ".csv": pa.csv.read_csv,
+    ".jsonl": pa.json.read_json,
+}
+
+
+def read_table(file: Path, columns: Sequence[str] = ()) -> pa.Table:
+    """The whole table of `file`, which must have `columns` and at least one row.
+
+    Raises `RaylevanceError` when the file is missing, torn or empty, and when a column is missing, with the nearest.
+    """
+    if file.suffix not in READERS:
+        raise UsageError(f"{file}: unknown kind of file; use one of {', '.join(READERS)}")
+    try:
+        table = READERS[file.suffix](file)
+    except FileNotFoundError:
+        raise RaylevanceError(f"{file}: no such file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise RaylevanceError(f"{file}: can't be read, it may be torn: {reason[:200]}") from None
+    for column in columns:
+        if column not in table.column_names:
+            raise RaylevanceError(f"{file}: no column {column!r}; {nearest(column, table.column_names)}")
+    if table.num_rows == 0:
+        raise RaylevanceError(f"{file}: has no rows")
+    return table
