@@ -6,7 +6,7 @@ Source: papers.md 2.3 (Mine and Refine): `e = norm(P(Enc(x)))` with a query head
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,14 @@ from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.models import folder as layout
 from raylevance.models.batching import length_groups, pad
+from raylevance.models.precision import autocast, autocast_dtype
+from raylevance.models.tokenizer import Side, SideTokenizer
 
-Side = Literal["query", "item"]
 Vectors = npt.NDArray[np.float32]
 
 ENCODER = "encoder.json"
 TOKENIZE_CHUNK = 65_536
-BATCH_TOKENS_CPU = 4_096
-BATCH_TOKENS_CUDA = 131_072
+BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}
 
 
 class EncoderSettings(Settings):
@@ -47,22 +47,22 @@ class EncoderSettings(Settings):
 class Encoder(nn.Module):
     """Texts to unit vectors, queries and items each by their own side.
 
-    A tied encoder saved for sentence-transformers knows one length limit, the longer of the two.
+    sentence-transformers knows one limit for a tied encoder: it cuts queries where items are cut.
     """
 
-    def __init__(self, settings: EncoderSettings, tokenizer: Any, towers: dict[Side, Any]) -> None:
-        """`towers`: a Hugging Face transformer a side, the same object twice where tied."""
+    def __init__(self, settings: EncoderSettings, tokenizer: SideTokenizer, towers: dict[Side, Any]) -> None:
+        """`towers`: a Hugging Face transformer a side, the same one twice where tied."""
         super().__init__()
         self.settings = settings
-        self.tokenizer = tokenizer
+        self.tokenize = tokenizer
         self.query_tower = towers["query"]
         self.item_tower = towers["item"]
-        self.query_head: nn.Linear | None = None
-        self.item_head: nn.Linear | None = None
         hidden = int(self.query_tower.config.hidden_size)
         self.dimension = settings.projection or hidden
+        self.query_head: nn.Linear | None = None
+        self.item_head: nn.Linear | None = None
         if settings.projection:
-            self.query_head, self.item_head = _same_heads(hidden, settings.projection)
+            self.query_head, self.item_head = _equal_heads(hidden, settings.projection)
         for tower in towers.values():
             if getattr(tower, "pooler", None) is not None:
                 tower.pooler.requires_grad_(False)
@@ -71,18 +71,18 @@ class Encoder(nn.Module):
     def from_backbone(cls, settings: EncoderSettings) -> Self:
         """A new encoder on `settings.backbone`.
 
-        Raises `RaylevanceError` where the backbone can't be read, or the token limits exceed its positions.
+        Raises `RaylevanceError` where the backbone can't be read, or a token limit exceeds its positions.
         """
         source = settings.backbone
         with layout.one_line_errors(source):
-            tower = layout.read_tower(source, settings.dropout)
-            other = tower if settings.tied else layout.read_tower(source, settings.dropout)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-        positions = getattr(tower.config, "max_position_embeddings", None)
+            query = layout.read_tower(source, settings.dropout)
+            item = query if settings.tied else layout.read_tower(source, settings.dropout)
+            tokenizer = _side_tokenizer(settings, source)
+        positions = getattr(query.config, "max_position_embeddings", None)
         longest = max(settings.max_query_tokens, settings.max_item_tokens)
         if positions and longest > positions:
             raise RaylevanceError(f"{source}: reads {positions} tokens at most, got a limit of {longest}")
-        return cls(settings, tokenizer, {"query": tower, "item": other})
+        return cls(settings, tokenizer, {"query": query, "item": item})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -91,82 +91,52 @@ class Encoder(nn.Module):
         A plain folder is read as tied, pooled by mean, with its own token limit and prompts.
         Raises `RaylevanceError` where `path` is not a readable encoder.
         """
+        settings = read_settings(path)
         folder = Path(path)
         if not (folder / ENCODER).is_file():
-            return cls.from_backbone(_plain_settings(str(path)))
+            return cls.from_backbone(settings)
         with layout.one_line_errors(str(path)):
-            settings = EncoderSettings.model_validate_json((folder / ENCODER).read_text(encoding="utf-8"))
-            query_path, item_path = _tower_paths(folder, settings.tied)
-            query = layout.read_tower(str(query_path), settings.dropout)
-            item = query if settings.tied else layout.read_tower(str(item_path), settings.dropout)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(query_path))
-            encoder = cls(settings, tokenizer, {"query": query, "item": item})
+            query = layout.read_tower(layout.tower_path(folder, "query", settings.tied), settings.dropout)
+            item = query
+            if not settings.tied:
+                item = layout.read_tower(layout.tower_path(folder, "item", settings.tied), settings.dropout)
+            encoder = cls(settings, load_tokenizer(path), {"query": query, "item": item})
             if settings.projection:
-                encoder.query_head, encoder.item_head = map(layout.read_head, _head_paths(folder, settings.tied))
+                encoder.query_head = layout.read_head(layout.head_path(folder, "query", settings.tied))
+                encoder.item_head = layout.read_head(layout.head_path(folder, "item", settings.tied))
         return encoder
 
     def save(self, path: str | Path) -> None:
         """Write the encoder to the folder `path`, replacing what it holds."""
-        folder = Path(path)
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        layout.write_json(folder / ENCODER, self.settings.model_dump())
-        prompts = {"query": self.settings.query_prompt, "document": self.settings.item_prompt}
+        folder, settings = Path(path), self.settings
+        shutil.rmtree(folder, ignore_errors=True)
+        layout.write_json(folder / ENCODER, settings.model_dump())
+        prompts = {"query": settings.query_prompt, "document": settings.item_prompt}
         layout.write_json(folder / layout.PROMPTS, {"prompts": prompts, "similarity_fn_name": "cosine"})
-        self._save_towers(folder)
+        limits = self.tokenize.limits
+        towers: list[tuple[Side, Any]] = [("query", self.query_tower), ("item", self.item_tower)]
+        for side, tower in towers[:1] if settings.tied else towers:
+            limit = max(limits.values()) if settings.tied else limits[side]
+            layout.write_tower(layout.tower_path(folder, side, settings.tied), tower, self.tokenize.tokenizer, limit)
         if self.query_head is not None and self.item_head is not None:
-            for head_path, head in zip(
-                _head_paths(folder, self.settings.tied), (self.query_head, self.item_head), strict=True
-            ):
-                layout.write_head(head_path, head)
-
-    def _save_towers(self, folder: Path) -> None:
-        settings = self.settings
-        hidden = int(self.query_tower.config.hidden_size)
-        query_path, item_path = _tower_paths(folder, settings.tied)
-        dense = ["Dense"] if settings.projection else []
-        if settings.tied:
-            longest = max(settings.max_query_tokens, settings.max_item_tokens)
-            layout.write_tower(folder, self.query_tower, self.tokenizer, longest)
-            layout.write_pooling(folder / "1_Pooling", hidden)
-            router = [("2_Router", "Router")] if dense else []
-            layout.write_modules(
-                folder, [("", "Transformer"), ("1_Pooling", "Pooling"), *router, ("3_Normalize", "Normalize")]
-            )
-            if dense:
-                layout.write_router(folder / "2_Router", dense)
-            return
-        layout.write_tower(query_path, self.query_tower, self.tokenizer, settings.max_query_tokens)
-        layout.write_tower(item_path, self.item_tower, self.tokenizer, settings.max_item_tokens)
-        for route in layout.ROUTES.values():
-            layout.write_pooling(folder / layout.route_module(route, 1, "Pooling"), hidden)
-        layout.write_modules(folder, [("", "Router"), ("1_Normalize", "Normalize")])
-        layout.write_router(folder, ["Transformer", "Pooling", *dense])
+            layout.write_head(layout.head_path(folder, "query", settings.tied), self.query_head)
+            layout.write_head(layout.head_path(folder, "item", settings.tied), self.item_head)
+        write_layout = layout.write_tied_layout if settings.tied else layout.write_untied_layout
+        write_layout(folder, int(self.query_tower.config.hidden_size), heads=settings.projection is not None)
 
     @property
     def device(self) -> torch.device:
         return cast(torch.device, self.query_tower.device)
 
-    def tokenize(self, texts: Sequence[str], side: Side) -> list[list[int]]:
-        """Token ids of each text with the side's prompt, cut at the side's limit."""
-        query = side == "query"
-        prompt = self.settings.query_prompt if query else self.settings.item_prompt
-        limit = self.settings.max_query_tokens if query else self.settings.max_item_tokens
-        encoded = self.tokenizer(
-            [prompt + text for text in texts],
-            truncation=True,
-            max_length=limit,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        return cast(list[list[int]], encoded["input_ids"])
+    @property
+    def default_batch_tokens(self) -> int:
+        """Tokens of one forward pass: a cache's worth of activations on a CPU, enough to fill a GPU (measured)."""
+        return BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None, side: Side) -> torch.Tensor:
         """Unit vectors float32 [n, d] of token ids [n, t]; `mask` [n, t] is None where nothing is padded."""
-        tower, head = (
-            (self.query_tower, self.query_head) if side == "query" else (self.item_tower, self.item_head)
-        )
+        query = side == "query"
+        tower, head = (self.query_tower, self.query_head) if query else (self.item_tower, self.item_head)
         hidden = tower(input_ids=ids, attention_mask=mask).last_hidden_state
         if mask is None:
             pooled = hidden.mean(dim=1)
@@ -194,100 +164,40 @@ class Encoder(nn.Module):
     ) -> Vectors:
         """Unit vectors float32 [n, d], in the order of `texts`.
 
-        `batch_tokens` bounds the tokens, padding included, of one forward pass (default by device: our choice, measured).
+        `batch_tokens` bounds the tokens, padding included, of one forward pass.
         `progress` is called with the number of texts done since its last call.
         """
         vectors = np.empty((len(texts), self.dimension), np.float32)
         training = self.training
         self.eval()
         for start in range(0, len(texts), TOKENIZE_CHUNK):
-            chunk = texts[start : start + TOKENIZE_CHUNK]
-            self._encode_chunk(chunk, side, batch_tokens, progress, vectors[start : start + len(chunk)])
+            tokens = self.tokenize(texts[start : start + TOKENIZE_CHUNK], side)
+            lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+            for rows in length_groups(lengths, batch_tokens or self.default_batch_tokens):
+                vectors[start + rows] = self._encode_group([tokens[row] for row in rows], side)
+                if progress:
+                    progress(len(rows))
         self.train(training)
         return vectors
 
     @torch.inference_mode()
-    def _encode_chunk(
-        self,
-        texts: Sequence[str],
-        side: Side,
-        batch_tokens: int | None,
-        progress: Callable[[int], object] | None,
-        out: Vectors,
-    ) -> None:
-        tokens = self.tokenize(texts, side)
-        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
-        for rows in length_groups(lengths, batch_tokens or default_batch_tokens(self.device)):
-            ids, mask = pad([tokens[row] for row in rows], self.tokenizer.pad_token_id)
-            with autocast(self.device, autocast_dtype(self.device)):
-                embedded = self(*on_device(self.device, ids, mask), side)
-            out[rows] = embedded.cpu().numpy()
-            if progress:
-                progress(len(rows))
+    def _encode_group(self, tokens: list[list[int]], side: Side) -> Vectors:
+        ids, mask = pad(tokens, self.tokenize.pad_id)
+        with autocast(self.device, autocast_dtype(self.device)):
+            vectors = self(ids.to(self.device), None if mask is None else mask.to(self.device), side)
+        return cast(Vectors, vectors.cpu().numpy())
 
 
-def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the processor computes in it (CUDA, AVX512-BF16, AMX), None (float32) elsewhere.
-
-    Without such instructions bf16 is emulated, and slower than float32.
-    """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    capabilities = torch.cpu.get_capabilities()
-    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """Autocast to `dtype`; None computes in float32."""
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
-
-
-def default_batch_tokens(device: torch.device) -> int:
-    """Tokens of one forward pass: about a cache's worth of activations on a CPU, enough to fill a GPU."""
-    return BATCH_TOKENS_CUDA if device.type == "cuda" else BATCH_TOKENS_CPU
-
-
-def on_device(
-    device: torch.device, ids: torch.Tensor, mask: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    return ids.to(device, non_blocking=True), None if mask is None else mask.to(device, non_blocking=True)
-
-
-def _same_heads(hidden: int, projection: int) -> tuple[nn.Linear, nn.Linear]:
-    """Both heads start as one orthogonal map, so that the first scores are near the backbone's own (our choice)."""
-    heads = nn.Linear(hidden, projection, bias=False), nn.Linear(hidden, projection, bias=False)
-    nn.init.orthogonal_(heads[0].weight, generator=torch.Generator().manual_seed(0))
-    heads[1].weight.data.copy_(heads[0].weight.data)
-    return heads
-
-
-def _tower_paths(folder: Path, tied: bool) -> tuple[Path, Path]:
-    if tied:
-        return folder, folder
-    return (
-        folder / layout.route_module(layout.ROUTES["query"], 0, "Transformer"),
-        folder / layout.route_module(layout.ROUTES["item"], 0, "Transformer"),
-    )
-
-
-def _head_paths(folder: Path, tied: bool) -> tuple[Path, Path]:
-    parent, position = (folder / "2_Router", 0) if tied else (folder, 2)
-    return (
-        parent / layout.route_module(layout.ROUTES["query"], position, "Dense"),
-        parent / layout.route_module(layout.ROUTES["item"], position, "Dense"),
-    )
-
-
-def _plain_settings(source: str) -> EncoderSettings:
-    """Settings under which a plain folder gives the vectors that sentence-transformers gives."""
+def read_settings(path: str | Path) -> EncoderSettings:
+    """The settings of the encoder at `path`; of a plain folder, those that give sentence-transformers' vectors."""
+    file, source = Path(path) / ENCODER, str(path)
     with layout.one_line_errors(source):
+        if file.is_file():
+            return EncoderSettings.model_validate_json(file.read_text(encoding="utf-8"))
         layout.check_pools_by_mean(source)
         tower = layout.read_json(source, layout.TOWER_CONFIG) or {}
         prompts = (layout.read_json(source, layout.PROMPTS) or {}).get("prompts") or {}
-        config = transformers.AutoConfig.from_pretrained(source)
-        tokenizer_limit = transformers.AutoTokenizer.from_pretrained(source).model_max_length
-    positions = getattr(config, "max_position_embeddings", None) or tokenizer_limit
-    limit = int(tower.get("max_seq_length") or min(tokenizer_limit, positions))
+        limit = int(tower.get("max_seq_length") or _longest_input(source))
     return EncoderSettings(
         backbone=source,
         max_query_tokens=limit,
@@ -295,3 +205,34 @@ def _plain_settings(source: str) -> EncoderSettings:
         query_prompt=prompts.get("query") or "",
         item_prompt=prompts.get("document") or prompts.get("passage") or "",
     )
+
+
+def load_tokenizer(path: str | Path) -> SideTokenizer:
+    """The tokenizer alone of the encoder at `path`, without its weights. Raises as `Encoder.load`."""
+    settings = read_settings(path)
+    saved = (Path(path) / ENCODER).is_file()
+    source = layout.tower_path(Path(path), "query", settings.tied) if saved else path
+    with layout.one_line_errors(str(path)):
+        return _side_tokenizer(settings, str(source))
+
+
+def _side_tokenizer(settings: EncoderSettings, source: str) -> SideTokenizer:
+    return SideTokenizer(
+        transformers.AutoTokenizer.from_pretrained(source),
+        prompts={"query": settings.query_prompt, "item": settings.item_prompt},
+        limits={"query": settings.max_query_tokens, "item": settings.max_item_tokens},
+    )
+
+
+def _longest_input(source: str) -> int:
+    config = transformers.AutoConfig.from_pretrained(source)
+    limit = int(transformers.AutoTokenizer.from_pretrained(source).model_max_length)
+    return min(limit, int(getattr(config, "max_position_embeddings", None) or limit))
+
+
+def _equal_heads(hidden: int, projection: int) -> tuple[nn.Linear, nn.Linear]:
+    """Both heads start as one orthogonal map, so that the first scores are near the backbone's own (our choice)."""
+    heads = nn.Linear(hidden, projection, bias=False), nn.Linear(hidden, projection, bias=False)
+    nn.init.orthogonal_(heads[0].weight, generator=torch.Generator().manual_seed(0))
+    heads[1].weight.data.copy_(heads[0].weight.data)
+    return heads

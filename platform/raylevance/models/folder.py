@@ -1,8 +1,8 @@
 """The folder of an encoder, which `sentence_transformers.SentenceTransformer(folder)` opens too.
 
 A tied encoder is Transformer -> Pooling (-> Router of two Dense heads) -> Normalize; an untied one is a
-Router of two such towers, then Normalize. `encode_query` takes the query route, `encode_document` and
-`encode` the item route. The text towers are ordinary Hugging Face folders; every weight is safetensors.
+Router of two towers Transformer -> Pooling (-> Dense), then Normalize. `encode_query` takes the query route,
+`encode_document` and `encode` the document route. Weights are safetensors.
 """
 
 import json
@@ -15,30 +15,17 @@ import safetensors.torch
 import torch
 import transformers
 from safetensors import SafetensorError
+from transformers.utils.hub import cached_file
 
 from raylevance.errors import RaylevanceError
+from raylevance.models.tokenizer import Side
 
 MODULES = "modules.json"
 TOWER_CONFIG = "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
 WEIGHTS = "model.safetensors"
-
-
-def write_json(file: Path, value: object) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(value, indent=2), encoding="utf-8")
-
-
-def read_json(folder: str, name: str) -> Any:
-    """`name` in a local folder or a hub repository; None where it has none."""
-    file = transformers.utils.cached_file(
-        folder,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    return json.loads(Path(file).read_text(encoding="utf-8")) if file else None
+TIED_ROUTER = "2_Router"
+ROUTES: dict[Side, str] = {"query": "query", "item": "document"}
 
 
 @contextmanager
@@ -59,51 +46,44 @@ def one_line_errors(source: str) -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()
 
 
-def read_tower(source: str, dropout: float) -> Any:
-    """The transformer at `source` in float32 with every dropout probability set to `dropout`."""
-    config = transformers.AutoConfig.from_pretrained(source)
+def read_json(source: str, name: str) -> Any:
+    """`name` in a local folder or a hub repository; None where it has none."""
+    file = cached_file(
+        source,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return json.loads(Path(file).read_text(encoding="utf-8")) if file else None
+
+
+def write_json(file: Path, value: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, indent=2), encoding="utf-8")
+
+
+def check_pools_by_mean(source: str) -> None:
+    """Refuse a sentence-transformers folder whose vectors would not be reproduced: only mean pooling and a norm are."""
+    for module in read_json(source, MODULES) or []:
+        kind = module["type"].rpartition(".")[2]
+        if kind == "Pooling":
+            pooling = read_json(source, f"{module['path']}/config.json") or {}
+            modes = [name.removeprefix("pooling_mode_") for name, on in pooling.items() if on is True]
+            mode = pooling.get("pooling_mode") or ",".join(mode for mode in modes if mode != "include_prompt")
+            if mode not in ("mean", "mean_tokens"):
+                raise RaylevanceError(f"{source}: pools by {mode}; only encoders that pool by mean are supported")
+        elif kind not in ("Transformer", "Normalize"):
+            raise RaylevanceError(f"{source}: has a {kind} module; only transformer, mean pooling, norm are supported")
+
+
+def read_tower(source: str | Path, dropout: float) -> Any:
+    """The transformer at `source` in float32, every dropout probability set to `dropout`."""
+    config = transformers.AutoConfig.from_pretrained(str(source))
     for name, value in vars(config).items():
         if "dropout" in name and isinstance(value, int | float):
             setattr(config, name, dropout)
-    return transformers.AutoModel.from_pretrained(source, config=config, use_safetensors=True, dtype=torch.float32)
-
-
-def write_tower(folder: Path, model: Any, tokenizer: Any, max_tokens: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    model.config.save_pretrained(folder)
-    safetensors.torch.save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
-        folder / WEIGHTS,
-        metadata={"format": "pt"},
-    )
-    tokenizer.save_pretrained(folder)
-    write_json(folder / TOWER_CONFIG, {"max_seq_length": max_tokens, "do_lower_case": False})
-
-
-def write_pooling(folder: Path, dimension: int) -> None:
-    write_json(
-        folder / "config.json",
-        {
-            "word_embedding_dimension": dimension,
-            "pooling_mode_cls_token": False,
-            "pooling_mode_mean_tokens": True,
-            "pooling_mode_max_tokens": False,
-            "pooling_mode_mean_sqrt_len_tokens": False,
-        },
-    )
-
-
-def write_head(folder: Path, head: torch.nn.Linear) -> None:
-    write_json(
-        folder / "config.json",
-        {
-            "in_features": head.in_features,
-            "out_features": head.out_features,
-            "bias": False,
-            "activation_function": "torch.nn.modules.linear.Identity",
-        },
-    )
-    safetensors.torch.save_file({"linear.weight": head.weight.detach().contiguous()}, folder / WEIGHTS)
+    return transformers.AutoModel.from_pretrained(str(source), config=config, use_safetensors=True, dtype=torch.float32)
 
 
 def read_head(folder: Path) -> torch.nn.Linear:
@@ -113,45 +93,81 @@ def read_head(folder: Path) -> torch.nn.Linear:
     return head
 
 
-def write_modules(folder: Path, modules: list[tuple[str, str]]) -> None:
-    """`modules`: (path, class) in order."""
-    write_json(
-        folder / MODULES,
-        [
-            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for index, (path, kind) in enumerate(modules)
-        ],
-    )
+def tower_path(folder: Path, side: Side, tied: bool) -> Path:
+    return folder if tied else folder / _route_module(side, 0, "Transformer")
 
 
-def write_router(folder: Path, kinds: list[str]) -> None:
-    """A query route and a document route, each of its own modules of `kinds`, in `<route>_<position>_<kind>`."""
-    structure = {route: [route_module(route, i, kind) for i, kind in enumerate(kinds)] for route in ROUTES.values()}
-    types = {
-        module: f"sentence_transformers.models.{module.rpartition('_')[2]}"
-        for modules in structure.values()
-        for module in modules
+def head_path(folder: Path, side: Side, tied: bool) -> Path:
+    return folder / TIED_ROUTER / _route_module(side, 0, "Dense") if tied else folder / _route_module(side, 2, "Dense")
+
+
+def write_tower(folder: Path, model: Any, tokenizer: Any, max_tokens: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+    write_json(folder / TOWER_CONFIG, {"max_seq_length": max_tokens, "do_lower_case": False})
+
+
+def write_head(folder: Path, head: torch.nn.Linear) -> None:
+    config = {
+        "in_features": head.in_features,
+        "out_features": head.out_features,
+        "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
     }
+    write_json(folder / "config.json", config)
+    safetensors.torch.save_file({"linear.weight": head.weight.detach().contiguous()}, folder / WEIGHTS)
+
+
+def write_tied_layout(folder: Path, hidden: int, heads: bool) -> None:
+    """The module list, pooling and router around a tied tower (and its heads) in `folder`."""
+    _write_pooling(folder / "1_Pooling", hidden)
+    router = [(TIED_ROUTER, "Router")] if heads else []
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *router, (f"{2 + heads}_Normalize", "Normalize")]
+    _write_modules(folder, modules)
+    if heads:
+        _write_router(folder / TIED_ROUTER, ["Dense"])
+
+
+def write_untied_layout(folder: Path, hidden: int, heads: bool) -> None:
+    """The module list, poolings and router around two towers (and their heads) in `folder`."""
+    for side in ROUTES:
+        _write_pooling(folder / _route_module(side, 1, "Pooling"), hidden)
+    _write_modules(folder, [("", "Router"), ("1_Normalize", "Normalize")])
+    _write_router(folder, ["Transformer", "Pooling", "Dense"] if heads else ["Transformer", "Pooling"])
+
+
+def _write_pooling(folder: Path, hidden: int) -> None:
+    modes = dict.fromkeys(("cls_token", "max_tokens", "mean_sqrt_len_tokens"), False) | {"mean_tokens": True}
+    config = {f"pooling_mode_{name}": on for name, on in modes.items()}
+    write_json(folder / "config.json", {"word_embedding_dimension": hidden, **config})
+
+
+def _write_modules(folder: Path, modules: list[tuple[str, str]]) -> None:
+    """`modules`: (path, class) in order."""
+    listed = [
+        {"idx": index, "name": str(index), "path": path, "type": _module_type(kind)}
+        for index, (path, kind) in enumerate(modules)
+    ]
+    write_json(folder / MODULES, listed)
+
+
+def _write_router(folder: Path, kinds: list[str]) -> None:
+    """A query route and a document route, each of its own modules of `kinds`."""
+    structure = {
+        route: [_route_module(side, position, kind) for position, kind in enumerate(kinds)]
+        for side, route in ROUTES.items()
+    }
+    types = {name: _module_type(name.rpartition("_")[2]) for names in structure.values() for name in names}
     parameters = {"default_route": ROUTES["item"], "allow_empty_key": True}
     write_json(folder / "router_config.json", {"types": types, "structure": structure, "parameters": parameters})
 
 
-def route_module(route: str, position: int, kind: str) -> str:
-    return f"{route}_{position}_{kind}"
+def _route_module(side: Side, position: int, kind: str) -> str:
+    return f"{ROUTES[side]}_{position}_{kind}"
 
 
-ROUTES = {"query": "query", "item": "document"}
-
-
-def check_pools_by_mean(source: str) -> None:
-    """Refuse a sentence-transformers folder that this encoder would not reproduce: only mean pooling and a norm."""
-    for module in read_json(source, MODULES) or []:
-        kind = module["type"].rpartition(".")[2]
-        if kind == "Pooling":
-            pooling = read_json(source, f"{module['path']}/config.json") or {}
-            modes = [name for name, on in pooling.items() if name.startswith("pooling_mode_") and on is True]
-            mode = pooling.get("pooling_mode") or ",".join(modes)
-            if mode not in ("mean", "pooling_mode_mean_tokens"):
-                raise RaylevanceError(f"{source}: pools by {mode}; only encoders that pool by mean are supported")
-        elif kind not in ("Transformer", "Normalize"):
-            raise RaylevanceError(f"{source}: has a {kind} module; only transformer, mean pooling and norm are supported")
+def _module_type(kind: str) -> str:
+    return f"sentence_transformers.models.{kind}"

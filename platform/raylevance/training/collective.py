@@ -1,0 +1,62 @@
+"""What workers exchange in a step: vectors with their gradients, and the sum of all gradients."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import distributed
+
+
+def world_size() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def gather(vectors: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """The vectors of all workers [sum(sizes), d], by rank; gradients flow back to the worker that made each.
+
+    `vectors` [sizes[rank], d]. Every worker must call it, and then backward, equally often.
+    """
+    if world_size() == 1:
+        return vectors
+    gathered: torch.Tensor = _Gather.apply(vectors, tuple(sizes))  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """all_gather whose backward sums, for each vector, the gradients that all workers' losses give it."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+        rank = distributed.get_rank()
+        ctx.own = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+        padded = vectors.new_zeros(max(sizes), vectors.shape[1])
+        padded[: len(vectors)] = vectors
+        parts = [torch.empty_like(padded) for _ in sizes]
+        distributed.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        total = gradients[0].contiguous()
+        distributed.all_reduce(total)
+        return total[ctx.own], None
+
+
+def sum_gradients(parameters: Sequence[torch.nn.Parameter], loss: torch.Tensor) -> torch.Tensor:
+    """Replace every gradient by its sum over workers, in one all_reduce; returns the sum of `loss` [].
+
+    The sum, not DistributedDataParallel's mean: the loss is a sum over the instances of the global batch, and each
+    worker has added up its own share of it.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    if world_size() == 1:
+        return loss
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss.reshape(1)])
+    distributed.all_reduce(flat)
+    parts = flat[:-1].split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+    return flat[-1]

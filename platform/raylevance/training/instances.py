@@ -1,0 +1,182 @@
+"""Training instances: a query, its items and their labels, tokenised once into a file that workers map into memory."""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.dataset
+import ray.data
+from ray.exceptions import RayTaskError
+
+from raylevance.errors import RaylevanceError
+from raylevance.models.encoder import load_tokenizer
+from raylevance.models.tokenizer import SideTokenizer
+
+COLUMNS = ("query", "items", "labels")
+ROWS_PER_CHUNK = 16_384
+SCHEMA = pa.schema(
+    {
+        "query": pa.list_(pa.int32()),
+        "items": pa.list_(pa.list_(pa.int32())),
+        "labels": pa.list_(pa.int8()),
+    }
+)
+
+Tokens = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+
+
+def tokenise(instances: Path, encoder: Path, output: Path) -> None:
+    """Write the instances as token ids to `output` (an Arrow IPC file), in their order; nothing where it exists.
+
+    `instances`: a Parquet file or folder with columns query (string), items (list of string), labels (list of int).
+    Raises `RaylevanceError` for a missing file or column, and for a row whose items and labels do not match.
+    """
+    if output.exists():
+        return
+    _check_columns(instances)
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    draft = output.with_name(f".{output.name}.draft")
+    try:
+        with ray.data.DataContext.current(context), pa.OSFile(str(draft), "wb") as sink:
+            rows = ray.data.read_parquet(str(instances)).select_columns(list(COLUMNS))
+            tokenised = rows.map_batches(
+                cast(Any, _tokenise_batch),
+                fn_kwargs={"encoder": str(encoder)},
+                batch_format="pyarrow",
+                batch_size=ROWS_PER_CHUNK,
+            )
+            with pa.ipc.new_file(sink, SCHEMA) as writer:
+                for table in cast(Iterable[pa.Table], tokenised.iter_batches(batch_format="pyarrow", batch_size=None)):
+                    writer.write_table(table.cast(SCHEMA))
+        draft.replace(output)
+    except RayTaskError as error:
+        raise _own_error(error) from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class _Chunk(NamedTuple):
+    """Zero-copy views of one record batch. Offsets have one entry more than what they delimit."""
+
+    query_tokens: Tokens
+    query_offsets: npt.NDArray[np.int32]
+    item_tokens: Tokens
+    item_offsets: npt.NDArray[np.int32]
+    instance_offsets: npt.NDArray[np.int32]
+
+
+class Instances:
+    """Tokenised instances in a memory-mapped file; labels and lengths are held in memory.
+
+    `labels` [items] int8 and `item_lengths` [items] (tokens), instance after instance; `first_item` [n + 1]: where each
+    instance's items start in them; `query_lengths` [n] (tokens).
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Map the file that `tokenise` wrote."""
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        self._chunks = [_views(batch) for batch in batches if batch.num_rows]
+        self._first_row = np.cumsum([0, *(len(chunk.query_offsets) - 1 for chunk in self._chunks)])
+        self.labels: npt.NDArray[np.int8] = _joined(
+            [batch.column("labels").flatten().to_numpy() for batch in batches], np.int8
+        )
+        self.item_lengths = _joined([np.diff(chunk.item_offsets) for chunk in self._chunks], np.int32)
+        self.query_lengths = _joined([np.diff(chunk.query_offsets) for chunk in self._chunks], np.int32)
+        counts = _joined([np.diff(chunk.instance_offsets) for chunk in self._chunks], np.int64)
+        self.first_item: Ints = np.concatenate([[0], np.cumsum(counts)])
+
+    def __len__(self) -> int:
+        return len(self.query_lengths)
+
+    def query(self, row: int) -> Tokens:
+        chunk, local = self._find(row)
+        return chunk.query_tokens[chunk.query_offsets[local] : chunk.query_offsets[local + 1]]
+
+    def items(self, row: int) -> list[Tokens]:
+        chunk, local = self._find(row)
+        first, end = chunk.instance_offsets[local], chunk.instance_offsets[local + 1]
+        return [
+            chunk.item_tokens[chunk.item_offsets[item] : chunk.item_offsets[item + 1]] for item in range(first, end)
+        ]
+
+    def labels_of(self, row: int) -> npt.NDArray[np.int8]:
+        return self.labels[self.first_item[row] : self.first_item[row + 1]]
+
+    def _find(self, row: int) -> tuple[_Chunk, int]:
+        index = int(np.searchsorted(self._first_row, row, side="right")) - 1
+        return self._chunks[index], row - int(self._first_row[index])
+
+
+def _check_columns(instances: Path) -> None:
+    try:
+        schema = pa.dataset.dataset(str(instances), format="parquet").schema
+    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
+        raise RaylevanceError(f"{instances}: not readable training instances: {str(error).splitlines()[0]}") from None
+    missing = [name for name in COLUMNS if name not in schema.names]
+    if missing:
+        raise RaylevanceError(f"{instances}: has no column {', '.join(missing)}; training needs {', '.join(COLUMNS)}")
+
+
+def _own_error(error: RayTaskError) -> Exception:
+    """The `RaylevanceError` that a Ray task raised, else what Ray raised."""
+    cause: Any = error
+    while cause is not None and type(cause) is not RaylevanceError:
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return cause or error
+
+
+@functools.cache
+def _tokenizer(encoder: str) -> SideTokenizer:
+    return load_tokenizer(encoder)
+
+
+def _tokenise_batch(batch: pa.Table, encoder: str) -> pa.Table:
+    _check_rows(batch)
+    tokenize = _tokenizer(encoder)
+    items = batch["items"].combine_chunks()
+    tokens = pa.array(tokenize(items.flatten().to_pylist(), "item"), pa.list_(pa.int32()))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(items.value_lengths().to_numpy())]), pa.int32())
+    return pa.table(
+        {
+            "query": pa.array(tokenize(batch["query"].to_pylist(), "query"), pa.list_(pa.int32())),
+            "items": pa.ListArray.from_arrays(offsets, tokens),
+            "labels": batch["labels"].combine_chunks().cast(pa.list_(pa.int8())),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _check_rows(batch: pa.Table) -> None:
+    for query, items, labels in zip(*(batch[name].to_pylist() for name in COLUMNS), strict=True):
+        if query is None or not items or not labels or None in items or None in labels:
+            raise RaylevanceError(
+                f"training instance {query!r}: a query, items and labels are required, none of them null"
+            )
+        if len(items) != len(labels):
+            raise RaylevanceError(f"training instance {query!r}: {len(items)} items but {len(labels)} labels")
+        if min(labels) < 0:
+            raise RaylevanceError(f"training instance {query!r}: label {min(labels)} is negative")
+
+
+def _views(batch: pa.RecordBatch) -> _Chunk:
+    query, items = batch.column("query"), batch.column("items")
+    tokens = items.values
+    return _Chunk(
+        query_tokens=query.values.to_numpy(),
+        query_offsets=query.offsets.to_numpy(),
+        item_tokens=tokens.values.to_numpy(),
+        item_offsets=tokens.offsets.to_numpy(),
+        instance_offsets=items.offsets.to_numpy(),
+    )
+
+
+def _joined(parts: list[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    joined: npt.NDArray[Any] = np.concatenate([np.empty(0, dtype), *parts])
+    return joined.astype(dtype, copy=False)

@@ -1,0 +1,184 @@
+"""The loop that each Ray Train worker runs."""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+
+from raylevance.errors import RaylevanceError, nearest
+from raylevance.models.encoder import Encoder
+from raylevance.models.precision import autocast_dtype
+from raylevance.training.batches import BatchPlan
+from raylevance.training.checkpoint import ENCODER, Progress, load_checkpoint, save_checkpoint, save_folder
+from raylevance.training.collective import sum_gradients
+from raylevance.training.instances import Instances, Ints
+from raylevance.training.log import Log, open_logs
+from raylevance.training.objectives import build_objective
+from raylevance.training.optimizer import build_optimizer, set_rate, trainable
+from raylevance.training.settings import TrainSettings
+from raylevance.training.step import Compute, backward
+
+Evaluate = Callable[[Encoder], dict[str, float]]
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a worker is told. Paths are absolute, on storage that all nodes see."""
+
+    encoder: Path
+    tokens: Path
+    folder: Path
+    settings: TrainSettings
+    evaluate: Evaluate | None
+
+
+def train_worker(config: dict[str, Run]) -> None:
+    """Train from the newest checkpoint, or from the start, to the end."""
+    run = config["run"]
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        worker = Worker(run, None)
+    else:
+        with checkpoint.as_directory() as folder:
+            worker = Worker(run, Path(folder))
+    worker.train()
+
+
+class Worker:
+    """One replica. Replicas start equal, and stay so: each applies the same summed gradient."""
+
+    def __init__(self, run: Run, checkpoint: Path | None) -> None:
+        context = ray.train.get_context()
+        self.run, self.settings, self.rank = run, run.settings, context.get_world_rank()
+        device = ray.train.torch.get_device()
+        self.encoder = Encoder.load(checkpoint / ENCODER if checkpoint else run.encoder).to(device).train()
+        self.objective = build_objective(self.settings).to(device)
+        self.parameters = trainable(self.encoder, self.objective)
+        self.optimizer = build_optimizer(self.parameters, self.settings)
+        self.progress = Progress()
+        if checkpoint:
+            self.progress = load_checkpoint(checkpoint, self.objective, self.optimizer, self.parameters)
+        self.plan = BatchPlan(
+            Instances(run.tokens),
+            batch=self.settings.batch,
+            seed=self.settings.seed,
+            in_batch=self.objective.in_batch,
+            rank=self.rank,
+            world=context.get_world_size(),
+        )
+        self.total = total_steps(self.settings, self.plan.steps_per_epoch)
+        dtype = {"auto": autocast_dtype(device), "fp32": None, "bf16": torch.bfloat16}[self.settings.precision]
+        self.compute = Compute(self.encoder.default_batch_tokens, self.settings.gradcache_chunk, dtype)
+
+    def train(self) -> None:
+        logs = open_logs(self.settings, self.run.folder, self.total, self.progress.step) if self.rank == 0 else []
+        window = _Window()
+        while self.progress.step < self.total:
+            rows, loss = self._step(self.progress.step)
+            window.add(loss, len(rows), self.plan.pairs(rows))
+            self.progress.step += 1
+            evaluating = self._due(self.settings.evaluate_every)
+            if self.rank == 0 and (evaluating or self._due(self.settings.log_every)):
+                self._record(window, self._evaluate() if evaluating else {}, logs)
+                window = _Window()
+            if self._due(self.settings.checkpoint_every):
+                self._report()
+        for log in logs:
+            log.close()
+
+    def _due(self, every: int | None) -> bool:
+        """Whether something done each `every` steps (None: once) is done after this step; everything is at the end."""
+        return self.progress.step == self.total or bool(every and self.progress.step % every == 0)
+
+    def _step(self, step: int) -> tuple[Ints, torch.Tensor]:
+        """One optimiser step; returns the instances of the global batch and the sum of their losses."""
+        torch.manual_seed(int(np.random.SeedSequence([self.settings.seed, step, self.rank]).generate_state(1)[0]))
+        self.optimizer.zero_grad()
+        losses = [
+            backward(self.encoder, self.objective, batch, self.compute)
+            for batch in self.plan.load(step, self.settings.accumulate)
+        ]
+        parameters = list(self.parameters.values())
+        loss = sum_gradients(parameters, torch.stack(losses).sum())
+        torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm)
+        set_rate(self.optimizer, step, self.total, self.settings.warmup_ratio)
+        self.optimizer.step()
+        return self.plan.rows(step), loss
+
+    def _evaluate(self) -> dict[str, float]:
+        """The metrics of the encoder as it is; the best one so far is kept in the run's folder."""
+        if self.run.evaluate is None:
+            return {}
+        self.encoder.eval()
+        metrics = {name: float(value) for name, value in self.run.evaluate(self.encoder).items()}
+        self.encoder.train()
+        name = self.settings.keep_best
+        if name is None:
+            return metrics
+        if name not in metrics:
+            raise RaylevanceError(f"keep_best={name}: evaluation gives no such metric; {nearest(name, list(metrics))}")
+        if self.progress.best is None or metrics[name] > self.progress.best:
+            self.progress.best = metrics[name]
+            save_folder(self.run.folder / BEST, self.encoder.save)
+        return metrics
+
+    def _record(self, window: "_Window", metrics: dict[str, float], logs: list[Log]) -> None:
+        step = self.progress.step
+        record = {
+            "loss": window.mean_loss(),
+            **{name: float(value) for name, value in self.objective.logged().items()},
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "pairs_per_second": window.pairs_per_second(),
+            **metrics,
+        }
+        if not math.isfinite(record["loss"]):
+            raise RaylevanceError(
+                f"the loss is {record['loss']} at step {step}: lower learning_rate, or set precision=fp32"
+            )
+        self.progress.history.append({"step": step, **record})
+        for log in logs:
+            log.write(step, record)
+
+    def _report(self) -> None:
+        """Hand a checkpoint to Ray Train; every rank takes part, rank 0 writes it."""
+        metrics = {"step": self.progress.step}
+        if self.rank != 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            save_checkpoint(Path(folder), self.encoder, self.objective, self.optimizer, self.parameters, self.progress)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+class _Window:
+    """The steps since the last record. Losses stay tensors until they are read: reading one waits for the GPU."""
+
+    def __init__(self) -> None:
+        self._losses: list[torch.Tensor] = []
+        self._instances = self._pairs = 0
+        self._start = time.perf_counter()
+
+    def add(self, loss: torch.Tensor, instances: int, pairs: int) -> None:
+        self._losses.append(loss)
+        self._instances += instances
+        self._pairs += pairs
+
+    def mean_loss(self) -> float:
+        """Loss an instance."""
+        return float(torch.stack(self._losses).sum()) / self._instances
+
+    def pairs_per_second(self) -> float:
+        return self._pairs / (time.perf_counter() - self._start)
+
+
+def total_steps(settings: TrainSettings, steps_per_epoch: int) -> int:
+    steps = settings.epochs * steps_per_epoch
+    return min(steps, settings.max_steps or steps)

@@ -1,0 +1,142 @@
+"""Train an encoder on a Ray cluster: check, tokenise, run the loop under Ray Train, publish the result."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from raylevance.errors import RaylevanceError
+from raylevance.models.encoder import read_settings
+from raylevance.training.batches import BatchPlan
+from raylevance.training.checkpoint import ENCODER, Progress, save_folder
+from raylevance.training.instances import Instances, tokenise
+from raylevance.training.log import check_log_package
+from raylevance.training.loop import BEST, Evaluate, Run, train_worker
+from raylevance.training.objectives import build_objective
+from raylevance.training.settings import TrainSettings
+
+COLLECTIVE_TIMEOUT_S = 1800
+"""A worker that dies is noticed at once; this bounds how long the others wait while rank 0 evaluates."""
+RUN = "run.json"
+NOT_PART_OF_THE_RESULT = {"workers", "cpus_per_worker", "use_gpu", "max_failures", "log_every", "log_to"}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """`history`: a record a logged step (step, loss an instance, scale, learning_rate, pairs_per_second, metrics).
+
+    `encoder`: the folder of the trained encoder. `steps` in all; `seconds` spent by this call.
+    """
+
+    history: list[dict[str, Any]]
+    encoder: Path
+    steps: int
+    seconds: float
+
+
+def train(
+    encoder: Path,
+    instances: Path,
+    settings: TrainSettings,
+    *,
+    run_dir: Path,
+    output: Path,
+    evaluate: Evaluate | None = None,
+) -> TrainResult:
+    """Train the encoder at `encoder` on `instances` (Parquet: query, items, labels) and save it to the folder `output`.
+
+    `run_dir` holds the checkpoints, on storage that all nodes see: the same call after a crash, of a worker or of this
+    process, goes on from the newest. `evaluate` gets the encoder on rank 0 and returns metrics; it must pickle.
+    Raises `RaylevanceError` before any work for a cluster too small, bad instances, an unreadable encoder, or a
+    `run_dir` of another run.
+    """
+    start = time.perf_counter()
+    run_dir = run_dir.absolute()
+    cpus = cpus_for_each_worker(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    check_log_package(settings)
+    read_settings(encoder)
+    _claim(run_dir, encoder, instances, settings)
+    tokens = run_dir / "tokens.arrow"
+    tokenise(instances, encoder, tokens)
+    in_batch = build_objective(settings).in_batch
+    BatchPlan(Instances(tokens), batch=settings.batch, seed=settings.seed, in_batch=in_batch)
+    run = Run(encoder.absolute() if encoder.exists() else encoder, tokens, run_dir, settings, evaluate)
+    with _fit(run, cpus).as_directory() as folder:
+        progress = Progress.read(Path(folder))
+        trained = run_dir / BEST if settings.keep_best else Path(folder) / ENCODER
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_folder(output, lambda draft: shutil.copytree(trained, draft))
+    return TrainResult(progress.history, output, progress.step, time.perf_counter() - start)
+
+
+def cpus_for_each_worker(settings: TrainSettings, nodes: list[dict[str, float]]) -> int:
+    """Processors of one worker, given the resources of each node.
+
+    Raises `RaylevanceError` where the workers do not fit: Ray Train would wait for more nodes for ever.
+    """
+    available = [int(node.get("CPU", 0)) for node in nodes]
+    cpus = settings.cpus_per_worker or max(1, sum(available) // settings.workers)
+    if settings.cpus_per_worker is None:
+        cpus = max(1, min(cpus, max(available, default=1)))
+    fits = sum(count // cpus for count in available)
+    if settings.use_gpu:
+        fits = sum(min(count // cpus, int(node.get("GPU", 0))) for count, node in zip(available, nodes, strict=True))
+    if fits < settings.workers:
+        wanted = f"{cpus} CPU" + (" and a GPU" if settings.use_gpu else "")
+        raise RaylevanceError(
+            f"workers={settings.workers} with {wanted} each: the cluster has room for {fits}; "
+            "lower workers or cpus_per_worker"
+        )
+    return cpus
+
+
+def _claim(run_dir: Path, encoder: Path, instances: Path, settings: TrainSettings) -> None:
+    """Note in `run_dir` what it trains; refuse to go on with the checkpoints of another run."""
+    described = {
+        "encoder": str(encoder),
+        "instances": str(instances),
+        "settings": settings.model_dump(exclude=NOT_PART_OF_THE_RESULT),
+    }
+    file = run_dir / RUN
+    if file.exists():
+        if json.loads(file.read_text(encoding="utf-8")) != described:
+            raise RaylevanceError(f"{run_dir}: holds a run with other settings or data; give a new folder or delete it")
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(described), encoding="utf-8")
+
+
+def _fit(run: Run, cpus: int) -> ray.train.Checkpoint:
+    settings = run.settings
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"run": run},
+        torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=settings.use_gpu,
+            resources_per_worker={"CPU": cpus, **({"GPU": 1} if settings.use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name="checkpoints",
+            storage_path=str(run.folder),
+            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        checkpoint: ray.train.Checkpoint | None = trainer.fit().checkpoint
+    except ray.train.WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            cause = getattr(failure, "_base_exc", failure)
+            if isinstance(cause, RaylevanceError):
+                raise cause from None
+        raise
+    assert checkpoint is not None
+    return checkpoint

@@ -1,0 +1,137 @@
+"""A recipe as a job of a Ray cluster with token auth on, and the cluster file that starts one."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import jsonschema
+import pytest
+import ray.autoscaler
+import yaml
+
+from raylevance.artifacts import Artifact, Store
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    *("--set", "data.source=demo"),
+    *("--set", "data.demo={products: 300, queries: 24, events: 500, judged_per_query: 12}"),
+    *("--set", "warmup.train.max_steps=2"),
+    *("--set", "stage1.train.max_steps=2"),
+]
+
+
+@dataclass
+class Head:
+    address: str
+    environment: dict[str, str]
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A Ray head of its own, on ports of its own, with a token."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    gcs, dashboard = free_port(), free_port()
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"),
+        *(
+            f"--port={gcs}",
+            "--node-ip-address=127.0.0.1",
+            "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={dashboard}",
+        ),
+        *("--temp-dir", str(tmp_path_factory.mktemp("r")), "--disable-usage-stats", "--object-store-memory=500000000"),
+    ]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        address = f"http://127.0.0.1:{dashboard}"
+        bearer = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
+        try:
+            for _ in range(120):
+                try:
+                    if httpx.get(f"{address}/api/jobs/", headers=bearer).is_success:
+                        break
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.5)
+            yield Head(address, environment)
+        finally:
+            process.terminate()
+
+
+def raylevance(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workloads.cli", *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, text=True, capture_output=True, check=False)
+
+
+def contents(artifact: Artifact) -> dict[str, str]:
+    return {file.path: file.sha256 for file in artifact.files}
+
+
+@pytest.mark.ray
+def test_a_submitted_recipe_publishes_what_a_local_one_does(head: Head, tmp_path: Path) -> None:
+    remote = raylevance(
+        *("submit", "mine-and-refine", "--address", head.address, "--store", str(tmp_path / "remote"), *SMALL),
+        environment=head.environment,
+    )
+    assert remote.returncode == 0, remote.stderr[-3000:]
+    assert "index/stage1" in remote.stderr, "the job's log is followed"
+
+    local = raylevance("run", "mine-and-refine", "--json", "--store", str(tmp_path / "local"), *SMALL)
+    assert local.returncode == 0, local.stderr[-3000:]
+    json.loads(local.stdout)
+
+    submitted, here = Store(tmp_path / "remote"), Store(tmp_path / "local")
+    assert submitted.names() == here.names()
+    for name in here.names():
+        assert contents(submitted.get(name)) == contents(here.get(name)), name
+
+
+@pytest.mark.ray
+def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
+    missing = ["--set", "data.source=esci", "--set", f"data.folder={tmp_path}/nowhere"]
+    done = raylevance(
+        *("submit", "mine-and-refine", "--address", head.address, "--store", str(tmp_path / "store"), *missing),
+        environment=head.environment,
+    )
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr
+
+
+def test_a_cluster_that_wants_a_token_says_so(head: Head, tmp_path: Path) -> None:
+    without = {name: value for name, value in head.environment.items() if not name.startswith("RAY_AUTH")}
+    without |= {"RAY_AUTH_MODE": "disabled"}
+    done = raylevance("submit", "mine-and-refine", "--address", head.address, environment=without)
+    assert done.returncode == 1
+    assert done.stderr.startswith("raylevance: ") and "RAY_AUTH_TOKEN" in done.stderr
+
+
+def test_an_address_where_nothing_answers() -> None:
+    done = raylevance("submit", "mine-and-refine", "--address", f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert "no Ray dashboard answers there" in done.stderr.splitlines()[-1]
+
+
+def test_the_settings_are_checked_before_anything_is_sent() -> None:
+    done = raylevance("submit", "mine-and-refine", "--address", "http://127.0.0.1:1", "--set", "sead=3")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "did you mean 'seed'?" in done.stderr
+
+
+def test_cluster_yaml_follows_rays_schema() -> None:
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8")), schema)

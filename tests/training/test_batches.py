@@ -1,0 +1,91 @@
+"""Batches: every instance once an epoch, the same for any number of workers, negatives without false ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylevance.errors import RaylevanceError
+from raylevance.training.batches import BatchPlan, plan_epoch
+from raylevance.training.instances import SCHEMA, Instances
+from tests.training.conftest import RAY_DATA_CONTEXT
+
+
+def stored(tmp_path: Path, rows: list[tuple[list[int], list[list[int]], list[int]]]) -> Instances:
+    """Instances of (query tokens, item tokens, labels), in two record batches."""
+    names = ("query", "items", "labels")
+    table = pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, schema=SCHEMA)
+    file = tmp_path / "tokens.arrow"
+    with pa.ipc.new_file(str(file), SCHEMA) as writer:
+        writer.write_table(table, max_chunksize=-(-len(rows) // 2))
+    return Instances(file)
+
+
+@given(st.integers(1, 200), st.integers(1, 33), st.integers(0, 5))
+@settings(max_examples=50, deadline=None)
+def test_an_epoch_holds_every_instance_once(count: int, batch: int, seed: int) -> None:
+    cost = np.random.default_rng(seed).integers(1, 99, count)
+    batches = plan_epoch(cost, batch, np.random.default_rng(seed))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(count))
+    assert sorted(map(len, batches))[1:] == [batch] * (len(batches) - 1)
+    again = plan_epoch(cost, batch, np.random.default_rng(seed))
+    assert all(np.array_equal(one, other) for one, other in zip(batches, again, strict=True))
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings(RAY_DATA_CONTEXT)
+@pytest.mark.parametrize("in_batch", [False, True])
+@pytest.mark.parametrize("world", [2, 3])
+def test_workers_share_out_the_batch_of_one(tokens_file: Path, in_batch: bool, world: int) -> None:
+    instances = Instances(tokens_file)
+    alone = BatchPlan(instances, batch=5, seed=3, in_batch=in_batch)
+    plans = [BatchPlan(instances, batch=5, seed=3, in_batch=in_batch, rank=rank, world=world) for rank in range(world)]
+    for step in range(2 * alone.steps_per_epoch):
+        whole = [text.tobytes() for text in alone.load(step)[0].items]
+        shares = [text.tobytes() for plan in plans for text in plan.load(step)[0].items]
+        assert sorted(shares) == sorted(whole)
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings(RAY_DATA_CONTEXT)
+def test_a_step_is_the_same_whatever_came_before(tokens_file: Path) -> None:
+    def plan() -> BatchPlan:
+        return BatchPlan(Instances(tokens_file), batch=4, seed=0, in_batch=True)
+
+    walked = plan()
+    steps = [walked.rows(step).tolist() for step in range(15)]
+    assert plan().rows(13).tolist() == steps[13]
+    assert steps[0] != steps[walked.steps_per_epoch]
+
+
+def test_instances_without_contrast_are_left_out(tmp_path: Path) -> None:
+    rows = [([1], [[2], [3]], [2, 0]), ([1], [[2]], [1]), ([1], [[2], [3]], [0, 0]), ([1], [[2], [3]], [1, 1])]
+    instances = stored(tmp_path, rows)
+    assert BatchPlan(instances, batch=2, seed=0, in_batch=False).usable.tolist() == [0]
+    assert BatchPlan(instances, batch=2, seed=0, in_batch=True).usable.tolist() == [0, 1, 3]
+    with pytest.raises(RaylevanceError, match="none of the 1 training instances has two different labels"):
+        BatchPlan(stored(tmp_path, [rows[1]]), batch=2, seed=0, in_batch=False)
+
+
+def test_each_epoch_draws_one_positive_of_an_instance(tmp_path: Path) -> None:
+    plan = BatchPlan(stored(tmp_path, [([1], [[9], [5], [6], [9]], [0, 1, 2, 0])]), batch=1, seed=0, in_batch=True)
+    drawn = {plan.load(epoch)[0].items[0].item() for epoch in range(20)}
+    assert drawn == {5, 6}
+
+
+def test_known_positives_are_not_negatives(tmp_path: Path) -> None:
+    """Queries 1 and 2 share item 7; query 3 is asked twice, with items 8 and 9."""
+    rows = [([1], [[7]], [1]), ([2], [[7]], [1]), ([3], [[8]], [1]), ([3], [[9]], [2])]
+    plans = [BatchPlan(stored(tmp_path, rows), batch=4, seed=0, in_batch=True, rank=rank, world=2) for rank in (0, 1)]
+    batches = [plan.load(0)[0] for plan in plans]
+    items = [int(item.item()) for batch in batches for item in batch.items]
+    known = {1: {7}, 2: {7}, 3: {8, 9}}
+    for batch in batches:
+        layout = batch.in_batch
+        assert layout is not None and layout.sizes == (2, 2)
+        for row, query in enumerate(batch.queries):
+            assert items[int(layout.positive[row])] == int(batch.items[row].item())
+            assert layout.same[row].tolist() == [item in known[int(query.item())] for item in items]

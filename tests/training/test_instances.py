@@ -1,0 +1,57 @@
+"""Tokenised instances: what was written, in its order, and bad rows refused in one line."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.errors import RaylevanceError
+from raylevance.models.encoder import load_tokenizer
+from raylevance.training.instances import Instances, tokenise
+from tests.training.conftest import RAY_DATA_CONTEXT
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings(RAY_DATA_CONTEXT)]
+
+
+def test_tokens_are_the_texts_in_their_order(tokens_file: Path, instances_file: Path, tiny_backbone: Path) -> None:
+    instances, rows = Instances(tokens_file), pq.read_table(instances_file).to_pylist()
+    tokenize = load_tokenizer(tiny_backbone)
+    assert len(instances) == len(rows)
+    for index, row in enumerate(rows):
+        assert instances.query(index).tolist() == tokenize([row["query"]], "query")[0]
+        assert [item.tolist() for item in instances.items(index)] == tokenize(row["items"], "item")
+        assert instances.labels_of(index).tolist() == row["labels"]
+
+
+@pytest.mark.parametrize(
+    ("items", "labels", "reason"),
+    [
+        (["desk", "lamp"], [1], "'sock': 2 items but 1 labels"),
+        ([], [], "'sock': a query, items and labels are required"),
+        (["desk", None], [1, 0], "none of them null"),
+        (["desk"], [-1], "label -1 is negative"),
+    ],
+)
+def test_a_bad_row_is_one_line(
+    ray_cluster: None,
+    tiny_backbone: Path,
+    tmp_path: Path,
+    items: list[str | None],
+    labels: list[int],
+    reason: str,
+) -> None:
+    table = pa.table({"query": ["sock"], "items": pa.array([items], pa.list_(pa.string())), "labels": [labels]})
+    pq.write_table(table.cast(table.schema.set(2, pa.field("labels", pa.list_(pa.int8())))), tmp_path / "bad.parquet")
+    with pytest.raises(RaylevanceError, match=reason) as caught:
+        tokenise(tmp_path / "bad.parquet", tiny_backbone, tmp_path / "tokens.arrow")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "tokens.arrow").exists()
+
+
+def test_missing_files_and_columns_are_one_line(tiny_backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(RaylevanceError, match=r"none\.parquet: not readable training instances"):
+        tokenise(tmp_path / "none.parquet", tiny_backbone, tmp_path / "tokens.arrow")
+    pq.write_table(pa.table({"query": ["sock"]}), tmp_path / "thin.parquet")
+    with pytest.raises(RaylevanceError, match="has no column items, labels"):
+        tokenise(tmp_path / "thin.parquet", tiny_backbone, tmp_path / "tokens.arrow")
