@@ -184,10 +184,15 @@ def data_demo(
     as_json: AsJson = False,
 ) -> None:
     """Generate a shop (products, queries, graded judgements, simulated events) and publish it as tables/demo."""
+    from raylevance.data.demo import DemoSettings
+
+    from raylevance.config import load_settings
     from workloads.sources import generate_demo
 
+    sizes = {"products": products, "events": events, "queries": queries, "seed": seed}
+    settings = load_settings(DemoSettings, None, [f"{name}={value}" for name, value in sizes.items()])
     with _stdout_for_results() as results:
-        artifact = generate_demo(store, products=products, events=events, queries=queries, seed=seed)
+        artifact = generate_demo(store, settings)
         summary = {"ref": artifact.ref, **artifact.metrics}
         results.print_json(data=summary) if as_json else results.print(_table(["", ""], summary.items()))
 

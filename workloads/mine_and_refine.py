@@ -6,19 +6,12 @@ Reads products and judgements; publishes `tables/<data set>`, `report/baselines`
 `index/stage1` and `report/mine-and-refine`. Figure 1 of the paper, read top to bottom:
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
 from pydantic import Field
-from rich.table import Table
-
-from raylevance.artifacts import Artifact, Draft
-from raylevance.config import Settings
 from raylevance.data.instances import InstanceSettings
-from raylevance.data.text import ProductText
 from raylevance.index.vectors import IndexSettings
+
+from raylevance.config import Settings
+from raylevance.data.text import ProductText
 from raylevance.models.encoder import EncoderSettings
 from raylevance.training.settings import TrainSettings
 from workloads.sources import DataSettings

@@ -1,24 +1,108 @@
-"""Where tables come from: files imported and checked, or the generated demo shop."""
+"""Where tables come from: files, imported and checked, or the generated demo shop. Both end as `tables/<data set>`."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from raylevance.artifacts import Artifact, Draft, Store, hash_files
-from raylevance.config import Settings
+import ray.data
 from raylevance.data.demo import DemoSettings, generate
+
+from raylevance.artifacts import Artifact, Draft, Store, digest
+from raylevance.config import Settings
+from raylevance.data.importing import OnBadRow, import_tables
+from raylevance.data.readers.esci import read_esci
+from raylevance.data.readers.tables import read_tables
+from raylevance.data.readers.ubi import read_ubi
+from raylevance.data.readers.uci import read_uci
+from raylevance.data.readers.wands import read_wands
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from workloads.cluster import connected
 from workloads.steps import Run, say
 
 DATA_BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data"
+READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
+    "esci": read_esci,
+    "tables": read_tables,
+    "ubi": read_ubi,
+    "uci": read_uci,
+    "wands": read_wands,
+}
 
 
 class DataSettings(Settings):
-    """What a recipe learns from. `auto`: ESCI at `folder`, RAYLEVANCE_DATA or ../shared/data, else the demo shop."""
+    """What a recipe learns from. `auto`: ESCI where it is at hand (RAYLEVANCE_DATA, ../shared/data), else the demo shop."""
 
-    source: Literal["auto", "esci", "demo"] = "auto"
+    source: Literal["auto", "esci", "tables", "demo"] = "auto"
     folder: Path | None = None
     locale: str = "us"
-    on_bad_row: Literal["stop", "quarantine"] = "stop"
+    on_bad_row: OnBadRow = "stop"
     demo: DemoSettings = DemoSettings()
+
+
+def load_tables(settings: DataSettings, run: Run) -> Artifact:
+    """The step that imports or generates the recipe's tables; says which data it took."""
+    source, folder = locate(settings)
+    if source == "demo":
+        say(f"data: the generated demo shop, {settings.demo.products} products (no public data at hand)")
+        return _generated(settings.demo, run)
+    assert folder is not None
+    say(f"data: {source} from {folder}")
+    return _imported(source, folder, run, on_bad_row=settings.on_bad_row, locale=settings.locale)
+
+
+def locate(settings: DataSettings) -> tuple[str, Path | None]:
+    """The source that `auto` stands for here, and its folder. Raises `RaylevanceError` where the folder is not there."""
+    if settings.source == "demo":
+        return "demo", None
+    folder = settings.folder or _public_folder()
+    if folder is None or not folder.is_dir():
+        if settings.source == "auto" and settings.folder is None and "RAYLEVANCE_DATA" not in os.environ:
+            return "demo", None
+        raise RaylevanceError(f"{folder or 'data.folder'}: no such folder of data; set data.folder or RAYLEVANCE_DATA")
+    return ("esci" if settings.source == "auto" else settings.source), folder.absolute()
+
+
+def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, locale: str) -> Artifact:
+    """Import `folder` with the reader `source` and publish it; what is there already is not read again."""
+    if source not in READERS:
+        raise UsageError(f"unknown source {source!r}; {nearest(source, list(READERS))}")
+    if on_bad_row not in ("stop", "quarantine"):
+        raise UsageError(f"--on-bad-row {on_bad_row}: expected stop or quarantine")
+    if not folder.is_dir():
+        raise RaylevanceError(f"{folder}: no such folder")
+    with connected():
+        return _imported(source, folder, Run(Store(store)), on_bad_row=on_bad_row, locale=locale)
+
+
+def generate_demo(store: str, settings: DemoSettings) -> Artifact:
+    """Generate the demo shop and publish it as `tables/demo`."""
+    with connected():
+        return _generated(settings, Run(Store(store)))
+
+
+def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: str) -> Artifact:
+    options = {"locale": locale} if source == "esci" else {}
+
+    def build(draft: Draft) -> None:
+        summary = import_tables(READERS[source](folder, **options), draft.path, on_bad_row)
+        draft.metrics |= summary.model_dump()
+        if summary.quarantined:
+            say(f"quarantined: {summary.quarantined}")
+
+    files = digest(file for file in sorted(folder.rglob("*")) if file.is_file())
+    settings = {"source": source, "files": files, "on_bad_row": on_bad_row, **options}
+    return run.step(f"tables/{source}", build, settings=settings)
+
+
+def _generated(settings: DemoSettings, run: Run) -> Artifact:
+    def build(draft: Draft) -> None:
+        draft.metrics["rows"] = generate(settings, draft.path)
+
+    return run.step("tables/demo", build, settings=settings, seed=settings.seed)
+
+
+def _public_folder() -> Path | None:
+    root = os.environ.get("RAYLEVANCE_DATA")
+    folder = (Path(root) if root else DATA_BESIDE_THE_CHECKOUT) / "esci"
+    return folder if root or folder.is_dir() else None

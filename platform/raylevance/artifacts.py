@@ -18,7 +18,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -86,6 +86,11 @@ def fingerprint(*parts: object) -> str:
     """A name for what goes into a step (inputs' versions, settings): 16 hex digits, equal for equal JSON."""
     text = json.dumps([__version__, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest(files: Iterable[Path]) -> str:
+    """A name for the content of `files`, in their order: 16 hex digits."""
+    return fingerprint([[file.name, _sha256(file)] for file in files])
 
 
 class Store:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder
 from raylevance.training.settings import TrainSettings
-from raylevance.training.trainer import TrainResult, train
+from raylevance.training.trainer import TrainResult, cpus_for_each_worker, train
 from tests.training.conftest import RAY_DATA_CONTEXT
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings(RAY_DATA_CONTEXT)]
@@ -86,53 +87,116 @@ def test_a_killed_worker_does_not_change_the_result(
 
 
 DRIVER = """
-import sys, json
+import json, os, signal, sys, time
 from pathlib import Path
+
 import ray
+
 from raylevance.training.settings import TrainSettings
 from raylevance.training.trainer import train
 
 backbone, instances, folder, settings = sys.argv[1:]
+driver = os.getpid()
+
+
+def kill_the_driver(encoder):
+    os.kill(driver, signal.SIGKILL)
+    time.sleep(60)
+
+
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-
-def stop(encoder):
-    import os, signal
-    if not Path(folder, "stopped").exists():
-        Path(folder, "stopped").touch()
-        os.kill({driver}, signal.SIGKILL)
-        import time; time.sleep(60)
-    return {{}}
-
-train(Path(backbone), Path(instances), TrainSettings(**json.loads(settings)), run_dir=Path(folder, "run"),
-      output=Path(folder, "run-encoder"), evaluate=stop)
+train(
+    Path(backbone), Path(instances), TrainSettings(**json.loads(settings)),
+    run_dir=Path(folder, "run"), output=Path(folder, "run-encoder"), evaluate=kill_the_driver,
+)
 """
 
 
 def test_a_killed_driver_goes_on_where_it_was(
     ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
+    """Killed at step 7 of 12 with a checkpoint of step 6: the first six records are the dead driver's own."""
     options = BASE | {"checkpoint_every": 3, "evaluate_every": 7}
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER.format(driver="int(Path(folder, 'pid').read_text())"))
     arguments = [str(tiny_backbone), str(instances_file), str(tmp_path), json.dumps(options)]
-    launched = (
-        "import os, sys; open(sys.argv[3] + '/pid', 'w').write(str(os.getpid())); exec(open(sys.argv.pop(0)).read())"
-    )
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.argv[0] = {str(script)!r}\n" + launched.replace("sys.argv[3]", "sys.argv[3]"),
-            *arguments,
-        ],
-        check=False,
-        capture_output=True,
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()[-2000:]
-    steps: list[int] = []
+    driver = subprocess.run([sys.executable, "-c", DRIVER, *arguments], check=False, capture_output=True, text=True)
+    assert driver.returncode == -signal.SIGKILL, driver.stderr[-2000:]
+    kept = [json.loads(file.read_text()) for file in (tmp_path / "run").rglob("progress.json")]
+    before = max(kept, key=lambda progress: progress["step"])
+    assert before["step"] == 6 and not (tmp_path / "run-encoder").exists()
+    resumed = run(tmp_path, tiny_backbone, instances_file, "run", **options)
+    assert resumed.history[:6] == before["history"]
+    assert_same_run(resumed, run(tmp_path, tiny_backbone, instances_file, "whole", **options), tolerance=1e-6)
+    again = run(tmp_path, tiny_backbone, instances_file, "run", **options)
+    assert again.history == resumed.history
 
-    resumed = run(tmp_path, tiny_backbone, instances_file, "run", **options, evaluate=lambda encoder: {})
-    del steps
-    assert resumed.seconds < 600
-    uninterrupted = run(tmp_path, tiny_backbone, instances_file, "whole", **options)
-    assert_same_run(resumed, uninterrupted, tolerance=1e-6)
+
+def test_the_best_encoder_is_kept(ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path) -> None:
+    """A metric that falls after the first evaluation keeps that one's encoder."""
+
+    def fall(encoder: Encoder) -> dict[str, float]:
+        file = tmp_path / "calls"
+        file.write_text((file.read_text() if file.exists() else "") + ".")
+        return {"ndcg": -float(len(file.read_text()))}
+
+    options = {"evaluate_every": 6, "keep_best": "ndcg", "log_to": "tensorboard"}
+    result = run(tmp_path, tiny_backbone, instances_file, evaluate=fall, **options)
+    assert [record["ndcg"] for record in result.history if "ndcg" in record] == [-1, -2]
+    half = run(tmp_path, tiny_backbone, instances_file, "last", evaluate_every=6)
+    vectors = [Encoder.load(each.encoder).encode_items(TEXTS) for each in (result, half)]
+    assert not np.allclose(*vectors, atol=1e-4)
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_mlflow_gets_the_records(ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path) -> None:
+    from mlflow import MlflowClient
+
+    run(tmp_path, tiny_backbone, instances_file, max_steps=3, log_to="mlflow")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}")
+    (logged,) = client.search_runs([client.get_experiment_by_name("raylevance").experiment_id])
+    assert [metric.step for metric in client.get_metric_history(logged.info.run_id, "loss")] == [1, 2, 3]
+
+
+def test_another_runs_folder_is_refused(
+    ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path
+) -> None:
+    run(tmp_path, tiny_backbone, instances_file, max_steps=1)
+    with pytest.raises(RaylevanceError, match="holds a run with other settings or data"):
+        run(tmp_path, tiny_backbone, instances_file, max_steps=2)
+
+
+@pytest.mark.parametrize("options", [{"workers": 3}, {"cpus_per_worker": 9}, {"use_gpu": True}])
+def test_more_than_the_cluster_has_is_refused_at_once(
+    ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(RaylevanceError, match=r"the cluster has room for [02]; lower workers or cpus_per_worker"):
+        run(tmp_path, tiny_backbone, instances_file, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_processors_are_shared_out() -> None:
+    nodes = [{"CPU": 8.0}, {"CPU": 8.0, "GPU": 2.0}]
+    assert cpus_for_each_worker(TrainSettings(workers=1), nodes) == 8
+    assert cpus_for_each_worker(TrainSettings(workers=4), nodes) == 4
+    assert cpus_for_each_worker(TrainSettings(workers=2, cpus_per_worker=3, use_gpu=True), nodes) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"loss": "infonce", "accumulate": 2}, "set gradcache_chunk"),
+        ({"batch": 4, "accumulate": 5}, "would leave some empty"),
+        ({"keep_best": "ndcg"}, "needs evaluate_every"),
+    ],
+)
+def test_settings_that_disagree_are_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        TrainSettings(**options)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_diverged_loss_is_one_line(
+    ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path, workers: int
+) -> None:
+    with pytest.raises(RaylevanceError, match="the loss is nan at step") as caught:
+        run(tmp_path, tiny_backbone, instances_file, learning_rate=1e38, max_failures=0, workers=workers)
+    assert "\n" not in str(caught.value)

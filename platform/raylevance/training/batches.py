@@ -134,7 +134,7 @@ class BatchPlan:
         )
 
     def _drawn_item(self, row: int) -> Tokens:
-        return self.instances.items(row)[self._drawn[row] - self.instances.first_item[row]]
+        return self.instances.items(row)[int(self._drawn[row] - self.instances.first_item[row])]
 
 
 def _usable(instances: Instances, in_batch: bool) -> Ints:

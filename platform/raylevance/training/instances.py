@@ -55,8 +55,9 @@ def tokenise(instances: Path, encoder: Path, output: Path) -> None:
                 for table in cast(Iterable[pa.Table], tokenised.iter_batches(batch_format="pyarrow", batch_size=None)):
                     writer.write_table(table.cast(SCHEMA))
         draft.replace(output)
-    except RayTaskError as error:
-        raise _own_error(error) from None
+    except RayTaskError:
+        _check_rows(instances)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 
@@ -124,12 +125,26 @@ def _check_columns(instances: Path) -> None:
         raise RaylevanceError(f"{instances}: has no column {', '.join(missing)}; training needs {', '.join(COLUMNS)}")
 
 
-def _own_error(error: RayTaskError) -> Exception:
-    """The `RaylevanceError` that a Ray task raised, else what Ray raised."""
-    cause: Any = error
-    while cause is not None and type(cause) is not RaylevanceError:
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return cause or error
+def _check_rows(instances: Path) -> None:
+    """Raise for the first row that is no instance. Ray tells that a task failed; this tells the user why."""
+    for fragment in pa.dataset.dataset(str(instances), format="parquet").get_fragments():
+        row = 0
+        for batch in fragment.to_batches(columns=list(COLUMNS)):
+            for query, items, labels in zip(*(batch[name].to_pylist() for name in COLUMNS), strict=True):
+                fault = _fault(query, items, labels)
+                if fault:
+                    raise RaylevanceError(f"{fragment.path}: row {row}: {fault}")
+                row += 1
+
+
+def _fault(query: str | None, items: list[str | None] | None, labels: list[int | None] | None) -> str | None:
+    if query is None or not items or not labels or None in items or None in labels:
+        return "a query, items and labels are required, none of them null"
+    if len(items) != len(labels):
+        return f"{len(items)} items but {len(labels)} labels"
+    if any(label is not None and label < 0 for label in labels):
+        return "a label is negative"
+    return None
 
 
 @functools.cache
@@ -138,31 +153,20 @@ def _tokenizer(encoder: str) -> SideTokenizer:
 
 
 def _tokenise_batch(batch: pa.Table, encoder: str) -> pa.Table:
-    _check_rows(batch)
+    rows = list(zip(*(batch[name].to_pylist() for name in COLUMNS), strict=True))
+    if any(_fault(*row) for row in rows):
+        raise ValueError("a row is no training instance")
     tokenize = _tokenizer(encoder)
-    items = batch["items"].combine_chunks()
-    tokens = pa.array(tokenize(items.flatten().to_pylist(), "item"), pa.list_(pa.int32()))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(items.value_lengths().to_numpy())]), pa.int32())
+    tokens = tokenize([item for _, items, _ in rows for item in items], "item")
+    offsets = np.cumsum([0, *(len(items) for _, items, _ in rows)])
     return pa.table(
         {
-            "query": pa.array(tokenize(batch["query"].to_pylist(), "query"), pa.list_(pa.int32())),
-            "items": pa.ListArray.from_arrays(offsets, tokens),
-            "labels": batch["labels"].combine_chunks().cast(pa.list_(pa.int8())),
+            "query": tokenize([query for query, _, _ in rows], "query"),
+            "items": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(tokens, pa.list_(pa.int32()))),
+            "labels": [labels for _, _, labels in rows],
         },
         schema=SCHEMA,
     )
-
-
-def _check_rows(batch: pa.Table) -> None:
-    for query, items, labels in zip(*(batch[name].to_pylist() for name in COLUMNS), strict=True):
-        if query is None or not items or not labels or None in items or None in labels:
-            raise RaylevanceError(
-                f"training instance {query!r}: a query, items and labels are required, none of them null"
-            )
-        if len(items) != len(labels):
-            raise RaylevanceError(f"training instance {query!r}: {len(items)} items but {len(labels)} labels")
-        if min(labels) < 0:
-            raise RaylevanceError(f"training instance {query!r}: label {min(labels)} is negative")
 
 
 def _views(batch: pa.RecordBatch) -> _Chunk:

@@ -1,0 +1,1 @@
+"""Tables of products, queries, judgements and events: reading, checking, splitting, composing text."""

@@ -1,0 +1,24 @@
+"""Stable 64-bit hashes of strings: the same on every machine and in every run."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Hashes = npt.NDArray[np.uint64]
+
+
+def hash_strings(strings: pa.Array | pa.ChunkedArray, seed: int = 0) -> Hashes:
+    """SipHash of each string, uint64 [n]; null hashes as the empty string. Each distinct string is hashed once."""
+    encoded = pc.fill_null(strings, "").dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    distinct = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    hashes = pd.util.hash_array(distinct, hash_key=f"{seed:016d}"[-16:], categorize=False)
+    return np.asarray(hashes[encoded.indices.to_numpy()], np.uint64)
+
+
+def hash_unit(strings: pa.Array | pa.ChunkedArray, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Each string as a number uniform in [0, 1), float64 [n]."""
+    return np.asarray((hash_strings(strings, seed) >> np.uint64(11)) * 2.0**-53, np.float64)

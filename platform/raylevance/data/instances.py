@@ -1,0 +1,136 @@
+"""Training instances: a query with its judged products and their grades (Mine and Refine, arXiv 2602.17654)."""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+from pydantic import Field
+
+from raylevance.config import Settings
+from raylevance.data.buckets import join_buckets
+from raylevance.data.parts import Parts, write_parts
+from raylevance.data.rows import FAULT
+from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
+
+SCHEMA = pa.schema(
+    {
+        "query_id": pa.string(),
+        "query": pa.string(),
+        "items": pa.list_(pa.string()),
+        "product_ids": pa.list_(pa.string()),
+        "labels": pa.list_(pa.int8()),
+    }
+)
+"""`items`: product texts; `labels`: their grades, highest first."""
+
+JUDGED = pa.schema([("query_id", pa.string()), ("product_id", pa.string()), ("grade", pa.int8())])
+ITEM = pa.schema([("product_id", pa.string()), ("item", pa.string())])
+JUDGED_ITEM = JUDGED.append(pa.field("item", pa.string()))
+QUERY = pa.schema([("query_id", pa.string()), ("query", pa.string())])
+
+ONE_GRADE = "all products have one grade"
+
+
+class InstanceSettings(Settings):
+    """`max_items`: products an instance may have; a query with more becomes several instances (our choice)."""
+
+    max_items: int = Field(32, ge=4)
+
+
+class InstanceSummary(NamedTuple):
+    """Instances written, and queries left out because all their products have one grade."""
+
+    instances: int
+    one_grade: int
+
+
+def write_instances(
+    judgements: ray.data.Dataset,
+    queries: ray.data.Dataset,
+    products: ray.data.Dataset,
+    output: Path,
+    text: ProductText,
+    settings: InstanceSettings,
+) -> InstanceSummary:
+    """Write the instances of `judgements` to the folder `output` as Parquet parts of `SCHEMA`.
+
+    An instance has products of two or three grades: the four shapes (2, 1, 0), (2, 0), (1, 0), (2, 1). One grade alone
+    says nothing about order. A judgement of a query or product that is not given is left out. Raises `RaylevanceError`
+    where no query has two grades.
+    """
+    compose = functools.partial(_items, text=text)
+    items = products.map_batches(compose, batch_format="pyarrow", batch_size=None)
+    judged = join_buckets(judgements, items, "product_id", _with_item, (JUDGED, ITEM))
+    group = functools.partial(group_instances, settings=settings)
+    written = write_parts(join_buckets(judged, queries, "query_id", group, (JUDGED_ITEM, QUERY)), Parts(output, SCHEMA))
+    one_grade = written.faults[ONE_GRADE]
+    if not written.rows:
+        raise RaylevanceError(f"no training instance: none of {one_grade} judged queries has products of two grades")
+    return InstanceSummary(written.rows, one_grade)
+
+
+def group_instances(judged: pa.Table, queries: pa.Table, settings: InstanceSettings) -> pa.Table:
+    """Instances of `judged` (query_id, product_id, grade, item) in the order of their query ids.
+
+    A query that makes none has one row whose column `rows.FAULT` says why.
+    """
+    order = [("query_id", "ascending"), ("grade", "descending"), ("product_id", "ascending")]
+    judged = judged.filter(pc.is_in(judged["query_id"], queries["query_id"].combine_chunks())).sort_by(order)
+    grades = judged["grade"].to_numpy()
+    ids = judged["query_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    starts = np.flatnonzero(np.diff(ids, prepend=-1))
+    chunks = [
+        start + chunk
+        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)
+        for chunk in deal(grades[start:end], settings.max_items)
+    ]
+    return _instances(judged, queries, chunks)
+
+
+def deal(grades: npt.NDArray[np.int8], max_items: int) -> list[npt.NDArray[np.int64]]:
+    """Positions of `grades` (sorted, highest first) in as few chunks of at most `max_items` as hold every grade each.
+
+    Each grade is dealt out in turn; one with fewer items than there are chunks has them in several. `max_items` must be
+    larger than the number of grades.
+    """
+    groups = np.split(np.arange(len(grades)), np.flatnonzero(np.diff(grades)) + 1)
+    count = -(-len(grades) // max_items)
+    while sum(-(-len(group) // count) for group in groups) > max_items:
+        count += 1
+    return [
+        np.concatenate(
+            [group[chunk::count] if len(group) >= count else group[[chunk % len(group)]] for group in groups]
+        )
+        for chunk in range(count)
+    ]
+
+
+def _items(products: pa.Table, text: ProductText) -> pa.Table:
+    return pa.table({"product_id": products["product_id"], "item": text.column(products)}).cast(ITEM)
+
+
+def _with_item(judgements: pa.Table, items: pa.Table) -> pa.Table:
+    found = pc.index_in(judgements["product_id"], items["product_id"].combine_chunks())
+    return judgements.append_column("item", items["item"].take(found)).filter(found.is_valid())
+
+
+def _instances(judged: pa.Table, queries: pa.Table, chunks: list[npt.NDArray[np.int64]]) -> pa.Table:
+    offsets = pa.array(np.cumsum([0, *map(len, chunks)]), pa.int32())
+    rows = judged.take(np.concatenate([np.empty(0, np.int64), *chunks]))
+    ids = rows["query_id"].take(offsets[:-1])
+    lists = {
+        name: pa.ListArray.from_arrays(offsets, rows[column].combine_chunks())
+        for name, column in (("items", "item"), ("product_ids", "product_id"), ("labels", "grade"))
+    }
+    texts = queries["query"].take(pc.index_in(ids, queries["query_id"].combine_chunks()))
+    grades = rows["grade"].to_numpy()
+    # Sorted within a chunk, so it has one grade where its first and last are equal.
+    one_grade = grades[offsets[:-1].to_numpy()] == grades[offsets[1:].to_numpy() - 1]
+    fault = pc.if_else(pa.array(one_grade), ONE_GRADE, pa.scalar(None, pa.string()))
+    return pa.table({"query_id": ids, "query": texts, **lists, FAULT: fault})

@@ -1,0 +1,59 @@
+"""Pseudo-queries: short spans of product titles, for a warm-up that needs no judgement (our choice)."""
+
+import functools
+import re
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from raylevance.data.hashing import hash_strings
+from raylevance.data.text import ProductText
+
+MIN_WORDS, MAX_WORDS = 2, 5
+SHUFFLED = 0.5
+"""The share of pseudo-queries whose words are put in another order: people do not search in the order of a title."""
+
+POSITIVE = 2
+WORD = re.compile(r"\w+(?:['’.-]\w+)*")
+SCHEMA = pa.schema({"query": pa.string(), "items": pa.list_(pa.string()), "labels": pa.list_(pa.int8())})
+
+
+def pseudo_queries(
+    products: ray.data.Dataset, text: ProductText, per_product: int = 1, seed: int = 0
+) -> ray.data.Dataset:
+    """Training instances (query, items, labels) of one item each: a span of a title and the text of that product.
+
+    A span has 2 to 5 words. It depends on `seed` and the product's id alone, not on the order of rows. A title of one
+    word has none.
+    """
+    cut = functools.partial(cut_pseudo_queries, text=text, per_product=per_product, seed=seed)
+    return products.map_batches(cut, batch_format="pyarrow", batch_size=None)
+
+
+def cut_pseudo_queries(products: pa.Table, text: ProductText, per_product: int = 1, seed: int = 0) -> pa.Table:
+    """`pseudo_queries` of one batch: columns product_id, title and those of `text`."""
+    queries: list[str] = []
+    rows: list[int] = []
+    titles = products["title"].to_pylist()
+    for row, (title, product) in enumerate(zip(titles, hash_strings(products["product_id"]), strict=True)):
+        words = WORD.findall(title.lower())
+        if len(words) >= MIN_WORDS:
+            spans = _spans(words, per_product, np.random.default_rng([seed, int(product)]))
+            queries += spans
+            rows += [row] * len(spans)
+    items = text.column(products).take(pa.array(rows, pa.int64())).to_pylist()
+    columns = {"query": queries, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(rows)}
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _spans(words: list[str], count: int, random: np.random.Generator) -> list[str]:
+    spans = []
+    for _ in range(count):
+        length = int(random.integers(MIN_WORDS, min(MAX_WORDS, len(words)) + 1))
+        start = int(random.integers(0, len(words) - length + 1))
+        span = words[start : start + length]
+        if random.random() < SHUFFLED:
+            span = [span[index] for index in random.permutation(length)]
+        spans.append(" ".join(span))
+    return spans

@@ -1,0 +1,1 @@
+"""One reader a format; each returns `{table: rows}` for `raylevance.data.importing.import_tables`."""

@@ -1,0 +1,99 @@
+"""User Behavior Insights (UBI 1.x, o19s/ubi): the open format of search logs, its queries and events.
+
+Both as Parquet or JSON Lines, one record a row or line, as exported from the ubi_queries and ubi_events indices.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from raylevance.data.buckets import distinct_rows, join_buckets
+from raylevance.data.files import Columns, matching_files, read_rows
+from raylevance.data.rows import FILE, ROW, row_schema, with_fault
+from raylevance.data.text import query_key
+from raylevance.errors import RaylevanceError
+
+ACTIONS = {
+    "impression": "exposure",
+    "view": "exposure",
+    "click": "click",
+    "click_through": "click",
+    "add_to_cart": "cart",
+    "purchase": "purchase",
+}
+"""UBI's own names; a log may have any other, and those rows are left out."""
+
+QUERY_COLUMNS = Columns(("query_id", "user_query"))
+OBJECT_ID = "event_attributes.object.object_id"
+ORDINAL = "event_attributes.position.ordinal"
+NESTED_SESSION = "event_attributes.session_id"
+EVENT_COLUMNS = Columns(
+    ("action_name", "query_id", "timestamp", OBJECT_ID), ("client_id", "session_id", ORDINAL, NESTED_SESSION)
+)
+
+
+def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
+    """Rows of queries and events from `folder`/ubi_queries* and `folder`/ubi_events* (.parquet, .jsonl, .ndjson).
+
+    UBI numbers every request, so its query_id is our request_id; our query_id is the same for all requests of one text
+    (`text.query_key`). A client is a user. Positions are taken as the log counts them. Raises `RaylevanceError` where
+    either is missing, and for a missing column.
+    """
+    requests = read_rows(_files(folder, "ubi_queries"), "queries", QUERY_COLUMNS, _requests)
+    events = read_rows(_files(folder, "ubi_events"), "events", EVENT_COLUMNS, _events)
+    texts = requests.map_batches(_keyed_by_text, batch_format="pyarrow", batch_size=None)
+    schemas = row_schema("events"), pa.schema([("query_id", pa.string()), ("query", pa.string())])
+    return {
+        "queries": distinct_rows(texts, "queries", ["query_id"]),
+        "events": join_buckets(events, requests, "query_id", _with_text_key, schemas),
+    }
+
+
+def _files(folder: Path, stem: str) -> list[Path]:
+    files = matching_files(folder, stem)
+    if not files:
+        raise RaylevanceError(f"{folder}: has no {stem}.parquet or {stem}.jsonl")
+    return files
+
+
+def _requests(rows: pa.Table) -> pa.Table:
+    return rows.rename_columns({"user_query": "query"})
+
+
+def _events(rows: pa.Table) -> pa.Table:
+    rows = rows.filter(pc.is_in(rows["action_name"].cast(pa.string()), pa.array(list(ACTIONS))))
+    names = pa.array(list(ACTIONS)), pa.array(list(ACTIONS.values()))
+    position = rows[ORDINAL]
+    if pa.types.is_struct(position.type):
+        position = pc.struct_field(position, "index")
+    return pa.table(
+        {
+            "request_id": rows["query_id"],
+            "session_id": pc.coalesce(*(rows[name].cast(pa.string()) for name in ("session_id", NESTED_SESSION))),
+            "user_id": rows["client_id"],
+            "query_id": rows["query_id"],
+            "product_id": rows[OBJECT_ID],
+            "position": position,
+            "action": pc.take(names[1], pc.index_in(rows["action_name"].cast(pa.string()), names[0])),
+            "timestamp": rows["timestamp"],
+            FILE: rows[FILE],
+            ROW: rows[ROW],
+        }
+    )
+
+
+def _keyed_by_text(requests: pa.Table) -> pa.Table:
+    return requests.set_column(requests.column_names.index("query_id"), "query_id", query_key(requests["query"]))
+
+
+def _with_text_key(events: pa.Table, requests: pa.Table) -> pa.Table:
+    """Events of one bucket, their query_id the key of their request's text."""
+    requests = requests.filter(requests["query"].is_valid()).sort_by("query_id")
+    found = pc.index_in(events["query_id"], requests["query_id"])
+    keys = pc.take(query_key(requests["query"]), found)
+    unknown = pc.and_(events["query_id"].is_valid(), found.is_null()).combine_chunks()
+    events = with_fault(events, unknown, "query_id is not in ubi_queries")
+    events = events.set_column(events.column_names.index("query_id"), "query_id", keys)
+    return events.sort_by([(FILE, "ascending"), (ROW, "ascending")])

@@ -1,0 +1,73 @@
+"""WANDS, Wayfair's relevance data set (Chen et al., ECIR 2022), in its official files: CSV by name, split by tabs."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from raylevance.data.files import Columns, read_rows
+from raylevance.data.rows import FAULT, FILE, ROW, grades_of
+from raylevance.errors import RaylevanceError
+
+GRADES = {"Exact": 2, "Partial": 1, "Irrelevant": 0}
+LOCALE = "us"
+
+
+def read_wands(folder: Path) -> dict[str, ray.data.Dataset]:
+    """Rows of products, queries and judgements, of each official file that `folder` holds (product, query, label .csv).
+
+    Raises `RaylevanceError` where there is none of them, for a missing column and for an empty file.
+    """
+    readers = {
+        "products": ("product.csv", PRODUCT_COLUMNS, _products),
+        "queries": ("query.csv", QUERY_COLUMNS, _queries),
+        "judgements": ("label.csv", LABEL_COLUMNS, _judgements),
+    }
+    there = {table: reader for table, reader in readers.items() if (folder / reader[0]).exists()}
+    if not there:
+        raise RaylevanceError(f"{folder}: has no product.csv, query.csv or label.csv of WANDS")
+    return {
+        table: read_rows([folder / name], table, columns, mapping, delimiter="\t")
+        for table, (name, columns, mapping) in there.items()
+    }
+
+
+PRODUCT_COLUMNS = Columns(
+    ("product_id", "product_name", "category_hierarchy", "product_description", "product_features")
+)
+QUERY_COLUMNS = Columns(("query_id", "query"))
+LABEL_COLUMNS = Columns(("query_id", "product_id", "label"))
+
+
+def _products(rows: pa.Table) -> pa.Table:
+    path = pc.split_pattern_regex(pc.utf8_trim_whitespace(rows["category_hierarchy"]), r"\s*/\s*")
+    return pa.table(
+        {
+            "product_id": rows["product_id"],
+            "title": rows["product_name"],
+            "description": rows["product_description"],
+            "bullets": rows["product_features"],
+            "category": path,
+            "locale": pa.repeat(LOCALE, rows.num_rows),
+            FILE: rows[FILE],
+            ROW: rows[ROW],
+        }
+    )
+
+
+def _queries(rows: pa.Table) -> pa.Table:
+    return rows.append_column("locale", pa.repeat(LOCALE, rows.num_rows))
+
+
+def _judgements(rows: pa.Table) -> pa.Table:
+    grade, fault = grades_of(rows["label"], GRADES)
+    columns = {
+        "grade": grade,
+        "source": pa.repeat("human", rows.num_rows),
+        "confidence": pa.repeat(1.0, rows.num_rows),
+        FAULT: fault,
+    }
+    for name, values in columns.items():
+        rows = rows.append_column(name, values)
+    return rows

@@ -1,0 +1,72 @@
+"""Text of products and queries: what an encoder reads, and what makes two queries the same."""
+
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylevance.config import Settings
+from raylevance.data.hashing import hash_strings
+from raylevance.data.schema import CATEGORY_SEPARATOR
+
+
+class ProductText(Settings):
+    """The template of a product's text: "<title>. Brand: <brand>. Color: <color>. Category: <level 1> > <level 2>".
+
+    Title and a two-level taxonomy path in a natural-language template are Mine and Refine's (arXiv 2602.17654, section
+    on the architecture); its words, the brand and the colour are our choice. What a product lacks is left out.
+    """
+
+    attributes: tuple[Literal["brand", "color"], ...] = ("brand", "color")
+    taxonomy_levels: Literal[0, 2, 4] = 2
+
+    def compose(self, products: pa.Table) -> list[str]:
+        """One text a row of `products` (columns title, brand, color, category)."""
+        texts: list[str] = self.column(products).to_pylist()
+        return texts
+
+    def column(self, products: pa.Table) -> pa.ChunkedArray:
+        """The texts as an Arrow column, string [n]."""
+        parts = [pc.fill_null(_clean(products["title"]), "")]
+        for name in self.attributes:
+            parts.append(_labelled(name.capitalize(), _clean(products[name])))
+        if self.taxonomy_levels:
+            parts.append(_labelled("Category", _path(products["category"], self.taxonomy_levels)))
+        return _joined(parts, ". ")
+
+
+def baseline_text(products: pa.Table) -> list[str]:
+    """Title, brand and colour joined by spaces: what BM25 and zero-shot encoders are compared on."""
+    texts: list[str] = _joined([products[name] for name in ("title", "brand", "color")], " ").to_pylist()
+    return texts
+
+
+def normalised_query(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Queries with case, Unicode compatibility forms and runs of white space made equal."""
+    folded = pc.utf8_lower(pc.utf8_normalize(queries, form="NFKC"))
+    return pc.utf8_trim_whitespace(pc.replace_substring_regex(folded, r"\s+", " "))
+
+
+def query_key(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """An id for each query text, string [n]: equal where the normalised texts are; null for null."""
+    keys = pa.array([f"{value:016x}" for value in hash_strings(normalised_query(queries))], pa.string())
+    return pc.if_else(queries.is_valid(), keys, pa.scalar(None, pa.string()))
+
+
+def _clean(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Trimmed; null where nothing is left."""
+    trimmed = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, trimmed.type), trimmed)
+
+
+def _labelled(label: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(pa.scalar(f"{label}:", column.type), column, " ")
+
+
+def _path(category: pa.ChunkedArray, levels: int) -> pa.ChunkedArray:
+    """The first `levels` of each path; null for a path that is null or empty."""
+    return _clean(pc.binary_join(pc.list_slice(category, 0, levels), CATEGORY_SEPARATOR))
+
+
+def _joined(parts: list[pa.ChunkedArray], separator: str) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(*parts, separator, null_handling="skip")

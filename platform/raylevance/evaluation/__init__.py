@@ -1,0 +1,1 @@
+"""Metrics of rankings and of scored pairs, their confidence intervals, and the report."""

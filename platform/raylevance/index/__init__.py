@@ -1,0 +1,1 @@
+"""Search over products: nearest vectors, BM25, their fusion, and filters."""

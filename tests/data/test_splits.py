@@ -1,0 +1,147 @@
+"""Splits: no query on two sides, the same split every time, and leakage that fails loudly."""
+
+import functools
+import random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import ray.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylevance.data.schema import JUDGEMENTS, QUERIES
+from raylevance.data.splits import (
+    check_leakage,
+    folds_by_query,
+    queries_of,
+    split_by_novelty,
+    split_by_query,
+    split_rows,
+)
+from raylevance.data.text import normalised_query
+from raylevance.errors import RaylevanceError
+
+FRACTIONS = {"train": 0.6, "valid": 0.2, "test": 0.2}
+QUICK = settings(max_examples=50, deadline=None)
+TEXTS = st.lists(st.text("aAbB \t", min_size=1, max_size=4), min_size=1, max_size=40)
+
+
+def queries(texts: list[str]) -> pa.Table:
+    ids = [f"q{index}" for index in range(len(texts))]
+    return pa.table({"query_id": ids, "query": texts, "locale": ["us"] * len(texts)}, schema=QUERIES)
+
+
+def judgements(count: int, products: int = 5) -> pa.Table:
+    rows = count * products
+    return pa.table(
+        {
+            "query_id": [f"q{row // products}" for row in range(rows)],
+            "product_id": [f"p{row * 7 % 101}" for row in range(rows)],
+            "label": ["E"] * rows,
+            "grade": [2] * rows,
+            "source": ["human"] * rows,
+            "confidence": [1.0] * rows,
+            "split": [None] * rows,
+        },
+        schema=JUDGEMENTS,
+    )
+
+
+@QUICK
+@given(texts=TEXTS, seed=st.integers(0, 5))
+def test_no_query_is_in_two_splits(texts: list[str], seed: int) -> None:
+    asked = queries(texts)
+    split = split_by_query(judgements(len(texts)), asked, FRACTIONS, seed)
+    text_of = dict(zip(asked["query_id"].to_pylist(), normalised_query(asked["query"]).to_pylist(), strict=True))
+    sides: dict[str, set[str]] = {}
+    for query, side in zip(split["query_id"].to_pylist(), split["split"].to_pylist(), strict=True):
+        sides.setdefault(text_of[query], set()).add(side)
+    assert all(len(names) == 1 for names in sides.values())
+    for train, test in (("train", "test"), ("valid", "test")):
+        if {train, test} <= set(split["split"].to_pylist()):
+            check_leakage(queries_of(split, asked, train), queries_of(split, asked, test))
+
+
+@QUICK
+@given(texts=TEXTS, order=st.randoms())
+def test_a_split_depends_on_the_text_alone(texts: list[str], order: random.Random) -> None:
+    asked, judged = queries(texts), judgements(len(texts))
+    expected = split_by_query(judged, asked, FRACTIONS)
+    shuffled = list(range(asked.num_rows))
+    order.shuffle(shuffled)
+    more = pa.concat_tables([asked.take(shuffled), queries(["unrelated"]).set_column(0, QUERIES.field(0), [["x"]])])
+    assert split_by_query(judged, more, FRACTIONS).equals(expected)
+
+
+def test_shares_hold_in_expectation_and_the_seed_matters() -> None:
+    texts = [f"query {index}" for index in range(5000)]
+    first, second = (split_by_query(judgements(5000, 1), queries(texts), FRACTIONS, seed)["split"] for seed in (0, 1))
+    counts = {item["values"]: item["counts"] / 5000 for item in pc.value_counts(first).to_pylist()}
+    assert counts == pytest.approx(FRACTIONS, abs=0.02)
+    assert not first.equals(second)
+
+
+@QUICK
+@given(texts=TEXTS, folds=st.integers(1, 4))
+def test_folds_are_even_and_keep_a_text_together(texts: list[str], folds: int) -> None:
+    asked = queries(texts)
+    normal = normalised_query(asked["query"]).to_pylist()
+    if len(set(normal)) < folds:
+        with pytest.raises(RaylevanceError, match="too few"):
+            folds_by_query(asked, folds)
+        return
+    fold_of = dict(zip(normal, folds_by_query(asked, folds).tolist(), strict=True))
+    assert [fold_of[text] for text in normal] == folds_by_query(asked, folds).tolist()
+    sizes = np.bincount(list(fold_of.values()), minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_split_by_novelty_holds_out_queries_and_products() -> None:
+    texts = [f"query {index}" for index in range(400)]
+    split = split_by_novelty(judgements(400), queries(texts))
+    sets = {name: split.filter(pc.equal(split["split"], name)) for name in pc.unique(split["split"]).to_pylist()}
+    assert set(sets) == {"train", "in_domain", "new_query", "new_product", "both_new"}
+
+    def overlap(name: str, column: str) -> bool:
+        return bool(set(sets[name][column].to_pylist()) & set(sets["train"][column].to_pylist()))
+
+    assert [overlap(name, "query_id") for name in ("in_domain", "new_query", "new_product", "both_new")] == [
+        True, False, True, False
+    ]  # fmt: skip
+    assert [overlap(name, "product_id") for name in ("in_domain", "new_query", "new_product", "both_new")] == [
+        True, True, False, False
+    ]  # fmt: skip
+
+
+def test_leakage_names_the_query() -> None:
+    train = pa.table({"query_id": ["1", "2"], "query": ["Red  shoes", "mug"]})
+    test = pa.table({"query_id": ["3", "2", "4"], "query": ["red shoes", "another text", "rug"]})
+    with pytest.raises(RaylevanceError, match=r"2 of 3 test queries .* 'another text' \(2\), 'red shoes' \(3\)"):
+        check_leakage(train, test)
+    check_leakage(train, test.slice(2))
+    with pytest.raises(RaylevanceError, match="the test split is empty"):
+        check_leakage(train, test.slice(3))
+
+
+def test_an_empty_split_says_which_there_are() -> None:
+    split = split_by_query(judgements(3), queries(["a", "b", "c"]), {"train": 1.0})
+    with pytest.raises(RaylevanceError, match=r"split 'test' is empty: .* \(splits here: train\)"):
+        queries_of(split, queries(["a", "b", "c"]), "test")
+
+
+def test_a_judgement_of_no_query_is_an_error() -> None:
+    with pytest.raises(RaylevanceError, match="'q1': no such query_id"):
+        split_by_query(judgements(2), queries(["a"]), FRACTIONS)
+
+
+@pytest.mark.ray
+def test_sharded_split_equals_the_split_of_one_table(ray_cluster: None) -> None:
+    texts = [f"query {index % 30}" for index in range(50)]
+    split = functools.partial(split_by_query, fractions=FRACTIONS, seed=3)
+    sharded = split_rows(ray.data.from_arrow(judgements(50)), ray.data.from_arrow(queries(texts)), split)
+    order = [("query_id", "ascending"), ("product_id", "ascending")]
+    together = pa.concat_tables(sharded.iter_batches(batch_size=None, batch_format="pyarrow")).sort_by(order)
+    expected = split(judgements(50), queries(texts)).sort_by(order)
+    assert together.to_pylist() == expected.to_pylist()

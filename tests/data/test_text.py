@@ -1,0 +1,60 @@
+"""The item template and the baseline text."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.data.text import ProductText, baseline_text, normalised_query, query_key
+
+PRODUCTS = pa.table(
+    {
+        "title": ["Kettle ", "Mug", "Rug"],
+        "brand": ["Acme", None, ""],
+        "color": ["Red", "Blue", None],
+        "category": [["Home", "Kitchen", "Tea", "Kettles", "Electric"], ["Home"], None],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("levels", "kettle"),
+    [
+        (0, "Kettle. Brand: Acme. Color: Red"),
+        (2, "Kettle. Brand: Acme. Color: Red. Category: Home > Kitchen"),
+        (4, "Kettle. Brand: Acme. Color: Red. Category: Home > Kitchen > Tea > Kettles"),
+    ],
+)
+def test_taxonomy_levels(levels: int, kettle: str) -> None:
+    assert ProductText.model_validate({"taxonomy_levels": levels}).compose(PRODUCTS)[0] == kettle
+
+
+def test_what_a_product_lacks_is_left_out() -> None:
+    assert ProductText().compose(PRODUCTS)[1:] == ["Mug. Color: Blue. Category: Home", "Rug"]
+    assert ProductText(attributes=()).compose(PRODUCTS)[:2] == [
+        "Kettle. Category: Home > Kitchen",
+        "Mug. Category: Home",
+    ]
+
+
+def test_baseline_text() -> None:
+    assert baseline_text(PRODUCTS.slice(0, 2)) == ["Kettle  Acme Red", "Mug Blue"]
+
+
+def test_queries_that_differ_in_case_and_space_are_the_same() -> None:
+    queries = pa.array(["Red  Shoes ", "red shoes", "ｒｅｄ shoes", "red shoe", None])
+    assert normalised_query(queries).to_pylist() == ["red shoes"] * 3 + ["red shoe", None]
+    keys = query_key(queries).to_pylist()
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+    assert keys[4] is None
+
+
+def test_esci_products_have_text(public_data: Path) -> None:
+    products = pq.read_table(public_data / "esci" / "shopping_queries_dataset_products.parquet")
+    products = products.rename_columns([name.removeprefix("product_") for name in products.column_names])
+    texts = ProductText().compose(products)
+    assert len(texts) == 6764
+    assert texts[0] == (
+        "The Book of Dragons: An Anthology. Brand: Harper Voyager. Category: Books > Literature & Fiction"
+    )

@@ -1,0 +1,97 @@
+"""The README's commands run, and the places it names exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL_RUN = """
+data: {source: demo, demo: {products: 300, queries: 24, events: 500, judged_per_query: 12}}
+warmup: {train: {max_steps: 2}}
+stage1: {train: {max_steps: 2}}
+"""
+
+
+def commands() -> list[str]:
+    """Every `raylevance ...` of the README, in its order."""
+    return list(dict.fromkeys(re.findall(r"`(raylevance [^`]+)`", README)))
+
+
+def links() -> Iterator[str]:
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            if "://" not in target and not (document.parent / target).exists():
+                yield f"{document.name}: {target}"
+
+
+def test_every_link_and_named_file_exists() -> None:
+    assert list(links()) == []
+    named = re.findall(r"`((?:platform|workloads|serve|docs|benchmarks)/[^`]*)`", README)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert len(named) > 8
+
+
+def test_the_make_targets_exist() -> None:
+    for target in re.findall(r"^make (\S+)", README, re.MULTILINE):
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, public_data: Path) -> Path:
+    """A folder with the files that the README's commands name, and settings that make the recipe small."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "small.yaml").write_text(SMALL_RUN)
+    (folder / "DIR").symlink_to(public_data / "esci")
+    (folder / "E.parquet").symlink_to(public_data / "esci" / "shopping_queries_dataset_examples.parquet")
+    products = pq.read_table(public_data / "esci" / "shopping_queries_dataset_products.parquet").slice(0, 400)
+    pq.write_table(products, folder / "P.parquet")
+    pq.write_table(pa.table({"title": products["product_title"].slice(0, 50)}), folder / "F.parquet")
+    return folder
+
+
+def runnable(command: str) -> list[str]:
+    """The command with what keeps it short: the small recipe, one question instead of serving for ever."""
+    arguments = shlex.split(command)[1:]
+    if arguments[0] == "run":
+        arguments += ["--config", "small.yaml"]
+    if arguments[0] == "serve":
+        arguments += ["--port", "0", "--try", "kettle"]
+    if arguments[:2] == ["data", "demo"]:
+        arguments[2:6] = ["--products", "500", "--events", "1000"]
+    return arguments
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("command", [command for command in commands() if " submit " not in command])
+def test_a_command_of_the_readme_runs(command: str, workspace: Path) -> None:
+    """In their order, against one store. `submit` has a cluster of its own in tests/cluster."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workloads.cli", *runnable(command)],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip(), "it says what it did"
+
+
+def test_submit_is_described_with_options_it_has() -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "workloads.cli", "submit", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    submit = next(command for command in commands() if " submit " in command)
+    for option in re.findall(r"--[a-z]+", submit):
+        assert option in help_text

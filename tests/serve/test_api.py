@@ -1,0 +1,185 @@
+"""The routes without Ray: what they answer, and how they fail."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from raylevance.artifacts import Store
+from serve import api as routes
+from serve.api import Searcher, build_api
+from serve.served import Served, Vector, pin
+
+
+@pytest.fixture(scope="module")
+def searcher(shop: Any) -> Searcher:
+    async def encode(query: str) -> Vector:
+        vector: Vector = shop.encoder.encode_queries([query])[0]
+        return vector
+
+    versions = pin(Store(shop.root), "index/shop")
+    return Searcher(Served.load(str(shop.root), versions), encode)
+
+
+@pytest.fixture(scope="module")
+def client(searcher: Searcher) -> Iterator[TestClient]:
+    with TestClient(build_api(searcher, max_k=100), raise_server_exceptions=False) as client:
+        yield client
+
+
+def search(client: TestClient, **request: Any) -> dict[str, Any]:
+    response = client.post("/v1/search", json=request)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_an_answer_has_its_hits_and_the_versions_behind_them(client: TestClient, shop: Any) -> None:
+    answer = search(client, query="  red running shoes ", k=3)
+    store = Store(shop.root)
+    assert answer["query"] == "red running shoes"
+    assert answer["mode"] == "hybrid"
+    assert answer["took_ms"] > 0
+    assert answer["versions"]["index"] == store.get("index/shop").ref
+    assert answer["versions"]["encoder"] == store.get("encoder/shop").ref
+    assert answer["versions"]["tables"] == store.get("tables/shop").ref
+    assert client.get("/v1/versions").json() == answer["versions"]
+    first = answer["hits"][0]
+    assert len(answer["hits"]) == 3
+    assert first["title"].lower().startswith("red running shoe")
+    assert first["category"] == ["Clothing", "Shoes"]
+    assert first["grade"] == 2
+    assert set(first) == {
+        "product_id",
+        "title",
+        "brand",
+        "category",
+        "score",
+        "grade",
+        "dense_score",
+        "lexical_score",
+    }
+
+
+def test_filters_narrow_the_hits(client: TestClient) -> None:
+    request = {"query": "red", "k": 100}
+    branded = search(client, **request, filters={"brand": ["Kestrel"]})["hits"]
+    assert {hit["brand"] for hit in branded} == {"Kestrel"}
+    below = search(client, **request, mode="dense", filters={"category": ["Home"]})["hits"]
+    assert {hit["category"][0] for hit in below} == {"Home"}
+    assert len(below) == 100
+    assert search(client, **request, filters={"brand": ["no such brand"]})["hits"] == []
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_a_minimum_grade_holds_in_every_mode(client: TestClient, mode: str) -> None:
+    request = {"query": "blue wool socks", "k": 100, "mode": mode}
+    every = search(client, **request)["hits"]
+    good = search(client, **request, minimum_grade=2)["hits"]
+    assert {hit["grade"] for hit in good} == {2}
+    assert len(good) < len(every)
+
+
+@pytest.mark.parametrize("query", ["白い kettle", "Nøva", "🧦🧦", "a" * 512, "مصباح", "select * from; --"])
+def test_any_text_is_a_query(client: TestClient, query: str) -> None:
+    assert search(client, query=query)["query"] == query
+
+
+@pytest.mark.parametrize(
+    ("request_body", "message"),
+    [
+        ({}, "field 'query' is required"),
+        ({"query": "a", "kk": 1}, "unknown field 'kk'; did you mean 'k'?"),
+        ({"query": "a", "filters": {"brnad": ["b"]}}, "unknown field 'filters.brnad'; did you mean 'filters.brand'?"),
+        ({"query": "a", "mode": "denes"}, "mode: unknown value 'denes'; did you mean 'dense'?"),
+        ({"query": "a", "k": 0}, "k: input should be greater than 0, got 0"),
+        ({"query": "a", "k": 101}, "k: at most 100 hits, got 101"),
+        ({"query": "a", "k": "10"}, "k: input should be a valid integer, got '10'"),
+        ({"query": "a", "minimum_grade": 3}, "minimum_grade: input should be 0, 1 or 2, got 3"),
+        ({"query": " \t "}, "query: string should have at least 1 character, got ' \\t '"),
+        ({"query": "a" * 513}, f"query: string should have at most 512 characters, got '{'a' * 79}..."),
+        ({"query": "a", "filters": {"brand": "b"}}, "filters.brand: input should be a valid list, got 'b'"),
+        ({"query": 1, "k": 0}, "query: input should be a valid string, got 1 (and 1 more)"),
+        (["query"], "the body must be a JSON object, sent with content-type application/json"),
+    ],
+)
+def test_a_wrong_request_gets_one_line(client: TestClient, request_body: Any, message: str) -> None:
+    response = client.post("/v1/search", json=request_body)
+    assert response.status_code == 422
+    assert response.json() == {"error": {"code": "invalid_request", "message": message}}
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"", b"null", b"\xff\xfe", b'{"query": "\\ud800"}', b'{"\\ud800": 1}', b"[" * 100_000]
+)
+def test_a_body_that_is_no_request_is_refused_in_json(client: TestClient, body: bytes) -> None:
+    response = client.post("/v1/search", content=body, headers={"content-type": "application/json"})
+    assert response.status_code in (400, 422)
+    fault = response.json()["error"]
+    assert "\n" not in fault["message"] and "Traceback" not in fault["message"]
+
+
+def test_a_wrong_path_or_method_is_a_json_error(client: TestClient) -> None:
+    missing = client.get("/v1/serch")
+    assert missing.status_code == 404
+    assert missing.json()["error"] == {
+        "code": "not_found",
+        "message": "no such path '/v1/serch'; did you mean '/v1/search'?",
+    }
+    wrong = client.get("/v1/search")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert wrong.json()["error"] == {
+        "code": "method_not_allowed",
+        "message": "/v1/search does not take GET, it takes POST",
+    }
+
+
+def test_a_defect_is_said_without_its_traceback(searcher: Searcher) -> None:
+    async def broken(_: str) -> Vector:
+        raise KeyError("a secret of the encoder")
+
+    with TestClient(build_api(Searcher(searcher.served, broken)), raise_server_exceptions=False) as client:
+        response = client.post("/v1/search", json={"query": "a"})
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "internal_server_error"
+    assert "secret" not in response.text and "Traceback" not in response.text
+
+
+def test_readiness_follows_the_encoder(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = False
+
+    async def encode(_: str) -> Vector:
+        while not loaded:
+            await asyncio.sleep(0.01)
+        return np.ones(4, np.float32)
+
+    monkeypatch.setattr(routes, "PROBE_SECONDS", 0.1)
+    with TestClient(build_api(Searcher(searcher.served, encode))) as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+        before = client.get("/readyz")
+        loaded = True
+        after = client.get("/readyz")
+    assert before.status_code == 503
+    assert before.json()["error"] == {"code": "not_ready", "message": "the encoder does not answer yet"}
+    assert after.status_code == 200
+    assert after.json() == {"status": "ready", "versions": searcher.served.versions.model_dump()}
+
+
+def test_the_schema_describes_every_route(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert schema["info"]["title"] == "raylevance"
+    assert set(schema["paths"]) == {"/v1/search", "/v1/versions", "/healthz", "/readyz"}
+    assert schema["components"]["schemas"]["SearchRequest"]["examples"][0] == {"query": "wireless earbuds"}
+    refused = schema["paths"]["/v1/search"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
+    assert refused == {"$ref": "#/components/schemas/Failure"}
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
+    assert client.get("/docs").status_code == 200
+
+
+def test_the_examples_of_the_schema_are_answered(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    for example in schema["components"]["schemas"]["SearchRequest"]["examples"]:
+        search(client, **example)
