@@ -28,7 +28,7 @@ def ask(server: str, query: str) -> tuple[Answer, float]:
 def as_table(answer: Answer, took_ms: float) -> Table:
     """Rank, grade, score and title of each hit under the query; what made them beneath."""
     versions = answer.versions
-    made_by = [f"{took_ms:.0f} ms", versions.index, versions.encoder, *([versions.tables] if versions.tables else [])]
+    made_by = [f"{took_ms:.0f} ms", versions.index, versions.encoder, versions.tables]
     table = Table(
         title=_plain(f'"{answer.query}" ({answer.mode})'),
         caption=_plain(" | ".join(made_by)),

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, PositiveInt, StringConstraints
 
 from raylevance.config import Settings
-from raylevance.index.products import Filters
+from raylevance.index.filters import Filters
+from raylevance.index.products import Mode
 
-Mode = Literal["dense", "lexical", "hybrid"]
 Grade = Literal[0, 1, 2]
 Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=512)]
 
@@ -36,11 +36,11 @@ class SearchRequest(Settings):
 
 
 class Versions(Settings):
-    """The artifacts behind an answer, each `kind/name@version`. `tables`: where the products came from a file, null."""
+    """The artifacts behind an answer, each `kind/name@version`, and the version of the code."""
 
     index: str
     encoder: str
-    tables: str | None
+    tables: str
     raylevance: str
 
 
@@ -52,8 +52,8 @@ class Hit(Settings):
     brand: str | None
     category: list[str] | None = Field(description="The path from the root.")
     score: float
-    grade: Grade
-    dense_score: float | None = Field(description="Cosine of query and product.")
+    grade: Grade | None = Field(description="Null where the index was built without judgements.")
+    dense_score: float = Field(description="Cosine of query and product.")
     lexical_score: float | None = Field(description="BM25; null where the product was not among its hits.")
 
 

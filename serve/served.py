@@ -1,14 +1,14 @@
 """What one replica answers from: an index and the versions of everything that made it, loaded and replaced as one."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from raylevance import __version__
-from raylevance.artifacts import Store, parse_reference
+from raylevance.artifacts import Artifact, Store, parse_reference
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.products import ProductIndex
 from serve.messages import Hit, SearchRequest, Versions
@@ -38,7 +38,8 @@ class Served:
             request.filters,
             request.minimum_grade,
         )
-        products = self.index.products.select(["title", "brand", "category"]).take([hit.row for hit in found])
+        rows = pa.array([hit.row for hit in found], pa.int64())
+        products = self.index.products.select(["title", "brand", "category"]).take(rows)
         return [
             Hit(
                 product_id=hit.product_id,
@@ -60,13 +61,19 @@ def pin(store: Store, reference: str) -> Versions:
     if not parse_reference(reference)[0].startswith("index/"):
         raise UsageError(f"{reference}: not an index; expected index/NAME or index/NAME@VERSION")
     index = store.get(reference)
-    encoder = _parent(index.parents, "encoder")
-    if encoder is None:
-        raise RaylevanceError(f"{index.ref}: names no encoder that made it; build it again with an encoder of {store}")
-    for part in (index.ref, encoder):
-        store.path(part)
-    return Versions(index=index.ref, encoder=encoder, tables=_parent(index.parents, "tables"), raylevance=__version__)
+    versions = Versions(
+        index=index.ref,
+        encoder=_parent(index, "encoder"),
+        tables=_parent(index, "tables"),
+        raylevance=__version__,
+    )
+    for loaded in (versions.index, versions.encoder):
+        store.path(loaded)
+    return versions
 
 
-def _parent(parents: Sequence[str], kind: str) -> str | None:
-    return next((parent for parent in parents if parent.startswith(f"{kind}/")), None)
+def _parent(index: Artifact, kind: str) -> str:
+    for parent in index.parents:
+        if parent.startswith(f"{kind}/"):
+            return parent
+    raise RaylevanceError(f"{index.ref}: its manifest names no {kind} that it was made from; build the index again")

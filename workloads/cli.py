@@ -108,18 +108,19 @@ def evaluate_retrieval(
     as_json: AsJson = False,
 ) -> None:
     """Rank every product for each query; dense beside BM25, hybrid, zero-shot and random."""
-    from workloads.evaluate import METRICS, retrieval
+    from workloads.evaluate import retrieval
+    from workloads.systems import REPORTED
 
     with _stdout_for_results() as results:
         outcome = retrieval(encoder, store, examples, products)
         if as_json:
             return results.print_json(data=outcome)
         rows = [
-            [system, *(f"{values[metric]:.3f} [{_interval(values['ci95'][metric])}]" for metric in METRICS)]
+            [system, *(f"{values[metric]:.3f} [{_interval(values['ci95'][metric])}]" for metric in REPORTED)]
             for system, values in outcome.items()
             if isinstance(values, dict)
         ]
-        results.print(_table([f"{outcome['queries']} queries", *METRICS], rows))
+        results.print(_table([f"{outcome['queries']} queries", *REPORTED], rows))
 
 
 @evaluate.command("pairs")
@@ -184,9 +185,8 @@ def data_demo(
     as_json: AsJson = False,
 ) -> None:
     """Generate a shop (products, queries, graded judgements, simulated events) and publish it as tables/demo."""
-    from raylevance.data.demo import DemoSettings
-
     from raylevance.config import load_settings
+    from raylevance.data.demo import DemoSettings
     from workloads.sources import generate_demo
 
     sizes = {"products": products, "events": events, "queries": queries, "seed": seed}

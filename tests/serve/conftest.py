@@ -1,18 +1,22 @@
 """A small shop in a store, and what it is searched with directly."""
 
+import warnings
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from raylevance.artifacts import Store
 from raylevance.data.schema import PRODUCTS
-from raylevance.index.products import GradeBands, ProductIndex
+from raylevance.index.grades import GradeBands
+from raylevance.index.products import ProductIndex
 from raylevance.index.vectors import IndexSettings
 from raylevance.models.encoder import Encoder
+
+with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+    import ray.serve  # noqa: F401  Ray 2.60 declares its settings in a way that pydantic deprecates
 
 KINDS = {
     "running shoe": ["Clothing", "Shoes"],
@@ -63,6 +67,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Shop:
     parents = [encoder_draft.ref, tables_draft.ref]
     with store.publish("index/shop", parents=parents) as index_draft:
         vectors = encoder.encode_items(texts)
-        bands = GradeBands(moderately=float(np.float32(0.35)), relevant=float(np.float32(0.6)))
+        bands = GradeBands(moderately=0.35, relevant=0.6)
         ProductIndex.build(table, texts, vectors, IndexSettings(), bands).save(index_draft.path)
     return Shop(Path(str(store)), ProductIndex.load(store.path("index/shop")), encoder)

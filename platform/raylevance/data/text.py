@@ -9,6 +9,8 @@ from raylevance.config import Settings
 from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import CATEGORY_SEPARATOR
 
+BASELINE = ("title", "brand", "color")
+
 
 class ProductText(Settings):
     """The template of a product's text: "<title>. Brand: <brand>. Color: <color>. Category: <level 1> > <level 2>".
@@ -27,7 +29,7 @@ class ProductText(Settings):
 
     def column(self, products: pa.Table) -> pa.ChunkedArray:
         """The texts as an Arrow column, string [n]."""
-        parts = [pc.fill_null(_clean(products["title"]), "")]
+        parts = [_clean(products["title"])]
         for name in self.attributes:
             parts.append(_labelled(name.capitalize(), _clean(products[name])))
         if self.taxonomy_levels:
@@ -37,7 +39,7 @@ class ProductText(Settings):
 
 def baseline_text(products: pa.Table) -> list[str]:
     """Title, brand and colour joined by spaces: what BM25 and zero-shot encoders are compared on."""
-    texts: list[str] = _joined([products[name] for name in ("title", "brand", "color")], " ").to_pylist()
+    texts: list[str] = _joined([products[name].cast(pa.string()) for name in BASELINE], " ").to_pylist()
     return texts
 
 
@@ -55,12 +57,12 @@ def query_key(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray
 
 def _clean(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Trimmed; null where nothing is left."""
-    trimmed = pc.utf8_trim_whitespace(column)
-    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, trimmed.type), trimmed)
+    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
 def _labelled(label: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(pa.scalar(f"{label}:", column.type), column, " ")
+    return pc.binary_join_element_wise(f"{label}:", column, " ")
 
 
 def _path(category: pa.ChunkedArray, levels: int) -> pa.ChunkedArray:

@@ -28,7 +28,10 @@ LEAVES = (
     Leaf(
         category="Pets > Dogs > Dog Bowls",
         brands="pet",
-        types="dog bowl/pet dish, slow feeder/puzzle feeder, pet water fountain/drinking fountain, automatic feeder/food dispenser",
+        types=(
+            "dog bowl/pet dish, slow feeder/puzzle feeder, pet water fountain/drinking fountain, "
+            "automatic feeder/food dispenser"
+        ),
         colours="bright",
         materials="stainless steel, ceramic, silicone, plastic/bpa free plastic",
         styles="non-slip/anti-skid, elevated/raised, collapsible/travel, dishwasher safe",
@@ -61,7 +64,10 @@ LEAVES = (
     Leaf(
         category="Pets > Cats > Cat Litter Boxes",
         brands="pet",
-        types="litter box/litter tray, litter mat/litter trapping mat, cat carrier/pet carrier, litter scoop/litter shovel",
+        types=(
+            "litter box/litter tray, litter mat/litter trapping mat, cat carrier/pet carrier, "
+            "litter scoop/litter shovel"
+        ),
         colours="furniture",
         materials="plastic, stainless steel, eva foam/foam, wood",
         styles="covered/enclosed, self cleaning/automatic, odor control/odour free, top entry, portable/foldable",
@@ -72,7 +78,10 @@ LEAVES = (
     Leaf(
         category="Pets > Fish > Aquariums",
         brands="pet",
-        types="aquarium/fish tank, aquarium filter/fish tank filter, aquarium light/fish tank light, aquarium heater/tank heater",
+        types=(
+            "aquarium/fish tank, aquarium filter/fish tank filter, aquarium light/fish tank light, "
+            "aquarium heater/tank heater"
+        ),
         colours="furniture",
         materials="glass, acrylic, plastic",
         styles="submersible/underwater, quiet/silent, self cleaning/automatic, with lid/covered, led/low energy",
@@ -83,10 +92,14 @@ LEAVES = (
     Leaf(
         category="Baby > On The Go > Strollers",
         brands="family",
-        types="stroller/pushchair/buggy, double stroller/twin buggy, pram/baby carriage, jogging stroller/running buggy",
+        types=(
+            "stroller/pushchair/buggy, double stroller/twin buggy, pram/baby carriage, jogging stroller/running buggy"
+        ),
         colours="fashion",
         materials="aluminum/aluminium, steel, polyester",
-        styles="foldable/compact fold, lightweight/travel, with bassinet/with carrycot, all terrain, reversible/two way",
+        styles=(
+            "foldable/compact fold, lightweight/travel, with bassinet/with carrycot, all terrain, reversible/two way"
+        ),
         sizes="infant/newborn, toddler, up to 50 lb",
         uses="city walks, air travel, forest trails",
         complements=("Car Seats", "Diaper Bags"),
@@ -97,7 +110,10 @@ LEAVES = (
         types="car seat/child seat, booster seat/seat raiser, baby carrier/baby sling, car seat base",
         colours="fashion",
         materials="polyester, plastic, merino wool, cotton",
-        styles="rear facing, convertible/all in one, washable/machine washable, side impact/reinforced, swivel/360 rotating",
+        styles=(
+            "rear facing, convertible/all in one, washable/machine washable, side impact/reinforced, "
+            "swivel/360 rotating"
+        ),
         sizes="infant/newborn, toddler, 4-12 years",
         uses="road trips, school runs, newborns",
         complements=("Strollers",),
@@ -105,7 +121,10 @@ LEAVES = (
     Leaf(
         category="Baby > On The Go > Diaper Bags",
         brands="family",
-        types="diaper bag/nappy bag, changing mat/changing pad, stroller organizer/pram caddy, baby bottle bag/bottle cooler",
+        types=(
+            "diaper bag/nappy bag, changing mat/changing pad, stroller organizer/pram caddy, "
+            "baby bottle bag/bottle cooler"
+        ),
         colours="fashion",
         materials="polyester, faux leather/vegan leather, canvas, nylon",
         styles="backpack style, waterproof/wipe clean, insulated/thermal, with stroller straps",
@@ -127,7 +146,10 @@ LEAVES = (
     Leaf(
         category="Baby > Nursery > Nursery Textiles",
         brands="family",
-        types="crib sheet/fitted cot sheet, swaddle/baby wrap, baby blanket/receiving blanket, sleep sack/wearable blanket, burp cloth/muslin",
+        types=(
+            "crib sheet/fitted cot sheet, swaddle/baby wrap, baby blanket/receiving blanket, "
+            "sleep sack/wearable blanket, burp cloth/muslin"
+        ),
         colours="textile",
         materials="organic cotton, cotton, bamboo viscose/rayon, fleece",
         styles="animal print/woodland, breathable/lightweight, striped, star print, extra soft/super soft",
@@ -138,7 +160,10 @@ LEAVES = (
     Leaf(
         category="Baby > Nursery > Baby Monitors",
         brands="family",
-        types="baby monitor/baby cam, white noise machine/sleep soother, night light/nursery lamp, baby humidifier/cool mist humidifier",
+        types=(
+            "baby monitor/baby cam, white noise machine/sleep soother, night light/nursery lamp, "
+            "baby humidifier/cool mist humidifier"
+        ),
         colours="tech",
         materials="plastic, silicone, fabric",
         styles="with camera/video, rechargeable/battery powered, wifi/app controlled, portable/travel, quiet/silent",
@@ -149,7 +174,10 @@ LEAVES = (
     Leaf(
         category="Toys > Play > Building Toys",
         brands="family",
-        types="building blocks/building bricks, magnetic tiles/magnet blocks, train set/toy railway, marble run/marble maze",
+        types=(
+            "building blocks/building bricks, magnetic tiles/magnet blocks, train set/toy railway, "
+            "marble run/marble maze"
+        ),
         colours="bright",
         materials="plastic, wood, foam/eva foam",
         styles="educational/stem, glow in the dark/luminous, beginner/starter, remote control/motorized",
@@ -160,7 +188,9 @@ LEAVES = (
     Leaf(
         category="Toys > Play > Toy Storage",
         brands="family",
-        types="toy box/toy chest, toy storage bins/cube organizer, play mat storage bag/toy clean-up bag, kids bookshelf",
+        types=(
+            "toy box/toy chest, toy storage bins/cube organizer, play mat storage bag/toy clean-up bag, kids bookshelf"
+        ),
         colours="bright",
         materials="fabric, wood, plastic, felt",
         styles="collapsible/foldable, with lid, stackable, animal print/woodland",
@@ -171,7 +201,10 @@ LEAVES = (
     Leaf(
         category="Toys > Play > Dolls",
         brands="family",
-        types="doll/baby doll, dollhouse/doll's house, stuffed animal/plush toy/soft toy, action figure/toy figure, teddy bear",
+        types=(
+            "doll/baby doll, dollhouse/doll's house, stuffed animal/plush toy/soft toy, action figure/toy figure, "
+            "teddy bear"
+        ),
         colours="bright",
         materials="plush, vinyl/pvc, wood, cotton",
         styles="washable/machine washable, talking/with sound, weighted/heavy, handmade/handcrafted",
@@ -182,7 +215,10 @@ LEAVES = (
     Leaf(
         category="Toys > Games > Board Games",
         brands="family",
-        types="board game/family game, card game/playing cards, chess set/chess board, jigsaw puzzle/jigsaw, dominoes/tile game",
+        types=(
+            "board game/family game, card game/playing cards, chess set/chess board, jigsaw puzzle/jigsaw, "
+            "dominoes/tile game"
+        ),
         colours="bright",
         materials="cardboard, wood, plastic, recycled paper",
         styles="cooperative/co-op, strategy, travel/portable, educational/stem, party",
@@ -193,7 +229,10 @@ LEAVES = (
     Leaf(
         category="Toys > Outdoor > Ride-Ons",
         brands="family",
-        types="kick scooter/push scooter, balance bike/toddler bike, roller skates/inline skates, trampoline/rebounder, swing set/garden swing",
+        types=(
+            "kick scooter/push scooter, balance bike/toddler bike, roller skates/inline skates, "
+            "trampoline/rebounder, swing set/garden swing"
+        ),
         colours="bright",
         materials="aluminum/aluminium, steel, plastic, wood",
         styles="adjustable/height adjustable, foldable, with light up wheels/led, with safety net, indoor and outdoor",

@@ -10,7 +10,10 @@ LEAVES = (
     Leaf(
         category="Fashion > Women > Dresses",
         brands="fashion",
-        types="dress/frock, maxi dress/long dress, cocktail dress/party dress, sundress/summer dress, bodycon dress/fitted dress",
+        types=(
+            "dress/frock, maxi dress/long dress, cocktail dress/party dress, sundress/summer dress, "
+            "bodycon dress/fitted dress"
+        ),
         colours="fashion",
         materials="cotton, chiffon, satin/silky, jersey, lace",
         styles="floral/flower print, sleeveless, wrap, off shoulder, pleated",
@@ -54,7 +57,9 @@ LEAVES = (
     Leaf(
         category="Fashion > Men > Shirts",
         brands="fashion",
-        types="men's dress shirt/formal shirt, men's t-shirt/mens tee, polo shirt/golf shirt, flannel shirt/checked shirt",
+        types=(
+            "men's dress shirt/formal shirt, men's t-shirt/mens tee, polo shirt/golf shirt, flannel shirt/checked shirt"
+        ),
         colours="fashion",
         materials="cotton, linen, polyester, bamboo viscose/rayon",
         styles="slim fit, wrinkle free/non-iron, short sleeve, striped, crew neck/round neck",
@@ -76,7 +81,9 @@ LEAVES = (
     Leaf(
         category="Fashion > Men > Jackets",
         brands="fashion",
-        types="men's jacket/mens coat, rain jacket/raincoat, puffer jacket/down jacket, bomber jacket, blazer/sport coat",
+        types=(
+            "men's jacket/mens coat, rain jacket/raincoat, puffer jacket/down jacket, bomber jacket, blazer/sport coat"
+        ),
         colours="fashion",
         materials="nylon, cotton twill, wool, leather/genuine leather",
         styles="waterproof/water resistant, hooded, lightweight/packable, quilted, fleece lined",
@@ -87,7 +94,10 @@ LEAVES = (
     Leaf(
         category="Fashion > Shoes > Women's Sneakers",
         brands="footwear",
-        types="women's sneakers/ladies trainers, women's running shoes/ladies running trainers, slip on shoes/ladies plimsolls",
+        types=(
+            "women's sneakers/ladies trainers, women's running shoes/ladies running trainers, "
+            "slip on shoes/ladies plimsolls"
+        ),
         colours="fashion",
         materials="mesh, canvas, suede, knit",
         styles="breathable/ventilated, lightweight/featherlight, platform, cushioned, arch support",
@@ -120,7 +130,10 @@ LEAVES = (
     Leaf(
         category="Fashion > Shoes > Boots",
         brands="footwear",
-        types="hiking boots/trekking boots, ankle boots/booties, rain boots/wellies, work boots/steel toe boots, snow boots",
+        types=(
+            "hiking boots/trekking boots, ankle boots/booties, rain boots/wellies, work boots/steel toe boots, "
+            "snow boots"
+        ),
         colours="leather",
         materials="leather/genuine leather, suede, rubber, nylon",
         styles="waterproof/water resistant, insulated/warm lined, lace up, slip resistant/non-slip, chelsea/pull on",
@@ -208,7 +221,9 @@ LEAVES = (
     Leaf(
         category="Fashion > Accessories > Sunglasses",
         brands="fashion",
-        types="sunglasses/shades, reading glasses/readers, ski goggles/snow goggles, blue light glasses/computer glasses",
+        types=(
+            "sunglasses/shades, reading glasses/readers, ski goggles/snow goggles, blue light glasses/computer glasses"
+        ),
         colours="fashion",
         materials="acetate, metal, polycarbonate, wood",
         styles="polarized/polarised, aviator, cat eye, oversized/large frame, foldable",

@@ -10,10 +10,11 @@ Term = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf category. Values are listed from common to rare: `a/b, c` is a meaning with the forms a and b, and one with c.
+    """A leaf category. Values go from common to rare: `a/b, c` is a meaning with the forms a and b, and one with c.
 
-    `types`: what the thing is called, each form in one leaf only. `uses`: phrases after "made for". `complements`: names
-    of leaves whose products go with this one without replacing it.
+    `brands`: a group of `BRAND_GROUPS`. `types`: what the thing is called, each form in one leaf only. `colours`: a
+    palette of `PALETTES`. `uses`: phrases after "made for". `complements`: names of leaves whose products go with this
+    one without replacing it.
     """
 
     category: str

@@ -50,5 +50,5 @@ NEEDS = {
     "clean up the playroom": ("Toy Storage",),
 }
 
-NEED_FRAMES = ("{}", "{} ideas", "best for {}", "{} must haves", "things for {}", "{} on a budget")
+NEED_FRAMES = ("{}", "{} ideas", "{} must haves", "{} on a budget")
 """Ways to put a need; the first is the usual one."""

@@ -1,4 +1,4 @@
-"""Electronics, office and music."""
+"""Electronics."""
 
 from raylevance.data.demo.vocabulary.leaf import Leaf
 
@@ -28,7 +28,10 @@ LEAVES = (
     Leaf(
         category="Electronics > Phones > Chargers",
         brands="phone",
-        types="phone charger/wall charger, power bank/portable charger/battery pack, wireless charger/charging pad, car charger",
+        types=(
+            "phone charger/wall charger, power bank/portable charger/battery pack, wireless charger/charging pad, "
+            "car charger"
+        ),
         colours="tech",
         materials="plastic, aluminum/aluminium, nylon braided",
         styles="fast charging/quick charge, usb c/type c, foldable, 2 port/dual port, magnetic/magsafe",
@@ -64,7 +67,9 @@ LEAVES = (
         types="earbuds/in ear headphones/earphones, sport earbuds/running earphones, sleep earbuds/sleeping earphones",
         colours="tech",
         materials="plastic, silicone, metal",
-        styles="wireless/bluetooth, noise cancelling/noise canceling/anc, waterproof/sweatproof, with mic/with microphone",
+        styles=(
+            "wireless/bluetooth, noise cancelling/noise canceling/anc, waterproof/sweatproof, with mic/with microphone"
+        ),
         sizes="6 hour/6h, 8 hour/8h, 10 hour/10h",
         uses="morning runs, noisy trains, side sleepers",
         complements=("Chargers", "Smartphones"),
@@ -72,10 +77,14 @@ LEAVES = (
     Leaf(
         category="Electronics > Audio > Speakers",
         brands="tech",
-        types="bluetooth speaker/portable speaker, soundbar/tv speaker, bookshelf speakers, smart speaker/voice assistant",
+        types=(
+            "bluetooth speaker/portable speaker, soundbar/tv speaker, bookshelf speakers, smart speaker/voice assistant"
+        ),
         colours="tech",
         materials="plastic, wood, fabric, aluminum/aluminium",
-        styles="waterproof/water resistant, bass boost/deep bass, rechargeable/battery powered, stereo, with lights/led",
+        styles=(
+            "waterproof/water resistant, bass boost/deep bass, rechargeable/battery powered, stereo, with lights/led"
+        ),
         sizes="10 watt/10w, 30 watt/30w, 60 watt/60w",
         uses="pool parties, movie nights, small apartments",
         complements=("Televisions", "Smartphones"),
@@ -83,7 +92,10 @@ LEAVES = (
     Leaf(
         category="Electronics > Audio > Microphones",
         brands="tech",
-        types="usb microphone/podcast mic, lavalier microphone/lapel mic, condenser microphone/studio mic, mic stand/boom arm",
+        types=(
+            "usb microphone/podcast mic, lavalier microphone/lapel mic, condenser microphone/studio mic, "
+            "mic stand/boom arm"
+        ),
         colours="tech",
         materials="metal, plastic, aluminum/aluminium",
         styles="plug and play, wireless/bluetooth, noise reduction, with tripod/with stand",
@@ -94,7 +106,10 @@ LEAVES = (
     Leaf(
         category="Electronics > Computers > Laptops",
         brands="tech",
-        types="laptop/notebook computer, chromebook/cloud laptop, gaming laptop/gaming notebook, 2-in-1 laptop/convertible laptop",
+        types=(
+            "laptop/notebook computer, chromebook/cloud laptop, gaming laptop/gaming notebook, "
+            "2-in-1 laptop/convertible laptop"
+        ),
         colours="tech",
         materials="aluminum/aluminium, plastic, magnesium alloy",
         styles="lightweight/ultrathin, touchscreen, long battery/long lasting, backlit/lighted keyboard",
@@ -116,7 +131,10 @@ LEAVES = (
     Leaf(
         category="Electronics > Computers > Keyboards",
         brands="tech",
-        types="computer keyboard/pc keyboard, mechanical keyboard/gaming keyboard, tablet keyboard, number pad/numeric keypad",
+        types=(
+            "computer keyboard/pc keyboard, mechanical keyboard/gaming keyboard, tablet keyboard, "
+            "number pad/numeric keypad"
+        ),
         colours="tech",
         materials="plastic, aluminum/aluminium, bamboo",
         styles="wireless/bluetooth, backlit/rgb, ergonomic/split, quiet/silent, compact/tenkeyless",
@@ -138,7 +156,9 @@ LEAVES = (
     Leaf(
         category="Electronics > Computers > Monitors",
         brands="tech",
-        types="monitor/computer display/pc screen, portable monitor/travel display, ultrawide monitor/widescreen display",
+        types=(
+            "monitor/computer display/pc screen, portable monitor/travel display, ultrawide monitor/widescreen display"
+        ),
         colours="tech",
         materials="plastic, metal, aluminum/aluminium",
         styles="4k/ultra hd, curved, 144hz/high refresh rate, frameless/thin bezel, with speakers/built-in speakers",
@@ -149,7 +169,10 @@ LEAVES = (
     Leaf(
         category="Electronics > Computers > Monitor Mounts",
         brands="tech",
-        types="monitor arm/monitor mount, monitor stand/monitor riser, laptop stand/notebook riser, tv mount/tv wall bracket",
+        types=(
+            "monitor arm/monitor mount, monitor stand/monitor riser, laptop stand/notebook riser, "
+            "tv mount/tv wall bracket"
+        ),
         colours="furniture",
         materials="steel, aluminum/aluminium, bamboo",
         styles="adjustable/height adjustable, full motion/swivel, dual/double, clamp on",
@@ -171,7 +194,10 @@ LEAVES = (
     Leaf(
         category="Electronics > Cameras > Cameras",
         brands="tech",
-        types="digital camera/point and shoot, action camera/sports cam, instant camera/instant print camera, dash cam/car camera",
+        types=(
+            "digital camera/point and shoot, action camera/sports cam, instant camera/instant print camera, "
+            "dash cam/car camera"
+        ),
         colours="tech",
         materials="plastic, metal, magnesium alloy",
         styles="waterproof/underwater, 4k/ultra hd, with flip screen/selfie screen, image stabilization/anti shake",
@@ -189,82 +215,5 @@ LEAVES = (
         sizes="50 inch, 60 inch, 70 inch",
         uses="first vlogs, family portraits, night skies",
         complements=("Cameras", "Smartphones"),
-    ),
-    Leaf(
-        category="Office > Furniture > Desks",
-        brands="office",
-        types="desk/writing table/workstation, standing desk/sit stand desk, corner desk/l-shaped desk, folding desk",
-        colours="furniture",
-        materials="engineered wood/mdf, solid oak/oak wood, steel, bamboo, glass",
-        styles="adjustable/height adjustable, with drawers/with storage, industrial, minimalist/simple, electric/motorized",
-        sizes="40 inch, 48 inch, 55 inch, 63 inch",
-        uses="home offices, students, small apartments",
-        complements=("Office Chairs", "Monitors", "Table Lamps"),
-    ),
-    Leaf(
-        category="Office > Furniture > Office Chairs",
-        brands="office",
-        types="office chair/desk chair/computer chair, gaming chair/racing chair, drafting stool/tall office stool, footrest",
-        colours="leather",
-        materials="mesh, faux leather/vegan leather, fabric, leather/genuine leather",
-        styles="ergonomic/lumbar support, high back/executive, swivel, armless, reclining",
-        sizes="standard/regular, big and tall/heavy duty, petite/small",
-        uses="long workdays, sore backs, home offices",
-        complements=("Desks",),
-    ),
-    Leaf(
-        category="Office > Stationery > Notebooks",
-        brands="office",
-        types="notebook/writing journal, planner/diary/agenda, sketchbook/drawing pad, sticky notes/memo notes",
-        colours="bright",
-        materials="recycled paper, leather bound, hardcover, kraft paper",
-        styles="dotted/bullet, lined/ruled, undated, spiral/wirebound",
-        sizes="a5, a4, b5, pocket size",
-        uses="meeting notes, morning pages, art students",
-        complements=("Pens",),
-    ),
-    Leaf(
-        category="Office > Stationery > Pens",
-        brands="office",
-        types="ballpoint pen/biro, gel pens/rollerball pens, fountain pen/ink pen, highlighter/marker pen, pencil/graphite pencil",
-        colours="bright",
-        materials="plastic, metal, wood, recycled plastic",
-        styles="fine point/fine tip, quick drying/smudge free, refillable, retractable/click",
-        sizes="pack of 5, pack of 12, pack of 24",
-        uses="meeting notes, left handed writers, art students",
-        complements=("Notebooks",),
-    ),
-    Leaf(
-        category="Music > Instruments > Guitars",
-        brands="music",
-        types="acoustic guitar/folk guitar, electric guitar, ukulele/uke, bass guitar/electric bass",
-        colours="furniture",
-        materials="spruce, mahogany, maple, basswood",
-        styles="beginner/starter, cutaway, left handed, with gig bag/with case",
-        sizes="full size/4 4, 3 4 size/three quarter, travel size",
-        uses="first lessons, campfire songs, studio sessions",
-        complements=("Guitar Accessories",),
-    ),
-    Leaf(
-        category="Music > Instruments > Guitar Accessories",
-        brands="music",
-        types="guitar strap, guitar strings, capo/guitar clamp, guitar stand/guitar holder, guitar tuner/clip-on tuner",
-        colours="leather",
-        materials="leather/genuine leather, nylon, steel, aluminum/aluminium",
-        styles="adjustable/extendable, foldable, vintage/antique, lightweight/portable",
-        sizes="pack of 1, pack of 2, pack of 3",
-        uses="stage nights, first lessons, christmas gifts",
-        complements=("Guitars",),
-    ),
-    Leaf(
-        category="Music > Instruments > Pianos",
-        brands="music",
-        types="digital piano/electric piano, keyboard piano/music keyboard, drum set/drum kit, violin/fiddle",
-        colours="furniture",
-        materials="wood, plastic, maple",
-        styles="weighted/hammer action, beginner/starter, portable/roll up, with stand/with bench",
-        sizes="61 key, 88 key, 49 key",
-        uses="first lessons, small apartments, school bands",
-        complements=("Headphones",),
     ),
 )

@@ -1,0 +1,41 @@
+"""Intervals of a mean over queries, and of the difference between two systems on the same queries, by bootstrap."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Values = npt.NDArray[np.float64]
+
+RESAMPLES = 5000
+CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(values: Values, seed: int = 0) -> Estimate:
+    """The mean of `values` [queries] with its 95% percentile interval over resampled queries."""
+    mean = float(np.mean(values))
+    if len(values) < 2 or np.ptp(values) == 0:
+        return Estimate(mean, mean, mean)
+    interval = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(mean, float(interval.low), float(interval.high))
+
+
+def paired_difference(values: Values, baseline: Values, seed: int = 0) -> Estimate:
+    """The mean of `values` - `baseline`, both [queries] in one order, with its 95% interval."""
+    return bootstrap_mean(values - baseline, seed)

@@ -1,0 +1,232 @@
+"""Bad input: one line that names the file, the row and the reason; nothing half written; or a quarantine."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray.data
+
+from raylevance.data.importing import import_tables
+from raylevance.data.readers.esci import EXAMPLES, PRODUCTS, read_esci
+from raylevance.data.readers.tables import read_tables
+from raylevance.data.readers.ubi import read_ubi
+from raylevance.data.readers.wands import read_wands
+from raylevance.errors import RaylevanceError
+
+pytestmark = pytest.mark.ray
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A folder of three good tables in three formats."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    pq.write_table(pa.table({"product_id": ["p1", "p2"], "title": ["mug", "rug"]}), folder / "products.parquet")
+    (folder / "queries.csv").write_text("query_id,query\nq1,a mug\nq2,a rug\n", encoding="utf-8")
+    write_judgements(folder, [judgement("q1", "p1", 2), judgement("q2", "p1", 0)])
+    return folder
+
+
+def judgement(query: Any, product: Any, grade: Any, **more: Any) -> dict[str, Any]:
+    return {"query_id": query, "product_id": product, "grade": grade, "source": "human", **more}
+
+
+def write_judgements(folder: Path, rows: Rows) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "judgements.jsonl").write_text(lines, encoding="utf-8")
+
+
+def error_of(action: Callable[[], object]) -> str:
+    with pytest.raises(RaylevanceError) as caught:
+        action()
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def quarantined(tables: Path, table: str) -> Rows:
+    rows: Rows = pq.read_table(tables / "quarantine" / table).to_pylist()
+    return rows
+
+
+def test_three_formats(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    summary = import_tables(read_tables(shop), tmp_path / "tables")
+    assert summary.rows == {"products": 2, "queries": 2, "judgements": 2}
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == ["judgements", "products", "queries"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (judgement("q9", "p1", 2), "unknown query_id"),
+        (judgement("q1", "p9", 2), "unknown product_id"),
+        (judgement("q1", None, 2), "product_id is missing"),
+        (judgement("q1", " ", 2), "product_id is missing"),
+        (judgement("q1", "p1", 3), "grade is not 0, 1 or 2"),
+        (judgement("q1", "p1", "high"), "grade is not a int8"),
+        (judgement("q1", "p1", None), "grade is missing"),
+        (judgement("q1", "p1", 1, confidence=1.5), "confidence is not between 0 and 1"),
+    ],
+)
+def test_a_bad_row_stops_or_goes_to_quarantine(
+    ray_cluster: None, shop: Path, tmp_path: Path, bad: dict[str, Any], reason: str
+) -> None:
+    write_judgements(shop, [judgement("q1", "p1", 2), bad, judgement("q2", "p2", 1), bad])
+    line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+    assert line.startswith(f"{shop / 'judgements.jsonl'}: row 2: {reason}: ")
+    assert "(and 1 more bad rows of judgements)" in line
+    assert sorted(tmp_path.iterdir()) == [shop], "something half written stays"
+
+    summary = import_tables(read_tables(shop), tmp_path / "tables", on_bad_row="quarantine")
+    assert summary.rows["judgements"] == 2
+    assert summary.quarantined == {"judgements": {reason: 2}}
+    first, second = quarantined(tmp_path / "tables", "judgements")
+    assert (first["file"], first["row"], second["row"]) == (str(shop / "judgements.jsonl"), 2, 4)
+    assert first["reason"] == reason
+    assert json.loads(first["values"]).items() >= bad.items()
+
+
+def test_an_id_that_is_not_unique(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    (shop / "queries.csv").write_text("query_id,query\nq1,first\nq2,a rug\nq1,second\nq1,third\n", encoding="utf-8")
+    line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+    assert f"{shop / 'queries.csv'}: row 3: id is not unique" in line
+    summary = import_tables(read_tables(shop), tmp_path / "tables", on_bad_row="quarantine")
+    assert summary.rows["queries"] == 2
+    assert summary.quarantined == {"queries": {"id is not unique": 2}}
+    assert pq.read_table(tmp_path / "tables" / "queries")["query"].to_pylist() == ["first", "a rug"]
+    assert [row["row"] for row in quarantined(tmp_path / "tables", "queries")] == [3, 4]
+
+
+def test_a_judgement_of_a_quarantined_product_is_bad_too(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"product_id": ["p1", "p2"], "title": [None, "rug"]}), shop / "products.parquet")
+    write_judgements(shop, [judgement("q1", "p1", 2), judgement("q2", "p2", 0)])
+    summary = import_tables(read_tables(shop), tmp_path / "tables", on_bad_row="quarantine")
+    assert summary.quarantined == {"products": {"title is missing": 1}, "judgements": {"unknown product_id": 1}}
+
+
+def test_torn_text_rows(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    (shop / "queries.csv").write_text("query_id,query\nq1,a mug\nq5\nq2,a rug\nq3,a,b\n", encoding="utf-8")
+    with (shop / "judgements.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write('[1, 2]\n{"query_id": "q1", "product')
+    summary = import_tables(read_tables(shop), tmp_path / "tables", on_bad_row="quarantine")
+    assert summary.rows == {"products": 2, "queries": 2, "judgements": 2}
+    queries = quarantined(tmp_path / "tables", "queries")
+    assert [(row["row"], row["reason"], row["values"]) for row in queries] == [
+        (2, "row has 1 values, the header 2", "q5"),
+        (4, "row has 3 values, the header 2", "q3,a,b"),
+    ]
+    judgements = quarantined(tmp_path / "tables", "judgements")
+    assert [(row["row"], row["reason"]) for row in judgements] == [
+        (3, "row is not a JSON object"),
+        (4, "row is not a JSON object"),
+    ]
+
+
+def test_an_unknown_esci_label(ray_cluster: None, public_data: Path, tmp_path: Path) -> None:
+    examples = pq.read_table(public_data / "esci" / EXAMPLES).slice(0, 50)
+    labels = [*examples["esci_label"].to_pylist()[:49], "X"]
+    column = examples.column_names.index("esci_label")
+    pq.write_table(examples.set_column(column, "esci_label", pa.array(labels)), tmp_path / EXAMPLES)
+    (tmp_path / PRODUCTS).symlink_to(public_data / "esci" / PRODUCTS)
+    line = error_of(lambda: import_tables(read_esci(tmp_path), tmp_path / "tables"))
+    assert f"{tmp_path / EXAMPLES}: row 50: label is not one of E, S, C, I" in line
+    assert '"label": "X"' in line
+
+
+def test_all_rows_bad(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    write_judgements(shop, [judgement("q1", "p1", 7)])
+    line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables", on_bad_row="quarantine"))
+    assert line.endswith("no good row is left")
+
+
+def test_output_that_has_something_in_it(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    import_tables(read_tables(shop), tmp_path / "tables")
+    assert "not empty" in error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+
+
+def test_a_torn_page_is_found_while_reading(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    file = shop / "products.parquet"
+    content = bytearray(file.read_bytes())
+    content[4:40] = b"\xff" * 36
+    file.write_bytes(content)
+    line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+    assert line.startswith(f"{file}: torn or unreadable")
+    assert sorted(tmp_path.iterdir()) == [shop]
+
+
+def test_a_full_disk(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    rows = read_tables(shop)["queries"].map_batches(_full_disk, batch_format="pyarrow")
+    line = error_of(lambda: import_tables({"queries": rows}, tmp_path / "tables"))
+    assert line.endswith("the disk is full")
+    assert sorted(tmp_path.iterdir()) == [shop]
+
+
+def _full_disk(rows: pa.Table) -> pa.Table:
+    """This worker's Parquet writer fails as it does on a full disk, the next time and then no more."""
+    import errno
+
+    write_table = pq.ParquetWriter.write_table
+
+    def fail(*_: object) -> None:
+        pq.ParquetWriter.write_table = write_table
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pq.ParquetWriter.write_table = fail
+    return rows
+
+
+class TestBeforeWork:
+    """What is known from names, footers and headers is refused without starting a task."""
+
+    def test_missing_files(self, public_data: Path, tmp_path: Path) -> None:
+        assert error_of(lambda: read_esci(tmp_path)).endswith(": no such file")
+        assert "has no product.csv, query.csv or label.csv" in error_of(lambda: read_wands(tmp_path))
+        assert "has no ubi_queries.parquet or ubi_queries.jsonl" in error_of(lambda: read_ubi(tmp_path))
+        assert "has no table" in error_of(lambda: read_tables(tmp_path))
+
+    def test_a_torn_footer(self, shop: Path) -> None:
+        file = shop / "products.parquet"
+        file.write_bytes(file.read_bytes()[:-20])
+        assert error_of(lambda: read_tables(shop)).startswith(f"{file}: torn or not a Parquet file")
+
+    def test_an_unknown_column(self, shop: Path) -> None:
+        (shop / "queries.csv").write_text("query_id,query,local\nq1,a mug,us\n", encoding="utf-8")
+        line = error_of(lambda: read_tables(shop))
+        assert line == f"{shop / 'queries.csv'}: unknown column 'local'; did you mean 'locale'?"
+
+    def test_a_missing_column(self, shop: Path, public_data: Path, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"product_id": ["p1"]}), shop / "products.parquet")
+        assert "products.parquet: has no column 'title'" in error_of(lambda: read_tables(shop))
+        examples = pq.read_table(public_data / "esci" / EXAMPLES)
+        names = ["label" if name == "esci_label" else name for name in examples.column_names]
+        pq.write_table(examples.rename_columns(names), tmp_path / EXAMPLES)
+        (tmp_path / PRODUCTS).symlink_to(public_data / "esci" / PRODUCTS)
+        assert "has no column 'esci_label'; did you mean 'label'?" in error_of(lambda: read_esci(tmp_path))
+
+    @pytest.mark.parametrize("content", ["", "query_id,query\n"])
+    def test_an_empty_file(self, shop: Path, content: str) -> None:
+        (shop / "queries.csv").write_text(content, encoding="utf-8")
+        assert error_of(lambda: read_tables(shop)) == f"{shop / 'queries.csv'}: empty: it has no rows"
+
+    def test_a_parquet_file_without_rows(self, shop: Path) -> None:
+        table = pq.read_table(shop / "products.parquet")
+        pq.write_table(table.slice(0, 0), shop / "products.parquet")
+        assert error_of(lambda: read_tables(shop)) == f"{shop / 'products.parquet'}: empty: it has no rows"
+
+    def test_a_file_in_another_encoding(self, shop: Path) -> None:
+        (shop / "queries.csv").write_bytes(b"query_id,query\nq1,caf\xe9\n")
+        assert "can't be read as UTF-8 text" in error_of(lambda: read_tables(shop))
+
+
+def test_nothing_is_left_of_a_table_without_rows(ray_cluster: None, public_data: Path, tmp_path: Path) -> None:
+    esci: dict[str, ray.data.Dataset] = read_esci(public_data / "esci", locale="jp")
+    line = error_of(lambda: import_tables(esci, tmp_path / "tables"))
+    assert line == "products: empty: there are no rows to import"
+    assert list(tmp_path.iterdir()) == []

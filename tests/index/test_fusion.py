@@ -1,0 +1,48 @@
+"""Fusion: values worked out by hand, ties, missing rows."""
+
+import numpy as np
+import pytest
+
+from raylevance.index.fusion import FusionSettings, fuse, reciprocal_rank, weighted
+
+DENSE_ROWS = np.array([[3, 1, 2], [5, -1, -1]])
+LEXICAL_ROWS = np.array([[1, 4, -1], [-1, -1, -1]])
+DENSE_SCORES = np.array([[0.9, 0.7, 0.5], [0.4, -np.inf, -np.inf]], np.float32)
+LEXICAL_SCORES = np.array([[8.0, 6.0, -np.inf], [-np.inf] * 3], np.float32)
+
+
+def test_reciprocal_rank_by_hand() -> None:
+    scores, rows = reciprocal_rank([DENSE_ROWS, LEXICAL_ROWS], 5)
+    assert rows.tolist() == [[1, 3, 4, 2, -1], [5, -1, -1, -1, -1]]
+    np.testing.assert_allclose(scores[0, :4], [1 / 62 + 1 / 61, 1 / 61, 1 / 62, 1 / 63], rtol=1e-6)
+    assert np.isneginf(scores[0, 4])
+
+
+def test_weighted_by_hand() -> None:
+    scores, rows = weighted([(DENSE_SCORES, DENSE_ROWS), (LEXICAL_SCORES, LEXICAL_ROWS)], [0.6, 0.4], 4)
+    assert rows.tolist() == [[1, 3, 2, 4], [5, -1, -1, -1]]
+    np.testing.assert_allclose(scores[0], [0.6 * 0.5 + 0.4, 0.6, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(scores[1, 0], 0.6, rtol=1e-6)
+
+
+def test_equals_are_ordered_by_row_wherever_they_stand() -> None:
+    forth = reciprocal_rank([np.array([[7, 2]]), np.array([[2, 7]])], 2)
+    back = reciprocal_rank([np.array([[2, 7]]), np.array([[7, 2]])], 2)
+    assert forth[1].tolist() == back[1].tolist() == [[2, 7]]
+
+
+def test_k_cuts() -> None:
+    scores, rows = reciprocal_rank([DENSE_ROWS, LEXICAL_ROWS], 1)
+    assert rows.tolist() == [[1], [5]] and scores.shape == (2, 1)
+
+
+@pytest.mark.parametrize(("method", "first"), [("reciprocal_rank", 1), ("weighted", 3)])
+def test_settings_choose_the_method(method: str, first: int) -> None:
+    settings = FusionSettings(method=method, dense_weight=1.0 if method == "weighted" else 0.5)
+    dense, lexical = (DENSE_SCORES, DENSE_ROWS), (LEXICAL_SCORES, LEXICAL_ROWS)
+    assert fuse(dense, lexical, 3, settings)[1][0, 0] == first
+
+
+def test_no_queries() -> None:
+    none = np.empty((0, 3), np.int64)
+    assert reciprocal_rank([none, none], 2)[1].shape == (0, 2)

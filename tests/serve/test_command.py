@@ -1,0 +1,134 @@
+"""`python -m serve` as a user runs it: what it prints, how it fails, how it ends."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from raylevance.artifacts import Store
+from raylevance.errors import RaylevanceError
+from serve.server import free_port, url
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "serve", *arguments]
+
+
+def failed(*arguments: str) -> tuple[int, str]:
+    """The exit code and the last line of stderr of a command that prints no result."""
+    done = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.ray
+def test_it_answers_what_it_is_asked_and_ends(shop: Any) -> None:
+    queries = ["--try", "red running shoes", "--try", "白い lamp"]
+    arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", "0", *queries)
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.strip().split("\n\n")
+    assert first.splitlines()[0].rstrip() == '"red running shoes" (hybrid)'
+    assert re.fullmatch(r"rank +grade +score +title *", first.splitlines()[1])
+    assert re.fullmatch(r" +1 +2 +\d+\.\d{4} +Red running shoe .*", first.splitlines()[2])
+    assert second.startswith('"白い lamp"')
+    for answer in (first, second):
+        assert re.search(r"\d+ ms \| index/shop@\w{12} \| encoder/shop@\w{12} \| tables/shop@\w{12}", answer)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(shop: Any, number: signal.Signals) -> None:
+    port = free_port("127.0.0.1", 0)
+    arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", str(port))
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until_ready(url("127.0.0.1", port), process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, ""), err
+    assert "Traceback" not in err
+    assert free_port("127.0.0.1", port) == port
+
+
+def wait_until_ready(server: str, process: "subprocess.Popen[str]") -> None:
+    for _ in range(600):
+        assert process.poll() is None, process.communicate()
+        try:
+            if httpx.get(f"{server}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail("it was not ready in a minute")
+
+
+@pytest.mark.ray
+def test_an_index_that_can_not_be_loaded_is_one_line(shop: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.publish("encoder/shop") as encoder:
+        shop.encoder.save(encoder.path)
+    with store.publish("tables/shop") as tables:
+        (tables.path / "made-by").write_text("a test")
+    with store.publish("index/shop", parents=[encoder.ref, tables.ref]) as index:
+        (index.path / "index.json").write_text("torn")
+    code, line = failed("--store", str(tmp_path), "--index", "index/shop", "--port", "0")
+    assert code == 1
+    assert str(store.path("index/shop")) in line
+
+
+def test_a_taken_port_is_said_before_anything_starts(shop: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, line = failed("--store", str(shop.root), "--index", "index/shop", "--port", str(port))
+    assert code == 1
+    assert line == f"raylevance: can't listen on 127.0.0.1:{port}: Address already in use; choose another --port"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--index", "index/shp"], 1, "index/shp: no such artifact in .*; did you mean 'index/shop'"),
+        (["--index", "encoder/shop"], 2, "encoder/shop: not an index"),
+        (["--index", "shop"], 2, "'shop' is not a reference"),
+        (["--port", "70000"], 2, "setting 'port': input should be less than or equal to 65535, got 70000"),
+        (["--set", "batchsize=3"], 2, "unknown setting 'batchsize'; did you mean 'batch_size'"),
+    ],
+)
+def test_a_mistake_is_one_line(shop: Any, arguments: list[str], code: int, message: str) -> None:
+    returned, line = failed("--store", str(shop.root), *arguments)
+    assert returned == code
+    assert re.search(message, line), line
+
+
+def test_an_option_that_does_not_exist_is_wrong_usage() -> None:
+    done = subprocess.run(command("--prot", "1"), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--port" in done.stderr
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(RaylevanceError, match=r"can't listen on 192\.0\.2\.77:\d+"):
+        free_port("192.0.2.77", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("shop.example", "http://shop.example:80"),
+    ],
+)
+def test_the_url_is_one_that_reaches_it(host: str, expected: str) -> None:
+    assert url(host, 80) == expected

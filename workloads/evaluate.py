@@ -1,0 +1,119 @@
+"""`raylevance evaluate`: any encoder on judged queries or labelled pairs, beside its baselines."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylevance.artifacts import Store
+from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
+from raylevance.errors import RaylevanceError
+from raylevance.evaluation.pairs import evaluate_pairs
+from workloads.cluster import connected
+from workloads.encode import encode_texts, find_encoder
+from workloads.files import read_table
+from workloads.judged import Judged
+from workloads.systems import rank_baselines, rank_hybrid, summarise
+
+EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
+PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")
+RENAMED = {
+    "title": "product_title",
+    "description": "product_description",
+    "bullets": "product_bullet_point",
+    "brand": "product_brand",
+    "color": "product_color",
+    "category": "product_category",
+    "locale": "product_locale",
+}
+
+
+def retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[str, Any]:
+    """Rank all of `products` for every query of `examples` (both in ESCI's official columns; any split is ignored).
+
+    Returns `{"queries": n, system: {metric: mean, "ci95": {metric: [low, high]}}}` for the systems dense, bm25,
+    hybrid (the two fused by reciprocal rank), zero_shot (the encoder's backbone on title, brand and colour), random.
+    """
+    judged = Judged(_products(products), *_examples(examples))
+    named = find_encoder(encoder, Store(store))
+    with connected():
+        runs = rank_baselines(judged, named.backbone, seed=0)
+        runs |= rank_hybrid(judged, named)
+    systems = {system: runs[system] for system in ("dense", "bm25", "hybrid", "zero_shot", "random")}
+    return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
+
+
+def pairs(encoder: str, store: str, file: Path, products: Path | None) -> dict[str, Any]:
+    """AUC, F1 with its threshold, and KS of the encoder's cosine on the pairs of `file`."""
+    table = read_table(file, ["query", "label"])
+    named = find_encoder(encoder, Store(store))
+    texts = _pair_texts(table, file, products, named)
+    queries = table["query"].cast(pa.string()).to_pylist()
+    distinct, row = np.unique(np.array(queries, dtype=object).astype(str), return_inverse=True)
+    with connected():
+        query_vectors = encode_texts(named.path, distinct.tolist(), "query")[row]
+        item_vectors = encode_texts(named.path, texts, "item")
+    scores = np.einsum("nd,nd->n", query_vectors, item_vectors)
+    return {"pairs": len(texts), "encoder": encoder, **evaluate_pairs(scores, table["label"].to_numpy())}
+
+
+def _examples(file: Path) -> tuple[pa.Table, pa.Table]:
+    """Queries and judgements of an examples file. Raises `RaylevanceError` for an unknown label, with its row."""
+    table = read_table(file, EXAMPLE_COLUMNS)
+    labels = table["esci_label"].cast(pa.string())
+    grades = pc.index_in(labels, pa.array(list(ESCI_GRADES)))
+    if grades.null_count:
+        row = int(np.flatnonzero(grades.is_null().to_numpy())[0])
+        raise RaylevanceError(f"{file}: row {row + 1}: label {labels[row].as_py()!r} is not one of E, S, C, I")
+    rows = table.num_rows
+    columns = {
+        "query_id": table["query_id"].cast(pa.string()),
+        "product_id": table["product_id"].cast(pa.string()),
+        "label": labels,
+        "grade": pc.take(pa.array(list(ESCI_GRADES.values()), pa.int8()), grades),
+        "source": pa.repeat("human", rows),
+        "confidence": pa.repeat(pa.scalar(1.0, pa.float32()), rows),
+        "split": pa.nulls(rows, pa.string()),
+    }
+    judgements = pa.table(columns, schema=JUDGEMENTS)
+    queries = pa.table({"query_id": columns["query_id"], "query": table["query"].cast(pa.string())})
+    first = queries.group_by("query_id", use_threads=False).aggregate([("query", "first")])
+    named = {
+        "query_id": first["query_id"],
+        "query": first["query_first"],
+        "locale": pa.nulls(first.num_rows, pa.string()),
+    }
+    return pa.table(named, schema=QUERIES), judgements
+
+
+def _products(file: Path) -> pa.Table:
+    """The products of an official products file in our columns; of a repeated id the first row."""
+    table = read_table(file, PRODUCT_COLUMNS)
+    ids = table["product_id"].cast(pa.string())
+    columns = {"product_id": ids}
+    for field in PRODUCTS:
+        if field.name in RENAMED:
+            name = RENAMED[field.name]
+            given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
+            columns[field.name] = given.cast(field.type)
+    columns["title"] = pc.fill_null(columns["title"], "")
+    products = pa.table(columns, schema=PRODUCTS)
+    _, first = np.unique(ids.to_numpy(), return_index=True)
+    return products if len(first) == len(ids) else products.take(np.sort(first))
+
+
+def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: Any) -> list[str]:
+    if "product_text" in table.column_names:
+        texts: list[str] = pc.fill_null(table["product_text"].cast(pa.string()), "").to_pylist()
+        return texts
+    if "product_id" not in table.column_names or products is None:
+        raise RaylevanceError(f"{file}: needs a column product_text, or product_id together with --products")
+    catalogue = _products(products)
+    place = pc.index_in(table["product_id"].cast(pa.string()), catalogue["product_id"].combine_chunks())
+    if place.null_count:
+        row = int(np.flatnonzero(place.is_null().to_numpy())[0])
+        raise RaylevanceError(f"{file}: row {row + 1}: product {table['product_id'][row]} is not in {products}")
+    texts = named.item_texts(catalogue.take(place))
+    return texts

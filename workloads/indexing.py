@@ -1,0 +1,57 @@
+"""An index of a catalogue under one encoder: `index/<encoder>`, with the bands of the grades."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from raylevance.artifacts import Artifact, Draft, Store
+from raylevance.config import load_settings
+from raylevance.errors import UsageError
+from raylevance.index.grades import GradeBands, fit_grade_bands
+from raylevance.index.products import ProductIndex
+from raylevance.index.vectors import IndexSettings
+from workloads.cluster import connected
+from workloads.encode import Vectors, encode_texts, find_encoder
+from workloads.judged import TRAIN, Judged
+from workloads.steps import Run
+
+
+def index_step(
+    run: Run, name: str, tables: Artifact, encoder: Artifact, settings: IndexSettings, judged: Judged
+) -> Artifact:
+    """`index/<name>`: every product of `tables` encoded by `encoder`; the bands come from the training judgements."""
+
+    def build(draft: Draft) -> None:
+        named = find_encoder(encoder.ref, run.store)
+        texts = named.item_texts(judged.products)
+        vectors = encode_texts(named.path, texts, "item")
+        bands = _fit_bands(judged.of(TRAIN), named.path, vectors)
+        index = ProductIndex.build(judged.products, texts, vectors, settings, bands)
+        index.save(draft.path)
+        draft.metrics |= index.describe()
+
+    return run.step(f"index/{name}", build, settings=settings, inputs=[tables, encoder])
+
+
+def build_index(encoder: str, products: str, store: str, config: Path | None, overrides: Sequence[str]) -> Artifact:
+    """`raylevance index build`: index a tables artifact of the store under one of its encoders."""
+    settings = load_settings(IndexSettings, config, overrides)
+    run = Run(Store(store))
+    if not encoder.startswith("encoder/"):
+        raise UsageError(f"--encoder {encoder}: expected encoder/NAME: an index names the encoder that made it")
+    if not products.startswith("tables/"):
+        raise UsageError(f"--products {products}: expected tables/NAME; import the file first (raylevance data import)")
+    made_by, tables = run.store.get(encoder), run.store.get(products)
+    judged = Judged.open(run.store.path(tables.ref))
+    with connected():
+        return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings, judged)
+
+
+def _fit_bands(train: Judged, encoder: Path, vectors: Vectors) -> GradeBands:
+    queries = encode_texts(encoder, train.queries["query"].to_pylist(), "query")
+    query = pc.index_in(train.judgements["query_id"], train.queries["query_id"].combine_chunks()).to_numpy()
+    product = pc.index_in(train.judgements["product_id"], train.products["product_id"].combine_chunks()).to_numpy()
+    scores = np.einsum("nd,nd->n", queries[query], vectors[product])
+    return fit_grade_bands(scores, train.judgements["grade"].to_numpy())

@@ -1,0 +1,81 @@
+"""The products, queries and judgements of a tables artifact, and their splits by query."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raylevance.data.splits import check_leakage, queries_of, split_by_query
+from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
+from raylevance.evaluation.ranking import evaluate_run
+from raylevance.models.encoder import Encoder
+
+TRAIN, TEST = "train", "test"
+EXTRA_PRODUCTS = 500
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Tables in the schemas of `raylevance.data.schema`."""
+
+    products: pa.Table
+    queries: pa.Table
+    judgements: pa.Table
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read a tables folder. Raises `RaylevanceError` without judgements, or with a query in train and in test."""
+        names = ("products", "queries", "judgements")
+        for name in names:
+            if not (folder / name).is_dir():
+                raise RaylevanceError(f"{folder}: has no {name}; this recipe needs {', '.join(names)}")
+        judged = cls(*(pq.read_table(folder / name) for name in names))
+        if judged.judgements["split"].null_count:
+            shares = {TRAIN: 0.6, TEST: 0.4}
+            judged = replace(judged, judgements=split_by_query(judged.judgements, judged.queries, shares))
+        check_leakage(judged.of(TRAIN).queries, judged.of(TEST).queries)
+        return judged
+
+    def of(self, split: str) -> Self:
+        """The queries and judgements of `split`; the products stay whole."""
+        queries = queries_of(self.judgements, self.queries, split)
+        return replace(
+            self, queries=queries, judgements=self.judgements.filter(pc.equal(self.judgements["split"], split))
+        )
+
+    def hold_out(self, split: str, fraction: float, seed: int) -> tuple[Self, Self]:
+        """`split` cut in two by query: what is learned from, and the share `fraction` that picks the best step."""
+        whole = self.of(split)
+        shares = {TRAIN: 1 - fraction, "validation": fraction}
+        cut = replace(whole, judgements=split_by_query(whole.judgements, whole.queries, shares, seed))
+        return cut.of(TRAIN), cut.of("validation")
+
+    def ranking(self, text: ProductText) -> "Ranking":
+        """How well an encoder ranks these queries' judged products among others, as `Evaluate` of the training loop."""
+        known = pc.is_in(self.products["product_id"], self.judgements["product_id"].combine_chunks())
+        others = self.products.filter(pc.invert(known)).slice(0, EXTRA_PRODUCTS)
+        products = pa.concat_tables([self.products.filter(known), others])
+        return Ranking(self.queries, products["product_id"].to_pylist(), text.compose(products), self.judgements)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """nDCG@10 of an encoder on a small pool: cheap enough to be looked at during training."""
+
+    queries: pa.Table
+    product_ids: list[str]
+    texts: list[str]
+    judgements: pa.Table
+
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        scores = encoder.encode_queries(self.queries["query"].to_pylist()) @ encoder.encode_items(self.texts).T
+        run = {
+            query: {self.product_ids[place]: float(row[place]) for place in np.argsort(-row, kind="stable")[:10]}
+            for query, row in zip(self.queries["query_id"].to_pylist(), scores, strict=True)
+        }
+        return {"ndcg@10": float(np.mean(evaluate_run(run, self.judgements)["ndcg@10"]))}

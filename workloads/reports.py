@@ -1,0 +1,122 @@
+"""The reports of a recipe: the baselines' runs, and every system beside them with its interval."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.evaluation.intervals import paired_difference
+from raylevance.evaluation.ranking import Run as Ranked
+from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
+from raylevance.index.products import ProductIndex
+from workloads.encode import encode_texts, find_encoder
+from workloads.judged import TEST, Judged
+from workloads.steps import Run
+from workloads.systems import DEPTH, REPORTED, rank_baselines, rank_encoder, summarise
+
+BASELINES = ("random", "bm25", "zero_shot")
+AGAINST = "zero_shot"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The final report of a run of a recipe."""
+
+    run: Run
+    report: Artifact
+
+    def as_json(self) -> dict[str, Any]:
+        """References of all that was made or found, the report's figures and where its page is."""
+        artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
+        return {"artifacts": artifacts, "report": str(self._page()), **self.report.metrics}
+
+    def as_table(self) -> Table:
+        """A system a row: mean and 95% interval over the test queries, and nDCG@10's difference to zero-shot."""
+        metrics = self.report.metrics
+        title = f"{metrics['queries']} test queries of {metrics['data']}, {metrics['products']} products ranked"
+        table = Table(
+            "", *REPORTED, f"ndcg@10 minus {AGAINST}", box=None, pad_edge=False, title=title, title_justify="left"
+        )
+        for system, values in metrics["systems"].items():
+            cells = [_cell(values[metric], *values["ci95"][metric]) for metric in REPORTED]
+            table.add_row(system, *cells, _cell(*values["difference"]) if system != AGAINST else "")
+        table.caption, table.caption_justify = f"report: {self._page()}", "left"
+        return table
+
+    def _page(self) -> Path:
+        return self.run.store.path(self.report.ref) / "report.html"
+
+
+def baselines_step(run: Run, tables: Artifact, judged: Judged, backbone: str, seed: int) -> Artifact:
+    """`report/baselines`: TREC runs of random, BM25 and the untrained backbone on the test queries."""
+
+    def build(draft: Draft) -> None:
+        test = judged.of(TEST)
+        runs = rank_baselines(test, backbone, seed)
+        write_runs(draft.path, runs)
+        draft.metrics |= summarise(runs, test.judgements)
+
+    return run.step("report/baselines", build, settings={"backbone": backbone}, inputs=[tables], seed=seed)
+
+
+def report_step(
+    run: Run, tables: Artifact, baselines: Artifact, warmup: Artifact, index: Artifact, judged: Judged
+) -> Artifact:
+    """`report/mine-and-refine`: all systems on the test queries, as JSON, TREC runs and one page."""
+
+    def build(draft: Draft) -> None:
+        test = judged.of(TEST)
+        folder = run.store.path(baselines.ref)
+        runs: dict[str, Ranked] = {name: read_run(folder / f"{name}.run") for name in BASELINES}
+        runs["warm-up"] = rank_encoder(test, find_encoder(warmup.ref, run.store))
+        runs |= rank_index(run, index, test)
+        write_runs(draft.path, runs)
+        write_qrels(draft.path / "qrels", test.judgements)
+        draft.metrics |= {
+            "data": tables.name.partition("/")[2],
+            "queries": test.queries.num_rows,
+            "products": test.products.num_rows,
+            "systems": compare(runs, test),
+        }
+        (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
+
+    return run.step("report/mine-and-refine", build, settings={}, inputs=[tables, baselines, warmup, index])
+
+
+def rank_index(run: Run, index: Artifact, test: Judged) -> dict[str, Ranked]:
+    """Stage 1 and hybrid, as the index answers them: what is measured is what is served."""
+    products = ProductIndex.load(run.store.path(index.ref))
+    encoder = next(parent for parent in index.parents if parent.startswith("encoder/"))
+    texts = test.queries["query"].to_pylist()
+    vectors = encode_texts(find_encoder(encoder, run.store).path, texts, "query")
+    ids = test.queries["query_id"].to_pylist()
+    runs: dict[str, Ranked] = {}
+    for name, mode in (("stage 1", "dense"), ("hybrid", "hybrid")):
+        found = products.search(texts, vectors, DEPTH, mode)
+        runs[name] = {
+            query: {hit.product_id: hit.score for hit in hits} for query, hits in zip(ids, found, strict=True)
+        }
+    return runs
+
+
+def compare(runs: Mapping[str, Ranked], test: Judged) -> dict[str, Any]:
+    """`summarise`, and for each system the paired `difference` of nDCG@10 to zero-shot: mean, low, high."""
+    summary = summarise(runs, test.judgements)
+    baseline = evaluate_run(runs[AGAINST], test.judgements)["ndcg@10"]
+    for system, run in runs.items():
+        values = evaluate_run(run, test.judgements)["ndcg@10"]
+        summary[system]["difference"] = list(paired_difference(values, baseline))
+    return summary
+
+
+def write_runs(folder: Path, runs: Mapping[str, Ranked]) -> None:
+    for name, run in runs.items():
+        write_run(folder / f"{name.replace(' ', '')}.run", run, name.replace(" ", ""))
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"

@@ -1,0 +1,80 @@
+"""Systems under comparison: each ranks the whole catalogue for every query, as a run of its 100 best products."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raylevance.data.text import baseline_text
+from raylevance.evaluation.intervals import bootstrap_mean
+from raylevance.evaluation.ranking import Run, evaluate_run
+from raylevance.index.fusion import reciprocal_rank
+from raylevance.index.lexical import LexicalIndex
+from raylevance.index.vectors import IndexSettings, VectorIndex
+from workloads.encode import NamedEncoder, Vectors, backbone_path, encode_texts
+from workloads.judged import Judged
+
+DEPTH = 100
+REPORTED = ("ndcg@10", "ndcg@10_official", "recall@100")
+
+
+def rank_baselines(judged: Judged, backbone: str, seed: int) -> dict[str, Run]:
+    """random, bm25, and zero_shot: the untrained `backbone` on title, brand and colour."""
+    texts = baseline_text(judged.products)
+    queries = judged.queries["query"].to_pylist()
+    chance = np.random.default_rng(seed).random((len(queries), len(texts)), dtype=np.float32)
+    best = np.argsort(-chance, axis=1)[:, :DEPTH]
+    path = backbone_path(backbone)
+    vectors = encode_texts(path, texts, "item")
+    return {
+        "random": as_run(judged, np.take_along_axis(chance, best, axis=1), best),
+        "bm25": as_run(judged, *LexicalIndex.build(texts).search(queries, DEPTH)),
+        "zero_shot": rank_vectors(judged, encode_texts(path, queries, "query"), vectors),
+    }
+
+
+def rank_hybrid(judged: Judged, encoder: NamedEncoder) -> dict[str, Run]:
+    """dense, and hybrid: BM25 and the encoder fused by reciprocal rank."""
+    queries = judged.queries["query"].to_pylist()
+    vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
+    index = VectorIndex.build(vectors, IndexSettings(kind="exact"))
+    dense = index.search(encode_texts(encoder.path, queries, "query"), DEPTH)
+    lexical = LexicalIndex.build(baseline_text(judged.products)).search(queries, DEPTH)
+    return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *reciprocal_rank([dense[1], lexical[1]], DEPTH))}
+
+
+def rank_encoder(judged: Judged, encoder: NamedEncoder) -> Run:
+    """The run of a dense retriever that compares each query with every product."""
+    vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
+    return rank_vectors(judged, encode_texts(encoder.path, judged.queries["query"].to_pylist(), "query"), vectors)
+
+
+def rank_vectors(judged: Judged, queries: Vectors, products: Vectors) -> Run:
+    """Exact search: what is measured is the encoder, not an approximation."""
+    return as_run(judged, *VectorIndex.build(products, IndexSettings(kind="exact")).search(queries, DEPTH))
+
+
+def as_run(judged: Judged, scores: Any, rows: Any) -> Run:
+    """Scores and rows [queries, k] as product ids by query; a row of -1 is none."""
+    products = judged.products["product_id"].to_pylist()
+    return {
+        query: {products[row]: float(score) for score, row in zip(found, places, strict=True) if row >= 0}
+        for query, found, places in zip(_ids(judged), scores, rows, strict=True)
+    }
+
+
+def summarise(runs: Mapping[str, Run], judgements: pa.Table, seed: int = 0) -> dict[str, Any]:
+    """For each system the mean of each reported metric, and under `ci95` its interval over queries."""
+    summary: dict[str, Any] = {}
+    for system, run in runs.items():
+        values = evaluate_run(run, judgements)
+        estimates = {metric: bootstrap_mean(values[metric], seed) for metric in REPORTED}
+        summary[system] = {metric: estimate.mean for metric, estimate in estimates.items()}
+        summary[system]["ci95"] = {metric: [estimate.low, estimate.high] for metric, estimate in estimates.items()}
+    return summary
+
+
+def _ids(judged: Judged) -> list[str]:
+    ids: list[str] = judged.queries["query_id"].to_pylist()
+    return ids

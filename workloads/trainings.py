@@ -1,0 +1,56 @@
+"""What the recipes' training steps share: instances from tables, and an encoder artifact from a training run."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.data
+
+from raylevance.artifacts import Draft
+from raylevance.data.instances import InstanceSettings, write_instances
+from raylevance.data.pseudo_queries import pseudo_queries
+from raylevance.data.text import ProductText
+from raylevance.training.loop import Evaluate
+from raylevance.training.settings import TrainSettings
+from raylevance.training.trainer import NOT_PART_OF_THE_RESULT, train
+from workloads.encode import save_template
+from workloads.judged import Judged
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training step: the encoder artifact it makes, with the template of its item texts."""
+
+    name: str
+    settings: TrainSettings
+    text: ProductText
+    seed: int
+
+    def described(self, made_from: dict[str, Any]) -> dict[str, Any]:
+        """What decides the result: not how many workers make it."""
+        settings = self.settings.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT)
+        return {"train": settings, "text": self.text.model_dump(mode="json"), **made_from}
+
+    def train(self, draft: Draft, encoder: Path, work: Path, evaluate: Evaluate | None = None) -> None:
+        """Train `encoder` on `work`/instances into `draft`; a killed run goes on from the checkpoints in `work`."""
+        settings = self.settings.model_copy(update={"seed": self.seed})
+        result = train(
+            encoder, work / "instances", settings, run_dir=work / "run", output=work / "trained", evaluate=evaluate
+        )
+        shutil.copytree(result.encoder, draft.path, dirs_exist_ok=True)
+        save_template(draft.path, self.text)
+        draft.metrics |= {"steps": result.steps, "history": result.history}
+
+
+def write_pseudo_queries(products: Path, output: Path, text: ProductText, per_product: int) -> None:
+    """Warm-up instances of the table `products`, written anew: a killed run may have left half of them."""
+    shutil.rmtree(output, ignore_errors=True)
+    pseudo_queries(ray.data.read_parquet(str(products)), text, per_product).write_parquet(str(output))
+
+
+def write_judged_instances(judged: Judged, output: Path, text: ProductText, settings: InstanceSettings) -> None:
+    """Stage-1 instances of the judged queries, written anew."""
+    shutil.rmtree(output, ignore_errors=True)
+    judgements, queries, products = map(ray.data.from_arrow, (judged.judgements, judged.queries, judged.products))
+    write_instances(judgements, queries, products, output, text, settings)
