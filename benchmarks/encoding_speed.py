@@ -3,7 +3,7 @@
     python benchmarks/encoding_speed.py --data ../shared/data --json
 
 The 6,764 ESCI titles (or the first --texts of them), MiniLM, the same process and threads. The contestants take turns,
---repeats times; the figure is the median of the ratios of a turn. Fidelity is the lowest cosine to sentence-transformers.
+--repeats times; the figure is the median of the ratios of a turn. Fidelity is the lowest cosine to the peer.
 """
 
 import argparse

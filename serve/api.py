@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
@@ -17,6 +18,9 @@ from serve.served import Served, Vector
 
 Encode = Callable[[str], Awaitable[Vector]]
 
+Responses = dict[int | str, dict[str, Any]]
+REFUSED: Responses = {422: {"model": Failure, "description": "The request names something unknown or out of range."}}
+NOT_READY: Responses = {503: {"model": Failure, "description": "The models are still being loaded."}}
 PROBE = "ready"
 PROBE_SECONDS = 2.0
 
@@ -55,12 +59,10 @@ class Searcher:
 
 def build_api(searcher: Searcher, max_k: int = 100) -> FastAPI:
     """The routes of the contract around `searcher`; `max_k` bounds the hits that one request may ask for."""
-    unready = {503: {"model": Failure, "description": "The models are still being loaded."}}
-    invalid = {422: {"model": Failure, "description": "The request names something unknown or out of range."}}
     api = FastAPI(title="raylevance", version=__version__, description="E-commerce search relevance on Ray.")
     failures.install(api)
 
-    @api.post("/v1/search", responses=invalid, tags=["search"], summary="Products for a query, graded")
+    @api.post("/v1/search", responses=REFUSED, tags=["search"], summary="Products for a query, graded")
     async def search(request: SearchRequest) -> Answer:
         if request.k > max_k:
             raise UsageError(f"k: at most {max_k} hits, got {request.k}")
@@ -74,7 +76,9 @@ def build_api(searcher: Searcher, max_k: int = 100) -> FastAPI:
     async def health() -> Health:
         return Health()
 
-    @api.get("/readyz", response_model=Readiness, responses=unready, tags=["operations"], summary="Searches will work")
+    @api.get(
+        "/readyz", response_model=Readiness, responses=NOT_READY, tags=["operations"], summary="Searches will work"
+    )
     async def ready() -> Readiness | JSONResponse:
         if await searcher.encodes():
             return Readiness(versions=searcher.served.versions)

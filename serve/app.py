@@ -17,12 +17,13 @@ from serve.messages import Versions
 from serve.served import Served, Vector, pin
 from serve.settings import ServeSettings
 
-LOAD_ATTEMPTS = 2
 IN_FLIGHT = 256
 """Requests that one searcher holds at once; while they wait for their vectors they cost next to nothing."""
 
+LOAD_ATTEMPTS = 2
+DRAIN_POLL_S = 0.2
 
-@serve.deployment
+
 class QueryEncoder:
     """Encodes the queries of all searchers, those that come together in one batch."""
 
@@ -47,7 +48,6 @@ class QueryEncoder:
         return list(await asyncio.to_thread(self._encoder.encode_queries, queries))
 
 
-@serve.deployment
 @serve.ingress()
 class Search:
     """The HTTP ingress. A replica takes requests once its index is loaded."""
@@ -67,17 +67,18 @@ def application(settings: ServeSettings) -> serve.Application:
     Raises `RaylevanceError` where the index or its encoder is missing or damaged.
     """
     versions = pin(Store(settings.store), settings.index)
-    encoder = QueryEncoder.options(
-        **_replicas(settings, settings.encoder_cpus), max_ongoing_requests=max(IN_FLIGHT, 2 * settings.batch_size)
-    ).bind(settings.store, versions.encoder, settings.batch_size, settings.batch_wait_ms)
-    search = Search.options(**_replicas(settings, settings.search_cpus), max_ongoing_requests=IN_FLIGHT)
-    return search.bind(settings, versions, encoder)
+    encoder = _deployment(QueryEncoder, settings.replicas, settings.encoder_cpus, 2 * settings.batch_size)
+    search = _deployment(Search, settings.replicas, settings.search_cpus, IN_FLIGHT)
+    encoding = encoder.bind(settings.store, versions.encoder, settings.batch_size, settings.batch_wait_ms)
+    return search.bind(settings, versions, encoding)
 
 
-def _replicas(settings: ServeSettings, cpus: float) -> dict[str, Any]:
-    return {
-        "num_replicas": settings.replicas,
-        "ray_actor_options": {"num_cpus": cpus},
-        "max_constructor_retry_count": LOAD_ATTEMPTS,
-        "graceful_shutdown_wait_loop_s": 0.2,
-    }
+def _deployment(kind: type[Any], replicas: int, cpus: float, in_flight: int) -> serve.Deployment:
+    """`replicas` of `kind` with `cpus` each, which hold `in_flight` requests at once: Serve's own 5 fill no batch."""
+    return serve.deployment(
+        num_replicas=replicas,
+        ray_actor_options={"num_cpus": cpus},
+        max_ongoing_requests=in_flight,
+        max_constructor_retry_count=LOAD_ATTEMPTS,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
+    )(kind)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, PositiveInt, StringConstraints
+from pydantic import ConfigDict, Field, JsonValue, PositiveInt, StringConstraints
 
 from raylevance.config import Settings
 from raylevance.index.filters import Filters
@@ -11,7 +11,7 @@ from raylevance.index.products import Mode
 Grade = Literal[0, 1, 2]
 Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=512)]
 
-REQUEST_EXAMPLES = [
+REQUEST_EXAMPLES: list[JsonValue] = [
     {"query": "wireless earbuds"},
     {
         "query": "garden hose 50 ft",

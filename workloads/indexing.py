@@ -11,7 +11,7 @@ from raylevance.config import load_settings
 from raylevance.errors import UsageError
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.products import ProductIndex
-from raylevance.index.vectors import IndexSettings
+from raylevance.index.vectors import IndexSettings, VectorIndex
 from workloads.cluster import connected
 from workloads.encode import Vectors, encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
@@ -27,8 +27,8 @@ def index_step(
         named = find_encoder(encoder.ref, run.store)
         texts = named.item_texts(judged.products)
         vectors = encode_texts(named.path, texts, "item")
-        bands = _fit_bands(judged.of(TRAIN), named.path, vectors)
-        index = ProductIndex.build(judged.products, texts, vectors, settings, bands)
+        index = ProductIndex.build(judged.products, texts, vectors, settings)
+        index.bands = _fit_bands(judged.of(TRAIN), named.path, index.vectors)
         index.save(draft.path)
         draft.metrics |= index.describe()
 
@@ -49,9 +49,14 @@ def build_index(encoder: str, products: str, store: str, config: Path | None, ov
         return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings, judged)
 
 
-def _fit_bands(train: Judged, encoder: Path, vectors: Vectors) -> GradeBands:
+def pair_scores(judged: Judged, queries: Vectors, products: VectorIndex) -> Vectors:
+    """The cosine of every judged pair, in the order of the judgements; `queries` [n, d] in that of the queries."""
+    query = pc.index_in(judged.judgements["query_id"], judged.queries["query_id"].combine_chunks()).to_numpy()
+    product = pc.index_in(judged.judgements["product_id"], judged.products["product_id"].combine_chunks()).to_numpy()
+    scores: Vectors = np.einsum("nd,nd->n", queries[query], products.vectors(product.astype(np.int64)))
+    return scores
+
+
+def _fit_bands(train: Judged, encoder: Path, products: VectorIndex) -> GradeBands:
     queries = encode_texts(encoder, train.queries["query"].to_pylist(), "query")
-    query = pc.index_in(train.judgements["query_id"], train.queries["query_id"].combine_chunks()).to_numpy()
-    product = pc.index_in(train.judgements["product_id"], train.products["product_id"].combine_chunks()).to_numpy()
-    scores = np.einsum("nd,nd->n", queries[query], vectors[product])
-    return fit_grade_bands(scores, train.judgements["grade"].to_numpy())
+    return fit_grade_bands(pair_scores(train, queries, products), train.judgements["grade"].to_numpy())

@@ -61,7 +61,7 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     warmup = train_warmup(settings, run, tables)
     stage1 = train_stage1(settings, run, tables, warmup, judged)
     index = index_step(run, "stage1", tables, stage1, settings.index, judged)
-    report = report_step(run, tables, baselines, warmup, index, judged)
+    report = report_step(run, tables, baselines, warmup, index, judged, settings.seed)
     return Outcome(run, report)
 
 

@@ -12,8 +12,10 @@ from raylevance.artifacts import Artifact, Draft
 from raylevance.evaluation.intervals import paired_difference
 from raylevance.evaluation.ranking import Run as Ranked
 from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
+from raylevance.evaluation.report import Report, render
 from raylevance.index.products import ProductIndex
 from workloads.encode import encode_texts, find_encoder
+from workloads.indexing import pair_scores
 from workloads.judged import TEST, Judged
 from workloads.steps import Run
 from workloads.systems import DEPTH, REPORTED, rank_baselines, rank_encoder, summarise
@@ -64,7 +66,7 @@ def baselines_step(run: Run, tables: Artifact, judged: Judged, backbone: str, se
 
 
 def report_step(
-    run: Run, tables: Artifact, baselines: Artifact, warmup: Artifact, index: Artifact, judged: Judged
+    run: Run, tables: Artifact, baselines: Artifact, warmup: Artifact, index: Artifact, judged: Judged, seed: int
 ) -> Artifact:
     """`report/mine-and-refine`: all systems on the test queries, as JSON, TREC runs and one page."""
 
@@ -80,19 +82,43 @@ def report_step(
             "data": tables.name.partition("/")[2],
             "queries": test.queries.num_rows,
             "products": test.products.num_rows,
+            "seed": seed,
             "systems": compare(runs, test),
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
+        (draft.path / "report.html").write_text(render(page(run, index, test, runs, draft.metrics)), encoding="utf-8")
 
-    return run.step("report/mine-and-refine", build, settings={}, inputs=[tables, baselines, warmup, index])
+    return run.step("report/mine-and-refine", build, settings={}, inputs=[tables, baselines, warmup, index], seed=seed)
+
+
+def page(run: Run, index: Artifact, test: Judged, runs: Mapping[str, Ranked], metrics: Mapping[str, Any]) -> Report:
+    """The page of the report, with the cosines of the judged test pairs under stage 1."""
+    encoder = find_encoder(encoder_of(index), run.store)
+    vectors = ProductIndex.load(run.store.path(index.ref)).vectors
+    return Report(
+        title="Mine and Refine, stage 1",
+        runs=runs,
+        baseline=AGAINST,
+        candidate="stage 1",
+        queries=test.queries,
+        judgements=test.judgements,
+        products=test.products,
+        scores=pair_scores(test, encode_texts(encoder.path, test.queries["query"].to_pylist(), "query"), vectors),
+        grades=test.judgements["grade"].to_numpy(),
+        summary=metrics["systems"],
+        facts={
+            "data": f"{metrics['data']}, {metrics['queries']} test queries, {metrics['products']} products ranked",
+            "seed": str(metrics["seed"]),
+            "index": index.ref,
+        },
+    )
 
 
 def rank_index(run: Run, index: Artifact, test: Judged) -> dict[str, Ranked]:
     """Stage 1 and hybrid, as the index answers them: what is measured is what is served."""
     products = ProductIndex.load(run.store.path(index.ref))
-    encoder = next(parent for parent in index.parents if parent.startswith("encoder/"))
     texts = test.queries["query"].to_pylist()
-    vectors = encode_texts(find_encoder(encoder, run.store).path, texts, "query")
+    vectors = encode_texts(find_encoder(encoder_of(index), run.store).path, texts, "query")
     ids = test.queries["query_id"].to_pylist()
     runs: dict[str, Ranked] = {}
     for name, mode in (("stage 1", "dense"), ("hybrid", "hybrid")):
@@ -101,6 +127,11 @@ def rank_index(run: Run, index: Artifact, test: Judged) -> dict[str, Ranked]:
             query: {hit.product_id: hit.score for hit in hits} for query, hits in zip(ids, found, strict=True)
         }
     return runs
+
+
+def encoder_of(index: Artifact) -> str:
+    """The encoder that made the index."""
+    return next(parent for parent in index.parents if parent.startswith("encoder/"))
 
 
 def compare(runs: Mapping[str, Ranked], test: Judged) -> dict[str, Any]:

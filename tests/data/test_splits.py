@@ -137,7 +137,11 @@ def test_a_judgement_of_no_query_is_an_error() -> None:
 
 
 @pytest.mark.ray
-def test_sharded_split_equals_the_split_of_one_table(ray_cluster: None) -> None:
+@pytest.mark.parametrize("rows_per_bucket", [1_000_000, 100])
+def test_sharded_split_equals_the_split_of_one_table(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch, rows_per_bucket: int
+) -> None:
+    monkeypatch.setattr("raylevance.data.buckets.ROWS_PER_BUCKET", rows_per_bucket)
     texts = [f"query {index % 30}" for index in range(50)]
     split = functools.partial(split_by_query, fractions=FRACTIONS, seed=3)
     sharded = split_rows(ray.data.from_arrow(judgements(50)), ray.data.from_arrow(queries(texts)), split)

@@ -160,7 +160,7 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
     with pytest.raises(RaylevanceError, match="FAISS sees no GPU"):
         VectorIndex.build(clustered(50, seed=9), IndexSettings(use_gpu=True))
-    with pytest.raises(RaylevanceError, match="searches exactly, got index.kind hnsw"):
+    with pytest.raises(RaylevanceError, match=r"searches exactly, got index\.kind hnsw"):
         VectorIndex.build(clustered(50, seed=9), IndexSettings(kind="hnsw", use_gpu=True))
 
 

@@ -54,7 +54,8 @@ def assert_same_run(one: TrainResult, other: TrainResult, tolerance: float) -> N
 
 def test_training_lowers_the_loss(quiet: TrainResult, tiny_backbone: Path) -> None:
     assert quiet.steps == STEPS
-    assert np.mean(losses(quiet)[-6:]) < 0.8 * np.mean(losses(quiet)[:6])
+    first_epoch, last_epoch = np.mean(losses(quiet)[:6]), np.mean(losses(quiet)[-6:])
+    assert last_epoch < 0.9 * first_epoch
     before, after = (Encoder.load(path).encode_items(TEXTS) for path in (tiny_backbone, quiet.encoder))
     assert not np.allclose(before, after, atol=0.01)
 

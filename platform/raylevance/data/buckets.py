@@ -13,17 +13,23 @@ from raylevance.data.rows import FAULT, FILE, ROW
 from raylevance.data.schema import KEYS
 
 BUCKET = "_bucket"
+ROWS_PER_BUCKET = 1_000_000
+
+
+def bucket_count(*sides: ray.data.Dataset) -> int:
+    """The buckets that the rows of `sides` need together. Parquet is counted by its footers; a filter is run."""
+    return 1 + int(sum(side.count() for side in sides)) // ROWS_PER_BUCKET
 
 
 def map_buckets(
-    rows: ray.data.Dataset, key: str, handle: Callable[[pa.Table], pa.Table], buckets: int | None = None
+    rows: ray.data.Dataset, key: str, handle: Callable[[pa.Table], pa.Table], buckets: int
 ) -> ray.data.Dataset:
     """`handle` once a bucket; all rows with one value of the string column `key` are in the same bucket.
 
-    The order of rows within a bucket is not defined. `buckets`: as many as Ray Data's shuffle parallelism by default;
-    each must fit into a worker's memory.
+    The order of rows within a bucket is not defined. A bucket must fit into a worker's memory; one needs no shuffle.
     """
-    buckets = buckets or ray.data.DataContext.get_current().default_hash_shuffle_parallelism
+    if buckets == 1:
+        return rows.repartition(1).map_batches(handle, batch_format="pyarrow", batch_size=None)
 
     def handle_bucket(bucket: pa.Table) -> pa.Table:
         return handle(bucket.drop_columns([BUCKET]))
@@ -39,7 +45,7 @@ def join_buckets(
     key: str,
     join: Callable[[pa.Table, pa.Table], pa.Table],
     schemas: tuple[pa.Schema, pa.Schema],
-    buckets: int | None = None,
+    buckets: int,
 ) -> ray.data.Dataset:
     """`join(left rows, right rows)` once a bucket of the string column `key`, which both sides have.
 
@@ -79,11 +85,11 @@ def _unwrap(bucket: pa.Table, side: str) -> pa.Table:
     return pa.table(dict(zip(rows.type.names, rows.flatten(), strict=True)))
 
 
-def distinct_rows(rows: ray.data.Dataset, table: str, columns: Sequence[str]) -> ray.data.Dataset:
+def distinct_rows(rows: ray.data.Dataset, table: str, columns: Sequence[str], buckets: int) -> ray.data.Dataset:
     """Rows of `table` (`rows.row_schema`) but for good ones that repeat an earlier row in all `columns` (strings)."""
     distinct = functools.partial(_distinct, columns=columns)
     once_a_block = rows.map_batches(distinct, batch_format="pyarrow", batch_size=None)
-    return map_buckets(once_a_block, KEYS[table], distinct)
+    return map_buckets(once_a_block, KEYS[table], distinct, buckets)
 
 
 def _distinct(rows: pa.Table, columns: Sequence[str]) -> pa.Table:

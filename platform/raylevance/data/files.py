@@ -24,6 +24,7 @@ from raylevance.errors import RaylevanceError, nearest
 
 ROWS_PER_BLOCK = 65_536
 ROWS_PER_TASK = 500_000
+BYTES_PER_BUCKET = 64 << 20
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (".parquet", ".csv", ".tsv", *JSON_SUFFIXES)
 
@@ -57,6 +58,11 @@ def matching_files(folder: Path, stem: str) -> list[Path]:
     inside = folder / stem
     found = inside.rglob("*") if inside.is_dir() else folder.glob(f"{stem}*")
     return sorted(file for file in found if file.suffix in SUFFIXES and file.is_file())
+
+
+def buckets_of(files: Sequence[Path]) -> int:
+    """The buckets (`raylevance.data.buckets`) that the rows of `files` need."""
+    return 1 + sum(file.stat().st_size for file in files) // BYTES_PER_BUCKET
 
 
 def column_names(file: Path, delimiter: str = ",") -> list[str]:

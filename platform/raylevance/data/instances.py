@@ -12,7 +12,7 @@ import ray.data
 from pydantic import Field
 
 from raylevance.config import Settings
-from raylevance.data.buckets import join_buckets
+from raylevance.data.buckets import bucket_count, join_buckets
 from raylevance.data.parts import Parts, write_parts
 from raylevance.data.rows import FAULT
 from raylevance.data.text import ProductText
@@ -66,9 +66,11 @@ def write_instances(
     """
     compose = functools.partial(_items, text=text)
     items = products.map_batches(compose, batch_format="pyarrow", batch_size=None)
-    judged = join_buckets(judgements, items, "product_id", _with_item, (JUDGED, ITEM))
+    buckets = bucket_count(judgements, products)
+    judged = join_buckets(judgements, items, "product_id", _with_item, (JUDGED, ITEM), buckets)
     group = functools.partial(group_instances, settings=settings)
-    written = write_parts(join_buckets(judged, queries, "query_id", group, (JUDGED_ITEM, QUERY)), Parts(output, SCHEMA))
+    instances = join_buckets(judged, queries, "query_id", group, (JUDGED_ITEM, QUERY), buckets)
+    written = write_parts(instances, Parts(output, SCHEMA))
     one_grade = written.faults[ONE_GRADE]
     if not written.rows:
         raise RaylevanceError(f"no training instance: none of {one_grade} judged queries has products of two grades")

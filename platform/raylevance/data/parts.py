@@ -114,9 +114,9 @@ def own_error(error: BaseException) -> RaylevanceError | None:
     """The `RaylevanceError` that Ray wrapped into `error`, if that is what happened."""
     seen: BaseException | None = error
     while seen is not None:
-        # Ray's wrapper is an instance of the class it wraps as well, with the worker's traceback for its text.
+        # Ray's wrapper is an instance of what it wraps, by another class; and Ray adds lines of advice to the text.
         if type(seen) in (RaylevanceError, UsageError):
-            return seen  # type: ignore[return-value]
+            return type(seen)(str(seen).splitlines()[0])  # type: ignore[return-value]
         seen = getattr(seen, "cause", None) or seen.__cause__
     return None
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.buckets import join_buckets
+from raylevance.data.buckets import bucket_count, join_buckets
 from raylevance.data.hashing import hash_strings, hash_unit
 from raylevance.data.schema import JUDGEMENTS, QUERIES
 from raylevance.data.text import normalised_query
@@ -64,7 +64,8 @@ def split_rows(
     def split_in_order(judged: pa.Table, their_queries: pa.Table) -> pa.Table:
         return split(judged.sort_by([("query_id", "ascending"), ("product_id", "ascending")]), their_queries)
 
-    return join_buckets(judgements, queries, "query_id", split_in_order, (JUDGEMENTS, QUERIES))
+    buckets = bucket_count(judgements, queries)
+    return join_buckets(judgements, queries, "query_id", split_in_order, (JUDGEMENTS, QUERIES), buckets)
 
 
 def folds_by_query(queries: pa.Table, folds: int, seed: int = 0) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ import torch
 from raylevance.errors import RaylevanceError
 from raylevance.training.instances import Instances, Ints, Tokens
 
-BUCKET = 8
+BUCKET = 4
 """Batches sorted by length together: enough to fill them evenly, few enough to keep them random (our choice)."""
 
 

@@ -64,7 +64,7 @@ class CandidateSource:
 
     def _neighbours(self, intent: Intent) -> Ints:
         start, size, rank = self._place(intent)
-        slots: Ints = start + (rank + np.arange(NEIGHBOURS)) % size
+        slots: Ints = start + (rank + np.arange(NEIGHBOURS, dtype=np.int64)) % size
         return slots
 
     def _sharing(self, intent: Intent) -> Ints:

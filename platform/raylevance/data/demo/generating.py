@@ -5,6 +5,7 @@ object store. The parts' names and rows depend on the settings alone.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,13 +62,13 @@ def generate(settings: DemoSettings, output: Path) -> dict[str, int]:
     parts = [{"table": table, "part": part} for table in TABLES for part in range(plan[table].parts)]
     written = (
         ray.data.from_items(parts, override_num_blocks=len(parts))
-        .map_batches(_write_part, batch_size=1, fn_kwargs={"settings": settings, "output": output.absolute()})
+        .map_batches(partial(_write_part, settings=settings, output=output.absolute()), batch_size=1)
         .take_all()
     )
     return {table: sum(int(row["rows"]) for row in written if row["table"] == table) for table in TABLES}
 
 
-def _write_part(batch: Any, settings: DemoSettings, output: Path) -> Any:
+def _write_part(batch: dict[str, Any], settings: DemoSettings, output: Path) -> dict[str, Any]:
     table, part = str(batch["table"][0]), int(batch["part"][0])
     shop = open_shop(settings)
     layout = layouts(shop)[table]

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from raylevance.data.buckets import distinct_rows
-from raylevance.data.files import Columns, Mapping, read_rows
+from raylevance.data.files import Columns, Mapping, buckets_of, read_rows
 from raylevance.data.rows import FAULT, FILE, ROW, grades_of
 from raylevance.data.schema import ESCI_GRADES
 
@@ -48,7 +48,7 @@ def read_esci(folder: Path, locale: str = "us", version: Version = "large") -> d
         "products": read_rows(
             [folder / PRODUCTS], "products", PRODUCT_COLUMNS, functools.partial(_products, locale=locale)
         ),
-        "queries": distinct_rows(queries, "queries", ["query_id", "query", "locale"]),
+        "queries": distinct_rows(queries, "queries", ["query_id", "query", "locale"], buckets_of(examples)),
         "judgements": read_rows(examples, "judgements", EXAMPLE_COLUMNS, functools.partial(_judgements, chosen=chosen)),
     }
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from raylevance.data.buckets import distinct_rows, join_buckets
-from raylevance.data.files import Columns, matching_files, read_rows
+from raylevance.data.files import Columns, buckets_of, matching_files, read_rows
 from raylevance.data.rows import FILE, ROW, row_schema, with_fault
 from raylevance.data.text import query_key
 from raylevance.errors import RaylevanceError
@@ -38,16 +38,19 @@ def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
     """Rows of queries and events from `folder`/ubi_queries* and `folder`/ubi_events* (.parquet, .jsonl, .ndjson).
 
     UBI numbers every request, so its query_id is our request_id; our query_id is the same for all requests of one text
-    (`text.query_key`). A client is a user. Positions are taken as the log counts them. Raises `RaylevanceError` where
+    (`text.query_key`). An event outside a search takes its session for its request. A client is a user. Positions are
+    taken as the log counts them. Raises `RaylevanceError` where
     either is missing, and for a missing column.
     """
-    requests = read_rows(_files(folder, "ubi_queries"), "queries", QUERY_COLUMNS, _requests)
-    events = read_rows(_files(folder, "ubi_events"), "events", EVENT_COLUMNS, _events)
+    query_files, event_files = _files(folder, "ubi_queries"), _files(folder, "ubi_events")
+    requests = read_rows(query_files, "queries", QUERY_COLUMNS, _requests)
+    events = read_rows(event_files, "events", EVENT_COLUMNS, _events)
     texts = requests.map_batches(_keyed_by_text, batch_format="pyarrow", batch_size=None)
     schemas = row_schema("events"), pa.schema([("query_id", pa.string()), ("query", pa.string())])
+    buckets = buckets_of([*query_files, *event_files])
     return {
-        "queries": distinct_rows(texts, "queries", ["query_id"]),
-        "events": join_buckets(events, requests, "query_id", _with_text_key, schemas),
+        "queries": distinct_rows(texts, "queries", ["query_id"], buckets_of(query_files)),
+        "events": join_buckets(events, requests, "query_id", _with_text_key, schemas, buckets),
     }
 
 
@@ -65,14 +68,16 @@ def _requests(rows: pa.Table) -> pa.Table:
 def _events(rows: pa.Table) -> pa.Table:
     rows = rows.filter(pc.is_in(rows["action_name"].cast(pa.string()), pa.array(list(ACTIONS))))
     names = pa.array(list(ACTIONS)), pa.array(list(ACTIONS.values()))
+    session = pc.coalesce(*(rows[name].cast(pa.string()) for name in ("session_id", NESTED_SESSION)))
+    client = rows["client_id"].cast(pa.string())
     position = rows[ORDINAL]
     if pa.types.is_struct(position.type):
         position = pc.struct_field(position, "index")
     return pa.table(
         {
-            "request_id": rows["query_id"],
-            "session_id": pc.coalesce(*(rows[name].cast(pa.string()) for name in ("session_id", NESTED_SESSION))),
-            "user_id": rows["client_id"],
+            "request_id": pc.coalesce(rows["query_id"].cast(pa.string()), session, client),
+            "session_id": session,
+            "user_id": client,
             "query_id": rows["query_id"],
             "product_id": rows[OBJECT_ID],
             "position": position,

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from raylevance.data.buckets import distinct_rows
-from raylevance.data.files import Columns, read_rows
+from raylevance.data.files import Columns, buckets_of, read_rows
 from raylevance.data.rows import FILE, ROW
 
 PURCHASES = "purchases.parquet"
@@ -23,7 +23,9 @@ def read_uci(folder: Path) -> dict[str, ray.data.Dataset]:
     """
     files = [folder / PURCHASES]
     return {
-        "products": distinct_rows(read_rows(files, "products", COLUMNS, _products), "products", ["product_id"]),
+        "products": distinct_rows(
+            read_rows(files, "products", COLUMNS, _products), "products", ["product_id"], buckets_of(files)
+        ),
         "events": read_rows(files, "events", COLUMNS, _events),
     }
 

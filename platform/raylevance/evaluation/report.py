@@ -1,0 +1,167 @@
+"""A report of several systems on one set of queries: one self-contained HTML page."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from raylevance.evaluation.intervals import Estimate, bootstrap_mean
+from raylevance.evaluation.ranking import Run, evaluate_run
+
+METRIC = "ndcg@10"
+MOVED = 6
+"""Queries shown on each side of the better and the worse."""
+SHOWN = 5
+LENGTHS = {"1-2 words": (1, 2), "3 words": (3, 3), "4 words": (4, 4), "5 or more": (5, 1000)}
+COLOURS = ("#8a8f98", "#c77d0a", "#2d6cdf", "#7b3fb5", "#0a8f5b", "#b3263a")
+GRADE_NAMES = ("not relevant", "moderately", "relevant")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows.
+
+    `runs`: by system, in the order of the table; `baseline` and `candidate` name the two that are compared query by
+    query. `queries` (query_id, query), `judgements` and `products` (product_id, title) are tables. `scores` and
+    `grades` [n]: cosines and grades of the judged pairs under the candidate. `facts` are shown as they are.
+    """
+
+    title: str
+    runs: Mapping[str, Run]
+    baseline: str
+    candidate: str
+    queries: pa.Table
+    judgements: pa.Table
+    products: pa.Table
+    scores: npt.NDArray[np.floating]
+    grades: npt.NDArray[np.integer]
+    summary: Mapping[str, Any]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def render(report: Report) -> str:
+    """The page, with nothing to load from elsewhere. Titles and queries are shown as text, whatever they hold."""
+    values = {system: evaluate_run(run, report.judgements)[METRIC] for system, run in report.runs.items()}
+    words = _words(report)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("raylevance.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    better, worse = _moved(report, values)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        distribution=_distribution(report),
+        by_length=_bars(values, {name: (words >= low) & (words <= high) for name, (low, high) in LENGTHS.items()}),
+        by_frequency=_bars(values, _head_and_tail(report)),
+        better=better,
+        worse=worse,
+        moved_by=f"{report.candidate} against {report.baseline}",
+    )
+
+
+def _query_ids(report: Report) -> list[str]:
+    """The queries in the order of `evaluate_run`'s values."""
+    return list(dict.fromkeys(report.judgements["query_id"].to_pylist()))
+
+
+def _texts(table: pa.Table, key: str, value: str) -> dict[str, str]:
+    return dict(zip(table[key].to_pylist(), table[value].to_pylist(), strict=True))
+
+
+def _words(report: Report) -> npt.NDArray[np.int64]:
+    texts = _texts(report.queries, "query_id", "query")
+    return np.array([len(texts[query].split()) for query in _query_ids(report)])
+
+
+def _head_and_tail(report: Report) -> dict[str, npt.NDArray[np.bool_]]:
+    """Head: the half of the queries with the most relevant products (our choice: no traffic is known here)."""
+    ids = _query_ids(report)
+    relevant = dict.fromkeys(ids, 0)
+    for query, grade in zip(*(report.judgements[name].to_pylist() for name in ("query_id", "grade")), strict=True):
+        relevant[query] += grade == 2
+    place = np.argsort(np.argsort([-relevant[query] for query in ids], kind="stable"))
+    head = place < len(ids) / 2
+    return {"head": head, "tail": ~head}
+
+
+def _moved(report: Report, values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The queries that the candidate ranks much better, and much worse, than the baseline, with both rankings."""
+    change = values[report.candidate] - values[report.baseline]
+    ids = _query_ids(report)
+    order = np.argsort(-change, kind="stable")
+    described = [_moved_query(report, ids[place], float(change[place])) for place in order]
+    better = [query for query in described if query["change"] > 0][:MOVED]
+    worse = [query for query in reversed(described) if query["change"] < 0][:MOVED]
+    return better, worse
+
+
+def _moved_query(report: Report, query: str, change: float) -> dict[str, Any]:
+    labels = {
+        (row["query_id"], row["product_id"]): row["label"] or str(row["grade"])
+        for row in report.judgements.select(["query_id", "product_id", "label", "grade"]).to_pylist()
+    }
+    titles = _texts(report.products, "product_id", "title")
+    rankings = {}
+    for system in (report.baseline, report.candidate):
+        scores = report.runs[system].get(query, {})
+        best = sorted(scores, key=lambda product: -scores[product])[:SHOWN]
+        rankings[system] = [{"title": titles[product], "label": labels.get((query, product), "-")} for product in best]
+    return {"query": _texts(report.queries, "query_id", "query")[query], "change": change, "rankings": rankings}
+
+
+def _distribution(report: Report) -> Markup:
+    figure = Figure(figsize=(7, 2.8))
+    axes = figure.subplots()
+    bins = np.linspace(float(report.scores.min()), float(report.scores.max()), 41)
+    for grade, colour in enumerate(("#b3263a", "#c77d0a", "#0a8f5b")):
+        chosen = report.scores[report.grades == grade]
+        if len(chosen):
+            label = f"{GRADE_NAMES[grade]} ({len(chosen)})"
+            axes.hist(chosen, bins, density=True, histtype="stepfilled", alpha=0.35, color=colour, label=label)
+    axes.set_xlabel(f"cosine under {report.candidate}")
+    axes.set_yticks([])
+    axes.legend(frameon=False)
+    return _svg(figure, "Distribution of the cosine by grade of the judged pairs")
+
+
+def _bars(values: Mapping[str, Any], groups: Mapping[str, npt.NDArray[np.bool_]]) -> Markup:
+    """nDCG@10 of each system in each group of queries, with 95% intervals."""
+    present = {name: chosen for name, chosen in groups.items() if chosen.any()}
+    figure = Figure(figsize=(7, 2.8))
+    axes = figure.subplots()
+    width = 0.8 / len(values)
+    for place, (system, scores) in enumerate(values.items()):
+        estimates = [bootstrap_mean(scores[chosen]) for chosen in present.values()]
+        left = np.arange(len(present)) + place * width
+        axes.bar(left, [e.mean for e in estimates], width * 0.9, yerr=_errors(estimates), label=system,
+                 color=COLOURS[place % len(COLOURS)], error_kw={"elinewidth": 0.8})  # fmt: skip
+    axes.set_xticks(np.arange(len(present)) + 0.4 - width / 2)
+    axes.set_xticklabels([f"{name} ({int(chosen.sum())})" for name, chosen in present.items()])
+    axes.set_ylabel(METRIC)
+    axes.set_ylim(0, 1.05)
+    axes.legend(frameon=False, ncols=3, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
+    return _svg(figure, f"{METRIC} of each system by group of queries")
+
+
+def _errors(estimates: Sequence[Estimate]) -> npt.NDArray[np.float64]:
+    return np.array([[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]).clip(0)
+
+
+def _svg(figure: Figure, alternative: str) -> Markup:
+    """The figure as inline SVG with a text alternative; the same input gives the same bytes."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": alternative, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    return Markup('<figure role="img" aria-label="{}">').format(alternative) + Markup(drawing) + Markup("</figure>")

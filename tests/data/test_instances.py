@@ -1,0 +1,100 @@
+"""Training instances: every judged pair of a query with two grades, once, in instances that carry a signal."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylevance.data.instances import SCHEMA, InstanceSettings, deal, write_instances
+from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
+from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
+
+GRADES = {
+    "three": [2, 1, 0],
+    "ends": [2, 0, 0],
+    "low": [1, 0],
+    "high": [1, 2],
+    "all relevant": [2, 2],
+    "lone": [0],
+    "big": [0] * 50 + [2],
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(grades=st.lists(st.integers(0, 2), min_size=1, max_size=120), max_items=st.integers(4, 20))
+def test_deal_keeps_every_item_and_every_grade(grades: list[int], max_items: int) -> None:
+    ordered = np.array(sorted(grades, reverse=True), np.int8)
+    chunks = deal(ordered, max_items)
+    assert set(np.concatenate(chunks).tolist()) == set(range(len(ordered)))
+    for chunk in chunks:
+        assert len(set(chunk.tolist())) == len(chunk) <= max_items
+        assert set(ordered[chunk]) == set(ordered)
+        assert (np.diff(ordered[chunk]) <= 0).all()
+
+
+def tables() -> tuple[ray.data.Dataset, ray.data.Dataset, ray.data.Dataset]:
+    pairs = [(query, f"p{number}", grade) for query, grades in GRADES.items() for number, grade in enumerate(grades)]
+    judged = pa.Table.from_pylist(
+        [
+            {"query_id": query, "product_id": product, "grade": grade, "source": "human"}
+            for query, product, grade in pairs
+        ],
+        JUDGEMENTS,
+    )
+    queries = pa.Table.from_pylist([{"query_id": query, "query": f"text of {query}"} for query in GRADES], QUERIES)
+    products = pa.Table.from_pylist([{"product_id": f"p{n}", "title": f"title {n}"} for n in range(60)], PRODUCTS)
+    return ray.data.from_arrow(judged), ray.data.from_arrow(queries), ray.data.from_arrow(products)
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = sorted(
+        pq.read_table(folder, schema=SCHEMA).to_pylist(), key=lambda row: (row["query_id"], row["product_ids"])
+    )
+    return rows
+
+
+@pytest.mark.ray
+def test_instances_of_all_shapes(ray_cluster: None, tmp_path: Path) -> None:
+    summary = write_instances(*tables(), tmp_path / "out", ProductText(), InstanceSettings(max_items=20))
+    rows = read(tmp_path / "out")
+    assert (summary.instances, summary.one_grade) == (len(rows), 2)
+    by_query = Counter(row["query_id"] for row in rows)
+    assert by_query == {"three": 1, "ends": 1, "low": 1, "high": 1, "big": 3}
+    for row in rows:
+        assert row["query"] == f"text of {row['query_id']}"
+        assert row["items"] == [f"title {name[1:]}" for name in row["product_ids"]]
+        assert row["labels"] == [GRADES[row["query_id"]][int(name[1:])] for name in row["product_ids"]]
+        assert row["labels"] == sorted(row["labels"], reverse=True)
+        assert len(set(row["labels"])) > 1
+    big = Counter(name for row in rows if row["query_id"] == "big" for name in row["product_ids"])
+    assert big == {f"p{n}": 1 for n in range(50)} | {"p50": 3}
+
+
+@pytest.mark.ray
+def test_shuffled_buckets_make_the_same_instances_twice(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_instances(*tables(), tmp_path / "one", ProductText(), InstanceSettings())
+    monkeypatch.setattr("raylevance.data.buckets.ROWS_PER_BUCKET", 40)
+    for name in ("several", "again"):
+        write_instances(*tables(), tmp_path / name, ProductText(), InstanceSettings())
+    assert len(list((tmp_path / "several").iterdir())) > 1
+    assert read(tmp_path / "several") == read(tmp_path / "one")
+    parts = [[part.read_bytes() for part in sorted((tmp_path / name).iterdir())] for name in ("several", "again")]
+    assert parts[0] == parts[1]
+
+
+@pytest.mark.ray
+def test_no_query_with_two_grades(ray_cluster: None, tmp_path: Path) -> None:
+    judged, queries, products = tables()
+    relevant = judged.filter(lambda row: row["query_id"] == "all relevant")
+    with pytest.raises(RaylevanceError, match="none of 1 judged queries has products of two grades"):
+        write_instances(relevant, queries, products, tmp_path / "out", ProductText(), InstanceSettings())

@@ -1,0 +1,51 @@
+"""Pseudo-queries: words of the title, 2 to 5 of them, about half of them in another order, the same every time."""
+
+import pyarrow as pa
+import pytest
+import ray.data
+
+from raylevance.data.pseudo_queries import SCHEMA, cut_pseudo_queries, pseudo_queries
+from raylevance.data.schema import PRODUCTS
+from raylevance.data.text import ProductText
+
+TITLE = "one two three four five six seven eight"
+TEXT = ProductText(attributes=())
+
+
+def products(count: int) -> pa.Table:
+    return pa.Table.from_pylist([{"product_id": f"p{n}", "title": f"{TITLE} n{n}"} for n in range(count)], PRODUCTS)
+
+
+def test_spans_of_the_title() -> None:
+    cut = cut_pseudo_queries(products(1000), TEXT)
+    assert cut.schema == SCHEMA
+    in_order, lengths = 0, set()
+    for row in cut.to_pylist():
+        words, title = row["query"].split(), row["items"][0].split()
+        positions = sorted(title.index(word) for word in words)
+        assert positions == list(range(positions[0], positions[0] + len(words)))
+        assert row["labels"] == [2]
+        lengths.add(len(words))
+        in_order += [title[index] for index in positions] == words
+    assert lengths == {2, 3, 4, 5}
+    # Half are shuffled, and a shuffle of 2, 3, 4 or 5 words keeps the order in 1/2, 1/6, 1/24 or 1/120 of cases.
+    assert in_order / 1000 == pytest.approx(0.5 + 0.5 * (1 / 2 + 1 / 6 + 1 / 24 + 1 / 120) / 4, abs=0.05)
+
+
+def test_a_span_depends_on_seed_and_product_alone() -> None:
+    whole = cut_pseudo_queries(products(20), TEXT, per_product=2, seed=1).to_pylist()
+    assert whole[20:] == cut_pseudo_queries(products(20).slice(10), TEXT, per_product=2, seed=1).to_pylist()
+    assert whole != cut_pseudo_queries(products(20), TEXT, per_product=2, seed=2).to_pylist()
+
+
+def test_a_title_of_one_word_has_none() -> None:
+    table = pa.Table.from_pylist([{"product_id": "p", "title": "Mug"}], PRODUCTS)
+    assert cut_pseudo_queries(table, TEXT).num_rows == 0
+
+
+@pytest.mark.ray
+def test_sharded(ray_cluster: None) -> None:
+    sharded = pseudo_queries(ray.data.from_arrow([products(10), products(30).slice(10)]), TEXT)
+    rows = [row for batch in sharded.iter_batches(batch_size=None, batch_format="pyarrow") for row in batch.to_pylist()]
+    order = lambda row: (row["items"], row["query"])  # noqa: E731
+    assert sorted(rows, key=order) == sorted(cut_pseudo_queries(products(30), TEXT).to_pylist(), key=order)

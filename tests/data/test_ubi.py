@@ -1,0 +1,91 @@
+"""User Behavior Insights: requests become queries by their text, events keep request, position and action."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.data.importing import import_tables
+from raylevance.data.readers.ubi import read_ubi
+from raylevance.errors import RaylevanceError
+
+pytestmark = pytest.mark.ray
+
+QUERIES = [
+    {"query_id": "r1", "user_query": "Red  shoes", "client_id": "c1", "timestamp": "2025-02-18T10:00:00Z"},
+    {"query_id": "r2", "user_query": "red shoes", "client_id": "c2", "query_response_hit_ids": ["9"]},
+    {"query_id": "r3", "user_query": "mug", "query_attributes": {"experiment": "a"}},
+]
+
+
+def event(action: str, request: str | None, product: Any, ordinal: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "action_name": action,
+        "query_id": request,
+        "client_id": "c1",
+        "session_id": "s1",
+        "timestamp": "2025-02-18T10:00:05.250+00:00",
+        "message_type": "INFO",
+        "event_attributes": {
+            "object": {"object_id": product, "object_id_field": "sku"},
+            "position": {"ordinal": ordinal},
+        },
+        **more,
+    }
+
+
+EVENTS = [
+    event("impression", "r1", "9", 1),
+    event("click", "r2", 9, 3),
+    event("product_hover", "r1", "9", 1),
+    event("add_to_cart", "r3", "7", None),
+    event("purchase", None, "7", None),
+    event("view", "r2", "8", 2, timestamp=1739872805250),
+]
+
+
+def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize("bytes_per_bucket", [1 << 20, 300])
+def test_queries_and_events(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_per_bucket: int
+) -> None:
+    monkeypatch.setattr("raylevance.data.files.BYTES_PER_BUCKET", bytes_per_bucket)
+    write_lines(tmp_path / "ubi_queries.jsonl", QUERIES)
+    write_lines(tmp_path / "ubi_events.jsonl", EVENTS)
+    summary = import_tables(read_ubi(tmp_path), tmp_path / "tables")
+    assert summary.rows == {"queries": 2, "events": 5}
+    queries = {row["query"]: row["query_id"] for row in pq.read_table(tmp_path / "tables" / "queries").to_pylist()}
+    assert set(queries) == {"Red  shoes", "mug"}
+    rows = pq.read_table(tmp_path / "tables" / "events").to_pylist()
+    found = {(row["request_id"], row["query_id"], row["product_id"], row["position"], row["action"]) for row in rows}
+    assert found == {
+        ("r1", queries["Red  shoes"], "9", 1, "exposure"),
+        ("r2", queries["Red  shoes"], "9", 3, "click"),
+        ("r3", queries["mug"], "7", None, "cart"),
+        ("r2", queries["Red  shoes"], "8", 2, "exposure"),
+        ("s1", None, "7", None, "purchase"),
+    }
+    assert {row["timestamp"].isoformat(timespec="milliseconds") for row in rows} == {"2025-02-18T10:00:05.250+00:00"}
+
+
+def test_parquet_with_nested_columns(ray_cluster: None, tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{"query_id": "r1", "user_query": "mug"}]), tmp_path / "ubi_queries.parquet")
+    rows = [event("click", "r1", "9", {"index": 4}), event("click", "r1", "8", {"index": 2})]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "ubi_events.parquet")
+    assert import_tables(read_ubi(tmp_path), tmp_path / "tables").rows == {"queries": 1, "events": 2}
+    events = pq.read_table(tmp_path / "tables" / "events")
+    assert events["position"].to_pylist() == [4, 2]
+    assert events["product_id"].to_pylist() == ["9", "8"]
+
+
+def test_an_event_of_an_unknown_request(ray_cluster: None, tmp_path: Path) -> None:
+    write_lines(tmp_path / "ubi_queries.jsonl", QUERIES)
+    write_lines(tmp_path / "ubi_events.jsonl", [EVENTS[0], event("click", "r9", "9", 1)])
+    with pytest.raises(RaylevanceError, match=r"ubi_events.jsonl: row 2: query_id is not in ubi_queries"):
+        import_tables(read_ubi(tmp_path), tmp_path / "tables")
