@@ -69,7 +69,7 @@ def test_three_formats(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
         (judgement("q1", None, 2), "product_id is missing"),
         (judgement("q1", " ", 2), "product_id is missing"),
         (judgement("q1", "p1", 3), "grade is not 0, 1 or 2"),
-        (judgement("q1", "p1", "high"), "grade is not a int8"),
+        (judgement("q1", "p1", "high"), "grade is not of type int8"),
         (judgement("q1", "p1", None), "grade is missing"),
         (judgement("q1", "p1", 1, confidence=1.5), "confidence is not between 0 and 1"),
     ],

@@ -11,6 +11,7 @@ import pytest
 import ray.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray.data.expressions import col
 
 from raylevance.data.instances import SCHEMA, InstanceSettings, deal, write_instances
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
@@ -95,6 +96,6 @@ def test_shuffled_buckets_make_the_same_instances_twice(
 @pytest.mark.ray
 def test_no_query_with_two_grades(ray_cluster: None, tmp_path: Path) -> None:
     judged, queries, products = tables()
-    relevant = judged.filter(lambda row: row["query_id"] == "all relevant")
+    relevant = judged.filter(expr=col("query_id") == "all relevant")
     with pytest.raises(RaylevanceError, match="none of 1 judged queries has products of two grades"):
         write_instances(relevant, queries, products, tmp_path / "out", ProductText(), InstanceSettings())

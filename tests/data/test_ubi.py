@@ -43,7 +43,7 @@ EVENTS = [
     event("product_hover", "r1", "9", 1),
     event("add_to_cart", "r3", "7", None),
     event("purchase", None, "7", None),
-    event("view", "r2", "8", 2, timestamp=1739872805250),
+    event("view", "r2", "8", 2),
 ]
 
 
@@ -76,12 +76,14 @@ def test_queries_and_events(
 
 def test_parquet_with_nested_columns(ray_cluster: None, tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([{"query_id": "r1", "user_query": "mug"}]), tmp_path / "ubi_queries.parquet")
-    rows = [event("click", "r1", "9", {"index": 4}), event("click", "r1", "8", {"index": 2})]
+    milliseconds = 1739872805250
+    rows = [event("click", "r1", item, {"index": at}, timestamp=milliseconds) for item, at in (("9", 4), ("8", 2))]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "ubi_events.parquet")
     assert import_tables(read_ubi(tmp_path), tmp_path / "tables").rows == {"queries": 1, "events": 2}
     events = pq.read_table(tmp_path / "tables" / "events")
     assert events["position"].to_pylist() == [4, 2]
     assert events["product_id"].to_pylist() == ["9", "8"]
+    assert events["timestamp"].cast(pa.int64()).to_pylist() == [milliseconds] * 2
 
 
 def test_an_event_of_an_unknown_request(ray_cluster: None, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def conform(rows: pa.Table, table: str) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for field in TABLES[table]:
         values, misfit = _typed(_column(rows, field.name, field.type), field.type)
-        faults = _mark(faults, misfit, f"{field.name} is not a {field.type}")
+        faults = _mark(faults, misfit, f"{field.name} is not of type {field.type}")
         if not field.nullable:
             faults = _mark(faults, _absent(values), f"{field.name} is missing")
         columns[field.name] = values

@@ -88,11 +88,8 @@ class BatchPlan:
 
     def pairs(self, rows: Ints) -> int:
         """Query-item pairs that the instances `rows` train on."""
-        return (
-            len(rows)
-            if self.in_batch
-            else int((self.instances.first_item[rows + 1] - self.instances.first_item[rows]).sum())
-        )
+        first = self.instances.first_item
+        return len(rows) if self.in_batch else int((first[rows + 1] - first[rows]).sum())
 
     def _start_epoch(self, epoch: int) -> None:
         rng = np.random.default_rng([self.seed, epoch])

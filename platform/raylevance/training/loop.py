@@ -86,11 +86,13 @@ class Worker:
             window.add(loss, len(rows), self.plan.pairs(rows))
             self.progress.step += 1
             evaluating = self._due(self.settings.evaluate_every)
-            if self.rank == 0 and (evaluating or self._due(self.settings.log_every)):
-                self._record(window, self._evaluate() if evaluating else {}, logs)
-                window = _Window()
-            if self._due(self.settings.checkpoint_every):
+            recording, reporting = self._due(self.settings.log_every), self._due(self.settings.checkpoint_every)
+            if self.rank == 0 and (evaluating or recording):
+                self._record(window, evaluating, logs)
+            if reporting:
                 self._report()
+            if evaluating or recording:
+                window = _Window()
         for log in logs:
             log.close()
 
@@ -130,19 +132,20 @@ class Worker:
             save_folder(self.run.folder / BEST, self.encoder.save)
         return metrics
 
-    def _record(self, window: "_Window", metrics: dict[str, float], logs: list[Log]) -> None:
+    def _record(self, window: "_Window", evaluating: bool, logs: list[Log]) -> None:
         step = self.progress.step
         record = {
             "loss": window.mean_loss(),
             **{name: float(value) for name, value in self.objective.logged().items()},
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "pairs_per_second": window.pairs_per_second(),
-            **metrics,
         }
         if not math.isfinite(record["loss"]):
             raise RaylevanceError(
                 f"the loss is {record['loss']} at step {step}: lower learning_rate, or set precision=fp32"
             )
+        if evaluating:
+            record |= self._evaluate()
         self.progress.history.append({"step": step, **record})
         for log in logs:
             log.write(step, record)

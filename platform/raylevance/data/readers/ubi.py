@@ -39,8 +39,7 @@ def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
 
     UBI numbers every request, so its query_id is our request_id; our query_id is the same for all requests of one text
     (`text.query_key`). An event outside a search takes its session for its request. A client is a user. Positions are
-    taken as the log counts them. Raises `RaylevanceError` where
-    either is missing, and for a missing column.
+    taken as the log counts them. Raises `RaylevanceError` where either is missing, and for a missing column.
     """
     query_files, event_files = _files(folder, "ubi_queries"), _files(folder, "ubi_events")
     requests = read_rows(query_files, "queries", QUERY_COLUMNS, _requests)
