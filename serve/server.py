@@ -96,7 +96,7 @@ def _run(searches: serve.Application) -> None:
     try:
         serve.run(searches, name=APPLICATION)
     except RuntimeError as error:
-        reasons = re.findall(r"^raylevance\.errors\.\w+: (.+)$", str(error), re.MULTILINE)
+        reasons = re.findall(r"\braylevance\.errors\.\w+: (.+)", str(error))
         if not reasons:
             raise
         raise RaylevanceError(reasons[-1]) from None

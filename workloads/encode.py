@@ -1,5 +1,6 @@
 """Texts to vectors with every processor of the cluster, and the encoders that commands are given by name."""
 
+import functools
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.data
+import torch
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.data.text import ProductText, baseline_text
@@ -23,7 +25,7 @@ from workloads.files import read_table
 Side = Literal["query", "item"]
 Vectors = npt.NDArray[np.float32]
 TEXT_TEMPLATE = "product_text.json"
-CHUNK = 512
+CHUNK, FEW = 512, 10_000
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,24 @@ class EncodeChunk:
     """A Ray Data actor that holds one encoder."""
 
     def __init__(self, path: Path, side: Side) -> None:
-        encoder = Encoder.load(path)
-        self._encode = encoder.encode_queries if side == "query" else encoder.encode_items
+        self._encoder, self._side = _on_device(Encoder.load(path)), side
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        return {"vector": self._encode(batch["text"].tolist())}
+        return {"vector": _encode(self._encoder, batch["text"].tolist(), self._side)}
 
 
 def encode_texts(path: Path, texts: Sequence[str], side: Side) -> Vectors:
-    """Vectors float32 [n, d] of unit length, in the order of `texts`, by one actor a processor, or a GPU."""
+    """Vectors float32 [n, d] of unit length, in the order of `texts`.
+
+    A few are encoded in this process: an actor takes 20 s to import torch and load an encoder.
+    """
+    if len(texts) <= FEW:
+        return _encode(_loaded(path), texts, side)
+    return encode_on_cluster(path, texts, side)
+
+
+def encode_on_cluster(path: Path, texts: Sequence[str], side: Side) -> Vectors:
+    """As `encode_texts`, by one actor a processor, or a GPU."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     chunks = -(-len(texts) // CHUNK)
@@ -98,6 +109,19 @@ def encode_texts(path: Path, texts: Sequence[str], side: Side) -> Vectors:
         .iter_batches(batch_size=None, batch_format="numpy")
     )
     return np.concatenate([batch["vector"] for batch in rows]).astype(np.float32, copy=False)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(path: Path) -> Encoder:
+    return _on_device(Encoder.load(path))
+
+
+def _on_device(encoder: Encoder) -> Encoder:
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _encode(encoder: Encoder, texts: Sequence[str], side: Side) -> Vectors:
+    return encoder.encode_queries(texts) if side == "query" else encoder.encode_items(texts)
 
 
 def encode_file(encoder: str, store: str, file: Path, column: str, output: Path, side: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[st
         _assign(values, key.split("."), value, override)
         origin[key] = f"--set {override}"
     try:
-        return cls.model_validate(values)
+        return cls.model_validate(_on_defaults(cls, values))
     except ValidationError as error:
         raise UsageError(_explain(cls, error, origin)) from None
 
@@ -49,6 +49,19 @@ def known_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             keys += known_keys(field.annotation, f"{prefix}{name}.")
     return keys
+
+
+def _on_defaults(cls: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """`values` laid over the default of each group of settings, which a group's own defaults would replace."""
+    defaults = {name: field.default for name, field in cls.model_fields.items() if name in values}
+    return {name: _merged(defaults.get(name), value) for name, value in values.items()}
+
+
+def _merged(default: object, value: object) -> object:
+    if not (isinstance(default, BaseModel) and isinstance(value, dict)):
+        return value
+    given = {name: getattr(default, name) for name in default.model_fields_set}
+    return given | {name: _merged(getattr(default, name, None), inner) for name, inner in value.items()}
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

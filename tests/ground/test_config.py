@@ -27,6 +27,15 @@ def test_later_sources_win(tmp_path: Path) -> None:
     assert load_settings(Recipe) == Recipe()
 
 
+def test_one_setting_of_a_group_leaves_the_recipes_others() -> None:
+    class Other(Settings):
+        warmup: Train = Train(batch=8, loss="infonce")
+        deeper: Recipe = Recipe(train=Train(loss="triplet"))
+
+    settings = load_settings(Other, None, ["warmup.batch=4", "deeper.train.batch=2"])
+    assert settings == Other(warmup=Train(batch=4, loss="infonce"), deeper=Recipe(train=Train(batch=2, loss="triplet")))
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [
