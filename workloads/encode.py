@@ -108,7 +108,8 @@ def encode_on_cluster(path: Path, texts: Sequence[str], side: Side) -> Vectors:
         )
         .iter_batches(batch_size=None, batch_format="numpy")
     )
-    return np.concatenate([batch["vector"] for batch in rows]).astype(np.float32, copy=False)
+    vectors: Vectors = np.concatenate([batch["vector"] for batch in rows]).astype(np.float32, copy=False)
+    return vectors
 
 
 @functools.lru_cache(maxsize=1)

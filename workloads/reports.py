@@ -13,7 +13,7 @@ from raylevance.evaluation.intervals import paired_difference
 from raylevance.evaluation.ranking import Run as Ranked
 from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
 from raylevance.evaluation.report import Report, render
-from raylevance.index.products import ProductIndex
+from raylevance.index.products import Mode, ProductIndex
 from workloads.encode import encode_texts, find_encoder
 from workloads.indexing import pair_scores
 from workloads.judged import TEST, Judged
@@ -120,8 +120,9 @@ def rank_index(run: Run, index: Artifact, test: Judged) -> dict[str, Ranked]:
     texts = test.queries["query"].to_pylist()
     vectors = encode_texts(find_encoder(encoder_of(index), run.store).path, texts, "query")
     ids = test.queries["query_id"].to_pylist()
+    modes: dict[str, Mode] = {"stage 1": "dense", "hybrid": "hybrid"}
     runs: dict[str, Ranked] = {}
-    for name, mode in (("stage 1", "dense"), ("hybrid", "hybrid")):
+    for name, mode in modes.items():
         found = products.search(texts, vectors, DEPTH, mode)
         runs[name] = {
             query: {hit.product_id: hit.score for hit in hits} for query, hits in zip(ids, found, strict=True)

@@ -1,4 +1,4 @@
-"""The shop's words hold together: every name that refers to another is there, and no word has two meanings in a leaf."""
+"""The words of the shop hold together: what refers to another is there, and no word has two meanings in a leaf."""
 
 from collections import Counter
 

@@ -119,7 +119,7 @@ def _moved_query(report: Report, query: str, change: float) -> dict[str, Any]:
 def _distribution(report: Report) -> Markup:
     figure = Figure(figsize=(7, 2.8))
     axes = figure.subplots()
-    bins = np.linspace(float(report.scores.min()), float(report.scores.max()), 41)
+    bins = np.linspace(float(report.scores.min()), float(report.scores.max()), 41).tolist()
     for grade, colour in enumerate(("#b3263a", "#c77d0a", "#0a8f5b")):
         chosen = report.scores[report.grades == grade]
         if len(chosen):
