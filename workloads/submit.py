@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import logging
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from raylevance.config import Settings
@@ -15,6 +18,8 @@ from raylevance.errors import RaylevanceError
 from workloads.steps import say
 
 CHECKOUT = Path(__file__).parents[1]
+NO_AGENT = "No available agent"
+STARTING_S = 60
 
 
 def submit(address: str, recipe: str, settings: Settings, store: str, *, fresh: bool = False) -> int:
@@ -24,14 +29,8 @@ def submit(address: str, recipe: str, settings: Settings, store: str, *, fresh: 
     URI that every node sees. Raises `RaylevanceError` when the cluster does not answer or refuses the token.
     """
     client = _connect(address)
-    try:
-        job = client.submit_job(
-            entrypoint=_entrypoint(recipe, settings, store, fresh),
-            runtime_env=_runtime_env(),
-            metadata={"recipe": recipe},
-        )
-    except RuntimeError as error:
-        raise RaylevanceError(f"{address}: the job was not taken: {_one_line(error)}") from None
+    command = _entrypoint(recipe, settings, store, fresh)
+    job = _submit(client, address, entrypoint=command, runtime_env=_runtime_env(), metadata={"recipe": recipe})
     say(f"{job}: submitted to {address}; `ray job stop {job}` ends it")
     asyncio.run(_follow(client, job))
     info = client.get_job_info(job)
@@ -46,11 +45,23 @@ def _connect(address: str) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     except ConnectionError:
         raise RaylevanceError(f"{address}: no Ray dashboard answers there (ray start --head prints its URL)") from None
+    except AuthenticationError:
+        raise RaylevanceError(f"{address}: wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN") from None
     except RuntimeError as error:
-        hint = (
-            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" if "401" in str(error) or "token" in str(error).lower() else ""
-        )
-        raise RaylevanceError(f"{address}: the cluster refused: {hint or _one_line(error)}") from None
+        raise RaylevanceError(f"{address}: the cluster refused: {_one_line(error)}") from None
+
+
+def _submit(client: JobSubmissionClient, address: str, **job: Any) -> str:
+    """Hand the job over; a head node that has just started takes jobs some seconds after it answers."""
+    deadline = time.monotonic() + STARTING_S
+    while True:
+        try:
+            submitted: str = client.submit_job(**job)
+            return submitted
+        except RuntimeError as error:
+            if NO_AGENT not in str(error) or time.monotonic() > deadline:
+                raise RaylevanceError(f"{address}: the job was not taken: {_one_line(error)}") from None
+        time.sleep(1)
 
 
 def _entrypoint(recipe: str, settings: Settings, store: str, fresh: bool) -> str:
@@ -62,6 +73,7 @@ def _entrypoint(recipe: str, settings: Settings, store: str, fresh: bool) -> str
 
 
 def _runtime_env() -> dict[str, Any]:
+    logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
     env = {name: os.environ[name] for name in ("RAYLEVANCE_DATA", "HF_HUB_OFFLINE") if name in os.environ}
     if "RAYLEVANCE_DATA" in env:
         env["RAYLEVANCE_DATA"] = str(Path(env["RAYLEVANCE_DATA"]).absolute())

@@ -58,7 +58,7 @@ def test_popular_queries_are_asked_oftener() -> None:
 def test_the_position_bias_can_be_measured_again(log: pd.DataFrame) -> None:
     """Pairs shown at the top and at position k give P(examined at k) / P(examined at 1): interventions by noise.
 
-    Agarwal et al. 2019 (arXiv 1812.05161), AllPairs; with some hundred clicks a position, within 15%.
+    After Agarwal et al. 2019 (arXiv 1812.05161), with the top as the position that all others are compared to.
     """
     wide = log.assign(click=log.action == "click").groupby([*KEY, "query_id", "position"]).click.max().reset_index()
     counts = wide.groupby(["query_id", "product_id", "position"]).click.agg(["sum", "count"])

@@ -13,7 +13,6 @@ from raylevance.data.demo.catalogue import PERIODS, Catalogue
 from raylevance.data.demo.intents import Intent
 from raylevance.data.demo.randomness import Draws, Ints
 from raylevance.data.demo.relevance import ANY, COMPLEMENT, EXACT, LABELS, Labels, grade_by_rule, scope_labels
-from raylevance.data.demo.vocabulary import LEAVES
 
 NEIGHBOURS, SHARING_ALL, SHARING_ALL_BUT_ONE, IN_SCOPE, COMPLEMENTS, ANYWHERE = 96, 24, 32, 32, 12, 64
 """Products drawn from each source; those from anywhere differ from one another."""
@@ -80,14 +79,11 @@ class CandidateSource:
         slots: Ints = start + rank + strides * (self._draws.integers(steps, intent.queries[:, None], column) - before)
         return slots
 
-    def _in_leaves(self, intent: Intent, members: list[Ints], count: int, source: int) -> Ints:
-        """Slots drawn from the leaves that `members` lists by scope, or the target where it lists none."""
-        counts = np.array([len(leaves) for leaves in members])[intent.scope][:, None]
-        table = np.zeros((len(members), max(map(len, members))), np.int64)
-        for scope, leaves in enumerate(members):
-            table[scope, : len(leaves)] = leaves
+    def _in_leaves(self, intent: Intent, members: "_Members", count: int, source: int) -> Ints:
+        """Slots drawn from the members of each query's scope, or the target where it has none."""
+        counts = members.counts[intent.scope][:, None]
         row, column = intent.queries[:, None], np.arange(count)
-        leaf = table[intent.scope[:, None], self._draws.integers(counts, row, column, np.array([source]))]
+        leaf = members.leaves[intent.scope[:, None], self._draws.integers(counts, row, column, np.array([source]))]
         rank = self._draws.integers(self._catalogue.sizes[leaf], row, column, np.array([source + 2]))
         return np.where(counts > 0, self._catalogue.starts[leaf] + rank, intent.target[:, None])
 
@@ -103,10 +99,16 @@ class CandidateSource:
         return start[:, None], self._catalogue.sizes[leaf][:, None], (intent.target - start)[:, None]
 
 
-def _members(label: int) -> list[Ints]:
-    """By scope, the leaves that have `label` in it."""
-    assert scope_labels().shape[1] == len(LEAVES)
-    return [np.flatnonzero(row == label) for row in scope_labels()]
+class _Members(NamedTuple):
+    """The leaves with one label by scope: `leaves` [scopes, leaves], of which the first `counts` [scopes] of a row."""
+
+    leaves: Ints
+    counts: Ints
+
+
+def _members(label: int) -> _Members:
+    has_label = scope_labels() == label
+    return _Members(np.argsort(~has_label, axis=1, kind="stable"), has_label.sum(axis=1))
 
 
 def _is_repeat(slots: Ints) -> npt.NDArray[np.bool_]:
