@@ -38,7 +38,7 @@ def as_table(answer: Answer, took_ms: float) -> Table:
         pad_edge=False,
     )
     for name in ("rank", "grade", "score"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True, min_width=len("0.0000"))
     table.add_column("title", no_wrap=True, overflow="ellipsis")
     for rank, hit in enumerate(answer.hits, 1):
         table.add_row(str(rank), str(hit.grade), f"{hit.score:.4f}", _plain(hit.title))

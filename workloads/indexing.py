@@ -12,7 +12,6 @@ from raylevance.errors import UsageError
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.products import ProductIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
-from workloads.cluster import connected
 from workloads.encode import Vectors, encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
 from workloads.steps import Run
@@ -45,7 +44,7 @@ def build_index(encoder: str, products: str, store: str, config: Path | None, ov
         raise UsageError(f"--products {products}: expected tables/NAME; import the file first (raylevance data import)")
     made_by, tables = run.store.get(encoder), run.store.get(products)
     judged = Judged.open(run.store.path(tables.ref))
-    with connected():
+    with run:
         return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings, judged)
 
 

@@ -10,7 +10,6 @@ from rich.table import Table
 from raylevance.artifacts import Store
 from raylevance.config import Settings, load_settings
 from raylevance.errors import UsageError, nearest
-from workloads.cluster import connected
 from workloads.steps import Run
 
 RECIPES = ("mine-and-refine",)
@@ -47,5 +46,5 @@ def settings(recipe: Recipe, file: Path | None, overrides: Sequence[str]) -> Set
 
 def run(recipe: Recipe, settings: Settings, store: str, *, fresh: bool) -> Outcome:
     """Run `recipe` on the cluster at hand."""
-    with connected():
-        return recipe.recipe(settings, Run(Store(store), fresh=fresh))
+    with Run(Store(store), fresh=fresh) as run:
+        return recipe.recipe(settings, run)

@@ -17,7 +17,6 @@ from raylevance.data.readers.ubi import read_ubi
 from raylevance.data.readers.uci import read_uci
 from raylevance.data.readers.wands import read_wands
 from raylevance.errors import RaylevanceError, UsageError, nearest
-from workloads.cluster import connected
 from workloads.steps import Run, say
 
 DATA_BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data"
@@ -71,14 +70,14 @@ def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, loc
         raise UsageError(f"--on-bad-row {on_bad_row}: expected stop or quarantine")
     if not folder.is_dir():
         raise RaylevanceError(f"{folder}: no such folder")
-    with connected():
-        return _imported(source, folder, Run(Store(store)), on_bad_row=on_bad_row, locale=locale)
+    with Run(Store(store)) as run:
+        return _imported(source, folder, run, on_bad_row=on_bad_row, locale=locale)
 
 
 def generate_demo(store: str, settings: DemoSettings) -> Artifact:
     """Generate the demo shop and publish it as `tables/demo`."""
-    with connected():
-        return _generated(settings, Run(Store(store)))
+    with Run(Store(store)) as run:
+        return _generated(settings, run)
 
 
 def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: str) -> Artifact:

@@ -5,25 +5,38 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
 from raylevance.artifacts import Artifact, Draft, Store, fingerprint
+from workloads.cluster import connected
 
 Build = Callable[[Draft], None]
 
 
 @dataclass
 class Run:
-    """One run of a recipe against a store. `fresh` makes every step anew."""
+    """One run of a recipe against a store. `fresh` makes every step anew.
+
+    `cluster` is entered before the first step that has something to make: a run that finds everything starts no Ray.
+    """
 
     store: Store
     fresh: bool = False
+    cluster: Callable[[], AbstractContextManager[None]] = connected
     made: list[Artifact] = field(default_factory=list)
+    _session: ExitStack | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._session is not None:
+            self._session.close()
 
     def step(
         self,
@@ -45,6 +58,9 @@ class Run:
         if artifact is None:
             started = time.monotonic()
             say(f"{name}: working")
+            if self._session is None:
+                self._session = ExitStack()
+                self._session.enter_context(self.cluster())
             parents = [parent.ref for parent in inputs]
             with self.store.publish(name, fingerprint=key, parents=parents, settings=values, seed=seed) as draft:
                 build(draft)

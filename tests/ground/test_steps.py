@@ -1,6 +1,7 @@
 """Steps: what was made is found, what changed is made again, what was killed goes on."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def counting(calls: list[str], content: str = "w") -> Callable[[Draft], None]:
 def test_a_second_run_makes_nothing(tmp_path: Path) -> None:
     calls: list[str] = []
     for _ in range(2):
-        run = Run(Store(tmp_path))
+        run = Run(Store(tmp_path), cluster=nullcontext)
         first = run.step("tables/x", counting(calls), settings={"rows": 1})
         run.step("encoder/x", counting(calls, "e"), settings={}, inputs=[first])
     assert calls == ["w", "e"]
@@ -28,7 +29,7 @@ def test_a_second_run_makes_nothing(tmp_path: Path) -> None:
 
 def test_a_changed_setting_or_input_is_made_again(tmp_path: Path) -> None:
     calls: list[str] = []
-    run = Run(Store(tmp_path))
+    run = Run(Store(tmp_path), cluster=nullcontext)
     first = run.step("tables/x", counting(calls, "1"), settings={"rows": 1})
     other = run.step("tables/x", counting(calls, "2"), settings={"rows": 2})
     run.step("encoder/x", counting(calls, "a"), settings={}, inputs=[first])
@@ -40,12 +41,12 @@ def test_a_changed_setting_or_input_is_made_again(tmp_path: Path) -> None:
 def test_fresh_makes_every_step(tmp_path: Path) -> None:
     calls: list[str] = []
     for _ in range(2):
-        Run(Store(tmp_path), fresh=True).step("tables/x", counting(calls), settings={})
+        Run(Store(tmp_path), fresh=True, cluster=nullcontext).step("tables/x", counting(calls), settings={})
     assert calls == ["w", "w"]
 
 
 def test_unfinished_work_outlives_a_killed_step(tmp_path: Path) -> None:
-    run = Run(Store(tmp_path))
+    run = Run(Store(tmp_path), cluster=nullcontext)
     with pytest.raises(KeyboardInterrupt), run.work_folder("encoder/x", 1) as folder:
         (folder / "checkpoint").write_text("half")
         raise KeyboardInterrupt
@@ -53,3 +54,17 @@ def test_unfinished_work_outlives_a_killed_step(tmp_path: Path) -> None:
         assert (folder / "checkpoint").read_text() == "half"
     assert not folder.exists()
     assert run.store.names() == []
+
+
+def test_a_run_that_finds_everything_starts_no_cluster(tmp_path: Path) -> None:
+    started: list[str] = []
+
+    def cluster() -> AbstractContextManager[None]:
+        started.append("ray")
+        return nullcontext()
+
+    for _ in range(2):
+        with Run(Store(tmp_path), cluster=cluster) as run:
+            run.step("tables/x", counting([]), settings={})
+            run.step("tables/y", counting([]), settings={})
+    assert started == ["ray"]
