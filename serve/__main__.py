@@ -48,7 +48,6 @@ def serve(settings: ServeSettings, queries: Sequence[str]) -> None:
 
     _end_on_signals()
     with running(settings) as server:
-        _end_on_signals()  # Ray has put its own handler of SIGTERM in place, which ends with an error
         sys.stderr.write(f"raylevance: {settings.index} at {server}, its routes at {server}/docs\n")
         if not queries:
             sys.stderr.write("raylevance: Ctrl-C ends it\n")

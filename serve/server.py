@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,10 +72,12 @@ def _connected() -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    end_by_us = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False)
     except ConnectionError:
         raise RaylevanceError(f"RAY_ADDRESS={address}: no Ray cluster answers there; unset it to serve here") from None
+    signal.signal(signal.SIGTERM, end_by_us)  # Ray has put its own in place, which ends with an error
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         yield

@@ -39,7 +39,7 @@ def test_it_answers_what_it_is_asked_and_ends(shop: Any) -> None:
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.strip().split("\n\n")
     assert first.splitlines()[0].rstrip() == '"red running shoes" (hybrid)'
-    assert re.fullmatch(r"rank +grade +score +title *", first.splitlines()[1])
+    assert re.fullmatch(r" *rank +grade +score +title *", first.splitlines()[1])
     assert re.fullmatch(r" +1 +2 +\d+\.\d{4} +Red running shoe .*", first.splitlines()[2])
     assert second.startswith('"白い lamp"')
     for answer in (first, second):
