@@ -82,6 +82,7 @@ def contents(artifact: Artifact) -> dict[str, str]:
     return {file.path: file.sha256 for file in artifact.files}
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_submitted_recipe_publishes_what_a_local_one_does(head: Head, tmp_path: Path) -> None:
     remote = raylevance(
@@ -101,6 +102,7 @@ def test_a_submitted_recipe_publishes_what_a_local_one_does(head: Head, tmp_path
         assert contents(submitted.get(name)) == contents(here.get(name)), name
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
     missing = ["--set", "data.source=esci", "--set", f"data.folder={tmp_path}/nowhere"]
@@ -112,6 +114,8 @@ def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
     assert "nowhere" in done.stderr
 
 
+@pytest.mark.long
+@pytest.mark.ray
 def test_a_cluster_that_wants_a_token_says_so(head: Head, tmp_path: Path) -> None:
     without = {name: value for name, value in head.environment.items() if not name.startswith("RAY_AUTH")}
     without |= {"RAY_AUTH_MODE": "disabled"}

@@ -69,6 +69,7 @@ def runnable(command: str) -> list[str]:
     return arguments
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize("command", [command for command in commands() if " submit " not in command])
 def test_a_command_of_the_readme_runs(command: str, workspace: Path) -> None:

@@ -68,6 +68,7 @@ def test_two_workers_train_what_one_trains(
     assert_same_run(two, quiet, tolerance=1e-4)
 
 
+@pytest.mark.long
 def test_negatives_are_shared_between_workers(
     ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_negatives_are_shared_between_workers(
     assert_same_run(cached, one, tolerance=1e-4)
 
 
+@pytest.mark.long
 def test_a_killed_worker_does_not_change_the_result(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
@@ -124,6 +126,7 @@ train(
 """
 
 
+@pytest.mark.long
 def test_a_killed_driver_goes_on_where_it_was(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
@@ -142,6 +145,7 @@ def test_a_killed_driver_goes_on_where_it_was(
     assert again.history == resumed.history
 
 
+@pytest.mark.long
 def test_the_best_encoder_is_kept(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
@@ -160,6 +164,7 @@ def test_the_best_encoder_is_kept(
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
 
 
+@pytest.mark.long
 def test_mlflow_gets_the_records(ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path) -> None:
     from mlflow import MlflowClient
 
@@ -169,11 +174,13 @@ def test_mlflow_gets_the_records(ray_cluster: None, tmp_path: Path, tiny_backbon
     assert [metric.step for metric in client.get_metric_history(logged.info.run_id, "loss")] == [1, 2, 3]
 
 
+@pytest.mark.long
 def test_another_runs_folder_is_refused(quiet: TrainResult, tiny_backbone: Path, instances_file: Path) -> None:
     with pytest.raises(RaylevanceError, match="holds a run with other settings or data"):
         run(quiet.encoder.parent, tiny_backbone, instances_file, max_steps=2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"workers": 3}, {"cpus_per_worker": 9}, {"use_gpu": True}])
 def test_more_than_the_cluster_has_is_refused_at_once(
     ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path, options: dict[str, Any]
@@ -203,6 +210,7 @@ def test_settings_that_disagree_are_refused(options: dict[str, Any], reason: str
         TrainSettings(**options)
 
 
+@pytest.mark.long
 def test_a_diverged_loss_is_one_line(
     ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
