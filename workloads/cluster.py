@@ -15,8 +15,13 @@ from raylevance.errors import RaylevanceError
 def connected() -> Iterator[None]:
     """A Ray session for the block: the cluster at `RAY_ADDRESS` (set inside a submitted job), else a local one.
 
-    A local Ray is bound to loopback, has token auth on (Ray's default since 2.59), and ends with the block.
+    A local Ray is bound to loopback, has token auth on (Ray's default since 2.59), and ends with the block. A program
+    that is connected already keeps its own.
     """
+    if ray.is_initialized():
+        _size_data_to_cluster()
+        yield
+        return
     address = os.environ.get("RAY_ADDRESS", "local")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -34,7 +39,8 @@ def connected() -> Iterator[None]:
 
 
 def _size_data_to_cluster() -> None:
-    """Ray Data plans for 200 blocks by default: thousands of tiny tasks on a small cluster."""
+    """Ray Data plans for 200 blocks by default: thousands of tiny tasks on a small cluster; and logs each step."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     blocks = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))
     context.read_op_min_num_blocks = blocks

@@ -9,14 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raylevance.data.splits import check_leakage, queries_of, split_by_query
+from raylevance.data.splits import check_leakage, folds_by_query, queries_of, split_by_query
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import evaluate_run
 from raylevance.models.encoder import Encoder
 
 TRAIN, TEST = "train", "test"
-EXTRA_PRODUCTS = 500
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,18 @@ class Judged:
         cut = replace(whole, judgements=split_by_query(whole.judgements, whole.queries, shares, seed))
         return cut.of(TRAIN), cut.of("validation")
 
+    def folds(self, count: int, seed: int) -> list[Self]:
+        """`count` views of all judged queries, each with another share of them as `test` and the rest as `train`."""
+        fold = folds_by_query(self.queries, count, seed)
+        place = pc.index_in(self.judgements["query_id"], self.queries["query_id"].combine_chunks()).to_numpy()
+        column = self.judgements.column_names.index("split")
+        splits = [pa.array(np.where(fold[place] == number, TEST, TRAIN)) for number in range(count)]
+        return [replace(self, judgements=self.judgements.set_column(column, "split", split)) for split in splits]
+
     def ranking(self, text: ProductText) -> "Ranking":
-        """How well an encoder ranks these queries' judged products among others, as `Evaluate` of the training loop."""
-        known = pc.is_in(self.products["product_id"], self.judgements["product_id"].combine_chunks())
-        others = self.products.filter(pc.invert(known)).slice(0, EXTRA_PRODUCTS)
-        products = pa.concat_tables([self.products.filter(known), others])
+        """How well an encoder ranks all that is judged here for each query, as `Evaluate` of the training loop."""
+        judged = pc.is_in(self.products["product_id"], self.judgements["product_id"].combine_chunks())
+        products = self.products.filter(judged)
         return Ranking(self.queries, products["product_id"].to_pylist(), text.compose(products), self.judgements)
 
 

@@ -6,14 +6,17 @@ Reads products and judgements; publishes `tables/<data set>`, `report/baselines`
 `index/stage1` and `report/mine-and-refine`.
 """
 
+from functools import partial
+
 from pydantic import Field
 
-from raylevance.artifacts import Artifact, Draft
+from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.config import Settings
 from raylevance.data.instances import InstanceSettings
 from raylevance.data.text import ProductText
 from raylevance.index.vectors import IndexSettings
-from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
+from raylevance.training import trainer
 from raylevance.training.settings import TrainSettings
 from workloads.encode import backbone_path
 from workloads.indexing import index_step
@@ -55,6 +58,7 @@ class RecipeSettings(Settings):
 
 def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     """The recipe, a line a step. A step's result is an artifact; one that exists is not made again."""
+    run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     baselines = baselines_step(run, tables, judged, settings.encoder.backbone, settings.seed)
@@ -65,37 +69,52 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     return Outcome(run, report)
 
 
+def check_settings(settings: RecipeSettings) -> None:
+    """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for."""
+    read_settings(backbone_path(settings.encoder.backbone))
+    for train in (settings.warmup.train, settings.stage1.train):
+        trainer.check_settings(train)
+
+
 def train_warmup(settings: RecipeSettings, run: Run, tables: Artifact) -> Artifact:
     """`encoder/warmup`: the backbone, trained to find a product by a few words of its title."""
     training = Training("encoder/warmup", settings.warmup.train, settings.text, settings.seed)
+    made_from = {"encoder": settings.encoder.model_dump(), "warmup": settings.warmup.queries_per_product}
 
     def build(draft: Draft) -> None:
-        with run.work_folder(training, settings.encoder, tables.ref) as work:
+        with run.work_folder(made_from, training, tables.ref) as work:
             backbone = settings.encoder.model_copy(update={"backbone": str(backbone_path(settings.encoder.backbone))})
             Encoder.from_backbone(backbone).save(work / "backbone")
             products = run.store.path(tables.ref) / "products"
             write_pseudo_queries(products, work / "instances", settings.text, settings.warmup.queries_per_product)
             training.train(draft, work / "backbone", work)
 
-    made_from = {"encoder": settings.encoder.model_dump(), "warmup": settings.warmup.queries_per_product}
     return run.step(training.name, build, settings=training.described(made_from), inputs=[tables], seed=settings.seed)
 
 
-def train_stage1(settings: RecipeSettings, run: Run, tables: Artifact, warmup: Artifact, judged: Judged) -> Artifact:
-    """`encoder/stage1`: the warm encoder, trained on the graded products of the training queries."""
-    training = Training("encoder/stage1", settings.stage1.train, settings.text, settings.seed)
-
-    def build(draft: Draft) -> None:
-        train, validation = judged.hold_out(TRAIN, settings.stage1.validation_fraction, settings.seed)
-        with run.work_folder(training, warmup.ref, tables.ref) as work:
-            write_judged_instances(train, work / "instances", settings.text, settings.stage1.instances)
-            training.train(draft, run.store.path(warmup.ref), work, validation.ranking(settings.text))
-
+def train_stage1(
+    settings: RecipeSettings,
+    run: Run,
+    tables: Artifact,
+    warmup: Artifact,
+    judged: Judged,
+    name: str = "encoder/stage1",
+) -> Artifact:
+    """`encoder/stage1`: the warm encoder, trained on the graded products of the training queries of `judged`."""
+    training = Training(name, settings.stage1.train, settings.text, settings.seed)
     stage1 = settings.stage1
     made_from = {
         "encoder": settings.encoder.model_dump(),
         "validation_fraction": stage1.validation_fraction,
         "instances": stage1.instances.model_dump(),
+        "queries": fingerprint(judged.of(TRAIN).queries["query_id"].to_pylist()),
     }
+
+    def build(draft: Draft) -> None:
+        train, validation = judged.hold_out(TRAIN, settings.stage1.validation_fraction, settings.seed)
+        with run.work_folder(made_from, training, warmup.ref, tables.ref) as work:
+            write_judged_instances(train, work / "instances", settings.text, settings.stage1.instances)
+            training.train(draft, run.store.path(warmup.ref), work, validation.ranking(settings.text))
+
     inputs = [tables, warmup]
     return run.step(training.name, build, settings=training.described(made_from), inputs=inputs, seed=settings.seed)

@@ -21,7 +21,8 @@ from workloads.steps import Run
 from workloads.systems import DEPTH, REPORTED, rank_baselines, rank_encoder, summarise
 
 BASELINES = ("random", "bm25", "zero_shot")
-AGAINST = "zero_shot"
+AGAINST = ("zero_shot", "bm25")
+"""What every system is compared with, query by query."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,22 @@ class Outcome:
         return {"artifacts": artifacts, "report": str(self._page()), **self.report.metrics}
 
     def as_table(self) -> Table:
-        """A system a row: mean and 95% interval over the test queries, and nDCG@10's difference to zero-shot."""
+        """A system a row: mean and 95% interval over the test queries, and nDCG@10's differences to `AGAINST`."""
         metrics = self.report.metrics
         title = f"{metrics['queries']} test queries of {metrics['data']}, {metrics['products']} products ranked"
-        table = Table(
-            "", *REPORTED, f"ndcg@10 minus {AGAINST}", box=None, pad_edge=False, title=title, title_justify="left"
-        )
+        differences = [f"ndcg@10 minus {baseline}" for baseline in AGAINST]
+        table = Table("", *REPORTED, *differences, box=None, pad_edge=False, title=title, title_justify="left")
         for system, values in metrics["systems"].items():
             cells = [_cell(values[metric], *values["ci95"][metric]) for metric in REPORTED]
-            table.add_row(system, *cells, _cell(*values["difference"]) if system != AGAINST else "")
+            changes = [_cell(*values["minus"][name]) if name != system else "" for name in AGAINST]
+            table.add_row(system, *cells, *changes)
         table.caption, table.caption_justify = f"report: {self._page()}", "left"
         return table
 
     def _page(self) -> Path:
-        return self.run.store.path(self.report.ref) / "report.html"
+        folder = self.run.store.path(self.report.ref)
+        page = folder / "report.html"
+        return page if page.exists() else folder
 
 
 def baselines_step(run: Run, tables: Artifact, judged: Judged, backbone: str, seed: int) -> Artifact:
@@ -78,17 +81,22 @@ def report_step(
         runs |= rank_index(run, index, test)
         write_runs(draft.path, runs)
         write_qrels(draft.path / "qrels", test.judgements)
-        draft.metrics |= {
-            "data": tables.name.partition("/")[2],
-            "queries": test.queries.num_rows,
-            "products": test.products.num_rows,
-            "seed": seed,
-            "systems": compare(runs, test),
-        }
+        draft.metrics |= describe(tables, test, runs, seed)
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
         (draft.path / "report.html").write_text(render(page(run, index, test, runs, draft.metrics)), encoding="utf-8")
 
     return run.step("report/mine-and-refine", build, settings={}, inputs=[tables, baselines, warmup, index], seed=seed)
+
+
+def describe(tables: Artifact, judged: Judged, runs: Mapping[str, Ranked], seed: int) -> dict[str, Any]:
+    """The metrics of a report: what was ranked, and every system's figures."""
+    return {
+        "data": tables.name.partition("/")[2],
+        "queries": judged.queries.num_rows,
+        "products": judged.products.num_rows,
+        "seed": seed,
+        "systems": compare(runs, judged),
+    }
 
 
 def page(run: Run, index: Artifact, test: Judged, runs: Mapping[str, Ranked], metrics: Mapping[str, Any]) -> Report:
@@ -98,7 +106,7 @@ def page(run: Run, index: Artifact, test: Judged, runs: Mapping[str, Ranked], me
     return Report(
         title="Mine and Refine, stage 1",
         runs=runs,
-        baseline=AGAINST,
+        baseline=AGAINST[0],
         candidate="stage 1",
         queries=test.queries,
         judgements=test.judgements,
@@ -136,12 +144,11 @@ def encoder_of(index: Artifact) -> str:
 
 
 def compare(runs: Mapping[str, Ranked], test: Judged) -> dict[str, Any]:
-    """`summarise`, and for each system the paired `difference` of nDCG@10 to zero-shot: mean, low, high."""
+    """`summarise`, and under `minus` each system's paired difference of nDCG@10 to `AGAINST`: mean, low, high."""
     summary = summarise(runs, test.judgements)
-    baseline = evaluate_run(runs[AGAINST], test.judgements)["ndcg@10"]
-    for system, run in runs.items():
-        values = evaluate_run(run, test.judgements)["ndcg@10"]
-        summary[system]["difference"] = list(paired_difference(values, baseline))
+    values = {system: evaluate_run(run, test.judgements)["ndcg@10"] for system, run in runs.items()}
+    for system in runs:
+        summary[system]["minus"] = {name: list(paired_difference(values[system], values[name])) for name in AGAINST}
     return summary
 
 

@@ -28,6 +28,8 @@ class Run:
     store: Store
     fresh: bool = False
     cluster: Callable[[], AbstractContextManager[None]] = connected
+    check: Callable[[], object] = lambda: None
+    """Called on the cluster before the first step that has something to make: what can be refused then, is."""
     made: list[Artifact] = field(default_factory=list)
     _session: ExitStack | None = None
 
@@ -57,10 +59,11 @@ class Run:
         artifact = None if self.fresh else self.store.find(name, key)
         if artifact is None:
             started = time.monotonic()
-            say(f"{name}: working")
             if self._session is None:
                 self._session = ExitStack()
                 self._session.enter_context(self.cluster())
+                self.check()
+            say(f"{name}: working")
             parents = [parent.ref for parent in inputs]
             with self.store.publish(name, fingerprint=key, parents=parents, settings=values, seed=seed) as draft:
                 build(draft)

@@ -27,7 +27,7 @@ def page() -> str:
         name: {
             **dict.fromkeys(("ndcg@10", "ndcg@10_official", "recall@100"), 0.5),
             "ci95": {metric: [0.4, 0.6] for metric in ("ndcg@10", "ndcg@10_official", "recall@100")},
-            "difference": [0.1, 0.0, 0.2],
+            "minus": {"zero_shot": [0.1, 0.0, 0.2]},
         }
         for name in ("zero_shot", "stage 1")
     }

@@ -7,12 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.models.conftest import WORDS, tiny_backbone
-
-__all__ = ["tiny_backbone"]
-
-RAY_DATA_CONTEXT = "ignore::DeprecationWarning:ray.data.context"
-"""Ray 2.60 warns of its own defaults the first time it makes a DataContext."""
+from tests.conftest import WORDS
 
 
 def write_instances(file: Path, count: int, seed: int = 0) -> Path:

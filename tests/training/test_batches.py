@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from raylevance.errors import RaylevanceError
 from raylevance.training.batches import BatchPlan, plan_epoch
 from raylevance.training.instances import SCHEMA, Instances
-from tests.training.conftest import RAY_DATA_CONTEXT
 
 
 def stored(tmp_path: Path, rows: list[tuple[list[int], list[list[int]], list[int]]]) -> Instances:
@@ -36,7 +35,6 @@ def test_an_epoch_holds_every_instance_once(count: int, batch: int, seed: int) -
 
 
 @pytest.mark.ray
-@pytest.mark.filterwarnings(RAY_DATA_CONTEXT)
 @pytest.mark.parametrize("in_batch", [False, True])
 @pytest.mark.parametrize("world", [2, 3])
 def test_workers_share_out_the_batch_of_one(tokens_file: Path, in_batch: bool, world: int) -> None:
@@ -50,7 +48,6 @@ def test_workers_share_out_the_batch_of_one(tokens_file: Path, in_batch: bool, w
 
 
 @pytest.mark.ray
-@pytest.mark.filterwarnings(RAY_DATA_CONTEXT)
 def test_a_step_is_the_same_whatever_came_before(tokens_file: Path) -> None:
     def plan() -> BatchPlan:
         return BatchPlan(Instances(tokens_file), batch=4, seed=0, in_batch=True)

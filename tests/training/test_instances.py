@@ -8,14 +8,25 @@ import pytest
 
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import load_tokenizer
+from raylevance.training import instances as tokenising
 from raylevance.training.instances import Instances, tokenise
-from tests.training.conftest import RAY_DATA_CONTEXT
 
-pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings(RAY_DATA_CONTEXT)]
+pytestmark = pytest.mark.ray
 
 
-def test_tokens_are_the_texts_in_their_order(tokens_file: Path, instances_file: Path, tiny_backbone: Path) -> None:
-    instances, rows = Instances(tokens_file), pq.read_table(instances_file).to_pylist()
+@pytest.mark.parametrize("rows_per_chunk", [10, 10_000])
+def test_tokens_are_the_texts_in_their_order(
+    ray_cluster: None,
+    instances_file: Path,
+    tiny_backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows_per_chunk: int,
+) -> None:
+    """Four chunks on the cluster, and all 37 instances here."""
+    monkeypatch.setattr(tokenising, "ROWS_PER_CHUNK", rows_per_chunk)
+    tokenise(instances_file, tiny_backbone, tmp_path / "tokens.arrow")
+    instances, rows = Instances(tmp_path / "tokens.arrow"), pq.read_table(instances_file).to_pylist()
     tokenize = load_tokenizer(tiny_backbone)
     assert len(instances) == len(rows)
     for index, row in enumerate(rows):

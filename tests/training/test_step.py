@@ -12,9 +12,8 @@ from raylevance.training.objectives import Objective, build_objective
 from raylevance.training.optimizer import build_optimizer, set_rate, trainable
 from raylevance.training.settings import TrainSettings
 from raylevance.training.step import Compute, backward
-from tests.training.conftest import RAY_DATA_CONTEXT
 
-pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings(RAY_DATA_CONTEXT)]
+pytestmark = pytest.mark.ray
 
 
 def gradients(

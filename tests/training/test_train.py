@@ -15,9 +15,8 @@ from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder
 from raylevance.training.settings import TrainSettings
 from raylevance.training.trainer import TrainResult, cpus_for_each_worker, train
-from tests.training.conftest import RAY_DATA_CONTEXT
 
-pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings(RAY_DATA_CONTEXT)]
+pytestmark = pytest.mark.ray
 
 TEXTS = ["red running shoe", "usb charger cable for laptop", "desk lamp"]
 STEPS = 24

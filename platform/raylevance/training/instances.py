@@ -1,7 +1,7 @@
 """Training instances: a query, its items and their labels, tokenised once into a file that workers map into memory."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -39,27 +39,38 @@ def tokenise(instances: Path, encoder: Path, output: Path) -> None:
     if output.exists():
         return
     _check_columns(instances)
-    context = ray.data.DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
+    few = pa.dataset.dataset(str(instances), format="parquet").count_rows() <= ROWS_PER_CHUNK
     draft = output.with_name(f".{output.name}.draft")
     try:
-        with ray.data.DataContext.current(context), pa.OSFile(str(draft), "wb") as sink:
-            rows = ray.data.read_parquet(str(instances)).select_columns(list(COLUMNS))
-            tokenised = rows.map_batches(
-                cast(Any, _tokenise_batch),
-                fn_kwargs={"encoder": str(encoder)},
-                batch_format="pyarrow",
-                batch_size=ROWS_PER_CHUNK,
-            )
-            with pa.ipc.new_file(sink, SCHEMA) as writer:
-                for table in cast(Iterable[pa.Table], tokenised.iter_batches(batch_format="pyarrow", batch_size=None)):
-                    writer.write_table(table.cast(SCHEMA))
+        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            for table in _tokenise_here(instances, encoder) if few else _tokenise_on_cluster(instances, encoder):
+                writer.write_table(table.cast(SCHEMA))
         draft.replace(output)
-    except RayTaskError:
+    except (RayTaskError, ValueError):
         _check_rows(instances)
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _tokenise_here(instances: Path, encoder: Path) -> Iterator[pa.Table]:
+    """A worker would take longer to import the tokenizer than this takes."""
+    rows = pa.dataset.dataset(str(instances), format="parquet").to_table(columns=list(COLUMNS))
+    yield _tokenise_batch(rows, str(encoder))
+
+
+def _tokenise_on_cluster(instances: Path, encoder: Path) -> Iterator[pa.Table]:
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    with ray.data.DataContext.current(context):
+        rows = ray.data.read_parquet(str(instances)).select_columns(list(COLUMNS))
+        tokenised = rows.map_batches(
+            cast(Any, _tokenise_batch),
+            fn_kwargs={"encoder": str(encoder)},
+            batch_format="pyarrow",
+            batch_size=ROWS_PER_CHUNK,
+        )
+        yield from cast(Iterable[pa.Table], tokenised.iter_batches(batch_format="pyarrow", batch_size=None))
 
 
 class _Chunk(NamedTuple):

@@ -1,15 +1,21 @@
 """Where the records of a run go: a progress bar on the driver, and TensorBoard or MLflow when asked."""
 
 import importlib.util
+import json
 import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from ray.experimental import tqdm_ray
+from tqdm import tqdm
 
 from raylevance.errors import RaylevanceError
 from raylevance.training.settings import TrainSettings
 
+LATEST = "latest.json"
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
 
 
@@ -26,21 +32,45 @@ def check_log_package(settings: TrainSettings) -> None:
         raise RaylevanceError(f"log_to={settings.log_to}: {package} is not installed: pip install {package}")
 
 
-class ProgressBar:
-    """A bar that Ray draws on the driver."""
+class Latest:
+    """The newest record as a JSON file in `folder`, which the driver's progress bar follows."""
 
-    def __init__(self, total: int, done: int) -> None:
-        self._bar = tqdm_ray.tqdm(total=total, desc="training", unit="step")
-        self._bar.update(done)
-        self._step = done
+    def __init__(self, folder: Path, total: int) -> None:
+        self._file, self._total = folder / LATEST, total
 
     def write(self, step: int, record: dict[str, float]) -> None:
-        self._bar.set_description(f"training, loss {record['loss']:.4f}")
-        self._bar.update(step - self._step)
-        self._step = step
+        draft = self._file.with_name(f".{LATEST}.draft")
+        draft.write_text(json.dumps({"step": step, "total": self._total, "loss": record["loss"]}), encoding="utf-8")
+        draft.replace(self._file)
 
     def close(self) -> None:
-        self._bar.close()
+        pass
+
+
+@contextmanager
+def progress_bar(folder: Path) -> Iterator[None]:
+    """For the block, a bar on stderr that follows `Latest`: a worker's own output does not reach the driver."""
+    done = threading.Event()
+    thread = threading.Thread(target=_follow, args=(folder / LATEST, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _follow(file: Path, done: threading.Event) -> None:
+    with tqdm(desc="training", unit="step", mininterval=0.5 if sys.stderr.isatty() else 15, delay=1) as bar:
+        while True:
+            ended = done.wait(0.5)
+            if file.exists():
+                latest = json.loads(file.read_text(encoding="utf-8"))
+                bar.total = latest["total"]
+                bar.set_postfix(loss=f"{latest['loss']:.4f}", refresh=False)
+                bar.update(latest["step"] - bar.n)
+            if ended:
+                return
 
 
 class TensorBoard:
@@ -78,8 +108,8 @@ class MLflow:
         self._client.set_terminated(self._run)
 
 
-def open_logs(settings: TrainSettings, folder: Path, total: int, done: int) -> list[Log]:
-    logs: list[Log] = [ProgressBar(total, done)]
+def open_logs(settings: TrainSettings, folder: Path, total: int) -> list[Log]:
+    logs: list[Log] = [Latest(folder, total)]
     if settings.log_to == "tensorboard":
         logs.append(TensorBoard(folder / "tensorboard"))
     if settings.log_to == "mlflow":

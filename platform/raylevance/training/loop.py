@@ -79,7 +79,7 @@ class Worker:
         self.compute = Compute(self.encoder.default_batch_tokens, self.settings.gradcache_chunk, dtype)
 
     def train(self) -> None:
-        logs = open_logs(self.settings, self.run.folder, self.total, self.progress.step) if self.rank == 0 else []
+        logs = open_logs(self.settings, self.run.folder, self.total) if self.rank == 0 else []
         window = _Window()
         while self.progress.step < self.total:
             rows, loss = self._step(self.progress.step)

@@ -16,7 +16,7 @@ from raylevance.models.encoder import read_settings
 from raylevance.training.batches import BatchPlan
 from raylevance.training.checkpoint import ENCODER, Progress, save_folder
 from raylevance.training.instances import Instances, tokenise
-from raylevance.training.log import check_log_package
+from raylevance.training.log import check_log_package, progress_bar
 from raylevance.training.loop import BEST, Evaluate, Run, train_worker
 from raylevance.training.objectives import build_objective
 from raylevance.training.settings import TrainSettings
@@ -58,8 +58,7 @@ def train(
     """
     start = time.perf_counter()
     run_dir = run_dir.absolute()
-    cpus = cpus_for_each_worker(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    check_log_package(settings)
+    cpus = check_settings(settings)
     read_settings(encoder)
     _claim(run_dir, encoder, instances, settings)
     tokens = run_dir / "tokens.arrow"
@@ -73,6 +72,15 @@ def train(
         output.parent.mkdir(parents=True, exist_ok=True)
         save_folder(output, lambda draft: shutil.copytree(trained, draft))
     return TrainResult(progress.history, output, progress.step, time.perf_counter() - start)
+
+
+def check_settings(settings: TrainSettings) -> int:
+    """Processors of one worker on the cluster at hand.
+
+    Raises `RaylevanceError` where the workers do not fit, or the package behind `log_to` is missing.
+    """
+    check_log_package(settings)
+    return cpus_for_each_worker(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
 
 def cpus_for_each_worker(settings: TrainSettings, nodes: list[dict[str, float]]) -> int:
@@ -131,7 +139,8 @@ def _fit(run: Run, cpus: int) -> ray.train.Checkpoint:
         ),
     )
     try:
-        checkpoint: ray.train.Checkpoint | None = trainer.fit().checkpoint
+        with progress_bar(run.folder):
+            checkpoint: ray.train.Checkpoint | None = trainer.fit().checkpoint
     except ray.train.WorkerGroupError as error:
         for failure in error.worker_failures.values():
             cause = getattr(failure, "_base_exc", failure)

@@ -1,0 +1,159 @@
+"""A user's mistake is one line that names it; nothing is half written; the exit code is 1, or 2 for wrong usage."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.artifacts import Store
+from tests.recipes.conftest import EXAMPLES, PRODUCTS, Ended
+
+Command = Callable[..., Ended]
+EXAMPLES_FILE = "shopping_queries_dataset_examples.parquet"
+PRODUCTS_FILE = "shopping_queries_dataset_products.parquet"
+
+
+def assert_one_line(ended: Ended, code: int, message: str) -> None:
+    line = ended.err.strip().splitlines()[-1]
+    assert (ended.code, ended.out) == (code, ""), ended
+    assert line.startswith("raylevance: ") and re.search(message, line), line
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run mine-and-refin", "unknown recipe 'mine-and-refin'; did you mean 'mine-and-refine'"),
+        ("run mine-and-refine --set stage1.trian.batch=8", "unknown setting 'stage1.trian'; did you mean 'stage1"),
+        ("run mine-and-refine --set stage1.train.batch=none", r"'stage1.train.batch': .* got 'none'"),
+        ("run mine-and-refine --set seed", "--set seed: expected key=value"),
+        ("run mine-and-refine --config nowhere.yaml", "nowhere.yaml: no such settings file"),
+        ("submit mine-and-refin --address http://127.0.0.1:1", "unknown recipe"),
+        ("data import esc --from .", "unknown source 'esc'; did you mean 'esci'"),
+        ("data import esci --from . --on-bad-row skip", "--on-bad-row skip: expected stop or quarantine"),
+        ("data demo --products 0", "'products': .* got 0"),
+        ("encode --encoder x --input f.parquet --column t --output f.txt", "f.txt: expected a name that ends in .npy"),
+        ("encode --encoder x --input f.parquet --column t --output f.npy --side both", "expected query or item"),
+        ("index build --encoder minilm --products tables/esci", "--encoder minilm: expected encoder/NAME"),
+        ("index build --encoder encoder/x --products P.parquet", "expected tables/NAME"),
+        ("store show stage1", "'stage1' is not a reference"),
+    ],
+)
+def test_wrong_usage(raylevance: Command, tmp_path: Path, arguments: str, message: str) -> None:
+    store = tmp_path / "store"
+    assert_one_line(raylevance(*arguments.split(), "--store", store), 2, message)
+    assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("store show encoder/stage2", "encoder/stage2: no such artifact"),
+        ("encode --encoder encoder/x --input f.parquet --column t --output f.npy", "encoder/x: no such artifact"),
+        ("encode --encoder minilm --input f.parquet --column t --output f.npy", "f.parquet: no such file"),
+        ("encode --encoder ./nowhere --input {esci}/P --column t --output f.npy", "P: unknown kind of file"),
+        ("data import esci --from nowhere", "nowhere: no such folder"),
+        ("data import wands --from {esci}", "query.csv"),
+        ("index build --encoder encoder/x --products tables/x", "encoder/x: no such artifact"),
+        ("run mine-and-refine --set data.source=esci --set data.folder=nowhere", "nowhere: no such folder of data"),
+    ],
+)
+def test_what_is_not_there(raylevance: Command, esci: Path, tmp_path: Path, arguments: str, message: str) -> None:
+    arguments = arguments.format(esci=esci)
+    code = 2 if "unknown kind" in message else 1
+    assert_one_line(raylevance(*arguments.split(), "--store", tmp_path / "store"), code, message)
+
+
+def evaluate(raylevance: Command, esci: Path, encoder: object = "minilm") -> Ended:
+    files = ("--examples", esci / EXAMPLES_FILE, "--products", esci / PRODUCTS_FILE)
+    return raylevance("evaluate", "retrieval", "--encoder", encoder, *files, "--json", "--store", esci / "store")
+
+
+def test_files_that_evaluation_can_not_read(raylevance: Command, esci: Path) -> None:
+    examples = esci / EXAMPLES_FILE
+    pq.write_table(EXAMPLES.rename_columns({"esci_label": "esci_lable"}), examples)
+    assert_one_line(evaluate(raylevance, esci), 1, "no column 'esci_label'; did you mean 'esci_lable'")
+    pq.write_table(EXAMPLES.set_column(4, "esci_label", pa.array(["E", "I", "X", "C"])), examples)
+    assert_one_line(evaluate(raylevance, esci), 1, "row 3: label 'X' is not one of E, S, C, I")
+    pq.write_table(EXAMPLES.slice(0, 0), examples)
+    assert_one_line(evaluate(raylevance, esci), 1, f"{EXAMPLES_FILE}: has no rows")
+    examples.write_bytes(b"PAR1 and no more")
+    assert_one_line(evaluate(raylevance, esci), 1, f"{EXAMPLES_FILE}: can't be read, it may be torn")
+
+
+def test_an_encoder_that_is_not_there(raylevance: Command, esci: Path, tmp_path: Path) -> None:
+    assert_one_line(evaluate(raylevance, esci, tmp_path / "nowhere"), 1, "nowhere: no such folder")
+    (tmp_path / "empty").mkdir()
+    assert_one_line(evaluate(raylevance, esci, tmp_path / "empty"), 1, "empty: not a readable encoder folder")
+
+
+def test_a_damaged_artifact(raylevance: Command, esci: Path, minilm: Path) -> None:
+    store = Store(esci / "store")
+    with store.publish("encoder/x") as draft:
+        shutil.copytree(minilm, draft.path, dirs_exist_ok=True)
+    weights = next(store.path(draft.ref).rglob("*.safetensors"))
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert_one_line(evaluate(raylevance, esci, "encoder/x"), 1, rf"{weights.name}.*damaged")
+
+
+def recipe(raylevance: Command, esci: Path, *options: str) -> Ended:
+    settings = ("--set", "data.source=esci", "--set", f"data.folder={esci}")
+    return raylevance("run", "mine-and-refine", "--store", esci.parent / "store", *settings, *options)
+
+
+@pytest.mark.ray
+def test_a_recipe_that_can_not_end_well_does_not_start(raylevance: Command, ray_cluster: None, esci: Path) -> None:
+    """Before the tables are imported."""
+    backbone = ("--set", "encoder.backbone=./nowhere")
+    assert_one_line(recipe(raylevance, esci, *backbone), 1, "nowhere: no such folder, and not an encoder")
+    workers = ("--set", "stage1.train.workers=64")
+    assert_one_line(recipe(raylevance, esci, *workers), 1, "workers=64 with 1 CPU each: the cluster has room for 2")
+    assert Store(esci.parent / "store").names() == []
+
+
+@pytest.mark.ray
+def test_a_query_in_train_and_test(raylevance: Command, ray_cluster: None, esci: Path) -> None:
+    same = pa.array(["kettle", "kettle", " KETTLE ", " KETTLE "])
+    pq.write_table(EXAMPLES.set_column(1, "query", same), esci / EXAMPLES_FILE)
+    assert_one_line(recipe(raylevance, esci), 1, "leakage: 1 of 1 test queries are judged in training too")
+
+
+@pytest.mark.ray
+def test_an_empty_split(raylevance: Command, ray_cluster: None, esci: Path) -> None:
+    pq.write_table(EXAMPLES.filter(pc.equal(EXAMPLES["split"], "train")), esci / EXAMPLES_FILE)
+    assert_one_line(recipe(raylevance, esci), 1, "split 'test' is empty")
+
+
+@pytest.mark.ray
+def test_a_bad_row_stops_the_import(raylevance: Command, ray_cluster: None, esci: Path) -> None:
+    titles = pa.array(["red kettle", None, "garden hose"])
+    pq.write_table(PRODUCTS.set_column(1, "product_title", titles), esci / PRODUCTS_FILE)
+    store = esci.parent / "store"
+    ended = raylevance("data", "import", "esci", "--from", esci, "--store", store)
+    assert_one_line(ended, 1, rf"{PRODUCTS_FILE}.*row .*title")
+    assert Store(store).names() == []
+    ended = raylevance("data", "import", "esci", "--from", esci, "--store", store, "--on-bad-row", "quarantine")
+    assert ended.code == 0, ended.err
+    assert Store(store).names() == ["tables/esci"]
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """A file system of 300 kB of its own, where the machine lets a user mount one."""
+    mount = f"mount -t tmpfs -o size=300k tmpfs {tmp_path}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], check=False, capture_output=True).returncode:
+        pytest.skip("no right to mount a small file system")
+    demo = f"{sys.executable} -m workloads.cli data demo --products 5000 --store {tmp_path}"
+    shell = f"{mount} && {demo}; code=$?; find {tmp_path} -name manifest.json; exit $code"
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", shell], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert done.stderr.strip().splitlines()[-1] == (
+        "raylevance: the disk is full; free some space and run the same command"
+    )
