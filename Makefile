@@ -17,6 +17,8 @@ endif
 export RAYLEVANCE_STORE ?= $(STORE)
 export RAY_USAGE_STATS_ENABLED = 0
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV = 0
+# Each Ray actor is a process that imports torch: without cached bytecode it takes twice as long to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

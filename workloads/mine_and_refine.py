@@ -40,7 +40,7 @@ class Stage1Settings(Settings):
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     instances: InstanceSettings = InstanceSettings()
     train: TrainSettings = TrainSettings(
-        loss="supcon", batch=8, epochs=2, evaluate_every=5, checkpoint_every=10, keep_best="ndcg@10"
+        loss="supcon", batch=8, learning_rate=1e-5, evaluate_every=3, checkpoint_every=6, keep_best="ndcg@10"
     )
 
 
@@ -50,7 +50,7 @@ class RecipeSettings(Settings):
     seed: int = 0
     data: DataSettings = DataSettings()
     text: ProductText = ProductText()
-    encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=48)
+    encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=40)
     warmup: WarmupSettings = WarmupSettings()
     stage1: Stage1Settings = Stage1Settings()
     index: IndexSettings = IndexSettings()

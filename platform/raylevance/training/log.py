@@ -16,7 +16,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.training.settings import TrainSettings
 
 LATEST = "latest.json"
-PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
+PACKAGES = {"tensorboard": ("tensorboardX",), "mlflow": ("mlflow", "sqlalchemy")}
 
 
 class Log(Protocol):
@@ -27,9 +27,9 @@ class Log(Protocol):
 
 def check_log_package(settings: TrainSettings) -> None:
     """Raises `RaylevanceError` where the package behind `log_to` is not installed."""
-    package = PACKAGES.get(settings.log_to)
-    if package and importlib.util.find_spec(package) is None:
-        raise RaylevanceError(f"log_to={settings.log_to}: {package} is not installed: pip install {package}")
+    for package in PACKAGES.get(settings.log_to, ()):
+        if importlib.util.find_spec(package) is None:
+            raise RaylevanceError(f"log_to={settings.log_to}: {package} is not installed: pip install {package}")
 
 
 class Latest:

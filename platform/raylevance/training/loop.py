@@ -40,9 +40,8 @@ class Run:
     evaluate: Evaluate | None
 
 
-def train_worker(config: dict[str, Run]) -> None:
+def train(run: Run) -> None:
     """Train from the newest checkpoint, or from the start, to the end."""
-    run = config["run"]
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         worker = Worker(run, None)
@@ -80,6 +79,8 @@ class Worker:
 
     def train(self) -> None:
         logs = open_logs(self.settings, self.run.folder, self.total) if self.rank == 0 else []
+        if self.rank == 0 and self.progress.step == 0 and self.run.evaluate:
+            self.progress.history.append({"step": 0, **self._evaluate()})
         window = _Window()
         while self.progress.step < self.total:
             rows, loss = self._step(self.progress.step)

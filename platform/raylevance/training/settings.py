@@ -43,13 +43,14 @@ class TrainSettings(Settings):
     max_failures: NonNegativeInt = 2
 
     evaluate_every: PositiveInt | None = None
-    """Steps; it also runs at the end."""
+    """Steps; it also runs before the first one and at the end."""
     checkpoint_every: PositiveInt | None = 500
     """Steps; None: one checkpoint, at the end."""
     log_every: PositiveInt = 10
     log_to: Literal["none", "tensorboard", "mlflow"] = "none"
     keep_best: str | None = None
-    """The evaluation metric whose highest value picks the encoder that is kept; None keeps the last one."""
+    """The evaluation metric whose highest value picks the encoder that is kept, the untrained one among them; None
+    keeps the last one."""
     seed: int = 0
 
     @model_validator(mode="after")

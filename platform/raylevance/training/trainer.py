@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.cloudpickle
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -17,9 +18,10 @@ from raylevance.training.batches import BatchPlan
 from raylevance.training.checkpoint import ENCODER, Progress, save_folder
 from raylevance.training.instances import Instances, tokenise
 from raylevance.training.log import check_log_package, progress_bar
-from raylevance.training.loop import BEST, Evaluate, Run, train_worker
+from raylevance.training.loop import BEST, Evaluate, Run
 from raylevance.training.objectives import build_objective
 from raylevance.training.settings import TrainSettings
+from raylevance.training.worker import train_worker
 
 COLLECTIVE_TIMEOUT_S = 1800
 """A worker that dies is noticed at once; this bounds how long the others wait while rank 0 evaluates."""
@@ -29,7 +31,8 @@ NOT_PART_OF_THE_RESULT = {"workers", "cpus_per_worker", "use_gpu", "max_failures
 
 @dataclass(frozen=True)
 class TrainResult:
-    """`history`: a record a logged step (step, loss an instance, scale, learning_rate, pairs_per_second, metrics).
+    """`history`: a record a logged step: step, loss an instance, scale, learning_rate, pairs_per_second, metrics (alone
+    at step 0).
 
     `encoder`: the folder of the trained encoder. `steps` in all; `seconds` spent by this call.
     """
@@ -124,7 +127,7 @@ def _fit(run: Run, cpus: int) -> ray.train.Checkpoint:
     settings = run.settings
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"run": run},
+        train_loop_config={"run": ray.cloudpickle.dumps(run)},
         torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ray.train.ScalingConfig(
             num_workers=settings.workers,

@@ -1,0 +1,13 @@
+"""What Ray Train runs on each worker."""
+
+import ray.cloudpickle
+
+
+def train_worker(config: dict[str, bytes]) -> None:
+    """Train from the newest checkpoint, or from the start, to the end; `config["run"]` is a pickled `loop.Run`.
+
+    Ray's controller unpickles this function and its config too: it need not import the models for them.
+    """
+    from raylevance.training.loop import train
+
+    train(ray.cloudpickle.loads(config["run"]))
