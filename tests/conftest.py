@@ -1,6 +1,8 @@
 """What every test shares: quiet, small, local Ray, and the public data where it is at hand."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,12 @@ WORDS = [
     "sock",
 ]
 """What the tiny backbone knows."""
+
+SMALL_RECIPE = """
+data: {source: demo, demo: {products: 300, queries: 24, events: 500, judged_per_query: 12}}
+warmup: {train: {max_steps: 2}}
+stage1: {train: {max_steps: 2}}
+"""
 
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
@@ -86,3 +94,21 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings that make the recipe small: a shop of 300 products, two steps a training."""
+    file = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    file.write_text(SMALL_RECIPE)
+    return file
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path) -> Path:
+    """A store that the small recipe has filled. Copy it to add to it."""
+    store = tmp_path_factory.mktemp("small") / "store"
+    command = [sys.executable, "-m", "workloads.cli", "run", "mine-and-refine", "--config", str(small_recipe)]
+    done = subprocess.run([*command, "--store", str(store)], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return store

@@ -293,7 +293,8 @@ def _user_fault(error: BaseException) -> str | None:
     """The user's fault behind an exception that a Ray worker or a library wrapped, if that is what it is."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or os.strerror(errno.ENOSPC) in str(seen):  # Ray keeps a worker's error as text
             return "the disk is full; free some space and run the same command"
         if isinstance(seen, RaylevanceError) and "\n" not in str(seen):
             return str(seen)

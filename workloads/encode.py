@@ -86,7 +86,8 @@ def encode_texts(path: Path, texts: Sequence[str], side: Side) -> Vectors:
     """
     if len(texts) <= FEW:
         return _encode(_loaded(path), texts, side)
-    return encode_on_cluster(path, texts, side)
+    with connected():
+        return encode_on_cluster(path, texts, side)
 
 
 def encode_on_cluster(path: Path, texts: Sequence[str], side: Side) -> Vectors:
@@ -133,8 +134,7 @@ def encode_file(encoder: str, store: str, file: Path, column: str, output: Path,
         raise UsageError(f"--output {output}: expected a name that ends in .npy")
     named = find_encoder(encoder, Store(store))
     texts = read_table(file, [column])[column].cast(pa.large_string()).fill_null("").to_pylist()
-    with connected():
-        vectors = encode_texts(named.path, texts, side)  # type: ignore[arg-type]
+    vectors = encode_texts(named.path, texts, side)  # type: ignore[arg-type]
     write_npy(output, vectors)
     return {"output": str(output), "rows": len(vectors), "dimensions": vectors.shape[1], "encoder": encoder}
 

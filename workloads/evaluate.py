@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 
 from raylevance.artifacts import Store
 from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, nearest
 from raylevance.evaluation.pairs import evaluate_pairs
-from workloads.cluster import connected
-from workloads.encode import encode_texts, find_encoder
+from workloads.encode import Side, Vectors, encode_texts, find_encoder
 from workloads.files import read_table
 from workloads.judged import Judged
 from workloads.systems import rank_baselines, rank_hybrid, summarise
@@ -38,25 +37,36 @@ def retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[
     """
     judged = Judged(_products(products), *_examples(examples))
     named = find_encoder(encoder, Store(store))
-    with connected():
-        runs = rank_baselines(judged, named.backbone, seed=0)
-        runs |= rank_hybrid(judged, named)
+    runs = rank_baselines(judged, named.backbone, seed=0) | rank_hybrid(judged, named)
     systems = {system: runs[system] for system in ("dense", "bm25", "hybrid", "zero_shot", "random")}
     return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
 
 
 def pairs(encoder: str, store: str, file: Path, products: Path | None) -> dict[str, Any]:
-    """AUC, F1 with its threshold, and KS of the encoder's cosine on the pairs of `file`."""
-    table = read_table(file, ["query", "label"])
+    """AUC, F1 with its threshold, and KS of the encoder's cosine on the pairs of `file`.
+
+    Its columns: query, product_text or product_id, and label (0 or 1) or grade (0, 1, 2).
+    """
+    table = read_table(file, ["query"])
+    label = "grade" if "grade" in table.column_names else "label"
+    if label not in table.column_names:
+        raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', table.column_names)}")
+    for column in ("query", label):
+        if table[column].null_count:
+            row = int(np.flatnonzero(table[column].is_null().to_numpy())[0])
+            raise RaylevanceError(f"{file}: row {row + 1}: {column} is missing")
     named = find_encoder(encoder, Store(store))
-    texts = _pair_texts(table, file, products, named)
-    queries = table["query"].cast(pa.string()).to_pylist()
-    distinct, row = np.unique(np.array(queries, dtype=object).astype(str), return_inverse=True)
-    with connected():
-        query_vectors = encode_texts(named.path, distinct.tolist(), "query")[row]
-        item_vectors = encode_texts(named.path, texts, "item")
-    scores = np.einsum("nd,nd->n", query_vectors, item_vectors)
-    return {"pairs": len(texts), "encoder": encoder, **evaluate_pairs(scores, table["label"].to_numpy())}
+    queries = _encode_distinct(named.path, table["query"].cast(pa.string()).to_pylist(), "query")
+    items = _encode_distinct(named.path, _pair_texts(table, file, products, named), "item")
+    scores = np.einsum("nd,nd->n", queries, items)
+    return {"pairs": len(scores), "encoder": encoder, **evaluate_pairs(scores, table[label].to_numpy())}
+
+
+def _encode_distinct(encoder: Path, texts: list[str], side: Side) -> Vectors:
+    """Vectors [n, d]; a text that comes again is not encoded again."""
+    distinct = list(dict.fromkeys(texts))
+    place = {text: row for row, text in enumerate(distinct)}
+    return encode_texts(encoder, distinct, side)[[place[text] for text in texts]]
 
 
 def _examples(file: Path) -> tuple[pa.Table, pa.Table]:

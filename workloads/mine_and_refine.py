@@ -40,7 +40,7 @@ class Stage1Settings(Settings):
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     instances: InstanceSettings = InstanceSettings()
     train: TrainSettings = TrainSettings(
-        loss="supcon", batch=8, learning_rate=1e-5, evaluate_every=3, checkpoint_every=6, keep_best="ndcg@10"
+        loss="supcon", batch=8, evaluate_every=2, checkpoint_every=6, keep_best="ndcg@10"
     )
 
 

@@ -21,12 +21,6 @@ import yaml
 from raylevance.artifacts import Artifact, Store
 
 ROOT = Path(__file__).parents[2]
-SMALL = [
-    *("--set", "data.source=demo"),
-    *("--set", "data.demo={products: 300, queries: 24, events: 500, judged_per_query: 12}"),
-    *("--set", "warmup.train.max_steps=2"),
-    *("--set", "stage1.train.max_steps=2"),
-]
 
 
 @dataclass
@@ -82,27 +76,24 @@ def contents(artifact: Artifact) -> dict[str, str]:
     return {file.path: file.sha256 for file in artifact.files}
 
 
-@pytest.mark.long
 @pytest.mark.ray
-def test_a_submitted_recipe_publishes_what_a_local_one_does(head: Head, tmp_path: Path) -> None:
+def test_a_submitted_recipe_publishes_what_a_local_one_does(
+    head: Head, small_recipe: Path, small_store: Path, tmp_path: Path
+) -> None:
     remote = raylevance(
-        *("submit", "mine-and-refine", "--address", head.address, "--store", str(tmp_path / "remote"), *SMALL),
+        *("submit", "mine-and-refine", "--address", head.address, "--store", str(tmp_path)),
+        *("--config", str(small_recipe)),
         environment=head.environment,
     )
     assert remote.returncode == 0, remote.stderr[-3000:]
     assert "index/stage1" in remote.stderr, "the job's log is followed"
 
-    local = raylevance("run", "mine-and-refine", "--json", "--store", str(tmp_path / "local"), *SMALL)
-    assert local.returncode == 0, local.stderr[-3000:]
-    json.loads(local.stdout)
-
-    submitted, here = Store(tmp_path / "remote"), Store(tmp_path / "local")
+    submitted, here = Store(tmp_path), Store(small_store)
     assert submitted.names() == here.names()
     for name in here.names():
         assert contents(submitted.get(name)) == contents(here.get(name)), name
 
 
-@pytest.mark.long
 @pytest.mark.ray
 def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
     missing = ["--set", "data.source=esci", "--set", f"data.folder={tmp_path}/nowhere"]
@@ -114,7 +105,6 @@ def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
     assert "nowhere" in done.stderr
 
 
-@pytest.mark.long
 @pytest.mark.ray
 def test_a_cluster_that_wants_a_token_says_so(head: Head, tmp_path: Path) -> None:
     without = {name: value for name, value in head.environment.items() if not name.startswith("RAY_AUTH")}

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL_RUN = """
-data: {source: demo, demo: {products: 300, queries: 24, events: 500, judged_per_query: 12}}
-warmup: {train: {max_steps: 2}}
-stage1: {train: {max_steps: 2}}
-"""
 
 
 def commands() -> list[str]:
@@ -45,10 +41,13 @@ def test_the_make_targets_exist() -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, public_data: Path) -> Path:
-    """A folder with the files that the README's commands name, and settings that make the recipe small."""
+def workspace(
+    tmp_path_factory: pytest.TempPathFactory, public_data: Path, small_recipe: Path, small_store: Path
+) -> Path:
+    """A folder with the files that the README's commands name, the small recipe and what it has made."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "small.yaml").write_text(SMALL_RUN)
+    shutil.copy(small_recipe, folder)
+    shutil.copytree(small_store, folder / "store")
     (folder / "DIR").symlink_to(public_data / "esci")
     (folder / "E.parquet").symlink_to(public_data / "esci" / "shopping_queries_dataset_examples.parquet")
     products = pq.read_table(public_data / "esci" / "shopping_queries_dataset_products.parquet").slice(0, 400)
@@ -69,7 +68,6 @@ def runnable(command: str) -> list[str]:
     return arguments
 
 
-@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize("command", [command for command in commands() if " submit " not in command])
 def test_a_command_of_the_readme_runs(command: str, workspace: Path) -> None:

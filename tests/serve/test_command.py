@@ -31,7 +31,6 @@ def failed(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.long
 @pytest.mark.ray
 def test_it_answers_what_it_is_asked_and_ends(shop: Any) -> None:
     queries = ["--try", "red running shoes", "--try", "白い lamp"]
@@ -48,7 +47,6 @@ def test_it_answers_what_it_is_asked_and_ends(shop: Any) -> None:
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well(shop: Any, number: signal.Signals) -> None:
@@ -74,7 +72,6 @@ def wait_until_ready(server: str, process: "subprocess.Popen[str]") -> None:
     pytest.fail("it was not ready in a minute")
 
 
-@pytest.mark.long
 @pytest.mark.ray
 def test_an_index_that_can_not_be_loaded_is_one_line(shop: Any, tmp_path: Path) -> None:
     store = Store(tmp_path)

@@ -27,7 +27,7 @@ Vectors = npt.NDArray[np.float32]
 
 ENCODER = "encoder.json"
 TOKENIZE_CHUNK = 65_536
-BATCH_TOKENS = {"cpu": 1_024, "cuda": 131_072}
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}
 
 
 class EncoderSettings(Settings):

@@ -1,0 +1,102 @@
+"""`evaluate`, `encode`, `index build` and `doctor`: what they print is what their parts give."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from raylevance.artifacts import Store
+from raylevance.models.encoder import Encoder
+from tests.recipes.conftest import Ended
+
+Command = Callable[..., Ended]
+BASELINES = {"bm25": (0.727, 0.607, 0.819), "zero_shot": (0.657, 0.522, 0.804)}
+"""Of the public sample's 40 test queries, measured apart: nDCG@10 with both gain tables, recall@100."""
+
+
+def test_retrieval_on_the_public_sample(raylevance: Command, public_data: Path, tmp_path: Path) -> None:
+    examples = pq.read_table(public_data / "esci" / "shopping_queries_dataset_examples.parquet")
+    pq.write_table(examples.filter(pa.compute.equal(examples["split"], "test")), tmp_path / "E.parquet")
+    products = public_data / "esci" / "shopping_queries_dataset_products.parquet"
+    files = ("--examples", tmp_path / "E.parquet", "--products", products, "--store", tmp_path)
+    ended = raylevance("evaluate", "retrieval", "--encoder", "minilm", *files, "--json")
+    assert ended.code == 0, ended.err
+    printed = json.loads(ended.out)
+    assert list(printed) == ["queries", "dense", "bm25", "hybrid", "zero_shot", "random"]
+    assert printed["queries"] == 40
+    metrics = ["ndcg@10", "ndcg@10_official", "recall@100"]
+    for system, expected in BASELINES.items():
+        assert list(printed[system]) == [*metrics, "ci95"]
+        assert [printed[system][metric] for metric in metrics] == pytest.approx(expected, abs=0.01)
+        for metric in metrics:
+            low, high = printed[system]["ci95"][metric]
+            assert low < printed[system][metric] < high
+    assert printed["dense"] == printed["zero_shot"], "the encoder is the backbone itself"
+    assert printed["random"]["ndcg@10"] < 0.05
+
+
+@pytest.mark.parametrize("column", ["label", "grade"])
+def test_pairs(raylevance: Command, minilm: Path, tmp_path: Path, column: str) -> None:
+    queries = ["red kettle", "red kettle", "desk lamp", "garden hose", "desk lamp", "wool sock"]
+    texts = ["kettle, red", "garden hose", "lamp for a desk", "kettle, red", "garden hose", "sock of wool"]
+    labels = np.array([2, 0, 2, 1, 0, 2]) if column == "grade" else np.array([1, 0, 1, 0, 0, 1])
+    pq.write_table(pa.table({"query": queries, "product_text": texts, column: labels}), tmp_path / "pairs.parquet")
+    ended = raylevance("evaluate", "pairs", "--encoder", "minilm", "--pairs", tmp_path / "pairs.parquet", "--json")
+    printed = json.loads(ended.out)
+    encoder = Encoder.load(minilm)
+    scores = (encoder.encode_queries(queries) * encoder.encode_items(texts)).sum(axis=1)
+    positive = labels == labels.max()
+    assert printed["pairs"] == 6
+    assert printed["auc"] == pytest.approx(roc_auc_score(positive, scores))
+    assert printed["f1"] == 1 and printed["ks"] == 1
+    assert scores[~positive].max() < printed["f1_threshold"] <= scores[positive].min() + 1e-6
+
+
+def test_pairs_by_product_id(raylevance: Command, esci: Path) -> None:
+    pairs = pa.table({"query": ["kettle", "lamp"], "product_id": ["a", "a"], "label": [1, 0]})
+    pq.write_table(pairs, esci / "pairs.parquet")
+    command = ("evaluate", "pairs", "--encoder", "minilm", "--pairs", esci / "pairs.parquet", "--json")
+    ended = raylevance(*command, "--products", esci / "shopping_queries_dataset_products.parquet")
+    assert json.loads(ended.out)["auc"] == 1
+    ended = raylevance(*command)
+    assert ended.code == 1 and "product_id together with --products" in ended.err
+    pq.write_table(pairs.set_column(1, "product_id", pa.array(["a", "z"])), esci / "pairs.parquet")
+    ended = raylevance(*command, "--products", esci / "shopping_queries_dataset_products.parquet")
+    assert ended.code == 1 and "row 2: product z is not in" in ended.err
+
+
+def test_encode_keeps_the_order(raylevance: Command, minilm: Path, tmp_path: Path) -> None:
+    texts = ["desk lamp", "a very long title " * 30, "", "wool sock", "desk lamp"]
+    (tmp_path / "F.csv").write_text("id,title\n" + "".join(f"{row},{text}\n" for row, text in enumerate(texts)))
+    output = tmp_path / "F.npy"
+    ended = raylevance(
+        *("encode", "--encoder", "minilm", "--column", "title", "--json"),
+        *("--input", tmp_path / "F.csv", "--output", output),
+    )
+    assert json.loads(ended.out)["rows"] == 5, ended.err
+    vectors = np.load(output)
+    np.testing.assert_allclose(vectors, Encoder.load(minilm).encode_items(texts), atol=1e-6)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["F.csv", "F.npy"]
+
+
+@pytest.mark.ray
+def test_an_index_of_another_kind(raylevance: Command, ray_cluster: None, small_store: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(small_store, tmp_path / "store"))
+    command = ("index", "build", "--encoder", "encoder/warmup", "--products", "tables/demo", "--store", store)
+    ended = raylevance(*command, "--set", "kind=hnsw", "--json")
+    printed = json.loads(ended.out)
+    assert printed["ref"] == Store(store).get("index/warmup").ref
+    assert printed["products"] == 300, printed
+
+
+@pytest.mark.ray
+def test_doctor(raylevance: Command, ray_cluster: None, tmp_path: Path) -> None:
+    printed = json.loads(raylevance("doctor", "--store", tmp_path / "store", "--json").out)
+    assert printed["ok"], printed
+    assert "2 CPUs" in printed["findings"][-1]["text"]

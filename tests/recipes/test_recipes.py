@@ -1,0 +1,112 @@
+"""The recipes, on a shop of 300 products: what they publish, and what a second run makes again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raylevance.artifacts import Store
+from raylevance.evaluation.ranking import read_run
+from tests.recipes.conftest import Ended
+from workloads.judged import TEST, TRAIN, Judged
+
+Command = Callable[..., Ended]
+PUBLISHED = [
+    "encoder/stage1",
+    "encoder/warmup",
+    "index/stage1",
+    "report/baselines",
+    "report/mine-and-refine",
+    "tables/demo",
+]
+SYSTEMS = ["random", "bm25", "zero_shot", "warm-up", "stage 1", "hybrid"]
+
+
+@pytest.fixture
+def store(small_store: Path, tmp_path: Path) -> Path:
+    """A copy of what the small recipe has made."""
+    return Path(shutil.copytree(small_store, tmp_path / "store"))
+
+
+def versions(store: Path) -> dict[str, str]:
+    return {name: Store(store).get(name).version for name in Store(store).names()}
+
+
+def test_what_the_recipe_publishes(small_store: Path) -> None:
+    store = Store(small_store)
+    assert sorted(store.names()) == PUBLISHED
+    report = store.get("report/mine-and-refine")
+    assert list(report.metrics["systems"]) == SYSTEMS
+    files = {file.path for file in report.files}
+    assert {"report.html", "report.json", "qrels", "stage1.run", "hybrid.run", "bm25.run"} <= files
+    for parent in report.parents:
+        assert store.get(parent).ref == parent
+
+
+def test_a_second_run_makes_nothing(raylevance: Command, store: Path, small_recipe: Path) -> None:
+    before = versions(store)
+    ended = raylevance("run", "mine-and-refine", "--config", small_recipe, "--store", store, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.err.count(": unchanged") == len(PUBLISHED)
+    assert versions(store) == before
+    outcome = json.loads(ended.out)
+    assert {name: reference.partition("@")[2] for name, reference in outcome["artifacts"].items()} == before
+    assert Path(outcome["report"]).is_file()
+    for system in SYSTEMS:
+        low, high = outcome["systems"][system]["ci95"]["ndcg@10"]
+        assert 0 <= low <= outcome["systems"][system]["ndcg@10"] <= high <= 1
+
+
+def test_people_get_a_table(raylevance: Command, store: Path, small_recipe: Path) -> None:
+    ended = raylevance("run", "mine-and-refine", "--config", small_recipe, "--store", store)
+    rows = [line.split("  ")[0] for line in ended.out.splitlines()]
+    assert [row for row in rows if row in SYSTEMS] == SYSTEMS
+    assert "test queries of demo, 300 products ranked" in ended.out
+
+
+def test_the_store_is_listed_and_shown(raylevance: Command, store: Path) -> None:
+    listed = json.loads(raylevance("store", "list", "--store", store, "--json").out)
+    assert sorted(artifact["name"] for artifact in listed["artifacts"]) == PUBLISHED
+    shown = json.loads(raylevance("store", "show", "encoder/stage1", "--store", store).out)
+    assert [parent.partition("@")[0] for parent in shown["parents"]] == ["tables/demo", "encoder/warmup"]
+    assert shown["metrics"]["steps"] == 2
+
+
+@pytest.mark.ray
+def test_every_query_is_ranked_by_an_encoder_that_never_saw_it(
+    raylevance: Command, ray_cluster: None, store: Path, small_recipe: Path
+) -> None:
+    before = versions(store)
+    folds = ("--set", "folds=2", "--set", "stage1.validation_fraction=0.4")
+    ended = raylevance("run", "cross-validation", "--config", small_recipe, *folds, "--store", store, "--json")
+    assert ended.code == 0, ended.err
+    outcome, opened = json.loads(ended.out), Store(store)
+    assert outcome["artifacts"]["encoder/warmup"].endswith(before["encoder/warmup"]), "the warm-up is shared"
+    assert (outcome["queries"], list(outcome["systems"])) == (24, SYSTEMS)
+    judged = Judged.open(opened.path("tables/demo"))
+    ranked = read_run(Path(outcome["report"]) / "stage1.run")
+    assert ranked.keys() == set(judged.queries["query_id"].to_pylist())
+    first, second = (opened.get(f"encoder/stage1-fold{number}").settings["queries"] for number in (0, 1))
+    assert first != second
+
+
+def test_folds_part_the_queries(small_store: Path) -> None:
+    judged = Judged.open(Store(small_store).path("tables/demo"))
+    seen: list[str] = []
+    for fold in judged.folds(5, seed=3):
+        tested = fold.of(TEST).queries["query_id"].to_pylist()
+        trained = fold.of(TRAIN).queries["query_id"].to_pylist()
+        assert sorted(tested + trained) == sorted(judged.queries["query_id"].to_pylist())
+        assert fold.judgements.num_rows == judged.judgements.num_rows
+        seen += tested
+    assert sorted(seen) == sorted(judged.queries["query_id"].to_pylist())
+
+
+def test_the_yaml_beside_the_recipe_holds_its_defaults() -> None:
+    from raylevance.config import load_settings
+    from workloads.mine_and_refine import RecipeSettings
+
+    file = Path(__file__).parents[2] / "workloads" / "mine_and_refine.yaml"
+    assert load_settings(RecipeSettings, file) == RecipeSettings()
