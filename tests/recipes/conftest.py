@@ -13,6 +13,8 @@ PRODUCTS = pa.table(
     {
         "product_id": ["a", "b", "c"],
         "product_title": ["red kettle", "blue lamp", "garden hose"],
+        "product_description": ["for water", None, None],
+        "product_bullet_point": [None, None, "20 m"],
         "product_brand": ["Kestrel", None, "Brigg"],
         "product_color": ["red", "blue", None],
         "product_locale": ["us", "us", "us"],
