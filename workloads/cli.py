@@ -142,7 +142,7 @@ def evaluate_pairs(
 @index.command("build")
 def index_build(
     encoder: EncoderName,
-    products: Annotated[str, typer.Option(help="tables/NAME[@VERSION], or a file of products.")],
+    products: Annotated[str, typer.Option(help="tables/NAME[@VERSION]; judgements in it give the hits grades.")],
     config: ConfigFile = None,
     overrides: Overrides = None,
     store: StoreRoot = DEFAULT_STORE,

@@ -14,18 +14,17 @@ from pydantic import Field
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.evaluation.ranking import Run as Ranked
-from workloads import mine_and_refine
-from workloads.encode import find_encoder
+from workloads.encode import backbone_digest, find_encoder
 from workloads.judged import TEST, Judged
-from workloads.mine_and_refine import check_settings, train_stage1, train_warmup
+from workloads.mine_and_refine import EncoderRecipe, check_settings, train_stage1, train_warmup
 from workloads.reports import Outcome, describe, write_runs
 from workloads.sources import load_tables
 from workloads.steps import Run
 from workloads.systems import rank_baselines, rank_encoder, rank_hybrid
 
 
-class RecipeSettings(mine_and_refine.RecipeSettings):
-    """Those of mine-and-refine, and how often it is repeated."""
+class RecipeSettings(EncoderRecipe):
+    """Those that decide the encoders of mine-and-refine, and how often stage 1 is repeated."""
 
     folds: int = Field(5, ge=2)
 
@@ -66,6 +65,6 @@ def report_step(
         write_runs(draft.path, runs)
         draft.metrics |= describe(tables, judged, runs, settings.seed) | {"folds": len(folds)}
 
-    made_from = {"backbone": settings.encoder.backbone}
+    made_from = {"backbone": backbone_digest(settings.encoder.backbone)}
     inputs = [tables, warmup, *encoders]
     return run.step("report/cross-validation", build, settings=made_from, inputs=inputs, seed=settings.seed)

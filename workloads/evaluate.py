@@ -1,5 +1,6 @@
 """`raylevance evaluate`: any encoder on judged queries or labelled pairs, beside its baselines."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,7 @@ def pairs(encoder: str, store: str, file: Path, products: Path | None) -> dict[s
     label = "grade" if "grade" in table.column_names else "label"
     if label not in table.column_names:
         raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', table.column_names)}")
-    for column in ("query", label):
-        if table[column].null_count:
-            row = int(np.flatnonzero(table[column].is_null().to_numpy())[0])
-            raise RaylevanceError(f"{file}: row {row + 1}: {column} is missing")
+    _refuse_nulls(table, ("query", label), file)
     named = find_encoder(encoder, Store(store))
     queries = _encode_distinct(named.path, table["query"].cast(pa.string()).to_pylist(), "query")
     items = _encode_distinct(named.path, _pair_texts(table, file, products, named), "item")
@@ -72,6 +70,7 @@ def _encode_distinct(encoder: Path, texts: list[str], side: Side) -> Vectors:
 def _examples(file: Path) -> tuple[pa.Table, pa.Table]:
     """Queries and judgements of an examples file. Raises `RaylevanceError` for an unknown label, with its row."""
     table = read_table(file, EXAMPLE_COLUMNS)
+    _refuse_nulls(table, EXAMPLE_COLUMNS, file)
     labels = table["esci_label"].cast(pa.string())
     grades = pc.index_in(labels, pa.array(list(ESCI_GRADES)))
     if grades.null_count:
@@ -101,6 +100,7 @@ def _examples(file: Path) -> tuple[pa.Table, pa.Table]:
 def _products(file: Path) -> pa.Table:
     """The products of an official products file in our columns; of a repeated id the first row."""
     table = read_table(file, PRODUCT_COLUMNS)
+    _refuse_nulls(table, ("product_id",), file)
     ids = table["product_id"].cast(pa.string())
     columns = {"product_id": ids}
     for field in PRODUCTS:
@@ -112,6 +112,13 @@ def _products(file: Path) -> pa.Table:
     products = pa.table(columns, schema=PRODUCTS)
     _, first = np.unique(ids.to_numpy(), return_index=True)
     return products if len(first) == len(ids) else products.take(np.sort(first))
+
+
+def _refuse_nulls(table: pa.Table, columns: Sequence[str], file: Path) -> None:
+    for column in columns:
+        if table[column].null_count:
+            row = int(np.flatnonzero(table[column].is_null().to_numpy())[0])
+            raise RaylevanceError(f"{file}: row {row + 1}: {column} is missing")
 
 
 def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: Any) -> list[str]:

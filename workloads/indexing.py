@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.config import load_settings
@@ -17,17 +18,20 @@ from workloads.judged import TRAIN, Judged
 from workloads.steps import Run
 
 
-def index_step(
-    run: Run, name: str, tables: Artifact, encoder: Artifact, settings: IndexSettings, judged: Judged
-) -> Artifact:
-    """`index/<name>`: every product of `tables` encoded by `encoder`; the bands come from the training judgements."""
+def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, settings: IndexSettings) -> Artifact:
+    """`index/<name>`: every product of `tables` encoded by `encoder`.
+
+    The bands of the grades are fitted on the training judgements; tables without judgements give an index without them.
+    """
 
     def build(draft: Draft) -> None:
+        folder = run.store.path(tables.ref)
+        products = pq.read_table(folder / "products")
         named = find_encoder(encoder.ref, run.store)
-        texts = named.item_texts(judged.products)
-        vectors = encode_texts(named.path, texts, "item")
-        index = ProductIndex.build(judged.products, texts, vectors, settings)
-        index.bands = _fit_bands(judged.of(TRAIN), named.path, index.vectors)
+        texts = named.item_texts(products)
+        index = ProductIndex.build(products, texts, encode_texts(named.path, texts, "item"), settings)
+        if (folder / "judgements").is_dir():
+            index.bands = _fit_bands(Judged.open(folder).of(TRAIN), named.path, index.vectors)
         index.save(draft.path)
         draft.metrics |= index.describe()
 
@@ -43,9 +47,8 @@ def build_index(encoder: str, products: str, store: str, config: Path | None, ov
     if not products.startswith("tables/"):
         raise UsageError(f"--products {products}: expected tables/NAME; import the file first (raylevance data import)")
     made_by, tables = run.store.get(encoder), run.store.get(products)
-    judged = Judged.open(run.store.path(tables.ref))
     with run:
-        return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings, judged)
+        return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings)
 
 
 def pair_scores(judged: Judged, queries: Vectors, products: VectorIndex) -> Vectors:

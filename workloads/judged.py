@@ -16,6 +16,8 @@ from raylevance.evaluation.ranking import evaluate_run
 from raylevance.models.encoder import Encoder
 
 TRAIN, TEST = "train", "test"
+HOLD_OUT_SEED = 1_000_003
+"""Other hashes than those that made the split: with the same ones a cut of the lower part could be empty."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,19 @@ class Judged:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Read a tables folder. Raises `RaylevanceError` without judgements, or with a query in train and in test."""
+        """Read a tables folder; judgements that name no split get one by query.
+
+        Raises `RaylevanceError` without judgements, where only some name a split, and for a query in train and in test.
+        """
         names = ("products", "queries", "judgements")
         for name in names:
             if not (folder / name).is_dir():
                 raise RaylevanceError(f"{folder}: has no {name}; this recipe needs {', '.join(names)}")
         judged = cls(*(pq.read_table(folder / name) for name in names))
-        if judged.judgements["split"].null_count:
+        unsplit = judged.judgements["split"].null_count
+        if 0 < unsplit < judged.judgements.num_rows:
+            raise RaylevanceError(f"{folder}: {unsplit} judgements have no split and others do; give all one, or none")
+        if unsplit:
             shares = {TRAIN: 0.6, TEST: 0.4}
             judged = replace(judged, judgements=split_by_query(judged.judgements, judged.queries, shares))
         check_leakage(judged.of(TRAIN).queries, judged.of(TEST).queries)
@@ -51,7 +59,8 @@ class Judged:
         """`split` cut in two by query: what is learned from, and the share `fraction` that picks the best step."""
         whole = self.of(split)
         shares = {TRAIN: 1 - fraction, "validation": fraction}
-        cut = replace(whole, judgements=split_by_query(whole.judgements, whole.queries, shares, seed))
+        judgements = split_by_query(whole.judgements, whole.queries, shares, HOLD_OUT_SEED + seed)
+        cut = replace(whole, judgements=judgements)
         return cut.of(TRAIN), cut.of("validation")
 
     def folds(self, count: int, seed: int) -> list[Self]:

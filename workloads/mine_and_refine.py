@@ -18,7 +18,7 @@ from raylevance.index.vectors import IndexSettings
 from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
 from raylevance.training import trainer
 from raylevance.training.settings import TrainSettings
-from workloads.encode import backbone_path
+from workloads.encode import backbone_digest, backbone_path
 from workloads.indexing import index_step
 from workloads.judged import TRAIN, Judged
 from workloads.reports import Outcome, baselines_step, report_step
@@ -44,8 +44,8 @@ class Stage1Settings(Settings):
     )
 
 
-class RecipeSettings(Settings):
-    """Everything that can be set; the defaults run on a laptop."""
+class EncoderRecipe(Settings):
+    """What decides the encoders; the defaults run on a laptop."""
 
     seed: int = 0
     data: DataSettings = DataSettings()
@@ -53,6 +53,11 @@ class RecipeSettings(Settings):
     encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=40)
     warmup: WarmupSettings = WarmupSettings()
     stage1: Stage1Settings = Stage1Settings()
+
+
+class RecipeSettings(EncoderRecipe):
+    """Everything that can be set."""
+
     index: IndexSettings = IndexSettings()
 
 
@@ -64,36 +69,43 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     baselines = baselines_step(run, tables, judged, settings.encoder.backbone, settings.seed)
     warmup = train_warmup(settings, run, tables)
     stage1 = train_stage1(settings, run, tables, warmup, judged)
-    index = index_step(run, "stage1", tables, stage1, settings.index, judged)
+    index = index_step(run, "stage1", tables, stage1, settings.index)
     report = report_step(run, tables, baselines, warmup, index, judged, settings.seed)
     return Outcome(run, report)
 
 
-def check_settings(settings: RecipeSettings) -> None:
+def check_settings(settings: EncoderRecipe) -> None:
     """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for."""
     read_settings(backbone_path(settings.encoder.backbone))
-    for train in (settings.warmup.train, settings.stage1.train):
-        trainer.check_settings(train)
+    trainer.check_settings(settings.warmup.train, evaluates=False)
+    trainer.check_settings(settings.stage1.train, evaluates=True)
 
 
-def train_warmup(settings: RecipeSettings, run: Run, tables: Artifact) -> Artifact:
+def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact) -> Artifact:
     """`encoder/warmup`: the backbone, trained to find a product by a few words of its title."""
     training = Training("encoder/warmup", settings.warmup.train, settings.text, settings.seed)
-    made_from = {"encoder": settings.encoder.model_dump(), "warmup": settings.warmup.queries_per_product}
+    made_from = training.described(
+        {
+            "encoder": settings.encoder.model_dump(),
+            "backbone": backbone_digest(settings.encoder.backbone),
+            "queries_per_product": settings.warmup.queries_per_product,
+        }
+    )
 
     def build(draft: Draft) -> None:
-        with run.work_folder(made_from, training, tables.ref) as work:
+        with run.work_folder(training.name, made_from, tables.ref, settings.seed) as work:
             backbone = settings.encoder.model_copy(update={"backbone": str(backbone_path(settings.encoder.backbone))})
             Encoder.from_backbone(backbone).save(work / "backbone")
             products = run.store.path(tables.ref) / "products"
-            write_pseudo_queries(products, work / "instances", settings.text, settings.warmup.queries_per_product)
+            each = settings.warmup.queries_per_product
+            write_pseudo_queries(products, work / "instances", settings.text, each, settings.seed)
             training.train(draft, work / "backbone", work)
 
-    return run.step(training.name, build, settings=training.described(made_from), inputs=[tables], seed=settings.seed)
+    return run.step(training.name, build, settings=made_from, inputs=[tables], seed=settings.seed)
 
 
 def train_stage1(
-    settings: RecipeSettings,
+    settings: EncoderRecipe,
     run: Run,
     tables: Artifact,
     warmup: Artifact,
@@ -102,19 +114,19 @@ def train_stage1(
 ) -> Artifact:
     """`encoder/stage1`: the warm encoder, trained on the graded products of the training queries of `judged`."""
     training = Training(name, settings.stage1.train, settings.text, settings.seed)
-    stage1 = settings.stage1
-    made_from = {
-        "encoder": settings.encoder.model_dump(),
-        "validation_fraction": stage1.validation_fraction,
-        "instances": stage1.instances.model_dump(),
-        "queries": fingerprint(judged.of(TRAIN).queries["query_id"].to_pylist()),
-    }
+    made_from = training.described(
+        {
+            "encoder": settings.encoder.model_dump(),
+            "validation_fraction": settings.stage1.validation_fraction,
+            "instances": settings.stage1.instances.model_dump(),
+            "queries": fingerprint(judged.of(TRAIN).queries["query_id"].to_pylist()),
+        }
+    )
 
     def build(draft: Draft) -> None:
         train, validation = judged.hold_out(TRAIN, settings.stage1.validation_fraction, settings.seed)
-        with run.work_folder(made_from, training, warmup.ref, tables.ref) as work:
+        with run.work_folder(training.name, made_from, warmup.ref, tables.ref, settings.seed) as work:
             write_judged_instances(train, work / "instances", settings.text, settings.stage1.instances)
             training.train(draft, run.store.path(warmup.ref), work, validation.ranking(settings.text))
 
-    inputs = [tables, warmup]
-    return run.step(training.name, build, settings=training.described(made_from), inputs=inputs, seed=settings.seed)
+    return run.step(training.name, build, settings=made_from, inputs=[tables, warmup], seed=settings.seed)

@@ -24,7 +24,7 @@ class Outcome(Protocol):
 
 
 class Recipe(Protocol):
-    """A module of `workloads/` named after its recipe, with its YAML beside it."""
+    """A module of `workloads/` named after its recipe."""
 
     RecipeSettings: type[Settings]
 

@@ -14,7 +14,7 @@ from raylevance.evaluation.ranking import Run as Ranked
 from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
 from raylevance.evaluation.report import Report, render
 from raylevance.index.products import Mode, ProductIndex
-from workloads.encode import encode_texts, find_encoder
+from workloads.encode import backbone_digest, encode_texts, find_encoder
 from workloads.indexing import pair_scores
 from workloads.judged import TEST, Judged
 from workloads.steps import Run
@@ -40,7 +40,7 @@ class Outcome:
     def as_table(self) -> Table:
         """A system a row: mean and 95% interval over the test queries, and nDCG@10's differences to `AGAINST`."""
         metrics = self.report.metrics
-        title = f"{metrics['queries']} test queries of {metrics['data']}, {metrics['products']} products ranked"
+        title = f"{metrics['queries']} queries of {metrics['data']}, {metrics['products']} products ranked"
         differences = [f"ndcg@10 minus {baseline}" for baseline in AGAINST]
         table = Table("", *REPORTED, *differences, box=None, pad_edge=False, title=title, title_justify="left")
         for system, values in metrics["systems"].items():
@@ -65,7 +65,9 @@ def baselines_step(run: Run, tables: Artifact, judged: Judged, backbone: str, se
         write_runs(draft.path, runs)
         draft.metrics |= summarise(runs, test.judgements)
 
-    return run.step("report/baselines", build, settings={"backbone": backbone}, inputs=[tables], seed=seed)
+    return run.step(
+        "report/baselines", build, settings={"backbone": backbone_digest(backbone)}, inputs=[tables], seed=seed
+    )
 
 
 def report_step(

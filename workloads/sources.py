@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray.data
+from pydantic import field_validator
 
 from raylevance.artifacts import Artifact, Draft, Store, digest
 from raylevance.config import Settings
@@ -38,12 +39,19 @@ class DataSettings(Settings):
     on_bad_row: OnBadRow = "stop"
     demo: DemoSettings = DemoSettings()
 
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, folder: Path | None) -> Path | None:
+        """A job on a cluster runs in another folder."""
+        return folder.absolute() if folder else None
+
 
 def load_tables(settings: DataSettings, run: Run) -> Artifact:
     """The step that imports or generates the recipe's tables; says which data it took."""
     source, folder = locate(settings)
     if source == "demo":
-        say(f"data: the generated demo shop, {settings.demo.products} products (no public data at hand)")
+        reason = "as asked" if settings.source == "demo" else "no public data at hand"
+        say(f"data: the generated demo shop, {settings.demo.products} products ({reason})")
         return _generated(settings.demo, run)
     assert folder is not None
     say(f"data: {source} from {folder}")
@@ -54,6 +62,8 @@ def locate(settings: DataSettings) -> tuple[str, Path | None]:
     """The source that `auto` stands for here, and its folder. Raises `RaylevanceError` for a missing folder."""
     if settings.source == "demo":
         return "demo", None
+    if settings.source == "tables" and settings.folder is None:
+        raise UsageError("data.source=tables: set data.folder to where the tables are")
     folder = settings.folder or _public_folder()
     if folder is None or not folder.is_dir():
         if settings.source == "auto" and settings.folder is None and "RAYLEVANCE_DATA" not in os.environ:
@@ -89,7 +99,11 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
         if summary.quarantined:
             say(f"quarantined: {summary.quarantined}")
 
-    files = digest(file for file in sorted(folder.rglob("*")) if file.is_file())
+    own = Path(str(run.store))
+    try:
+        files = digest(file for file in sorted(folder.rglob("*")) if file.is_file() and own not in file.parents)
+    except OSError as error:
+        raise RaylevanceError(f"{error.filename}: can't be read: {error.strerror}") from None
     settings = {"source": source, "files": files, "on_bad_row": on_bad_row, **options}
     return run.step(f"tables/{source}", build, settings=settings)
 
@@ -102,6 +116,9 @@ def _generated(settings: DemoSettings, run: Run) -> Artifact:
 
 
 def _public_folder() -> Path | None:
+    """ESCI's: RAYLEVANCE_DATA itself where its files are in it, else the folder esci below."""
     root = os.environ.get("RAYLEVANCE_DATA")
+    if root and any(Path(root).glob("*examples*.parquet")):
+        return Path(root)
     folder = (Path(root) if root else DATA_BESIDE_THE_CHECKOUT) / "esci"
     return folder if root or folder.is_dir() else None

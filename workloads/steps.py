@@ -1,6 +1,5 @@
 """A recipe's steps: each one's inputs and settings name its output, so what exists is not made again."""
 
-import json
 import shutil
 import sys
 import time
@@ -90,8 +89,3 @@ def say(line: str) -> None:
     """One line of progress, on stderr: stdout is for results."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
-
-
-def print_json(value: object) -> None:
-    """The one JSON object of `--json`, on stdout."""
-    sys.stdout.write(json.dumps(value, default=str) + "\n")

@@ -34,19 +34,26 @@ class Training:
 
     def train(self, draft: Draft, encoder: Path, work: Path, evaluate: Evaluate | None = None) -> None:
         """Train `encoder` on `work`/instances into `draft`; a killed run goes on from the checkpoints in `work`."""
-        settings = self.settings.model_copy(update={"seed": self.seed})
         result = train(
-            encoder, work / "instances", settings, run_dir=work / "run", output=work / "trained", evaluate=evaluate
+            encoder,
+            work / "instances",
+            self.settings,
+            run_dir=work / "run",
+            output=work / "trained",
+            evaluate=evaluate,
+            seed=self.seed,
         )
         shutil.copytree(result.encoder, draft.path, dirs_exist_ok=True)
+        for logs in (work / "run").glob("log-*"):
+            shutil.copytree(logs, draft.path / logs.name)
         save_template(draft.path, self.text)
         draft.metrics |= {"steps": result.steps, "history": result.history}
 
 
-def write_pseudo_queries(products: Path, output: Path, text: ProductText, per_product: int) -> None:
+def write_pseudo_queries(products: Path, output: Path, text: ProductText, per_product: int, seed: int) -> None:
     """Warm-up instances of the table `products`, written anew: a killed run may have left half of them."""
     shutil.rmtree(output, ignore_errors=True)
-    pseudo_queries(ray.data.read_parquet(str(products)), text, per_product).write_parquet(str(output))
+    pseudo_queries(ray.data.read_parquet(str(products)), text, per_product, seed).write_parquet(str(output))
 
 
 def write_judged_instances(judged: Judged, output: Path, text: ProductText, settings: InstanceSettings) -> None:

@@ -246,7 +246,8 @@ class Store:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise RaylevanceError(f"{self}: the disk is full; free some space and run the same command") from error
-            if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+            inside = str(error.filename or "").startswith(self._root)
+            if inside and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
                 raise RaylevanceError(f"{self}: can't be written: {error.strerror}") from error
             raise
 

@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ELSEWHERE = re.compile(" submit | cross-validation")
+"""Run by tests/cluster, which has a cluster, and by tests/recipes, with fewer folds."""
 
 
 def commands() -> list[str]:
@@ -69,9 +71,9 @@ def runnable(command: str) -> list[str]:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("command", [command for command in commands() if " submit " not in command])
+@pytest.mark.parametrize("command", [command for command in commands() if not ELSEWHERE.search(command)])
 def test_a_command_of_the_readme_runs(command: str, workspace: Path) -> None:
-    """In their order, against one store. `submit` has a cluster of its own in tests/cluster."""
+    """In their order, against one store."""
     done = subprocess.run(
         [sys.executable, "-m", "workloads.cli", *runnable(command)],
         cwd=workspace,

@@ -130,3 +130,9 @@ def test_grades_count_two_as_relevant() -> None:
 def test_labels_that_say_nothing_are_refused(labels: list[int], line: str) -> None:
     with pytest.raises(RaylevanceError, match=line):
         evaluate_pairs(np.array([0.1, 0.2, 0.3]), np.array(labels))
+
+
+def test_an_id_that_a_run_file_can_not_hold(tmp_path: Path) -> None:
+    with pytest.raises(RaylevanceError, match="id 'SKU 12' holds white space"):
+        write_run(tmp_path / "x.run", {"1": {"SKU 12": 1.0}}, "x")
+    assert not (tmp_path / "x.run").exists()

@@ -113,6 +113,8 @@ def test_a_recipe_that_can_not_end_well_does_not_start(raylevance: Command, ray_
     """Before the tables are imported."""
     backbone = ("--set", "encoder.backbone=./nowhere")
     assert_one_line(recipe(raylevance, esci, *backbone), 1, "nowhere: no such folder, and not an encoder")
+    evaluate = ("--set", "warmup.train.evaluate_every=25")
+    assert_one_line(recipe(raylevance, esci, *evaluate), 1, "this training has nothing to evaluate on")
     workers = ("--set", "stage1.train.workers=64")
     assert_one_line(recipe(raylevance, esci, *workers), 1, "workers=64 with 1 CPU each: the cluster has room for 2")
     assert Store(esci.parent / "store").names() == []

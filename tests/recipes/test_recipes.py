@@ -5,9 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import read_run
 from tests.recipes.conftest import Ended
 from workloads.judged import TEST, TRAIN, Judged
@@ -63,7 +66,7 @@ def test_people_get_a_table(raylevance: Command, store: Path, small_recipe: Path
     ended = raylevance("run", "mine-and-refine", "--config", small_recipe, "--store", store)
     rows = [line.split("  ")[0] for line in ended.out.splitlines()]
     assert [row for row in rows if row in SYSTEMS] == SYSTEMS
-    assert "test queries of demo, 300 products ranked" in ended.out
+    assert "queries of demo, 300 products ranked" in ended.out
 
 
 def test_the_store_is_listed_and_shown(raylevance: Command, store: Path) -> None:
@@ -102,6 +105,43 @@ def test_folds_part_the_queries(small_store: Path) -> None:
         assert fold.judgements.num_rows == judged.judgements.num_rows
         seen += tested
     assert sorted(seen) == sorted(judged.queries["query_id"].to_pylist())
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Callable[[list[str | None]], Path]:
+    """A tables folder with a judgement a query, of the given splits."""
+
+    def write(splits: list[str | None]) -> Path:
+        ids = [f"q{number}" for number in range(len(splits))]
+        for name, columns in {
+            "products": {"product_id": ["p"], "title": ["kettle"]},
+            "queries": {"query_id": ids, "query": [f"query {name}" for name in ids]},
+            "judgements": {
+                "query_id": ids,
+                "product_id": ["p"] * len(ids),
+                "split": pa.array(splits, pa.string()),
+            },
+        }.items():
+            (tmp_path / name).mkdir()
+            pq.write_table(pa.table(columns), tmp_path / name / "part.parquet")
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_judgements_without_splits_get_them_by_query(tables: Callable[[list[str | None]], Path], seed: int) -> None:
+    """Of 200 queries about 120 are learned from, a fifth of them held out; none is on two sides."""
+    judged = Judged.open(tables([None] * 200))
+    learned, held_out = judged.hold_out(TRAIN, 0.2, seed)
+    sides = [set(part.queries["query_id"].to_pylist()) for part in (learned, held_out, judged.of(TEST))]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 200
+    assert 75 <= len(sides[0]) <= 115 and 12 <= len(sides[1]) <= 40
+
+
+def test_judgements_of_which_some_have_a_split(tables: Callable[[list[str | None]], Path]) -> None:
+    with pytest.raises(RaylevanceError, match="1 judgements have no split and others do"):
+        Judged.open(tables(["train", None, "test"]))
 
 
 def test_the_yaml_beside_the_recipe_holds_its_defaults() -> None:

@@ -68,6 +68,7 @@ def test_two_workers_train_what_one_trains(
     assert_same_run(two, quiet, tolerance=1e-4)
 
 
+@pytest.mark.long
 def test_negatives_are_shared_between_workers(
     ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
@@ -159,7 +160,7 @@ def test_the_best_encoder_is_kept(
     assert [record["ndcg"] for record in result.history if "ndcg" in record] == [-2, -1, -3]
     last, best = (Encoder.load(each.encoder).encode_items(TEXTS) for each in (quiet, result))
     assert not np.allclose(last, best, atol=1e-4)
-    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    assert list((tmp_path / "run" / "log-tensorboard").glob("events.*"))
 
 
 @pytest.mark.long
@@ -167,7 +168,7 @@ def test_mlflow_gets_the_records(ray_cluster: None, tmp_path: Path, tiny_backbon
     from mlflow import MlflowClient
 
     run(tmp_path, tiny_backbone, instances_file, max_steps=3, log_to="mlflow")
-    client = MlflowClient(f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'run' / 'log-mlflow' / 'mlflow.db'}")
     (logged,) = client.search_runs([client.get_experiment_by_name("raylevance").experiment_id])
     assert [metric.step for metric in client.get_metric_history(logged.info.run_id, "loss")] == [1, 2, 3]
 
@@ -206,6 +207,7 @@ def test_settings_that_disagree_are_refused(options: dict[str, Any], reason: str
         TrainSettings(**options)
 
 
+@pytest.mark.long
 def test_a_diverged_loss_is_one_line(
     ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Ranking metrics of a run against judgements, a value a query, computed by trec_eval (through ir_measures)."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import ir_measures
@@ -52,7 +53,13 @@ def evaluate_run(run: Run, judgements: pa.Table) -> PerQuery:
 
 
 def write_run(file: Path, run: Run, tag: str) -> None:
-    """Write a TREC run file: query, Q0, product, rank, score, tag. Ids may not hold white space."""
+    """Write a TREC run file: query, Q0, product, rank, score, tag.
+
+    Raises `RaylevanceError` for an id with white space, which the format has no way to write.
+    """
+    for name in chain(run, *run.values()):
+        if len(name.split()) != 1:
+            raise RaylevanceError(f"id {name!r} holds white space: a TREC run can't name it; import it without")
     with file.open("w", encoding="utf-8") as lines:
         for query, scores in run.items():
             ranked = sorted(scores.items(), key=lambda pair: -pair[1])

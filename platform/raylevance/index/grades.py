@@ -29,10 +29,6 @@ class GradeBands(Settings):
         """The grade of each score, same shape."""
         return (scores >= self.moderately).astype(np.int8) + (scores >= self.relevant)
 
-    def lowest(self, grade: int) -> float:
-        """The lowest cosine of `grade`, 0 to 2."""
-        return (-np.inf, self.moderately, self.relevant)[grade]
-
 
 def fit_grade_bands(scores: npt.NDArray[Any], grades: npt.NDArray[Any]) -> GradeBands:
     """The bands with the highest macro F1 on judged pairs: cosines [n] and grades [n], 0 to 2.

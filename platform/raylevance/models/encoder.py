@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from torch import nn
 from torch.nn import functional
 
@@ -31,7 +31,7 @@ BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}
 
 
 class EncoderSettings(Settings):
-    """What to build an encoder from. `backbone`: a folder or a Hugging Face id."""
+    """What to build an encoder from. `backbone`: a folder (kept as its absolute path) or a Hugging Face id."""
 
     backbone: str
     tied: bool = True
@@ -42,6 +42,11 @@ class EncoderSettings(Settings):
     item_prompt: str = ""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """0 is our choice: a step is then the same on any number of workers, and cheaper."""
+
+    @field_validator("backbone")
+    @classmethod
+    def _absolute(cls, backbone: str) -> str:
+        return str(Path(backbone).absolute()) if Path(backbone).is_dir() else backbone
 
 
 class Encoder(nn.Module):

@@ -65,9 +65,7 @@ def load_checkpoint(
     objective.load_state_dict(state)
     for name, parameter in parameters.items():
         moments = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        optimizer.state[parameter] = {
-            key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
-        }
+        optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
     return Progress.read(folder)
 
 

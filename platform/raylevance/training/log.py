@@ -90,13 +90,14 @@ class TensorBoard:
 class MLflow:
     """A run of MLflow at MLFLOW_TRACKING_URI, else in an SQLite file in `folder`."""
 
-    def __init__(self, folder: Path, name: str, settings: TrainSettings) -> None:
+    def __init__(self, folder: Path, settings: TrainSettings) -> None:
         from mlflow import MlflowClient
 
+        folder.mkdir(exist_ok=True)
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"))
         experiment = self._client.get_experiment_by_name("raylevance")
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment("raylevance")
-        self._run = self._client.create_run(experiment_id, run_name=name).info.run_id
+        self._run = self._client.create_run(experiment_id).info.run_id
         for key, value in settings.model_dump().items():
             self._client.log_param(self._run, key, value)
 
@@ -111,7 +112,7 @@ class MLflow:
 def open_logs(settings: TrainSettings, folder: Path, total: int) -> list[Log]:
     logs: list[Log] = [Latest(folder, total)]
     if settings.log_to == "tensorboard":
-        logs.append(TensorBoard(folder / "tensorboard"))
+        logs.append(TensorBoard(folder / "log-tensorboard"))
     if settings.log_to == "mlflow":
-        logs.append(MLflow(folder, folder.name, settings))
+        logs.append(MLflow(folder / "log-mlflow", settings))
     return logs

@@ -38,6 +38,7 @@ class Run:
     folder: Path
     settings: TrainSettings
     evaluate: Evaluate | None
+    seed: int
 
 
 def train(run: Run) -> None:
@@ -68,7 +69,7 @@ class Worker:
         self.plan = BatchPlan(
             Instances(run.tokens),
             batch=self.settings.batch,
-            seed=self.settings.seed,
+            seed=run.seed,
             in_batch=self.objective.in_batch,
             rank=self.rank,
             world=context.get_world_size(),
@@ -103,7 +104,7 @@ class Worker:
 
     def _step(self, step: int) -> tuple[Ints, torch.Tensor]:
         """One optimiser step; returns the instances of the global batch and the sum of their losses."""
-        torch.manual_seed(int(np.random.SeedSequence([self.settings.seed, step, self.rank]).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence([self.run.seed, step, self.rank]).generate_state(1)[0]))
         self.optimizer.zero_grad()
         losses = [
             backward(self.encoder, self.objective, batch, self.compute)

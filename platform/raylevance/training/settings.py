@@ -51,7 +51,6 @@ class TrainSettings(Settings):
     keep_best: str | None = None
     """The evaluation metric whose highest value picks the encoder that is kept, the untrained one among them; None
     keeps the last one."""
-    seed: int = 0
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -51,6 +51,7 @@ def train(
     run_dir: Path,
     output: Path,
     evaluate: Evaluate | None = None,
+    seed: int = 0,
 ) -> TrainResult:
     """Train the encoder at `encoder` on `instances` (Parquet: query, items, labels) and save it to the folder `output`.
 
@@ -61,14 +62,14 @@ def train(
     """
     start = time.perf_counter()
     run_dir = run_dir.absolute()
-    cpus = check_settings(settings)
+    cpus = check_settings(settings, evaluates=evaluate is not None)
     read_settings(encoder)
-    _claim(run_dir, encoder, instances, settings)
+    _claim(run_dir, encoder, instances, settings, seed)
     tokens = run_dir / "tokens.arrow"
     tokenise(instances, encoder, tokens)
     in_batch = build_objective(settings).in_batch
-    BatchPlan(Instances(tokens), batch=settings.batch, seed=settings.seed, in_batch=in_batch)
-    run = Run(encoder.absolute() if encoder.exists() else encoder, tokens, run_dir, settings, evaluate)
+    BatchPlan(Instances(tokens), batch=settings.batch, seed=seed, in_batch=in_batch)
+    run = Run(encoder.absolute() if encoder.exists() else encoder, tokens, run_dir, settings, evaluate, seed)
     with _fit(run, cpus).as_directory() as folder:
         progress = Progress.read(Path(folder))
         trained = run_dir / BEST if settings.keep_best else Path(folder) / ENCODER
@@ -77,11 +78,14 @@ def train(
     return TrainResult(progress.history, output, progress.step, time.perf_counter() - start)
 
 
-def check_settings(settings: TrainSettings) -> int:
+def check_settings(settings: TrainSettings, *, evaluates: bool) -> int:
     """Processors of one worker on the cluster at hand.
 
-    Raises `RaylevanceError` where the workers do not fit, or the package behind `log_to` is missing.
+    Raises `RaylevanceError` where the workers do not fit, the package behind `log_to` is missing, or an evaluation is
+    asked of a training that has none.
     """
+    if settings.evaluate_every and not evaluates:
+        raise RaylevanceError("evaluate_every: this training has nothing to evaluate on; leave it and keep_best unset")
     check_log_package(settings)
     return cpus_for_each_worker(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
@@ -107,12 +111,13 @@ def cpus_for_each_worker(settings: TrainSettings, nodes: list[dict[str, float]])
     return cpus
 
 
-def _claim(run_dir: Path, encoder: Path, instances: Path, settings: TrainSettings) -> None:
+def _claim(run_dir: Path, encoder: Path, instances: Path, settings: TrainSettings, seed: int) -> None:
     """Note in `run_dir` what it trains; refuse to go on with the checkpoints of another run."""
     described = {
         "encoder": str(encoder),
         "instances": str(instances),
         "settings": settings.model_dump(exclude=NOT_PART_OF_THE_RESULT),
+        "seed": seed,
     }
     file = run_dir / RUN
     if file.exists():
@@ -120,7 +125,9 @@ def _claim(run_dir: Path, encoder: Path, instances: Path, settings: TrainSetting
             raise RaylevanceError(f"{run_dir}: holds a run with other settings or data; give a new folder or delete it")
         return
     run_dir.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(described), encoding="utf-8")
+    draft = run_dir / f".{RUN}.draft"
+    draft.write_text(json.dumps(described), encoding="utf-8")
+    draft.replace(file)
 
 
 def _fit(run: Run, cpus: int) -> ray.train.Checkpoint:
