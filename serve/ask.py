@@ -3,6 +3,7 @@
 import time
 
 import httpx
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -25,24 +26,17 @@ def ask(server: str, query: str) -> tuple[Answer, float]:
     return Answer.model_validate_json(response.content), took
 
 
-def as_table(answer: Answer, took_ms: float) -> Table:
+def as_table(answer: Answer, took_ms: float) -> Group:
     """Rank, grade, score and title of each hit under the query; what made them beneath."""
     versions = answer.versions
     made_by = [f"{took_ms:.0f} ms", versions.index, versions.encoder, versions.tables]
-    table = Table(
-        title=_plain(f'"{answer.query}" ({answer.mode})'),
-        caption=_plain(" | ".join(made_by)),
-        title_justify="left",
-        caption_justify="left",
-        box=None,
-        pad_edge=False,
-    )
+    table = Table(box=None, pad_edge=False)
     for name in ("rank", "grade", "score"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len("0.0000"))
     table.add_column("title", no_wrap=True, overflow="ellipsis")
     for rank, hit in enumerate(answer.hits, 1):
         table.add_row(str(rank), str(hit.grade), f"{hit.score:.4f}", _plain(hit.title))
-    return table
+    return Group(_plain(f'"{answer.query}" ({answer.mode})'), table, _plain(" | ".join(made_by)))
 
 
 def _plain(text: str) -> Text:

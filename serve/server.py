@@ -98,7 +98,9 @@ def _run(searches: serve.Application) -> None:
     try:
         serve.run(searches, name=APPLICATION)
     except RuntimeError as error:
-        reasons = re.findall(r"\braylevance\.errors\.\w+: (.+)", str(error))
+        deployments = serve.status().applications[APPLICATION].deployments.values()
+        told = "\n".join([str(error), *(deployment.message for deployment in deployments)])
+        reasons = re.findall(r"\braylevance\.errors\.\w+: (.+)", told)
         if not reasons:
             raise
         raise RaylevanceError(reasons[-1]) from None

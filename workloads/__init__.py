@@ -1,5 +1,3 @@
-
-
 import os
 
 if "RAY_ADDRESS" not in os.environ:
