@@ -16,8 +16,8 @@ from raylevance.evaluation.ranking import evaluate_run
 from raylevance.models.encoder import Encoder
 
 TRAIN, TEST = "train", "test"
-HOLD_OUT_SEED = 1_000_003
-"""Other hashes than those that made the split: with the same ones a cut of the lower part could be empty."""
+SPLIT_SEED = 1_000_003
+"""Of the split that judgements without one get: with its hashes `hold_out` would cut off nothing, or everything."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Judged:
             raise RaylevanceError(f"{folder}: {unsplit} judgements have no split and others do; give all one, or none")
         if unsplit:
             shares = {TRAIN: 0.6, TEST: 0.4}
-            judged = replace(judged, judgements=split_by_query(judged.judgements, judged.queries, shares))
+            judgements = split_by_query(judged.judgements, judged.queries, shares, SPLIT_SEED)
+            judged = replace(judged, judgements=judgements)
         check_leakage(judged.of(TRAIN).queries, judged.of(TEST).queries)
         return judged
 
@@ -59,8 +60,7 @@ class Judged:
         """`split` cut in two by query: what is learned from, and the share `fraction` that picks the best step."""
         whole = self.of(split)
         shares = {TRAIN: 1 - fraction, "validation": fraction}
-        judgements = split_by_query(whole.judgements, whole.queries, shares, HOLD_OUT_SEED + seed)
-        cut = replace(whole, judgements=judgements)
+        cut = replace(whole, judgements=split_by_query(whole.judgements, whole.queries, shares, seed))
         return cut.of(TRAIN), cut.of("validation")
 
     def folds(self, count: int, seed: int) -> list[Self]:

@@ -127,6 +127,7 @@ train(
 """
 
 
+@pytest.mark.long
 def test_a_killed_driver_goes_on_where_it_was(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
