@@ -1,0 +1,63 @@
+"""What has been answered, by the content of what was asked: a crash loses nothing that was paid for."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from raylevance.errors import RaylevanceError
+
+LOOKUP = 500
+"""Keys of one query, below SQLite's limit of variables."""
+
+
+class Ledger:
+    """Answers as text by key, in one SQLite file. Each `put` is a commit: `kill -9` leaves all earlier ones readable.
+
+    Several processes may share the file; a key that is there keeps its first answer.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Open or make `file`. Raises `RaylevanceError` where it is not such a file."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.file = file
+        self._connection = sqlite3.connect(file, timeout=60)
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            with self._connection:
+                self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise RaylevanceError(f"{file}: not a ledger of answers ({error}); move it away") from None
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __len__(self) -> int:
+        with closing(self._connection.execute("SELECT count(*) FROM answers")) as rows:
+            return int(rows.fetchone()[0])
+
+    def put(self, answers: Iterable[tuple[str, str]]) -> None:
+        """Keep (key, answer) pairs, durably, all or none."""
+        with self._connection:
+            self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", answers)
+
+    def get(self, keys: Sequence[str]) -> dict[str, str]:
+        """The answers to those of `keys` that have one."""
+        found: dict[str, str] = {}
+        for part in _parts(keys):
+            marks = ",".join("?" * len(part))
+            found.update(self._connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part))
+        return found
+
+
+def _parts(keys: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(keys), LOOKUP):
+        yield list(keys[start : start + LOOKUP])
