@@ -49,8 +49,6 @@ class Guideline(Settings):
 
     def text(self) -> str:
         """The guideline as the head of a prompt, examples last."""
-        from raylevance.llm.prompt import pair_text
-
         grades = "\n".join(f"{grade}: {self.definitions[grade]}" for grade in (2, 1, 0))
         notes = "".join(f"{category}: {note}\n" for category, note in self.notes.items())
         examples = "\n".join(f"{pair_text(e.query, e.product)}{e.grade}\n" for e in self.examples)
@@ -63,3 +61,8 @@ def load_guideline(file: Path | None = None) -> Guideline:
         return load_settings(Guideline, file)
     text = resources.files("raylevance.llm").joinpath(DEFAULT).read_text(encoding="utf-8")
     return Guideline.model_validate(yaml.safe_load(text))
+
+
+def pair_text(query: str, product: str) -> str:
+    """One pair as the prompt and its examples write it; the grade follows."""
+    return f"Query: {query}\nProduct: {product}\nGrade: "

@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
-from raylevance.llm.guideline import Guideline
+from raylevance.llm.guideline import Guideline, pair_text
 
 ANSWERS = ("0", "1", "2")
 MARK = "\N{REPLACEMENT CHARACTER}"
@@ -39,7 +39,7 @@ class JudgePrompt(Settings):
         """For a model that learned the task from its training pairs: the pair alone."""
         return cls(head="")
 
-    def render(self, query: str, product: str, category: str | None = None) -> str:
+    def render(self, query: str, product: str) -> str:
         return f"{self.head}{pair_text(self._line(query), self._line(product))}{self.tail}"
 
     def in_chat(self, tokenizer: Any) -> "JudgePrompt":
@@ -60,8 +60,3 @@ class JudgePrompt(Settings):
 
     def _line(self, text: str) -> str:
         return _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()[: self.max_characters]
-
-
-def pair_text(query: str, product: str) -> str:
-    """One pair as the prompt and its examples write it; the grade follows."""
-    return f"Query: {query}\nProduct: {product}\nGrade: "
