@@ -1,6 +1,7 @@
 """The relevance guideline as data: three grades, their definitions, worked examples and notes by category.
 
-The three grades are Mine and Refine's (arXiv 2602.17654, section 2.2 of papers.md); the wording and the examples are ours.
+The three grades are Mine and Refine's (arXiv 2602.17654, section 2.2 of papers.md); wording and
+examples are ours.
 """
 
 import hashlib

@@ -18,8 +18,9 @@ ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
-"""`text`: what was generated; null where only choices were scored. `log_probabilities` [choices]: of each choice, summing
-to 1 as probabilities; null without choices. `tokens`: read and written. `error`: empty, or why there is no answer."""
+"""`text`: what was generated; null where only choices were scored. `log_probabilities` [choices]: of each choice,
+summing to 1 as probabilities; null without choices. `tokens`: read and written. `error`: empty, or why there is no
+answer."""
 
 
 class Request(Settings):
@@ -43,6 +44,6 @@ class Request(Settings):
 
 
 class LanguageModel(Protocol):
-    """`answer` maps rows of `PROMPTS` to rows of `ANSWERS`, one each, in any order; a row that fails says so in `error`."""
+    """`answer` maps rows of `PROMPTS` to rows of `ANSWERS`, one each, in any order; a row that fails has its `error`."""
 
     def answer(self, prompts: ray.data.Dataset, request: Request) -> ray.data.Dataset: ...
