@@ -99,6 +99,35 @@ def encode(
         results.print_json(data=summary) if as_json else results.print(_table(["", ""], summary.items()))
 
 
+@app.command()
+def label(
+    judge: Annotated[str, typer.Option(help="judge/NAME[@VERSION], or a YAML file that describes a judge.")],
+    pairs: Annotated[Path, typer.Option(help="Parquet: query, product_text, and any other columns.")],
+    output: Annotated[Path, typer.Option(help="The pairs with grade, confidence, status, reason and source.")],
+    threshold: Annotated[float | None, typer.Option(help="Abstain below this confidence.", min=0, max=1)] = None,
+    check: Annotated[Path | None, typer.Option(help="Pairs with a human grade, to measure the judge on first.")] = None,
+    minimum_kappa: Annotated[float | None, typer.Option(help="Label nothing below this quadratic kappa.")] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Of the machines, to show what labels cost.")] = None,
+    store: StoreRoot = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Grade pairs. A pair that this judge judged before is not judged again; a killed run goes on where it stopped."""
+    from workloads.labelling import label_file
+
+    with _stdout_for_results() as results:
+        summary = label_file(
+            judge,
+            store,
+            pairs,
+            output,
+            threshold=threshold,
+            check=check,
+            minimum_kappa=minimum_kappa,
+            price_per_hour=price_per_hour,
+        )
+        results.print_json(data=summary) if as_json else results.print(_table(["", ""], summary.items()))
+
+
 @evaluate.command("retrieval")
 def evaluate_retrieval(
     encoder: EncoderName,

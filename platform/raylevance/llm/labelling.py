@@ -35,7 +35,9 @@ LABELS = pa.schema(
 )
 """What a pair gets. `grade`: null unless `judged`; `confidence`: null if quarantined; `reason`: why it is."""
 
-READ_ROWS, QUESTION_ROWS = 8192, 1024
+READ_ROWS, QUESTION_ROWS = 8192, 8192
+COMMIT_ROWS = 64
+"""Pairs of one Ray Data block: its answers come, and are kept, together."""
 LONGEST_QUERY, LONGEST_PRODUCT = 1000, 20_000
 """Characters; more is no query and no product text, but a broken row (our choice)."""
 
@@ -176,7 +178,8 @@ def _ask(questions: Path, judge: Judge, ledger: Ledger, progress: Progress) -> d
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.preserve_order = False  # a slow block must not keep finished ones from the ledger
     with ray.data.DataContext.current(context):
-        answers = judge(ray.data.read_parquet(str(questions)))
+        blocks = ray.data.read_parquet(str(questions)).repartition(target_num_rows_per_block=COMMIT_ROWS)
+        answers = judge(blocks)
         for batch in answers.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
             rows: list[dict[str, Any]] = batch.to_pylist()  # type: ignore[union-attr]
             errors |= {row["key"]: row["error"] for row in rows if row["error"]}

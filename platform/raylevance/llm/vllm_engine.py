@@ -17,10 +17,12 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.llm.language_model import ANSWERS, Request
+from raylevance.llm.prompt import single_tokens
 
 CPU_KV_CACHE_GIB = 2
-CPU_BLOCK = 16
-"""Tokens of a block of the KV cache: the CPU's default of 128 is longer than most shared prompts, so caches nothing."""
+CPU_BLOCK = 32
+"""Tokens of a block of the KV cache, the least that its attention takes on every processor. The default of 128 caches
+little of a shared prompt, which is cached in whole blocks."""
 
 
 class VllmSettings(Settings):
@@ -53,8 +55,8 @@ class VllmModel:
         _check_room(settings)
         config = vLLMEngineProcessorConfig(
             model_source=settings.model,
-            engine_kwargs=_engine_arguments(settings),
-            runtime_env={"env_vars": _environment(settings)},
+            engine_kwargs=engine_arguments(settings),
+            runtime_env={"env_vars": environment(settings)},
             placement_group_config=None if settings.gpus else {"bundles": [{"CPU": 1}]},
             concurrency=(settings.engines, settings.engines),
             batch_size=settings.max_num_seqs // 2 or 1,
@@ -68,7 +70,8 @@ class VllmModel:
         asked = functools.partial(_as_request, parameters=sampling_parameters(settings.model, request))
         processor = build_processor(config, preprocess=asked)
         stage = processor.get_stage_by_name("vLLMEngineStage")
-        stage.fn = watched_engine(settings.stuck_after_s)
+        # Past pydantic: validated again, the stage would forget the bundles and ask for a GPU.
+        stage.__dict__["fn"] = watched_engine(settings.stuck_after_s)
         answers = processor(prompts)
         return answers.map_batches(cast(Any, _as_answers), batch_format="pyarrow", batch_size=None)
 
@@ -77,7 +80,7 @@ def sampling_parameters(model: str, request: Request) -> dict[str, Any]:
     """vLLM's own parameters of `request`. Raises `RaylevanceError` for a choice that is not one token of its own."""
     parameters: dict[str, Any] = {"max_tokens": request.max_tokens, "temperature": request.temperature}
     if request.choices:
-        ids = choice_tokens(model, request.choices)
+        ids = list(single_tokens(load_tokenizer(model), request.choices))
         # Only these can be sampled, and exactly these are scored: the answer is always valid.
         return parameters | {"max_tokens": 1, "allowed_token_ids": ids, "logprob_token_ids": ids}
     if request.json_schema:
@@ -85,18 +88,15 @@ def sampling_parameters(model: str, request: Request) -> dict[str, Any]:
     return parameters | {"stop": list(request.stop), "seed": request.seed}
 
 
-@functools.lru_cache(maxsize=8)
-def choice_tokens(model: str, choices: tuple[str, ...]) -> list[int]:
-    """The token of each choice under the tokenizer of `model`."""
+@functools.lru_cache(maxsize=4)
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of `model`, a folder or a Hugging Face id. Raises `RaylevanceError` where there is none."""
     import transformers
 
-    from raylevance.llm.prompt import single_tokens
-
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+        return transformers.AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise RaylevanceError(f"{model}: no readable tokenizer: {' '.join(str(error).split())[:200]}") from None
-    return list(single_tokens(tokenizer, choices))
 
 
 def watched_engine(stuck_after_s: float) -> Any:
@@ -156,11 +156,11 @@ def _as_request(row: dict[str, Any], parameters: dict[str, Any]) -> dict[str, An
 
 
 def _as_answers(batch: pa.Table) -> pa.Table:
-    rows = [{"key": row["key"], **row["answer"]} for row in batch["__data"].to_pylist()]
-    return pa.Table.from_pylist(rows, schema=ANSWERS)
+    rows = zip(batch["key"].to_pylist(), batch["answer"].to_pylist(), strict=True)
+    return pa.Table.from_pylist([{"key": key, **answer} for key, answer in rows], schema=ANSWERS)
 
 
-def _engine_arguments(settings: VllmSettings) -> dict[str, Any]:
+def engine_arguments(settings: VllmSettings) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
@@ -174,7 +174,7 @@ def _engine_arguments(settings: VllmSettings) -> dict[str, Any]:
     return arguments | dict(settings.engine)
 
 
-def _environment(settings: VllmSettings) -> dict[str, str]:
+def environment(settings: VllmSettings) -> dict[str, str]:
     """On processors: the KV cache's size, and all of a machine's processors for its engine (vLLM leaves one out)."""
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if settings.gpus:

