@@ -96,7 +96,7 @@ def test_many_keys_at_once(tmp_path: Path) -> None:
 def test_a_file_that_is_no_ledger(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "ledger"
     file.write_bytes(content)
-    with pytest.raises(RaylevanceError, match="ledger: not a ledger of answers .*; move it away") as raised:
+    with pytest.raises(RaylevanceError, match=r"ledger: not a ledger of answers .*; move it away") as raised:
         Ledger(file)
     assert "\n" not in str(raised.value)
     assert file.read_bytes() == content
@@ -119,5 +119,7 @@ def test_a_ledger_that_is_spoiled_later(tmp_path: Path) -> None:
         file.write(b"\xff" * (size - 4096))
     with Ledger(tmp_path / "ledger") as ledger:
         for use in (lambda: ledger.get(["k77"]), lambda: ledger.put([("new", "")]), lambda: len(ledger)):
-            with pytest.raises(RaylevanceError, match=r"ledger: not a ledger of answers \(database disk image is malformed\)"):
+            with pytest.raises(
+                RaylevanceError, match=r"ledger: not a ledger of answers \(database disk image is malformed\)"
+            ):
                 use()
