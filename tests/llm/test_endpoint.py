@@ -127,9 +127,11 @@ def serving(script: Script) -> Iterator[Server]:
     with Server(script) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def ask(server: Server, prompts: list[str], request: Request = WRITE, **settings: Any) -> list[dict[str, Any]]:
@@ -338,8 +340,12 @@ def test_one_bad_row_of_fifty_and_a_refused_key(
 ) -> None:
     monkeypatch.setenv("SHOP_KEY", KEY)
     rows = [{"key": f"k{number}", "prompt": f"prompt {number}"} for number in range(50)]
-    bad = Reply(400, error_body(type="invalid"))
-    with serving(lambda prompt, attempt: bad if prompt == "prompt 17" else completion(prompt)) as server:
+
+    def one_bad(prompt: str, attempt: int) -> Reply:
+        time.sleep(0.05)
+        return Reply(400, error_body(type="invalid")) if prompt == "prompt 17" else completion(prompt)
+
+    with serving(one_bad) as server:
         settings = EndpointSettings(url=server.url, model="m", api_key_env="SHOP_KEY", concurrency=8)
         prompts = ray.data.from_arrow(pa.Table.from_pylist(rows, PROMPTS))
         table = pa.concat_tables(Endpoint(settings).answer(prompts, WRITE).iter_batches(batch_format="pyarrow"))

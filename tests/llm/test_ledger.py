@@ -2,8 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from raylevance.llm.ledger import Ledger
 
 WRITER = """
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 from raylevance.llm.ledger import Ledger
 
@@ -123,3 +128,16 @@ def test_a_ledger_that_is_spoiled_later(tmp_path: Path) -> None:
                 RaylevanceError, match=r"ledger: not a ledger of answers \(database disk image is malformed\)"
             ):
                 use()
+
+
+def test_a_new_ledger_that_another_process_is_making(tmp_path: Path) -> None:
+    """SQLite refuses to make a file a write-ahead log, without waiting, while another connection writes to it."""
+    other = sqlite3.connect(tmp_path / "ledger", isolation_level=None, check_same_thread=False)
+    with closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.2, other.rollback)
+        release.start()
+        with Ledger(tmp_path / "ledger") as ledger:
+            ledger.put([("key", "answer")])
+            assert len(ledger) == 1
+        release.join()

@@ -5,10 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import tenacity
+
 from raylevance.errors import RaylevanceError
 
 LOOKUP = 500
 """Keys of one query, below SQLite's limit of variables."""
+
+BUSY_S = 60
+"""How long another writer is waited for."""
 
 
 class Ledger:
@@ -25,18 +30,7 @@ class Ledger:
             raise RaylevanceError(f"{file.parent}: not a folder for a ledger of answers: {error.strerror}") from None
         self.file = file
         with self._faults():
-            self._connection = sqlite3.connect(file, timeout=60)
-        try:
-            with self._faults():
-                self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.execute("PRAGMA synchronous=NORMAL")
-                with self._connection:
-                    self._connection.execute(
-                        "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT) WITHOUT ROWID"
-                    )
-        except RaylevanceError:
-            self._connection.close()
-            raise
+            self._connection = _open(file)
 
     def __enter__(self) -> "Ledger":
         return self
@@ -81,3 +75,23 @@ class Ledger:
 def _parts(keys: Sequence[str]) -> Iterator[list[str]]:
     for start in range(0, len(keys), LOOKUP):
         yield list(keys[start : start + LOOKUP])
+
+
+# SQLite refuses, without waiting, some of those who make a new file a write-ahead log at the same time.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_message(match=".* locked"),
+    wait=tenacity.wait_random(0.01, 0.1),
+    stop=tenacity.stop_after_delay(BUSY_S),
+    reraise=True,
+)
+def _open(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=BUSY_S)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        with connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
