@@ -90,9 +90,9 @@ def _assign(values: dict[str, Any], path: Sequence[str], value: object, override
     values[path[-1]] = value
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _dotted(values: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
-        yield prefix + name
+        yield f"{prefix}{name}"
         if isinstance(value, dict):
             yield from _dotted(value, f"{prefix}{name}.")
 

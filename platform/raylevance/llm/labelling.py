@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import ray.data
 
+from raylevance.data.parts import own_error
 from raylevance.errors import RaylevanceError, nearest
 from raylevance.llm.judge import PAIRS, Judge
 from raylevance.llm.ledger import Ledger
@@ -179,13 +180,23 @@ def _ask(questions: Path, judge: Judge, ledger: Ledger, progress: Progress) -> d
     context.execution_options.preserve_order = False  # a slow block must not keep finished ones from the ledger
     with ray.data.DataContext.current(context):
         blocks = ray.data.read_parquet(str(questions)).repartition(target_num_rows_per_block=COMMIT_ROWS)
-        answers = judge(blocks)
-        for batch in answers.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
-            rows: list[dict[str, Any]] = batch.to_pylist()  # type: ignore[union-attr]
+        for batch in _answers(judge(blocks)):
+            rows: list[dict[str, Any]] = batch.to_pylist()
             errors |= {row["key"]: row["error"] for row in rows if row["error"]}
             ledger.put((row["key"], json.dumps(row["log_probabilities"])) for row in rows if not row["error"])
             progress(len(rows), sum(row["tokens"] or 0 for row in rows))
     return errors
+
+
+def _answers(answers: ray.data.Dataset) -> Iterator[pa.Table]:
+    """Blocks as they are answered. Raises the `RaylevanceError` that a judge raised in a worker, as itself."""
+    try:
+        yield from cast(Any, answers.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0))
+    except Exception as error:
+        own = own_error(error)
+        if own is None:
+            raise
+        raise own from None
 
 
 def _write_labels(

@@ -1,5 +1,7 @@
 """A language model over a data set of prompts: what vLLM and an endpoint have in common."""
 
+import hashlib
+import json
 from typing import Any, Protocol, Self
 
 import pyarrow as pa
@@ -21,6 +23,11 @@ ANSWERS = pa.schema(
 """`text`: what was generated; null where only choices were scored. `log_probabilities` [choices]: of each choice,
 summing to 1 as probabilities; null without choices. `tokens`: read and written. `error`: empty, or why there is no
 answer."""
+
+
+def prompt_key(version: str, prompt: str) -> str:
+    """Names what is asked of the model `version`: the same question has the same key, in any job."""
+    return hashlib.sha256(json.dumps([version, prompt]).encode()).hexdigest()
 
 
 class Request(Settings):

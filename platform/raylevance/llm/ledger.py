@@ -2,13 +2,18 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+import tenacity
 
 from raylevance.errors import RaylevanceError
 
 LOOKUP = 500
 """Keys of one query, below SQLite's limit of variables."""
+
+BUSY_S = 60
+"""How long another writer is waited for."""
 
 
 class Ledger:
@@ -19,19 +24,13 @@ class Ledger:
 
     def __init__(self, file: Path) -> None:
         """Open or make `file`. Raises `RaylevanceError` where it is not such a file."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self.file = file
-        self._connection = sqlite3.connect(file, timeout=60)
         try:
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            with self._connection:
-                self._connection.execute(
-                    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT) WITHOUT ROWID"
-                )
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise RaylevanceError(f"{file}: not a ledger of answers ({error}); move it away") from None
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RaylevanceError(f"{file.parent}: not a folder for a ledger of answers: {error.strerror}") from None
+        self.file = file
+        with self._faults():
+            self._connection = _open(file)
 
     def __enter__(self) -> "Ledger":
         return self
@@ -43,23 +42,56 @@ class Ledger:
         self._connection.close()
 
     def __len__(self) -> int:
-        with closing(self._connection.execute("SELECT count(*) FROM answers")) as rows:
+        with self._faults(), closing(self._connection.execute("SELECT count(*) FROM answers")) as rows:
             return int(rows.fetchone()[0])
 
     def put(self, answers: Iterable[tuple[str, str]]) -> None:
-        """Keep (key, answer) pairs, durably, all or none."""
-        with self._connection:
+        """Keep (key, answer) pairs, all or none. Raises `RaylevanceError` for a full disk or a damaged file."""
+        with self._faults(), self._connection:
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", answers)
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
-        """The answers to those of `keys` that have one."""
+        """The answers to those of `keys` that have one. Raises `RaylevanceError` for a damaged file."""
         found: dict[str, str] = {}
         for part in _parts(keys):
             marks = ",".join("?" * len(part))
-            found.update(self._connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part))
+            with self._faults():
+                found.update(self._connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part))
         return found
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """SQLite's errors that are not ours, in one line."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise RaylevanceError(f"{self.file}: the ledger of answers can't be used: {error}") from None
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:
+                raise
+            raise RaylevanceError(f"{self.file}: not a ledger of answers ({error}); move it away") from None
 
 
 def _parts(keys: Sequence[str]) -> Iterator[list[str]]:
     for start in range(0, len(keys), LOOKUP):
         yield list(keys[start : start + LOOKUP])
+
+
+# SQLite refuses, without waiting, some of those who make a new file a write-ahead log at the same time.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_message(match=".* locked"),
+    wait=tenacity.wait_random(0.01, 0.1),
+    stop=tenacity.stop_after_delay(BUSY_S),
+    reraise=True,
+)
+def _open(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=BUSY_S)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        with connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

@@ -17,12 +17,14 @@ ANSWERS = ("0", "1", "2")
 MARK = "\N{REPLACEMENT CHARACTER}"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _SPACE = re.compile(r"\s+")
+_TOKEN = re.compile(r"</?[|\uff5c]?[A-Za-z_][\w\u2581-]*[|\uff5c]?>|\[/?INST\]")
+"""What chat templates mark turns with: tokenizers read it as control tokens wherever it stands."""
 
 
 class JudgePrompt(Settings):
     """`head` + pair + `tail`; the model goes on with one of `answers`, in the order of the grades 0, 1, 2.
 
-    Query and product are data: each is put on one line of its own, without control characters, cut at `max_characters`.
+    Query and product are data: each is put on one line of its own (`one_line`), cut at `max_characters`.
     """
 
     head: str
@@ -41,7 +43,8 @@ class JudgePrompt(Settings):
         return cls(head="")
 
     def render(self, query: str, product: str) -> str:
-        return f"{self.head}{pair_text(self._line(query), self._line(product))}{self.tail}"
+        pair = pair_text(one_line(query, self.max_characters), one_line(product, self.max_characters))
+        return f"{self.head}{pair}{self.tail}"
 
     def in_chat(self, tokenizer: Any) -> "JudgePrompt":
         """This prompt within the chat template of an instruction-tuned model; as it is where there is none."""
@@ -49,20 +52,25 @@ class JudgePrompt(Settings):
             return self
         messages = [{"role": "user", "content": f"{self.head}{MARK}"}]
         chat: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        head, _, tail = chat.partition(MARK)
+        head, _, tail = chat.rpartition(MARK)
+        if tokenizer.bos_token and tokenizer.encode("")[:1] == [tokenizer.bos_token_id]:
+            head = head.removeprefix(tokenizer.bos_token)  # the engine's tokenizer puts it there again
         return self.model_copy(update={"head": head, "tail": tail})
 
     def answer_tokens(self, tokenizer: Any) -> tuple[int, ...]:
         """The token id of each answer. Raises `RaylevanceError` where one takes several tokens or two are equal."""
         return single_tokens(tokenizer, self.answers)
 
-    def _line(self, text: str) -> str:
-        return _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()[: self.max_characters]
+
+def one_line(text: str, max_characters: int) -> str:
+    """`text` as data within a prompt: on one line, without control characters and chat templates' tokens, cut."""
+    return _SPACE.sub(" ", _TOKEN.sub(" ", _CONTROL.sub(" ", text))).strip()[:max_characters].rstrip()
 
 
 def single_tokens(tokenizer: Any, answers: Sequence[str]) -> tuple[int, ...]:
-    """The token id of each answer. Raises `RaylevanceError` where one takes several tokens or two are equal."""
+    """The token id of each answer. Raises `RaylevanceError` where one is several tokens, or unknown, or there twice."""
     tokens = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
-    if any(len(ids) != 1 for ids in tokens) or len({ids[0] for ids in tokens}) < len(tokens):
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if any(len(ids) != 1 or ids[0] == unknown for ids in tokens) or len({ids[0] for ids in tokens}) < len(tokens):
         raise RaylevanceError(f"answers {tuple(answers)}: each must be one token of its own for this tokenizer")
     return tuple(ids[0] for ids in tokens)
