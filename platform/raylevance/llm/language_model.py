@@ -44,6 +44,6 @@ class Request(Settings):
 
 
 class LanguageModel(Protocol):
-    """`answer` maps rows of `PROMPTS` to rows of `ANSWERS`, one each, in any order; a row that fails has its `error`."""
+    """`answer` maps rows of `PROMPTS` to rows of `ANSWERS`, one each, in any order; a failed row has an `error`."""
 
     def answer(self, prompts: ray.data.Dataset, request: Request) -> ray.data.Dataset: ...

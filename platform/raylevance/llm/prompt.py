@@ -4,6 +4,7 @@ What is the same for every pair comes first, so that an engine computes it once 
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import PositiveInt
@@ -53,10 +54,15 @@ class JudgePrompt(Settings):
 
     def answer_tokens(self, tokenizer: Any) -> tuple[int, ...]:
         """The token id of each answer. Raises `RaylevanceError` where one takes several tokens or two are equal."""
-        tokens = [tokenizer.encode(answer, add_special_tokens=False) for answer in self.answers]
-        if any(len(ids) != 1 for ids in tokens) or len({ids[0] for ids in tokens}) < len(tokens):
-            raise RaylevanceError(f"answers {self.answers}: each must be a token of its own for this model's tokenizer")
-        return tuple(ids[0] for ids in tokens)
+        return single_tokens(tokenizer, self.answers)
 
     def _line(self, text: str) -> str:
         return _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()[: self.max_characters]
+
+
+def single_tokens(tokenizer: Any, answers: Sequence[str]) -> tuple[int, ...]:
+    """The token id of each answer. Raises `RaylevanceError` where one takes several tokens or two are equal."""
+    tokens = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
+    if any(len(ids) != 1 for ids in tokens) or len({ids[0] for ids in tokens}) < len(tokens):
+        raise RaylevanceError(f"answers {tuple(answers)}: each must be one token of its own for this tokenizer")
+    return tuple(ids[0] for ids in tokens)
