@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import torch
 from pydantic import PositiveInt
 
+from raylevance.llm import causal_judge
+from raylevance.llm.causal_judge import CausalJudge
 from raylevance.losses.cross_entropy import balanced_weights, weighted_cross_entropy
 from raylevance.models import cross_encoder
 from raylevance.models.batching import length_groups, pad
@@ -61,7 +63,9 @@ class Grading:
         write_tokens(self.pairs, self.model, folder / TOKENS, kind)
 
     def open(self, model: Path | None, place: Place) -> "GraderTrainee":
-        return GraderTrainee(load_grader(model or self.model), Pairs(place.folder / TOKENS), self.settings, place)
+        return GraderTrainee(
+            load_grader(model or self.model, place.dtype), Pairs(place.folder / TOKENS), self.settings, place
+        )
 
 
 class Pairs:
@@ -120,13 +124,20 @@ class GraderTrainee(Trainee):
         return plan_epoch(self._pairs.lengths, self._settings.batch, np.random.default_rng([self._place.seed, epoch]))
 
 
-def load_grader(path: str | Path) -> CrossEncoder:
-    """The grader at `path`. Raises `RaylevanceError` where it is none."""
+def load_grader(path: str | Path, fixed_dtype: torch.dtype | None = None) -> CrossEncoder | CausalJudge:
+    """The grader at `path`; `fixed_dtype` is of weights that training leaves as they are, None: float32.
+
+    Raises `RaylevanceError` where it is none.
+    """
+    if causal_judge.is_causal_judge(path):
+        return CausalJudge.load(path, fixed_dtype or torch.float32)
     return CrossEncoder.load(path)
 
 
 def load_tokenizer(path: str | Path) -> Callable[[Sequence[str], Sequence[str]], list[list[int]]]:
-    """Pairs to token ids, as the grader at `path` reads them; without its weights."""
+    """Pairs to token ids, as the grader at `path` reads them; without its weights. Raises as `load_grader`."""
+    if causal_judge.is_causal_judge(path):
+        return causal_judge.load_tokenizer(path)
     return cross_encoder.load_tokenizer(path)
 
 
