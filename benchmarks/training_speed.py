@@ -25,7 +25,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from raylevance.models.encoder import Encoder, EncoderSettings
-from raylevance.training.settings import TrainSettings
+from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import train
 
 BATCH, TOKENS, RATE = 64, 64, 2e-5
@@ -84,10 +84,9 @@ def own_speed(backbone: str, pairs: list[tuple[str, str]], folder: Path) -> floa
     pq.write_table(pa.table(rows), folder / "pairs.parquet")
     limits = EncoderSettings(backbone=backbone, max_query_tokens=TOKENS, max_item_tokens=TOKENS)
     Encoder.from_backbone(limits).save(folder / "start")
-    settings = TrainSettings(loss="infonce", batch=BATCH, learning_rate=RATE, log_every=len(pairs))
-    result = train(
-        folder / "start", folder / "pairs.parquet", settings, run_dir=folder / "run", output=folder / "encoder"
-    )
+    settings = ContrastiveSettings(loss="infonce", batch=BATCH, learning_rate=RATE, log_every=len(pairs))
+    task = Contrastive(folder / "start", folder / "pairs.parquet", settings)
+    result = train(task, run_dir=folder / "run", output=folder / "encoder")
     return float(result.history[-1]["pairs_per_second"])
 
 

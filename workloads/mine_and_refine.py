@@ -17,7 +17,7 @@ from raylevance.data.text import ProductText
 from raylevance.index.vectors import IndexSettings
 from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
 from raylevance.training import trainer
-from raylevance.training.settings import TrainSettings
+from raylevance.training.contrastive import ContrastiveSettings
 from workloads.encode import backbone_digest, backbone_path
 from workloads.indexing import index_step
 from workloads.judged import TRAIN, Judged
@@ -31,7 +31,7 @@ class WarmupSettings(Settings):
     """In-batch InfoNCE on pseudo-queries cut from titles (our choice: stage 1 alone overfits on few queries)."""
 
     queries_per_product: int = Field(1, gt=0)
-    train: TrainSettings = TrainSettings(loss="infonce", batch=64, max_steps=100, checkpoint_every=25)
+    train: ContrastiveSettings = ContrastiveSettings(loss="infonce", batch=64, max_steps=100, checkpoint_every=25)
 
 
 class Stage1Settings(Settings):
@@ -39,7 +39,7 @@ class Stage1Settings(Settings):
 
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     instances: InstanceSettings = InstanceSettings()
-    train: TrainSettings = TrainSettings(
+    train: ContrastiveSettings = ContrastiveSettings(
         loss="supcon", batch=8, evaluate_every=2, checkpoint_every=6, keep_best="ndcg@10"
     )
 

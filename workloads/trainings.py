@@ -11,8 +11,8 @@ from raylevance.artifacts import Draft
 from raylevance.data.instances import InstanceSettings, write_instances
 from raylevance.data.pseudo_queries import pseudo_queries
 from raylevance.data.text import ProductText
+from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.loop import Evaluate
-from raylevance.training.settings import TrainSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT, train
 from workloads.encode import save_template
 from workloads.judged import Judged
@@ -23,7 +23,7 @@ class Training:
     """One training step: the encoder artifact it makes, with the template of its item texts."""
 
     name: str
-    settings: TrainSettings
+    settings: ContrastiveSettings
     text: ProductText
     seed: int
 
@@ -34,16 +34,9 @@ class Training:
 
     def train(self, draft: Draft, encoder: Path, work: Path, evaluate: Evaluate | None = None) -> None:
         """Train `encoder` on `work`/instances into `draft`; a killed run goes on from the checkpoints in `work`."""
-        result = train(
-            encoder,
-            work / "instances",
-            self.settings,
-            run_dir=work / "run",
-            output=work / "trained",
-            evaluate=evaluate,
-            seed=self.seed,
-        )
-        shutil.copytree(result.encoder, draft.path, dirs_exist_ok=True)
+        task = Contrastive(encoder, work / "instances", self.settings)
+        result = train(task, run_dir=work / "run", output=work / "trained", evaluate=evaluate, seed=self.seed)
+        shutil.copytree(result.model, draft.path, dirs_exist_ok=True)
         for logs in (work / "run").glob("log-*"):
             shutil.copytree(logs, draft.path / logs.name)
         save_template(draft.path, self.text)

@@ -13,6 +13,7 @@ FLOORS = {
     "errors": 0,
     "artifacts": 0,
     "config": 0,
+    "hugging_face": 0,
     "data": 1,
     "graph": 2,
     "llm": 2,

@@ -8,7 +8,7 @@ import pytest
 
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import load_tokenizer
-from raylevance.training import instances as tokenising
+from raylevance.training import token_file
 from raylevance.training.instances import Instances, tokenise
 
 pytestmark = pytest.mark.ray
@@ -24,7 +24,7 @@ def test_tokens_are_the_texts_in_their_order(
     rows_per_chunk: int,
 ) -> None:
     """Four chunks on the cluster, and all 37 instances here."""
-    monkeypatch.setattr(tokenising, "ROWS_PER_CHUNK", rows_per_chunk)
+    monkeypatch.setattr(token_file, "ROWS_PER_CHUNK", rows_per_chunk)
     tokenise(instances_file, tiny_backbone, tmp_path / "tokens.arrow")
     instances, rows = Instances(tmp_path / "tokens.arrow"), pq.read_table(instances_file).to_pylist()
     tokenize = load_tokenizer(tiny_backbone)

@@ -7,17 +7,17 @@ import torch
 
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.batches import BatchPlan
+from raylevance.training.contrastive import ContrastiveSettings, EncoderTrainee, build_objective
 from raylevance.training.instances import Instances
-from raylevance.training.objectives import Objective, build_objective
-from raylevance.training.optimizer import build_optimizer, set_rate, trainable
-from raylevance.training.settings import TrainSettings
+from raylevance.training.objectives import Objective
+from raylevance.training.optimizer import build_optimizer, set_rate
 from raylevance.training.step import Compute, backward
 
 pytestmark = pytest.mark.ray
 
 
 def gradients(
-    backbone: Path, tokens: Path, settings: TrainSettings, compute: Compute, dropout: float = 0.0
+    backbone: Path, tokens: Path, settings: ContrastiveSettings, compute: Compute, dropout: float = 0.0
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss and the gradients of step 0."""
     encoder = Encoder.from_backbone(EncoderSettings(backbone=str(backbone), projection=16, dropout=dropout)).train()
@@ -25,8 +25,8 @@ def gradients(
     plan = BatchPlan(Instances(tokens), batch=settings.batch, seed=0, in_batch=objective.in_batch)
     torch.manual_seed(7)
     losses = [backward(encoder, objective, batch, compute) for batch in plan.load(0, settings.accumulate)]
-    parameters = trainable(encoder, objective)
-    return float(sum(losses)), {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    named = [*encoder.named_parameters(), *objective.named_parameters()]
+    return float(sum(losses)), {name: parameter.grad for name, parameter in named if parameter.grad is not None}
 
 
 def assert_same(one: tuple[float, dict[str, torch.Tensor]], other: tuple[float, dict[str, torch.Tensor]]) -> None:
@@ -41,7 +41,7 @@ def assert_same(one: tuple[float, dict[str, torch.Tensor]], other: tuple[float, 
 @pytest.mark.parametrize("loss", ["supcon", "infonce", "triplet"])
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_gradcache_equals_the_whole_batch(tiny_backbone: Path, tokens_file: Path, loss: str, chunk: int) -> None:
-    settings = TrainSettings(loss=loss, batch=12)
+    settings = ContrastiveSettings(loss=loss, batch=12)
     whole = gradients(tiny_backbone, tokens_file, settings, Compute(100_000))
     assert_same(whole, gradients(tiny_backbone, tokens_file, settings, Compute(100_000, chunk)))
 
@@ -49,7 +49,7 @@ def test_gradcache_equals_the_whole_batch(tiny_backbone: Path, tokens_file: Path
 @pytest.mark.parametrize("loss", ["supcon", "infonce"])
 def test_gradcache_repeats_its_dropout(tiny_backbone: Path, tokens_file: Path, loss: str) -> None:
     """The same groups draw the same masks in the same order, with a graph at once or replayed."""
-    settings = TrainSettings(loss=loss, batch=12)
+    settings = ContrastiveSettings(loss=loss, batch=12)
     whole = gradients(tiny_backbone, tokens_file, settings, Compute(60), dropout=0.2)
     cached = gradients(tiny_backbone, tokens_file, settings, Compute(60, chunk=1000), dropout=0.2)
     assert_same(whole, cached)
@@ -59,21 +59,21 @@ def test_gradcache_repeats_its_dropout(tiny_backbone: Path, tokens_file: Path, l
 @pytest.mark.parametrize("loss", ["supcon", "triplet"])
 @pytest.mark.parametrize("parts", [2, 5, 12])
 def test_accumulation_equals_the_whole_batch(tiny_backbone: Path, tokens_file: Path, loss: str, parts: int) -> None:
-    whole = gradients(tiny_backbone, tokens_file, TrainSettings(loss=loss, batch=12), Compute(100_000))
-    settings = TrainSettings(loss=loss, batch=12, accumulate=parts)
+    whole = gradients(tiny_backbone, tokens_file, ContrastiveSettings(loss=loss, batch=12), Compute(100_000))
+    settings = ContrastiveSettings(loss=loss, batch=12, accumulate=parts)
     assert_same(whole, gradients(tiny_backbone, tokens_file, settings, Compute(100_000)))
 
 
 def test_length_groups_do_not_change_the_gradient(tiny_backbone: Path, tokens_file: Path) -> None:
-    settings = TrainSettings(batch=12)
+    settings = ContrastiveSettings(batch=12)
     whole = gradients(tiny_backbone, tokens_file, settings, Compute(100_000))
     assert_same(whole, gradients(tiny_backbone, tokens_file, settings, Compute(30)))
 
 
-def test_the_rate_rises_then_falls_to_zero(tiny_backbone: Path) -> None:
-    settings = TrainSettings(learning_rate=1.0, temperature_learning_rate=2.0)
-    encoder = Encoder.load(tiny_backbone)
-    optimizer = build_optimizer(trainable(encoder, build_objective(settings)), settings)
+def test_the_rate_rises_then_falls_to_zero(tiny_backbone: Path, tokens_file: Path) -> None:
+    settings = ContrastiveSettings(learning_rate=1.0, temperature_learning_rate=2.0)
+    plan = BatchPlan(Instances(tokens_file), batch=12, seed=0, in_batch=False)
+    optimizer = build_optimizer(EncoderTrainee(Encoder.load(tiny_backbone), plan, settings, None), settings)
     rates = []
     for step in range(10):
         set_rate(optimizer, step, total=10, warmup_ratio=0.4)

@@ -13,7 +13,7 @@ import pytest
 
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder
-from raylevance.training.settings import TrainSettings
+from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import TrainResult, cpus_for_each_worker, train
 
 pytestmark = pytest.mark.ray
@@ -26,10 +26,9 @@ BASE = {"epochs": 4, "batch": 7, "learning_rate": 3e-3, "log_every": 1, "cpus_pe
 
 def run(folder: Path, backbone: Path, instances: Path, name: str = "run", **options: Any) -> TrainResult:
     evaluate = options.pop("evaluate", None)
-    settings = TrainSettings(**(BASE | options))
-    return train(
-        backbone, instances, settings, run_dir=folder / name, output=folder / f"{name}-encoder", evaluate=evaluate
-    )
+    settings = ContrastiveSettings(**(BASE | options))
+    task = Contrastive(backbone, instances, settings)
+    return train(task, run_dir=folder / name, output=folder / f"{name}-encoder", evaluate=evaluate)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def losses(result: TrainResult) -> list[float]:
 def assert_same_run(one: TrainResult, other: TrainResult, tolerance: float) -> None:
     assert [record["step"] for record in one.history if record["step"]] == list(range(1, STEPS + 1))
     np.testing.assert_allclose(losses(one), losses(other), rtol=tolerance)
-    vectors = [Encoder.load(result.encoder).encode_items(TEXTS) for result in (one, other)]
+    vectors = [Encoder.load(result.model).encode_items(TEXTS) for result in (one, other)]
     np.testing.assert_allclose(*vectors, atol=tolerance)
 
 
@@ -56,7 +55,7 @@ def test_training_lowers_the_loss(quiet: TrainResult, tiny_backbone: Path) -> No
     assert quiet.steps == STEPS
     first_epoch, last_epoch = np.mean(losses(quiet)[:6]), np.mean(losses(quiet)[-6:])
     assert last_epoch < 0.9 * first_epoch
-    before, after = (Encoder.load(path).encode_items(TEXTS) for path in (tiny_backbone, quiet.encoder))
+    before, after = (Encoder.load(path).encode_items(TEXTS) for path in (tiny_backbone, quiet.model))
     assert not np.allclose(before, after, atol=0.01)
 
 
@@ -105,7 +104,7 @@ from pathlib import Path
 
 import ray
 
-from raylevance.training.settings import TrainSettings
+from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import train
 
 backbone, instances, folder, settings = sys.argv[1:]
@@ -120,9 +119,9 @@ def kill_the_driver(encoder):
 
 
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+task = Contrastive(Path(backbone), Path(instances), ContrastiveSettings(**json.loads(settings)))
 train(
-    Path(backbone), Path(instances), TrainSettings(**json.loads(settings)),
-    run_dir=Path(folder, "run"), output=Path(folder, "run-encoder"), evaluate=kill_the_driver,
+    task, run_dir=Path(folder, "run"), output=Path(folder, "run-encoder"), evaluate=kill_the_driver,
 )
 """
 
@@ -159,7 +158,7 @@ def test_the_best_encoder_is_kept(
     options = {"evaluate_every": 12, "keep_best": "ndcg", "log_to": "tensorboard"}
     result = run(tmp_path, tiny_backbone, instances_file, evaluate=best_at_half, **options)
     assert [record["ndcg"] for record in result.history if "ndcg" in record] == [-2, -1, -3]
-    last, best = (Encoder.load(each.encoder).encode_items(TEXTS) for each in (quiet, result))
+    last, best = (Encoder.load(each.model).encode_items(TEXTS) for each in (quiet, result))
     assert not np.allclose(last, best, atol=1e-4)
     assert list((tmp_path / "run" / "log-tensorboard").glob("events.*"))
 
@@ -176,7 +175,7 @@ def test_mlflow_gets_the_records(ray_cluster: None, tmp_path: Path, tiny_backbon
 
 def test_another_runs_folder_is_refused(quiet: TrainResult, tiny_backbone: Path, instances_file: Path) -> None:
     with pytest.raises(RaylevanceError, match="holds a run with other settings or data"):
-        run(quiet.encoder.parent, tiny_backbone, instances_file, max_steps=2)
+        run(quiet.model.parent, tiny_backbone, instances_file, max_steps=2)
 
 
 @pytest.mark.parametrize("options", [{"workers": 3}, {"cpus_per_worker": 9}, {"use_gpu": True}])
@@ -190,9 +189,9 @@ def test_more_than_the_cluster_has_is_refused_at_once(
 
 def test_processors_are_shared_out() -> None:
     nodes = [{"CPU": 8.0}, {"CPU": 8.0, "GPU": 2.0}]
-    assert cpus_for_each_worker(TrainSettings(workers=1), nodes) == 8
-    assert cpus_for_each_worker(TrainSettings(workers=4), nodes) == 4
-    assert cpus_for_each_worker(TrainSettings(workers=2, cpus_per_worker=3, use_gpu=True), nodes) == 3
+    assert cpus_for_each_worker(ContrastiveSettings(workers=1), nodes) == 8
+    assert cpus_for_each_worker(ContrastiveSettings(workers=4), nodes) == 4
+    assert cpus_for_each_worker(ContrastiveSettings(workers=2, cpus_per_worker=3, use_gpu=True), nodes) == 3
 
 
 @pytest.mark.parametrize(
@@ -205,7 +204,7 @@ def test_processors_are_shared_out() -> None:
 )
 def test_settings_that_disagree_are_refused(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        TrainSettings(**options)
+        ContrastiveSettings(**options)
 
 
 @pytest.mark.long

@@ -8,6 +8,13 @@ import torch
 
 TokenIds = Sequence[int] | npt.NDArray[np.int32]
 
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """Tokens of one forward pass: a cache's worth of activations on a CPU, enough to fill a GPU (measured)."""
+    return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
+
 
 def length_groups(
     lengths: npt.NDArray[np.integer], batch_tokens: int, max_texts: int | None = None

@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
+from raylevance.hugging_face import one_line_errors
 from raylevance.models import folder as layout
-from raylevance.models.batching import length_groups, pad
+from raylevance.models.batching import default_batch_tokens, length_groups, pad
 from raylevance.models.precision import autocast, autocast_dtype
 from raylevance.models.tokenizer import Side, SideTokenizer
 
@@ -27,7 +28,6 @@ Vectors = npt.NDArray[np.float32]
 
 ENCODER = "encoder.json"
 TOKENIZE_CHUNK = 65_536
-BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}
 
 
 class EncoderSettings(Settings):
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         Raises `RaylevanceError` where the backbone can't be read, or a token limit exceeds its positions.
         """
         source = settings.backbone
-        with layout.one_line_errors(source):
+        with one_line_errors(source, "encoder"):
             query = layout.read_tower(source, settings.dropout)
             item = query if settings.tied else layout.read_tower(source, settings.dropout)
             tokenizer = _side_tokenizer(settings, source)
@@ -100,7 +100,7 @@ class Encoder(nn.Module):
         folder = Path(path)
         if not (folder / ENCODER).is_file():
             return cls.from_backbone(settings)
-        with layout.one_line_errors(str(path)):
+        with one_line_errors(str(path), "encoder"):
             query = layout.read_tower(layout.tower_path(folder, "query", settings.tied), settings.dropout)
             item = query
             if not settings.tied:
@@ -135,8 +135,8 @@ class Encoder(nn.Module):
 
     @property
     def default_batch_tokens(self) -> int:
-        """Tokens of one forward pass: a cache's worth of activations on a CPU, enough to fill a GPU (measured)."""
-        return BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
+        """Tokens of one forward pass, padding included."""
+        return default_batch_tokens(self.device)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None, side: Side) -> torch.Tensor:
         """Unit vectors float32 [n, d] of token ids [n, t]; `mask` [n, t] is None where nothing is padded."""
@@ -196,7 +196,7 @@ class Encoder(nn.Module):
 def read_settings(path: str | Path) -> EncoderSettings:
     """The settings of the encoder at `path`; of a plain folder, those that give sentence-transformers' vectors."""
     file, source = Path(path) / ENCODER, str(path)
-    with layout.one_line_errors(source):
+    with one_line_errors(source, "encoder"):
         if file.is_file():
             return EncoderSettings.model_validate_json(file.read_text(encoding="utf-8"))
         layout.check_pools_by_mean(source)
@@ -217,7 +217,7 @@ def load_tokenizer(path: str | Path) -> SideTokenizer:
     settings = read_settings(path)
     saved = (Path(path) / ENCODER).is_file()
     source = layout.tower_path(Path(path), "query", settings.tied) if saved else path
-    with layout.one_line_errors(str(path)):
+    with one_line_errors(str(path), "encoder"):
         return _side_tokenizer(settings, str(source))
 
 

@@ -6,15 +6,12 @@ Router of two towers Transformer -> Pooling (-> Dense), then Normalize. `encode_
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers.utils.hub import cached_file
 
 from raylevance.errors import RaylevanceError
@@ -26,24 +23,6 @@ PROMPTS = "config_sentence_transformers.json"
 WEIGHTS = "model.safetensors"
 TIED_ROUTER = "2_Router"
 ROUTES: dict[Side, str] = {"query": "query", "item": "document"}
-
-
-@contextmanager
-def one_line_errors(source: str) -> Iterator[None]:
-    """What Hugging Face raises for a folder that is not a readable encoder, as one line that names it."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if not Path(source).exists():
-            reason = "no such folder, and not an encoder that the Hugging Face hub (or its cache) gives"
-        else:
-            reason = "not a readable encoder folder: " + " ".join(str(error).split())[:200]
-        raise RaylevanceError(f"{source}: {reason}") from None
-    finally:
-        if shown:
-            transformers.utils.logging.enable_progress_bar()
 
 
 def read_json(source: str, name: str) -> Any:
@@ -77,12 +56,18 @@ def check_pools_by_mean(source: str) -> None:
             raise RaylevanceError(f"{source}: has a {kind} module; only transformer, mean pooling, norm are supported")
 
 
-def read_tower(source: str | Path, dropout: float) -> Any:
-    """The transformer at `source` in float32, every dropout probability set to `dropout`."""
+def read_config(source: str | Path, dropout: float) -> Any:
+    """The configuration of the transformer at `source`, every dropout probability set to `dropout`."""
     config = transformers.AutoConfig.from_pretrained(str(source))
     for name, value in vars(config).items():
         if "dropout" in name and isinstance(value, int | float):
             setattr(config, name, dropout)
+    return config
+
+
+def read_tower(source: str | Path, dropout: float) -> Any:
+    """The transformer at `source` in float32, as `read_config` has it."""
+    config = read_config(source, dropout)
     return transformers.AutoModel.from_pretrained(str(source), config=config, use_safetensors=True, dtype=torch.float32)
 
 

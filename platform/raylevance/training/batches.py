@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from raylevance.errors import RaylevanceError
-from raylevance.training.instances import Instances, Ints, Tokens
+from raylevance.training.instances import Instances
+from raylevance.training.token_file import Ints, Tokens
 
 BUCKET = 4
 """Batches sorted by length together: enough to fill them evenly, few enough to keep them random (our choice)."""

@@ -1,7 +1,7 @@
 """A checkpoint: everything that makes the next step what it would have been. Safetensors and JSON.
 
 The batches, the learning rate and the random numbers of a step are functions of the seed and the step, so the state is
-the weights, AdamW's moments, the step and what has been logged.
+the weights, AdamW's moments (of what learns), the step and what has been logged.
 """
 
 import json
@@ -14,12 +14,13 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from raylevance.models.encoder import Encoder
-from raylevance.training.objectives import Objective
+from raylevance.training.optimizer import trainable
+from raylevance.training.task import Trainee
 
-ENCODER = "encoder"
+MODEL = "model"
 TENSORS = "training.safetensors"
 PROGRESS = "progress.json"
+EXTRA = "extra/"
 
 
 @dataclass
@@ -35,35 +36,24 @@ class Progress:
         return cls(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
 
 
-def save_checkpoint(
-    folder: Path,
-    encoder: Encoder,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    parameters: dict[str, torch.nn.Parameter],
-    progress: Progress,
-) -> None:
-    encoder.save(folder / ENCODER)
-    tensors = {f"objective/{name}": tensor for name, tensor in objective.state_dict().items()}
-    for name, parameter in parameters.items():
+def save_checkpoint(folder: Path, trainee: Trainee, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    trainee.model.save(folder / MODEL)
+    tensors = {
+        f"{EXTRA}{name}": tensor for name, tensor in trainee.state_dict().items() if not name.startswith("model.")
+    }
+    for name, parameter in trainable(trainee).items():
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}/{name}"] = value
     safetensors.torch.save_file(tensors, folder / TENSORS)
     (folder / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
 
 
-def load_checkpoint(
-    folder: Path,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    parameters: dict[str, torch.nn.Parameter],
-) -> Progress:
-    """Put back what `save_checkpoint` kept, but for the encoder, which is loaded from `folder / ENCODER` beforehand."""
+def load_checkpoint(folder: Path, trainee: Trainee, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put back what `save_checkpoint` kept, but for the model, which is loaded from `folder / MODEL` beforehand."""
     tensors = safetensors.torch.load_file(folder / TENSORS)
-    prefix = "objective/"
-    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    objective.load_state_dict(state)
-    for name, parameter in parameters.items():
+    extra = {name.removeprefix(EXTRA): value for name, value in tensors.items() if name.startswith(EXTRA)}
+    trainee.load_state_dict(extra, strict=False)
+    for name, parameter in trainable(trainee).items():
         moments = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
     return Progress.read(folder)

@@ -1,23 +1,18 @@
 """Training instances: a query, its items and their labels, tokenised once into a file that workers map into memory."""
 
 import functools
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.dataset
-import ray.data
-from ray.exceptions import RayTaskError
 
-from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import load_tokenizer
 from raylevance.models.tokenizer import SideTokenizer
+from raylevance.training.token_file import Ints, RowKind, Tokens, write_tokens
 
 COLUMNS = ("query", "items", "labels")
-ROWS_PER_CHUNK = 16_384
 SCHEMA = pa.schema(
     {
         "query": pa.list_(pa.int32()),
@@ -26,51 +21,15 @@ SCHEMA = pa.schema(
     }
 )
 
-Tokens = npt.NDArray[np.int32]
-Ints = npt.NDArray[np.int64]
-
 
 def tokenise(instances: Path, encoder: Path, output: Path) -> None:
-    """Write the instances as token ids to `output` (an Arrow IPC file), in their order; nothing where it exists.
+    """Write the instances as token ids to `output`, as `write_tokens` does.
 
-    `instances`: a Parquet file or folder with columns query (string), items (list of string), labels (list of int).
-    Raises `RaylevanceError` for a missing file or column, and for a row whose items and labels do not match.
+    `instances`: Parquet with columns query (string), items (list of string), labels (list of int). A row whose items
+    and labels do not match is bad.
     """
-    if output.exists():
-        return
-    _check_columns(instances)
-    few = pa.dataset.dataset(str(instances), format="parquet").count_rows() <= ROWS_PER_CHUNK
-    draft = output.with_name(f".{output.name}.draft")
-    try:
-        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for table in _tokenise_here(instances, encoder) if few else _tokenise_on_cluster(instances, encoder):
-                writer.write_table(table.cast(SCHEMA))
-        draft.replace(output)
-    except (RayTaskError, ValueError):
-        _check_rows(instances)
-        raise
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _tokenise_here(instances: Path, encoder: Path) -> Iterator[pa.Table]:
-    """A worker would take longer to import the tokenizer than this takes."""
-    rows = pa.dataset.dataset(str(instances), format="parquet").to_table(columns=list(COLUMNS))
-    yield _tokenise_batch(rows, str(encoder))
-
-
-def _tokenise_on_cluster(instances: Path, encoder: Path) -> Iterator[pa.Table]:
-    context = ray.data.DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    with ray.data.DataContext.current(context):
-        rows = ray.data.read_parquet(str(instances)).select_columns(list(COLUMNS))
-        tokenised = rows.map_batches(
-            cast(Any, _tokenise_batch),
-            fn_kwargs={"encoder": str(encoder)},
-            batch_format="pyarrow",
-            batch_size=ROWS_PER_CHUNK,
-        )
-        yield from cast(Iterable[pa.Table], tokenised.iter_batches(batch_format="pyarrow", batch_size=None))
+    kind = RowKind("training instances", COLUMNS, SCHEMA, _fault, _tokenise_rows)
+    write_tokens(instances, encoder, output, kind)
 
 
 class _Chunk(NamedTuple):
@@ -126,28 +85,6 @@ class Instances:
         return self._chunks[index], row - int(self._first_row[index])
 
 
-def _check_columns(instances: Path) -> None:
-    try:
-        schema = pa.dataset.dataset(str(instances), format="parquet").schema
-    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
-        raise RaylevanceError(f"{instances}: not readable training instances: {str(error).splitlines()[0]}") from None
-    missing = [name for name in COLUMNS if name not in schema.names]
-    if missing:
-        raise RaylevanceError(f"{instances}: has no column {', '.join(missing)}; training needs {', '.join(COLUMNS)}")
-
-
-def _check_rows(instances: Path) -> None:
-    """Raise for the first row that is no instance. Ray tells that a task failed; this tells the user why."""
-    for fragment in pa.dataset.dataset(str(instances), format="parquet").get_fragments():
-        row = 0
-        for batch in fragment.to_batches(columns=list(COLUMNS)):
-            for query, items, labels in zip(*(batch[name].to_pylist() for name in COLUMNS), strict=True):
-                fault = _fault(query, items, labels)
-                if fault:
-                    raise RaylevanceError(f"{fragment.path}: row {row}: {fault}")
-                row += 1
-
-
 def _fault(query: str | None, items: list[str | None] | None, labels: list[int | None] | None) -> str | None:
     if query is None or not items or not labels or None in items or None in labels:
         return "a query, items and labels are required, none of them null"
@@ -163,10 +100,8 @@ def _tokenizer(encoder: str) -> SideTokenizer:
     return load_tokenizer(encoder)
 
 
-def _tokenise_batch(batch: pa.Table, encoder: str) -> pa.Table:
-    rows = list(zip(*(batch[name].to_pylist() for name in COLUMNS), strict=True))
-    if any(_fault(*row) for row in rows):
-        raise ValueError("a row is no training instance")
+def _tokenise_rows(table: pa.Table, encoder: str) -> pa.Table:
+    rows = list(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))
     tokenize = _tokenizer(encoder)
     tokens = tokenize([item for _, items, _ in rows for item in items], "item")
     offsets = np.cumsum([0, *(len(items) for _, items, _ in rows)])

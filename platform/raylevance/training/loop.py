@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray.train
@@ -13,30 +14,26 @@ import ray.train.torch
 import torch
 
 from raylevance.errors import RaylevanceError, nearest
-from raylevance.models.encoder import Encoder
 from raylevance.models.precision import autocast_dtype
-from raylevance.training.batches import BatchPlan
-from raylevance.training.checkpoint import ENCODER, Progress, load_checkpoint, save_checkpoint, save_folder
+from raylevance.training.checkpoint import MODEL, Progress, load_checkpoint, save_checkpoint, save_folder
 from raylevance.training.collective import sum_gradients
-from raylevance.training.instances import Instances, Ints
 from raylevance.training.log import Log, open_logs
-from raylevance.training.objectives import build_objective
 from raylevance.training.optimizer import build_optimizer, set_rate, trainable
 from raylevance.training.settings import TrainSettings
-from raylevance.training.step import Compute, backward
+from raylevance.training.task import Place, Task
+from raylevance.training.token_file import Ints
 
-Evaluate = Callable[[Encoder], dict[str, float]]
+Evaluate = Callable[[Any], dict[str, float]]
+"""Metrics of a trainee's model."""
 BEST = "best"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a worker is told. Paths are absolute, on storage that all nodes see."""
+    """What a worker is told. `folder` is absolute, on storage that all nodes see."""
 
-    encoder: Path
-    tokens: Path
+    task: Task
     folder: Path
-    settings: TrainSettings
     evaluate: Evaluate | None
     seed: int
 
@@ -57,26 +54,15 @@ class Worker:
 
     def __init__(self, run: Run, checkpoint: Path | None) -> None:
         context = ray.train.get_context()
-        self.run, self.settings, self.rank = run, run.settings, context.get_world_rank()
+        self.run, self.settings, self.rank = run, run.task.settings, context.get_world_rank()
         device = ray.train.torch.get_device()
-        self.encoder = Encoder.load(checkpoint / ENCODER if checkpoint else run.encoder).to(device).train()
-        self.objective = build_objective(self.settings).to(device)
-        self.parameters = trainable(self.encoder, self.objective)
-        self.optimizer = build_optimizer(self.parameters, self.settings)
-        self.progress = Progress()
-        if checkpoint:
-            self.progress = load_checkpoint(checkpoint, self.objective, self.optimizer, self.parameters)
-        self.plan = BatchPlan(
-            Instances(run.tokens),
-            batch=self.settings.batch,
-            seed=run.seed,
-            in_batch=self.objective.in_batch,
-            rank=self.rank,
-            world=context.get_world_size(),
-        )
-        self.total = total_steps(self.settings, self.plan.steps_per_epoch)
         dtype = {"auto": autocast_dtype(device), "fp32": None, "bf16": torch.bfloat16}[self.settings.precision]
-        self.compute = Compute(self.encoder.default_batch_tokens, self.settings.gradcache_chunk, dtype)
+        place = Place(run.folder, run.seed, self.rank, context.get_world_size(), dtype)
+        self.trainee = run.task.open(checkpoint / MODEL if checkpoint else None, place).to(device).train()
+        self.parameters = list(trainable(self.trainee).values())
+        self.optimizer = build_optimizer(self.trainee, self.settings)
+        self.progress = load_checkpoint(checkpoint, self.trainee, self.optimizer) if checkpoint else Progress()
+        self.total = total_steps(self.settings, self.trainee.steps_per_epoch)
 
     def train(self) -> None:
         logs = open_logs(self.settings, self.run.folder, self.total) if self.rank == 0 else []
@@ -85,7 +71,7 @@ class Worker:
         window = _Window()
         while self.progress.step < self.total:
             rows, loss = self._step(self.progress.step)
-            window.add(loss, len(rows), self.plan.pairs(rows))
+            window.add(loss, len(rows), self.trainee.pairs(rows))
             self.progress.step += 1
             evaluating = self._due(self.settings.evaluate_every)
             recording, reporting = self._due(self.settings.log_every), self._due(self.settings.checkpoint_every)
@@ -103,27 +89,22 @@ class Worker:
         return self.progress.step == self.total or bool(every and self.progress.step % every == 0)
 
     def _step(self, step: int) -> tuple[Ints, torch.Tensor]:
-        """One optimiser step; returns the instances of the global batch and the sum of their losses."""
+        """One optimiser step; returns the examples of the global batch and the sum of their losses."""
         torch.manual_seed(int(np.random.SeedSequence([self.run.seed, step, self.rank]).generate_state(1)[0]))
         self.optimizer.zero_grad()
-        losses = [
-            backward(self.encoder, self.objective, batch, self.compute)
-            for batch in self.plan.load(step, self.settings.accumulate)
-        ]
-        parameters = list(self.parameters.values())
-        loss = sum_gradients(parameters, torch.stack(losses).sum())
-        torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm)
+        loss = sum_gradients(self.parameters, self.trainee.backward(step))
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         set_rate(self.optimizer, step, self.total, self.settings.warmup_ratio)
         self.optimizer.step()
-        return self.plan.rows(step), loss
+        return self.trainee.rows(step), loss
 
     def _evaluate(self) -> dict[str, float]:
-        """The metrics of the encoder as it is; the best one so far is kept in the run's folder."""
+        """The metrics of the model as it is; the best one so far is kept in the run's folder."""
         if self.run.evaluate is None:
             return {}
-        self.encoder.eval()
-        metrics = {name: float(value) for name, value in self.run.evaluate(self.encoder).items()}
-        self.encoder.train()
+        self.trainee.eval()
+        metrics = {name: float(value) for name, value in self.run.evaluate(self.trainee.model).items()}
+        self.trainee.train()
         name = self.settings.keep_best
         if name is None:
             return metrics
@@ -131,14 +112,14 @@ class Worker:
             raise RaylevanceError(f"keep_best={name}: evaluation gives no such metric; {nearest(name, list(metrics))}")
         if self.progress.best is None or metrics[name] > self.progress.best:
             self.progress.best = metrics[name]
-            save_folder(self.run.folder / BEST, self.encoder.save)
+            save_folder(self.run.folder / BEST, self.trainee.model.save)
         return metrics
 
     def _record(self, window: "_Window", evaluating: bool, logs: list[Log]) -> None:
         step = self.progress.step
         record = {
             "loss": window.mean_loss(),
-            **{name: float(value) for name, value in self.objective.logged().items()},
+            **{name: float(value) for name, value in self.trainee.logged().items()},
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "pairs_per_second": window.pairs_per_second(),
         }
@@ -159,7 +140,7 @@ class Worker:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(Path(folder), self.encoder, self.objective, self.optimizer, self.parameters, self.progress)
+            save_checkpoint(Path(folder), self.trainee, self.optimizer, self.progress)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
@@ -168,17 +149,17 @@ class _Window:
 
     def __init__(self) -> None:
         self._losses: list[torch.Tensor] = []
-        self._instances = self._pairs = 0
+        self._examples = self._pairs = 0
         self._start = time.perf_counter()
 
-    def add(self, loss: torch.Tensor, instances: int, pairs: int) -> None:
+    def add(self, loss: torch.Tensor, examples: int, pairs: int) -> None:
         self._losses.append(loss)
-        self._instances += instances
+        self._examples += examples
         self._pairs += pairs
 
     def mean_loss(self) -> float:
-        """Loss an instance."""
-        return float(torch.stack(self._losses).sum()) / self._instances
+        """Loss an example."""
+        return float(torch.stack(self._losses).sum()) / self._examples
 
     def pairs_per_second(self) -> float:
         return self._pairs / (time.perf_counter() - self._start)

@@ -11,7 +11,6 @@ from raylevance.losses.temperature import Temperature
 from raylevance.losses.triplet import graded_triplet
 from raylevance.training.batches import Batch
 from raylevance.training.collective import gather
-from raylevance.training.settings import TrainSettings
 
 
 class Objective(nn.Module):
@@ -72,14 +71,6 @@ class Triplet(Objective):
 
     def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:
         return graded_triplet(_scores(queries, items, batch), batch.labels, batch.instance, self.margin)
-
-
-def build_objective(settings: TrainSettings) -> Objective:
-    if settings.loss == "supcon":
-        return SupCon(settings.temperature)
-    if settings.loss == "infonce":
-        return InfoNCE(settings.temperature)
-    return Triplet(settings.margin)
 
 
 def _scores(queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:

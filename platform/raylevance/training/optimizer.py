@@ -1,33 +1,30 @@
 """AdamW with linear warm-up and decay."""
 
-from itertools import chain
-
 import torch
 
-from raylevance.models.encoder import Encoder
-from raylevance.training.objectives import Objective
 from raylevance.training.settings import TrainSettings
+from raylevance.training.task import Trainee
 
 
-def trainable(encoder: Encoder, objective: Objective) -> dict[str, torch.nn.Parameter]:
+def trainable(trainee: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """Every parameter that learns, by a name that stays the same from run to run."""
-    named = chain(encoder.named_parameters(prefix="encoder"), objective.named_parameters(prefix="objective"))
-    return {name: parameter for name, parameter in named if parameter.requires_grad}
+    return {name: parameter for name, parameter in trainee.named_parameters() if parameter.requires_grad}
 
 
-def build_optimizer(parameters: dict[str, torch.nn.Parameter], settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; biases and norms are not decayed, and the objective's parameters have a rate of their own.
+def build_optimizer(trainee: Trainee, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW; biases and norms are not decayed, and what only training has learns at a rate of its own.
 
-    A log temperature moves by about its rate a step: at the encoder's it would stay where it starts (our choice).
+    A log temperature moves by about its rate a step: at the model's it would stay where it starts (our choice).
     """
-    encoder = {name: parameter for name, parameter in parameters.items() if name.startswith("encoder.")}
+    parameters = trainable(trainee)
+    model = {name: parameter for name, parameter in parameters.items() if name.startswith("model.")}
     groups = [
-        {"params": [p for p in encoder.values() if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in encoder.values() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in model.values() if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in model.values() if p.ndim <= 1], "weight_decay": 0.0},
         {
-            "params": [p for name, p in parameters.items() if name not in encoder],
+            "params": [p for name, p in parameters.items() if name not in model],
             "weight_decay": 0.0,
-            "lr": settings.temperature_learning_rate,
+            "lr": trainee.extra_rate,
         },
     ]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate, fused=True)

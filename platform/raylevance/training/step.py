@@ -12,8 +12,8 @@ from raylevance.models.encoder import Encoder
 from raylevance.models.precision import autocast
 from raylevance.models.tokenizer import Side
 from raylevance.training.batches import Batch
-from raylevance.training.instances import Tokens
 from raylevance.training.objectives import Objective
+from raylevance.training.token_file import Tokens
 
 
 @dataclass(frozen=True)

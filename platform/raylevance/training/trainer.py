@@ -1,4 +1,4 @@
-"""Train an encoder on a Ray cluster: check, tokenise, run the loop under Ray Train, publish the result."""
+"""Train a task on a Ray cluster: check, prepare the data, run the loop under Ray Train, save the model."""
 
 import json
 import shutil
@@ -13,14 +13,11 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from raylevance.errors import RaylevanceError
-from raylevance.models.encoder import read_settings
-from raylevance.training.batches import BatchPlan
-from raylevance.training.checkpoint import ENCODER, Progress, save_folder
-from raylevance.training.instances import Instances, tokenise
+from raylevance.training.checkpoint import MODEL, Progress, save_folder
 from raylevance.training.log import check_log_package, progress_bar
 from raylevance.training.loop import BEST, Evaluate, Run
-from raylevance.training.objectives import build_objective
 from raylevance.training.settings import TrainSettings
+from raylevance.training.task import Task
 from raylevance.training.worker import train_worker
 
 COLLECTIVE_TIMEOUT_S = 1800
@@ -31,48 +28,36 @@ NOT_PART_OF_THE_RESULT = {"workers", "cpus_per_worker", "use_gpu", "max_failures
 
 @dataclass(frozen=True)
 class TrainResult:
-    """`history`: a record a logged step: step, loss an instance, scale, learning_rate, pairs_per_second, metrics (alone
-    at step 0).
+    """`history`: a record a logged step: step, loss an example, what the task logs, learning_rate, pairs_per_second,
+    metrics (alone at step 0).
 
-    `encoder`: the folder of the trained encoder. `steps` in all; `seconds` spent by this call.
+    `model`: the folder of the trained model. `steps` in all; `seconds` spent by this call.
     """
 
     history: list[dict[str, Any]]
-    encoder: Path
+    model: Path
     steps: int
     seconds: float
 
 
-def train(
-    encoder: Path,
-    instances: Path,
-    settings: TrainSettings,
-    *,
-    run_dir: Path,
-    output: Path,
-    evaluate: Evaluate | None = None,
-    seed: int = 0,
-) -> TrainResult:
-    """Train the encoder at `encoder` on `instances` (Parquet: query, items, labels) and save it to the folder `output`.
+def train(task: Task, *, run_dir: Path, output: Path, evaluate: Evaluate | None = None, seed: int = 0) -> TrainResult:
+    """Train the task and save its model to the folder `output`.
 
-    `run_dir` holds the checkpoints, on storage that all nodes see: the same call after a crash, of a worker or of this
-    process, goes on from the newest. `evaluate` gets the encoder on rank 0 and returns metrics; it must pickle.
-    Raises `RaylevanceError` before any work for a cluster too small, bad instances, an unreadable encoder, or a
-    `run_dir` of another run.
+    `run_dir` holds the data as the workers read it and the checkpoints, on storage that all nodes see: the same call
+    after a crash, of a worker or of this process, goes on from the newest. `evaluate` gets the model on rank 0 and
+    returns metrics; it must pickle.
+    Raises `RaylevanceError` before any work for a cluster too small, bad data, an unreadable model, or a `run_dir` of
+    another run.
     """
     start = time.perf_counter()
     run_dir = run_dir.absolute()
-    cpus = check_settings(settings, evaluates=evaluate is not None)
-    read_settings(encoder)
-    _claim(run_dir, encoder, instances, settings, seed)
-    tokens = run_dir / "tokens.arrow"
-    tokenise(instances, encoder, tokens)
-    in_batch = build_objective(settings).in_batch
-    BatchPlan(Instances(tokens), batch=settings.batch, seed=seed, in_batch=in_batch)
-    run = Run(encoder.absolute() if encoder.exists() else encoder, tokens, run_dir, settings, evaluate, seed)
-    with _fit(run, cpus).as_directory() as folder:
+    cpus = check_settings(task.settings, evaluates=evaluate is not None)
+    task.check()
+    _claim(run_dir, task, seed)
+    task.prepare(run_dir)
+    with _fit(Run(task, run_dir, evaluate, seed), cpus).as_directory() as folder:
         progress = Progress.read(Path(folder))
-        trained = run_dir / BEST if settings.keep_best else Path(folder) / ENCODER
+        trained = run_dir / BEST if task.settings.keep_best else Path(folder) / MODEL
         output.parent.mkdir(parents=True, exist_ok=True)
         save_folder(output, lambda draft: shutil.copytree(trained, draft))
     return TrainResult(progress.history, output, progress.step, time.perf_counter() - start)
@@ -111,14 +96,10 @@ def cpus_for_each_worker(settings: TrainSettings, nodes: list[dict[str, float]])
     return cpus
 
 
-def _claim(run_dir: Path, encoder: Path, instances: Path, settings: TrainSettings, seed: int) -> None:
+def _claim(run_dir: Path, task: Task, seed: int) -> None:
     """Note in `run_dir` what it trains; refuse to go on with the checkpoints of another run."""
-    described = {
-        "encoder": str(encoder),
-        "instances": str(instances),
-        "settings": settings.model_dump(exclude=NOT_PART_OF_THE_RESULT),
-        "seed": seed,
-    }
+    settings = task.settings.model_dump(exclude=NOT_PART_OF_THE_RESULT)
+    described = {**task.describe(), "settings": settings, "seed": seed}
     file = run_dir / RUN
     if file.exists():
         if json.loads(file.read_text(encoding="utf-8")) != described:
@@ -131,7 +112,7 @@ def _claim(run_dir: Path, encoder: Path, instances: Path, settings: TrainSetting
 
 
 def _fit(run: Run, cpus: int) -> ray.train.Checkpoint:
-    settings = run.settings
+    settings = run.task.settings
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"run": ray.cloudpickle.dumps(run)},

@@ -1,0 +1,28 @@
+"""Hugging Face without its noise: what it raises for a bad folder, in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import transformers
+from safetensors import SafetensorError
+
+from raylevance.errors import RaylevanceError
+
+
+@contextmanager
+def one_line_errors(source: str, what: str) -> Iterator[None]:
+    """What Hugging Face raises where `source` is not readable as `what` ("encoder"), as one line that names it."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if not Path(source).exists():
+            reason = f"no such folder, and no {what} that the Hugging Face hub (or its cache) gives"
+        else:
+            reason = f"not a readable {what} folder: " + " ".join(str(error).split())[:200]
+        raise RaylevanceError(f"{source}: {reason}") from None
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
