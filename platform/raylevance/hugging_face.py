@@ -1,8 +1,9 @@
-"""Hugging Face without its noise: what it raises for a bad folder, in one line."""
+"""Models of Hugging Face as every package here reads them: errors in one line, dropout as told."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import transformers
 from safetensors import SafetensorError
@@ -26,3 +27,12 @@ def one_line_errors(source: str, what: str) -> Iterator[None]:
     finally:
         if shown:
             transformers.utils.logging.enable_progress_bar()
+
+
+def read_config(source: str | Path, dropout: float) -> Any:
+    """The configuration of the model at `source`, every dropout probability set to `dropout`."""
+    config = transformers.AutoConfig.from_pretrained(str(source))
+    for name, value in vars(config).items():
+        if "dropout" in name and isinstance(value, int | float):
+            setattr(config, name, dropout)
+    return config

@@ -17,7 +17,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from raylevance.config import Settings
-from raylevance.hugging_face import one_line_errors
+from raylevance.hugging_face import one_line_errors, read_config
 from raylevance.llm.prompt import JudgePrompt
 
 PROMPT = "judge_prompt.json"
@@ -176,7 +176,9 @@ def _base(path: str | Path) -> str:
 
 
 def _read_network(source: str, dtype: torch.dtype) -> Any:
-    return transformers.AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, dtype=dtype)
+    """Without dropout: a step is then the same on any number of workers (our choice)."""
+    config = read_config(source, dropout=0.0)
+    return transformers.AutoModelForCausalLM.from_pretrained(source, config=config, use_safetensors=True, dtype=dtype)
 
 
 def _write_prompt(folder: Path, prompt: JudgePrompt) -> None:

@@ -15,8 +15,7 @@ import transformers
 from torch import nn
 
 from raylevance.errors import RaylevanceError
-from raylevance.hugging_face import one_line_errors
-from raylevance.models import folder as layout
+from raylevance.hugging_face import one_line_errors, read_config
 from raylevance.models.batching import default_batch_tokens
 from raylevance.models.grader import GRADES, LogProbabilities, log_probabilities
 
@@ -61,7 +60,7 @@ class CrossEncoder(nn.Module):
         verbosity = transformers.utils.logging.get_verbosity()
         with one_line_errors(str(backbone), "encoder"), torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            config = layout.read_config(backbone, DROPOUT)
+            config = read_config(backbone, DROPOUT)
             config.num_labels = GRADES
             positions = getattr(config, "max_position_embeddings", None)
             if positions and max_tokens > positions:
@@ -82,7 +81,7 @@ class CrossEncoder(nn.Module):
         Raises `RaylevanceError` where `path` is none.
         """
         with one_line_errors(str(path), "cross-encoder"):
-            config = layout.read_config(path, DROPOUT)
+            config = read_config(path, DROPOUT)
             if config.num_labels != GRADES:
                 raise RaylevanceError(f"{path}: gives {config.num_labels} labels, not one of three grades")
             return cls(_read_network(path, config), load_tokenizer(path))

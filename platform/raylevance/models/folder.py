@@ -15,6 +15,7 @@ import transformers
 from transformers.utils.hub import cached_file
 
 from raylevance.errors import RaylevanceError
+from raylevance.hugging_face import read_config
 from raylevance.models.tokenizer import Side
 
 MODULES = "modules.json"
@@ -56,17 +57,8 @@ def check_pools_by_mean(source: str) -> None:
             raise RaylevanceError(f"{source}: has a {kind} module; only transformer, mean pooling, norm are supported")
 
 
-def read_config(source: str | Path, dropout: float) -> Any:
-    """The configuration of the transformer at `source`, every dropout probability set to `dropout`."""
-    config = transformers.AutoConfig.from_pretrained(str(source))
-    for name, value in vars(config).items():
-        if "dropout" in name and isinstance(value, int | float):
-            setattr(config, name, dropout)
-    return config
-
-
 def read_tower(source: str | Path, dropout: float) -> Any:
-    """The transformer at `source` in float32, as `read_config` has it."""
+    """The transformer at `source` in float32, every dropout probability set to `dropout`."""
     config = read_config(source, dropout)
     return transformers.AutoModel.from_pretrained(str(source), config=config, use_safetensors=True, dtype=torch.float32)
 
