@@ -2,34 +2,44 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
+import pyarrow as pa
+import ray
+import ray.data
 from pydantic import Field, PositiveFloat, model_validator
 
 from raylevance.artifacts import Store, fingerprint
 from raylevance.config import Settings, load_settings
-from raylevance.errors import RaylevanceError, UsageError
+from raylevance.errors import UsageError
+from raylevance.llm.endpoint import Endpoint, EndpointSettings
 from raylevance.llm.guideline import load_guideline
 from raylevance.llm.judge import Judge, llm_judge
 from raylevance.llm.labelling import Labelling
+from raylevance.llm.language_model import ANSWERS
 from raylevance.llm.prompt import JudgePrompt
 from raylevance.llm.vllm_engine import VllmModel, VllmSettings, load_tokenizer
+from raylevance.models.cross_encoder import CrossEncoder
 from workloads.language_models import model_path
 
 JUDGE_FILE = "judge.json"
 MODEL_FOLDER = "model"
+LEDGER = "labels.sqlite"
 
 
 class JudgeSettings(Settings):
-    """What answers, and how its answers are read.
+    """What answers, and how its answers are read: `vllm`, `endpoint` or `cross_encoder` (a folder), as `backend` says.
 
     `prompt`: None for the guideline (`guideline`: a YAML file, None for the one that comes with the library).
     `temperature` divides the log-probabilities, `threshold` is the confidence below which it abstains.
     """
 
-    backend: Literal["vllm", "cross-encoder"]
+    backend: Literal["vllm", "endpoint", "cross-encoder"]
     vllm: VllmSettings | None = None
+    endpoint: EndpointSettings | None = None
+    cross_encoder: str | None = None
     guideline: Path | None = None
     prompt: JudgePrompt | None = None
     temperature: PositiveFloat = 1.0
@@ -37,8 +47,8 @@ class JudgeSettings(Settings):
 
     @model_validator(mode="after")
     def _backend_is_described(self) -> Self:
-        if self.backend == "vllm" and self.vllm is None:
-            raise ValueError("backend=vllm: set vllm.model")
+        if getattr(self, self.backend.replace("-", "_")) is None:
+            raise ValueError(f"backend={self.backend}: set {self.backend.replace('-', '_')}")
         return self
 
 
@@ -58,7 +68,8 @@ def find_judge(name: str, store: Store) -> NamedJudge:
         settings = JudgeSettings.model_validate_json((folder / JUDGE_FILE).read_text(encoding="utf-8"))
         version = f"{artifact.name.partition('/')[2]}@{artifact.version}"
         agreement = artifact.metrics.get("agreement")
-        return NamedJudge(_labelling(settings, folder / MODEL_FOLDER, version), agreement)
+        model = folder / MODEL_FOLDER
+        return NamedJudge(_labelling(settings, model if model.is_dir() else None, version), agreement)
     if Path(name).suffix not in (".yaml", ".yml"):
         raise UsageError(f"--judge {name}: expected judge/NAME[@VERSION], or a YAML file that describes a judge")
     settings = load_settings(JudgeSettings, Path(name))
@@ -77,11 +88,50 @@ def _labelling(settings: JudgeSettings, model: Path | None, version: str) -> Lab
 
 
 def _judge(settings: JudgeSettings, model: Path | None) -> Judge:
-    if settings.backend == "vllm":
-        assert settings.vllm is not None
-        engine = settings.vllm.model_copy(update={"model": str(model or model_path(settings.vllm.model))})
-        return llm_judge(VllmModel(engine), _prompt(settings).in_chat(load_tokenizer(engine.model)))
-    raise RaylevanceError("cross-encoder")
+    if settings.backend == "cross-encoder":
+        return partial(grade_on_cluster, model=str(model or settings.cross_encoder))
+    if settings.endpoint is not None:
+        return llm_judge(Endpoint(settings.endpoint), _prompt(settings))
+    assert settings.vllm is not None
+    engine = settings.vllm.model_copy(update={"model": str(model or model_path(settings.vllm.model))})
+    return llm_judge(VllmModel(engine), _prompt(settings).in_chat(load_tokenizer(engine.model)))
+
+
+class GradePairs:
+    """A Ray Data actor that holds one cross-encoder."""
+
+    def __init__(self, model: str, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._grader = CrossEncoder.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def __call__(self, pairs: pa.Table) -> pa.Table:
+        texts = pairs["query"].to_pylist(), pairs["product_text"].to_pylist()
+        tokens = [len(ids) for ids in self._grader.tokenize(*texts)]
+        rows = {
+            "key": pairs["key"],
+            "log_probabilities": list(self._grader.log_probabilities(*texts)),
+            "tokens": tokens,
+        }
+        empty = pa.nulls(len(tokens), pa.string())
+        return pa.table({**rows, "text": empty, "error": empty.fill_null("")}).select(ANSWERS.names).cast(ANSWERS)
+
+
+def grade_on_cluster(pairs: ray.data.Dataset, model: str) -> ray.data.Dataset:
+    """Rows of `ANSWERS` from one cross-encoder a GPU, or a machine with all its processors."""
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    machines = sum(node["Alive"] for node in ray.nodes())
+    return pairs.map_batches(
+        cast(Any, GradePairs),
+        fn_constructor_args=(model, max(1, int(resources["CPU"]) // machines)),
+        batch_format="pyarrow",
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=gpus or machines),
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+    )
 
 
 def _prompt(settings: JudgeSettings) -> JudgePrompt:

@@ -17,9 +17,7 @@ from raylevance.llm.labelling import JUDGED, Labelling, Summary, label_pairs
 from raylevance.llm.ledger import Ledger
 from workloads.cluster import connected
 from workloads.files import read_table
-from workloads.judges import find_judge
-
-LEDGER = "labels.sqlite"
+from workloads.judges import LEDGER, find_judge
 
 
 def label_file(

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from raylevance.artifacts import digest
 from raylevance.errors import RaylevanceError
 from workloads.steps import say
 
@@ -25,6 +26,12 @@ def model_path(name: str) -> str:
         _unpack(draft)
         draft.rename(folder)
     return str(folder)
+
+
+def model_digest(name: str) -> str:
+    """A name for what is in the model's folder; of the demo model and of a Hugging Face id, the name itself."""
+    folder = Path(name)
+    return digest(sorted(file for file in folder.rglob("*") if file.is_file())) if folder.is_dir() else name
 
 
 def _unpack(folder: Path) -> None:

@@ -1,0 +1,54 @@
+"""Judged pairs as texts: what a judge learns from, and what it is measured on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raylevance.data.text import ProductText
+from raylevance.evaluation.agreement import metrics
+from raylevance.models.grader import GRADES, Grader, log_probabilities
+from workloads.judged import Judged
+
+
+@dataclass(frozen=True)
+class GradedPairs:
+    """Four lists of one length; `categories`: the first level of each product's, "" where it has none."""
+
+    query_ids: list[str]
+    queries: list[str]
+    texts: list[str]
+    grades: list[int]
+    categories: list[str]
+
+    @classmethod
+    def of(cls, judged: Judged, text: ProductText) -> Self:
+        """The judgements whose query and product have text."""
+        queries = dict(zip(*(judged.queries[name].to_pylist() for name in ("query_id", "query")), strict=True))
+        ids = judged.products["product_id"].to_pylist()
+        texts = dict(zip(ids, text.compose(judged.products), strict=True))
+        levels = dict(zip(ids, judged.products["category"].to_pylist(), strict=True))
+        rows = [
+            (query, queries[query], texts[product], grade, (levels[product] or [""])[0])
+            for query, product, grade in zip(
+                *(judged.judgements[name].to_pylist() for name in ("query_id", "product_id", "grade")), strict=True
+            )
+            if query in queries and product in texts
+        ]
+        return cls(*(list(column) for column in zip(*rows, strict=True))) if rows else cls([], [], [], [], [])
+
+    def write(self, file: Path) -> None:
+        """As Parquet: query_id, query, product_text, grade."""
+        columns = {"query_id": self.query_ids, "query": self.queries, "product_text": self.texts}
+        pq.write_table(pa.table({**columns, "grade": pa.array(self.grades, pa.int8())}), file)
+
+    def agreement_of(self, grader: Any) -> dict[str, float]:
+        """The grader's agreement with these grades: what training keeps the best step by."""
+        checked: Grader = grader
+        predicted = log_probabilities(checked, self.queries, self.texts).argmax(axis=1)
+        confusion = np.zeros((GRADES, GRADES))
+        np.add.at(confusion, (np.asarray(self.grades), predicted), 1)
+        return {name: float(value) for name, value in metrics(confusion).items()}
