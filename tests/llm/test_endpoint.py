@@ -339,7 +339,9 @@ def test_one_bad_row_of_fifty_and_a_refused_key(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_KEY", KEY)
+    monkeypatch.setattr("raylevance.llm.endpoint.BLOCK", 16)
     rows = [{"key": f"k{number}", "prompt": f"prompt {number}"} for number in range(50)]
+    pq.write_table(pa.Table.from_pylist(rows, PROMPTS), tmp_path / "prompts.parquet")
 
     def one_bad(prompt: str, attempt: int) -> Reply:
         time.sleep(0.05)
@@ -347,8 +349,11 @@ def test_one_bad_row_of_fifty_and_a_refused_key(
 
     with serving(one_bad) as server:
         settings = EndpointSettings(url=server.url, model="m", api_key_env="SHOP_KEY", concurrency=8)
-        prompts = ray.data.from_arrow(pa.Table.from_pylist(rows, PROMPTS))
-        table = pa.concat_tables(Endpoint(settings).answer(prompts, WRITE).iter_batches(batch_format="pyarrow"))
+        prompts = ray.data.read_parquet(str(tmp_path / "prompts.parquet"))
+        answers = Endpoint(settings).answer(prompts, WRITE)
+        blocks = list(answers.iter_batches(batch_size=None, batch_format="pyarrow"))
+        table = pa.concat_tables(blocks)
+        assert max(map(len, blocks)) <= 16
         assert server.keys == {f"Bearer {KEY}"} and 1 < server.peak <= 8
     assert table.schema.equals(ANSWERS)
     assert {row["key"]: row["error"] for row in table.to_pylist() if row["error"]} == {"k17": "HTTP 400: invalid"}

@@ -26,6 +26,9 @@ from raylevance.llm.language_model import ANSWERS, Request
 BLOCK = 64
 """Rows that come back together: what a job that is killed has to ask for again."""
 
+ASKER_CPUS = 0.5
+"""Another share than the operators before it have: Ray would fuse those with it, and blocks would be files again."""
+
 HOPELESS = (401, 403, 404)
 """Wrong key, no right, no such model or address: what one row gets, all do."""
 
@@ -75,7 +78,7 @@ class Endpoint:
         """
         # Each call waits for its slowest row; the others keep the server busy meanwhile.
         calls = 2 + 2 * self.settings.concurrency // BLOCK
-        return prompts.repartition(target_num_rows_per_block=BLOCK).map_batches(
+        answers = prompts.repartition(target_num_rows_per_block=BLOCK).map_batches(
             _Asker,
             fn_constructor_args=(self.settings, request, read_key(self.settings.api_key_env)),
             batch_size=None,
@@ -83,7 +86,10 @@ class Endpoint:
             compute=ray.data.ActorPoolStrategy(
                 size=1, max_concurrent_calls_per_actor=calls, enable_true_multi_threading=True
             ),
+            num_cpus=ASKER_CPUS,
         )
+        answers.context.raise_original_map_exception = True
+        return answers
 
 
 class Client:
