@@ -93,7 +93,7 @@ def recipe(settings: RecipeSettings, run: Run) -> JudgeOutcome:
     train, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
     pairs = {"train": GradedPairs.of(train, settings.text), "validation": GradedPairs.of(validation, settings.text)}
     make = {"cross-encoder": train_cross_encoder, "llm": train_llm, "zero-shot": describe_zero_shot}
-    candidates = {name: make[name](settings, run, tables, pairs) for name in settings.candidates}
+    candidates: dict[str, Artifact] = {name: make[name](settings, run, tables, pairs) for name in settings.candidates}
     report = report_step(run, tables, candidates, judged, pairs, settings.text, settings.seed)
     publish_best(settings.gate, run, candidates, report)
     return JudgeOutcome(run, report)

@@ -50,7 +50,7 @@ def agreement(predicted: Grades, human: Grades, queries: Sequence[str], seed: in
     }
 
 
-def metrics(confusion: Floats) -> dict[str, Any]:
+def metrics(confusion: npt.NDArray[Any]) -> dict[str, Any]:
     """accuracy, within_1, macro_f1, kappa (Cohen 1960), quadratic_kappa (Cohen 1968) of counts [..., 3, 3], each [...].
 
     Rows are human grades, columns predicted. A grade that neither side has scores F1 0; a kappa without any expected
@@ -112,7 +112,7 @@ def by_slice(predicted: Grades, human: Grades, slices: Sequence[str]) -> Mapping
     return found
 
 
-def _kappa(confusion: Floats, by_chance: Floats, weights: Any) -> Any:
+def _kappa(confusion: npt.NDArray[Any], by_chance: Floats, weights: Any) -> Any:
     """1 - observed / expected disagreement."""
     observed, expected = ((counts * weights).sum(axis=(-2, -1)) for counts in (confusion, by_chance))
     return np.where(expected > 0, 1 - observed / np.maximum(expected, 1e-12), 0.0)

@@ -112,7 +112,8 @@ def _rows(batch: pa.RecordBatch) -> Iterator[_Row]:
         except UnicodeDecodeError as error:
             yield _Row(fault=f"not UTF-8: {error.reason} at byte {error.start}")
             continue
-        yield _Row(*texts, fault=_fault(*texts))
+        query, product_text = texts
+        yield _Row(query, product_text, _fault(query, product_text))
 
 
 def _fault(query: str, product_text: str) -> str:
@@ -230,7 +231,7 @@ def _labels(batch: pa.RecordBatch, labelling: Labelling, ledger: Ledger, errors:
     answers = ledger.get(list({key for key, row in zip(keys, rows, strict=True) if not row.fault}))
     values = [json.loads(answers[key]) if key in answers else [0.0, 0.0, 0.0] for key in keys]
     found = verdicts(np.array(values), labelling.temperature, labelling.threshold)
-    labels = []
+    labels: list[dict[str, Any]] = []
     for place, (key, row) in enumerate(zip(keys, rows, strict=True)):
         if row.fault or key not in answers:
             reason = row.fault or errors.get(key, "the judge gave no answer")

@@ -106,7 +106,7 @@ def watched_engine(stuck_after_s: float) -> Any:
     """
     from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
 
-    class WatchedEngine(vLLMEngineStageUDF):  # type: ignore[misc]
+    class WatchedEngine(vLLMEngineStageUDF):
         _waiting = 0
         _last_answer = 0.0
 
