@@ -4,12 +4,42 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from typing import Literal, Self
 
-from raylevance.artifacts import digest
+from pydantic import model_validator
+
+from raylevance.artifacts import digest, fingerprint
+from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
+from raylevance.llm.endpoint import Endpoint, EndpointSettings
+from raylevance.llm.language_model import LanguageModel
+from raylevance.llm.vllm_engine import VllmModel, VllmSettings
 from workloads.steps import say
 
 GEMMA = "gemma3-270m"
+
+
+class LanguageModelSettings(Settings):
+    """What writes: an engine of our own, or a server that is there already."""
+
+    backend: Literal["vllm", "endpoint"] = "vllm"
+    vllm: VllmSettings = VllmSettings(model="gemma")
+    endpoint: EndpointSettings | None = None
+
+    @model_validator(mode="after")
+    def _backend_is_described(self) -> Self:
+        if self.backend == "endpoint" and self.endpoint is None:
+            raise ValueError("backend=endpoint: set endpoint.url and endpoint.model")
+        return self
+
+
+def open_language_model(settings: LanguageModelSettings) -> tuple[LanguageModel, str]:
+    """The model, and a version that names it: a part of each answer's key."""
+    if settings.endpoint is not None and settings.backend == "endpoint":
+        asked = settings.endpoint
+        return Endpoint(asked), fingerprint(asked.url, asked.model, dict(asked.extra_body))
+    engine = settings.vllm.model_copy(update={"model": model_path(settings.vllm.model)})
+    return VllmModel(engine), fingerprint(model_digest(settings.vllm.model))
 
 
 def model_path(name: str) -> str:

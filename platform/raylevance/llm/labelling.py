@@ -9,16 +9,15 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
-import ray.data
 
-from raylevance.data.parts import own_error
 from raylevance.errors import RaylevanceError, nearest
+from raylevance.llm.asking import Progress, ask
 from raylevance.llm.judge import PAIRS, Judge
 from raylevance.llm.ledger import Ledger
 from raylevance.llm.verdict import verdicts
@@ -37,13 +36,8 @@ LABELS = pa.schema(
 """What a pair gets. `grade`: null unless `judged`; `confidence`: null if quarantined; `reason`: why it is."""
 
 READ_ROWS, QUESTION_ROWS = 8192, 8192
-COMMIT_ROWS = 64
-"""Pairs of one Ray Data block: its answers come, and are kept, together."""
 LONGEST_QUERY, LONGEST_PRODUCT = 1000, 20_000
 """Characters; more is no query and no product text, but a broken row (our choice)."""
-
-Progress = Callable[[int, int], object]
-"""Called with the pairs and tokens answered since the last call."""
 
 
 class Labelling(NamedTuple):
@@ -85,7 +79,7 @@ def label_pairs(
     shutil.rmtree(questions, ignore_errors=True)
     missing, kept = _write_questions(pairs, questions, labelling.version, ledger)
     on_start(missing)
-    errors = _ask(questions, labelling.judge, ledger, progress) if missing else {}
+    errors = ask(questions, labelling.judge, ledger, progress) if missing else {}
     counts = _write_labels(pairs, output, labelling, ledger, errors)
     shutil.rmtree(questions, ignore_errors=True)
     judged, abstained, quarantined = (counts[status] for status in (JUDGED, ABSTAINED, QUARANTINED))
@@ -174,32 +168,6 @@ def _write_part(folder: Path, number: int, rows: list[dict[str, str]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), folder / f"part-{number:06d}.parquet")
 
 
-def _ask(questions: Path, judge: Judge, ledger: Ledger, progress: Progress) -> dict[str, str]:
-    """Put the questions to the judge and its answers into the ledger, as they come; returns the errors by key."""
-    errors: dict[str, str] = {}
-    context = ray.data.DataContext.get_current().copy()
-    context.execution_options.preserve_order = False  # a slow block must not keep finished ones from the ledger
-    with ray.data.DataContext.current(context):
-        blocks = ray.data.read_parquet(str(questions)).repartition(target_num_rows_per_block=COMMIT_ROWS)
-        for batch in _answers(judge(blocks)):
-            rows: list[dict[str, Any]] = batch.to_pylist()
-            errors |= {row["key"]: row["error"] for row in rows if row["error"]}
-            ledger.put((row["key"], json.dumps(row["log_probabilities"])) for row in rows if not row["error"])
-            progress(len(rows), sum(row["tokens"] or 0 for row in rows))
-    return errors
-
-
-def _answers(answers: ray.data.Dataset) -> Iterator[pa.Table]:
-    """Blocks as they are answered. Raises the `RaylevanceError` that a judge raised in a worker, as itself."""
-    try:
-        yield from cast(Any, answers.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0))
-    except Exception as error:
-        own = own_error(error)
-        if own is None:
-            raise
-        raise own from None
-
-
 def _write_labels(
     pairs: Path, output: Path, labelling: Labelling, ledger: Ledger, errors: dict[str, str]
 ) -> dict[str, int]:
@@ -229,7 +197,7 @@ def _labels(batch: pa.RecordBatch, labelling: Labelling, ledger: Ledger, errors:
     rows = list(_rows(batch))
     keys = [pair_key(labelling.version, row.query, row.product_text) for row in rows]
     answers = ledger.get(list({key for key, row in zip(keys, rows, strict=True) if not row.fault}))
-    values = [json.loads(answers[key]) if key in answers else [0.0, 0.0, 0.0] for key in keys]
+    values = [json.loads(answers[key])["log_probabilities"] if key in answers else [0.0, 0.0, 0.0] for key in keys]
     found = verdicts(np.array(values), labelling.temperature, labelling.threshold)
     labels: list[dict[str, Any]] = []
     for place, (key, row) in enumerate(zip(keys, rows, strict=True)):

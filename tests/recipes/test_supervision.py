@@ -1,0 +1,123 @@
+"""Audit, synthetic queries and knowledge as recipes, with a server of answers that are known."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.artifacts import Store
+from raylevance.config import load_settings
+from workloads import audit, knowledge, synthetic_queries
+from workloads.steps import Run
+
+pytestmark = pytest.mark.ray
+SHOP = """
+data: {source: demo, demo: {products: 300, queries: 24, events: 20000, judged_per_query: 12}}
+"""
+TEXTS = {
+    "queries": ["a kettle for tea", "gift for a cook"],
+    "categories": ["Kitchen"],
+    "products": ["kettle"],
+    "description": "tea",
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A grade of 1 for a judge's prompt, else `TEXTS` as JSON; each prompt is counted."""
+
+    asked: Counter[str]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body["messages"][0]["content"]
+        self.asked[prompt] += 1
+        judging = "logprobs" in body
+        listed = [{"token": choice, "logprob": value} for choice, value in {"0": -3.0, "1": -0.1, "2": -4.0}.items()]
+        logprobs = {"content": [{"token": "1", "logprob": -0.1, "top_logprobs": listed}]} if judging else None
+        message = {"content": "1" if judging else json.dumps(TEXTS)}
+        choice = {"message": message, "logprobs": logprobs, "finish_reason": "stop"}
+        answer = json.dumps({"choices": [choice], "usage": {"total_tokens": 9}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, Counter[str]]]:
+    Handler.asked = Counter()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1", Handler.asked
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, server: tuple[str, Counter[str]]) -> Path:
+    """A folder with settings for a small shop, and a judge on the server."""
+    folder = tmp_path_factory.mktemp("supervision")
+    (folder / "shop.yaml").write_text(SHOP)
+    judge = {"backend": "endpoint", "endpoint": {"url": server[0], "model": "stub"}}
+    (folder / "judge.yaml").write_text(json.dumps(judge))
+    return folder
+
+
+def run(recipe: Any, shop: Path, *overrides: str) -> dict[str, Any]:
+    settings = load_settings(recipe.RecipeSettings, shop / "shop.yaml", overrides)
+    with Run(Store(str(shop / "store"))) as run:
+        found: dict[str, Any] = recipe.recipe(settings, run).as_json()
+    return found
+
+
+def test_labels_that_shoppers_contradict_are_judged_again(shop: Path, ray_cluster: None) -> None:
+    settings = [f"judge={shop / 'judge.yaml'}", "audit.sampled=1", "audit.min_exposures=1", "audit.tail=0.4"]
+    found = run(audit, shop, *settings)
+    store = Store(str(shop / "store"))
+    folder = store.path("tables/audited")
+    corrections = pq.read_table(folder / "corrections").to_pylist()
+    assert corrections and sum(found["changed"].values()) == len(corrections)
+    assert {row["grade"] for row in corrections} == {1} and {row["previous_grade"] for row in corrections} <= {0, 2}
+    before = pq.read_table(store.path("tables/demo") / "judgements").to_pylist()
+    after = pq.read_table(folder / "judgements").to_pylist()
+    changed = {(row["query_id"], row["product_id"]) for row in corrections}
+    for old, new in zip(before, after, strict=True):
+        if (old["query_id"], old["product_id"]) in changed:
+            assert (new["grade"], new["previous_grade"]) == (1, old["grade"]) and new["source"].startswith("llm:judge@")
+        else:
+            assert new["grade"] == old["grade"] and new["previous_grade"] is None
+
+
+def test_each_pair_of_a_synthetic_query_is_graded(
+    shop: Path, server: tuple[str, Counter[str]], ray_cluster: None
+) -> None:
+    model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
+    found = run(synthetic_queries, shop, f"judge={shop / 'judge.yaml'}", *model, "synthetic.share=0.2")
+    folder = Store(str(shop / "store")).path("tables/synthetic")
+    queries, judgements = (pq.read_table(folder / name).to_pylist() for name in ("queries", "judgements"))
+    assert {row["query"] for row in queries} == {"a kettle for tea", "gift for a cook"} and found["queries"] == 2
+    assert found["pairs"] == len(judgements) > 0
+    assert {(row["grade"], row["split"]) for row in judgements} == {(1, "train")}
+    assert all(row["source"].startswith("llm:judge@") for row in judgements)
+
+
+def test_knowledge_is_asked_for_once(shop: Path, server: tuple[str, Counter[str]], ray_cluster: None) -> None:
+    model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
+    found = run(knowledge, shop, *model)
+    folder = Store(str(shop / "store")).path("tables/knowledge")
+    rows = pq.read_table(folder / "knowledge").to_pylist()
+    assert found["quarantined"] == 0 and len({row["query_id"] for row in rows}) == 24
+    assert "tea" in {row["text"] for row in rows}
+    asked = sum(server[1].values())
+    settings = load_settings(knowledge.RecipeSettings, shop / "shop.yaml", model)
+    with Run(Store(str(shop / "store")), fresh=True) as again:
+        knowledge.recipe(settings, again)
+    assert sum(server[1].values()) == asked, "a fresh run finds the answers in the ledger"

@@ -1,0 +1,89 @@
+"""The engagement audit of Mine and Refine (arXiv 2602.17654, section 2.2 of papers.md).
+
+    raylevance run audit --set judge=my_stronger_judge.yaml
+
+Labels that shoppers' behaviour contradicts are judged again by a judge of your choice. Publishes `tables/audited`: the
+recipe's tables with corrected judgements, which keep what they replaced, and the folder `corrections`.
+"""
+
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.config import Settings
+from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
+from raylevance.llm.audit import REJUDGED, AuditSettings, apply, audit, engagement
+from raylevance.llm.labelling import label_pairs
+from raylevance.llm.ledger import Ledger
+from workloads.judged import Judged
+from workloads.judges import LEDGER, NamedJudge, find_judge
+from workloads.sources import DataSettings, load_tables
+from workloads.steps import Run
+from workloads.tables_outcome import TablesOutcome
+
+
+class RecipeSettings(Settings):
+    """`judge`: judge/NAME[@VERSION], or a YAML file that describes one. The data need a table of events."""
+
+    data: DataSettings = DataSettings()
+    judge: str = "judge/relevance"
+    text: ProductText = ProductText()
+    audit: AuditSettings = AuditSettings()
+
+
+def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
+    """One step: engagement, disagreement, the second judge, corrected labels."""
+    tables = load_tables(settings.data, run)
+    judge = find_judge(settings.judge, run.store)
+    events = run.store.path(tables.ref) / "events"
+    if not events.is_dir():
+        raise RaylevanceError(f"{tables.ref}: has no events; the audit compares labels with what shoppers did")
+
+    def build(draft: Draft) -> None:
+        folder = run.store.path(tables.ref)
+        judged = Judged.open(folder)
+        found = audit(
+            judged.judgements,
+            engagement(pq.read_table(events)),
+            lambda pairs: rejudge(run, judge, judged, pairs, settings.text),
+            settings.audit,
+        )
+        shutil.copytree(folder, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("judgements", "*.json"))
+        for name, table in {
+            "judgements": apply(judged.judgements, found.corrections),
+            "corrections": found.corrections,
+        }.items():
+            (draft.path / name).mkdir()
+            pq.write_table(table, draft.path / name / "part-0.parquet")
+        draft.metrics |= found.summary._asdict() | {
+            "changed_share": found.summary.changed_share,
+            "judge": settings.judge,
+        }
+
+    made_from = {
+        "audit": settings.audit.model_dump(),
+        "judge": judge.labelling.version,
+        "text": settings.text.model_dump(),
+    }
+    artifact: Artifact = run.step(
+        "tables/audited", build, settings=made_from, inputs=[tables], seed=settings.audit.seed
+    )
+    return TablesOutcome(run, artifact)
+
+
+def rejudge(run: Run, judge: NamedJudge, judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
+    """Rows of `REJUDGED` in the order of `pairs` (query_id, product_id)."""
+    queries = dict(zip(*(judged.queries[name].to_pylist() for name in ("query_id", "query")), strict=True))
+    texts = dict(zip(judged.products["product_id"].to_pylist(), text.compose(judged.products), strict=True))
+    asked = {
+        "query": [queries.get(query, "") for query in pairs["query_id"].to_pylist()],
+        "product_text": [texts.get(product, "") for product in pairs["product_id"].to_pylist()],
+    }
+    with run.work_folder("rejudge", judge.labelling.version, asked) as work:
+        pq.write_table(pa.table(asked), work / "asked.parquet")
+        with Ledger(run.store.work_folder("ledger") / LEDGER) as ledger:
+            label_pairs(work / "asked.parquet", work / "answered.parquet", judge.labelling, ledger, work / "labelling")
+        return pq.read_table(work / "answered.parquet", columns=REJUDGED.names).cast(REJUDGED)

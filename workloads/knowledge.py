@@ -1,0 +1,66 @@
+"""World knowledge of queries, as SSUF has it (arXiv 2506.21049, section 3.3 of papers.md).
+
+    raylevance run knowledge [--set model.backend=endpoint ...]
+
+Each query, with the products that BM25 finds for it, is given to a language model, which writes a description, related
+queries, categories and products. Publishes `tables/knowledge`: knowledge, and the quarantine of what could not be read.
+"""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.config import Settings
+from raylevance.data.text import baseline_text
+from raylevance.index.lexical import LexicalIndex
+from raylevance.llm.asking import ask_prompts
+from raylevance.llm.knowledge import QUERY_REQUEST, TITLES, query_knowledge, query_prompts
+from raylevance.llm.ledger import Ledger
+from workloads.judged import Judged
+from workloads.judges import LEDGER
+from workloads.language_models import LanguageModelSettings, open_language_model
+from workloads.sources import DataSettings, load_tables
+from workloads.steps import Run
+from workloads.tables_outcome import TablesOutcome
+
+
+class RecipeSettings(Settings):
+    """`model` writes."""
+
+    data: DataSettings = DataSettings()
+    model: LanguageModelSettings = LanguageModelSettings()
+
+
+def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
+    """One step: related products, prompts, answers, texts."""
+    tables = load_tables(settings.data, run)
+    model, version = open_language_model(settings.model)
+
+    def build(draft: Draft) -> None:
+        judged = Judged.open(run.store.path(tables.ref))
+        described = with_titles(judged)
+        asked = query_prompts(described, version)
+        with Ledger(run.store.work_folder("ledger") / LEDGER) as ledger:
+            work = run.store.work_folder(f"knowledge-{tables.version}")
+            answers = ask_prompts(asked, model, QUERY_REQUEST, ledger, work)
+        known = query_knowledge(answers, described, version)
+        for name, table in {"knowledge": known.rows, "quarantine": known.quarantined}.items():
+            (draft.path / name).mkdir()
+            pq.write_table(table, draft.path / name / "part-0.parquet")
+        draft.metrics |= {
+            "prompts": asked.num_rows,
+            "texts": known.rows.num_rows,
+            "quarantined": known.quarantined.num_rows,
+        }
+
+    artifact: Artifact = run.step("tables/knowledge", build, settings={"model": version}, inputs=[tables])
+    return TablesOutcome(run, artifact)
+
+
+def with_titles(judged: Judged) -> pa.Table:
+    """query_id, query and the titles of the products that BM25 finds."""
+    titles = judged.products["title"].to_pylist()
+    queries = judged.queries["query"].to_pylist()
+    _, rows = LexicalIndex.build(baseline_text(judged.products)).search(queries, TITLES)
+    found = [[titles[row] for row in places if row >= 0] for places in rows]
+    return pa.table({"query_id": judged.queries["query_id"], "query": judged.queries["query"], "titles": found})
