@@ -12,21 +12,29 @@ from raylevance.errors import RaylevanceError
 
 
 @contextmanager
-def one_line_errors(source: str, what: str) -> Iterator[None]:
-    """What Hugging Face raises where `source` is not readable as `what` ("encoder"), as one line that names it."""
+def without_progress() -> Iterator[None]:
+    """For the block, no progress bars of Hugging Face: they are of files, not of the work."""
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
         yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
+
+
+@contextmanager
+def one_line_errors(source: str, what: str) -> Iterator[None]:
+    """What Hugging Face raises where `source` is not readable as `what` ("encoder"), as one line that names it."""
+    try:
+        with without_progress():
+            yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if not Path(source).exists():
             reason = f"no such folder, and no {what} that the Hugging Face hub (or its cache) gives"
         else:
             reason = f"not a readable {what} folder: " + " ".join(str(error).split())[:200]
         raise RaylevanceError(f"{source}: {reason}") from None
-    finally:
-        if shown:
-            transformers.utils.logging.enable_progress_bar()
 
 
 def read_config(source: str | Path, dropout: float) -> Any:

@@ -17,7 +17,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from raylevance.config import Settings
-from raylevance.hugging_face import one_line_errors, read_config
+from raylevance.hugging_face import one_line_errors, read_config, without_progress
 from raylevance.llm.prompt import JudgePrompt
 
 PROMPT = "judge_prompt.json"
@@ -116,7 +116,8 @@ class CausalJudge(nn.Module):
         if hasattr(network, "merge_and_unload"):
             # Merging changes the base in place, and taking it back would not restore its last bits.
             network = copy.deepcopy(network).merge_and_unload()
-        network.save_pretrained(str(path))
+        with without_progress():
+            network.save_pretrained(str(path))
         self.tokenize.tokenizer.save_pretrained(str(path))
         _write_prompt(Path(path), self.tokenize.prompt)
 

@@ -15,7 +15,7 @@ import transformers
 from torch import nn
 
 from raylevance.errors import RaylevanceError
-from raylevance.hugging_face import one_line_errors, read_config
+from raylevance.hugging_face import one_line_errors, read_config, without_progress
 from raylevance.models.batching import default_batch_tokens
 from raylevance.models.grader import GRADES, LogProbabilities, log_probabilities
 
@@ -89,7 +89,7 @@ class CrossEncoder(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write the cross-encoder to the folder `path`, replacing what it holds."""
         shutil.rmtree(path, ignore_errors=True)
-        with one_line_errors(str(path), "cross-encoder"):
+        with without_progress():
             self.network.save_pretrained(path)
             self.tokenize.tokenizer.save_pretrained(path)
 
