@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ELSEWHERE = re.compile(" submit | cross-validation")
-"""Run by tests/cluster, which has a cluster, and by tests/recipes, with fewer folds."""
+ELSEWHERE = re.compile(" submit | cross-validation| run (judge|audit|synthetic-queries|knowledge)| label ")
+"""Run by tests/cluster, which has a cluster, and by tests/recipes, with fewer folds, a smaller judge, a known server."""
 
 
 def commands() -> list[str]:
