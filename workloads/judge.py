@@ -49,7 +49,7 @@ class CrossEncoderSettings(Settings):
     backbone: str = "minilm"
     max_tokens: PositiveInt = 96
     train: GradingSettings = GradingSettings(
-        batch=16, epochs=3, learning_rate=5e-5, evaluate_every=40, checkpoint_every=80, keep_best="quadratic_kappa"
+        batch=16, epochs=1, learning_rate=5e-5, evaluate_every=20, checkpoint_every=40, keep_best="quadratic_kappa"
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = re.compile(" submit | cross-validation| run (judge|audit|synthetic-queries|knowledge)| label ")
-"""Run by tests/cluster, which has a cluster, and by tests/recipes, with fewer folds, a smaller judge, a known server."""
+"""Run by tests/cluster, which has a cluster, and by tests/recipes, with fewer folds and a smaller judge."""
 
 
 def commands() -> list[str]:

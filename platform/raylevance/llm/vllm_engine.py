@@ -166,6 +166,8 @@ def engine_arguments(settings: VllmSettings) -> dict[str, Any]:
         "max_num_seqs": settings.max_num_seqs,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        # A small model may else fill its JSON with white space to the last token.
+        "structured_outputs_config": {"disable_any_whitespace": True, "backend": "xgrammar"},
     }
     if settings.gpus:
         arguments["tensor_parallel_size"] = settings.gpus
