@@ -4,7 +4,8 @@
 
 Gemma 3 270M grades ESCI pairs under the guideline with three examples, one token a pair. Bare vLLM runs as it comes
 (every choice left to it, the pair before the guideline as a naive prompt has it), with all processors bound, and with
-our settings and prompt. Each runs in a process of its own, after 64 pairs that are not counted.
+our settings and prompt; all in one number format. Each runs in a process of its own; 64 pairs come
+first and are not counted.
 """
 
 import argparse
@@ -22,7 +23,14 @@ from raylevance.data.text import ProductText
 from raylevance.llm.guideline import load_guideline, pair_text
 from raylevance.llm.language_model import Request
 from raylevance.llm.prompt import JudgePrompt
-from raylevance.llm.vllm_engine import VllmModel, VllmSettings, engine_arguments, environment, sampling_parameters
+from raylevance.llm.vllm_engine import (
+    VllmModel,
+    VllmSettings,
+    cpu_dtype,
+    engine_arguments,
+    environment,
+    sampling_parameters,
+)
 from workloads.language_models import model_path
 
 WARM, PAIRS = 64, 256
@@ -85,7 +93,7 @@ def measure(way: str, data: Path) -> float:
     ours = [prompt.render(*pair) for pair in pairs(data)]
     naive = [f"{pair_text(*pair)}?\n{guideline.text()}\nThe grade of the first pair: " for pair in pairs(data)]
     if way in ("default", "bound"):
-        arguments = {"model": model, "max_model_len": settings.max_model_len}
+        arguments = {"model": model, "max_model_len": settings.max_model_len, "dtype": cpu_dtype()}
         return bare(naive, arguments, {"max_tokens": 2, "temperature": 0})
     if way == "same":
         return bare(

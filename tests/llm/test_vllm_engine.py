@@ -64,6 +64,7 @@ def test_a_prompt_that_is_too_long_is_an_error_of_its_row(answers: dict[str, dic
     assert "256" in answers["long"]["error"]
 
 
+@pytest.mark.long
 def test_json_follows_its_schema(tiny_llama: Path, ray_cluster: None) -> None:
     """Random weights write no JSON by chance."""
     schema = {"type": "object", "properties": {"kind": {"enum": ["shoe", "lamp"]}}, "required": ["kind"]}

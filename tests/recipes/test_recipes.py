@@ -77,6 +77,7 @@ def test_the_store_is_listed_and_shown(raylevance: Command, store: Path) -> None
     assert shown["metrics"]["steps"] == 2
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_every_query_is_ranked_by_an_encoder_that_never_saw_it(
     raylevance: Command, ray_cluster: None, store: Path, small_recipe: Path

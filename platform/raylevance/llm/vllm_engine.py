@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -84,7 +85,8 @@ def sampling_parameters(model: str, request: Request) -> dict[str, Any]:
         # Only these can be sampled, and exactly these are scored: the answer is always valid.
         return parameters | {"max_tokens": 1, "allowed_token_ids": ids, "logprob_token_ids": ids}
     if request.json_schema:
-        parameters["structured_outputs"] = {"json": request.json_schema}
+        # As text: between Ray's stages a nested dict becomes an Arrow struct, and its lists arrays.
+        parameters["structured_outputs"] = {"json": json.dumps(request.json_schema)}
     return parameters | {"stop": list(request.stop), "seed": request.seed}
 
 
@@ -172,8 +174,16 @@ def engine_arguments(settings: VllmSettings) -> dict[str, Any]:
     if settings.gpus:
         arguments["tensor_parallel_size"] = settings.gpus
     else:
-        arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK}
+        arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK, "dtype": cpu_dtype()}
     return arguments | dict(settings.engine)
+
+
+def cpu_dtype() -> str:
+    """The number format: the model's own where processors compute in bfloat16, which is else emulated, and slow."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return "auto" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
 def environment(settings: VllmSettings) -> dict[str, str]:
