@@ -112,7 +112,7 @@ def recipe(raylevance: Command, esci: Path, *options: str) -> Ended:
 def test_a_recipe_that_can_not_end_well_does_not_start(raylevance: Command, ray_cluster: None, esci: Path) -> None:
     """Before the tables are imported."""
     backbone = ("--set", "encoder.backbone=./nowhere")
-    assert_one_line(recipe(raylevance, esci, *backbone), 1, "nowhere: no such folder, and not an encoder")
+    assert_one_line(recipe(raylevance, esci, *backbone), 1, "nowhere: no such folder, and no encoder")
     evaluate = ("--set", "warmup.train.evaluate_every=25")
     assert_one_line(recipe(raylevance, esci, *evaluate), 1, "this training has nothing to evaluate on")
     workers = ("--set", "stage1.train.workers=64")
