@@ -78,6 +78,7 @@ def contents(artifact: Artifact) -> dict[str, str]:
     return {file.path: file.sha256 for file in artifact.files}
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_submitted_recipe_publishes_what_a_local_one_does(
     head: Head, small_recipe: Path, small_store: Path, tmp_path: Path

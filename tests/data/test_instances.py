@@ -79,6 +79,7 @@ def test_instances_of_all_shapes(ray_cluster: None, tmp_path: Path) -> None:
     assert big == {f"p{n}": 1 for n in range(50)} | {"p50": 3}
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_shuffled_buckets_make_the_same_instances_twice(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -156,6 +156,7 @@ with Ledger(folder / "ledger.sqlite") as ledger:
 """
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_killed_and_resumed(tmp_path: Path) -> None:
     """What was in the ledger when the process died is not judged again, and the output is what one run would give."""

@@ -1,8 +1,7 @@
 """The judge from judgements to labels: trained, measured, gated, published, and asked by the command."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,13 @@ import pytest
 import yaml
 
 from raylevance.artifacts import Store
+from raylevance.config import load_settings
 from raylevance.models.cross_encoder import CrossEncoder
-from workloads.judge import RecipeSettings
+from workloads.judge import RecipeSettings, recipe
 from workloads.judges import find_judge
+from workloads.steps import Run
+
+Command = Callable[..., Any]
 
 ROOT = Path(__file__).parents[2]
 SMALL = """
@@ -25,21 +28,17 @@ gate: {minimum_kappa: -1}
 """
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "workloads.cli", *arguments]
-    return subprocess.run(line, cwd=ROOT, check=False, capture_output=True, text=True, timeout=400)
-
-
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> tuple[Path, dict[str, Any]]:
-    """A store with a judge that hardly learned, and what the run printed."""
+def judged(
+    tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, ray_cluster: None
+) -> tuple[Path, dict[str, Any]]:
+    """A store with a judge that hardly learned, and what the run ends with."""
     folder = tmp_path_factory.mktemp("judge")
-    (folder / "small.yaml").write_text(SMALL)
-    backbone = f"cross_encoder.backbone={tiny_backbone}"
-    options = ["--config", str(folder / "small.yaml"), "--set", backbone, "--store", str(folder / "store"), "--json"]
-    done = command("run", "judge", *options)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, json.loads(done.stdout)
+    small = SMALL.replace("max_tokens", f"backbone: {tiny_backbone}, max_tokens")
+    (folder / "small.yaml").write_text(small)
+    settings = load_settings(RecipeSettings, folder / "small.yaml")
+    with Run(Store(str(folder / "store"))) as run:
+        return folder, recipe(settings, run).as_json()
 
 
 def test_the_report_says_how_far_to_trust_it(judged: tuple[Path, dict[str, Any]]) -> None:
@@ -73,16 +72,16 @@ def test_no_test_query_trains_it(judged: tuple[Path, dict[str, Any]]) -> None:
     assert printed["pairs"] == len(GradedPairs.of(tables.of(TEST), settings.text).grades)
 
 
-def test_the_label_command(judged: tuple[Path, dict[str, Any]]) -> None:
+def test_the_label_raylevance(judged: tuple[Path, dict[str, Any]], raylevance: Command) -> None:
     """It grades as the published model does, quarantines, finds what it judged before, and refuses below the gate."""
     folder, _ = judged
     texts = [f"blue lamp {number}" for number in range(20)]
     table = pa.table({"query": ["lamp"] * 21, "product_text": [*texts, ""]})
     pq.write_table(table, folder / "pairs.parquet")
     options = ["--judge", "judge/relevance", "--pairs", str(folder / "pairs.parquet"), "--store", str(folder / "store")]
-    first = command("label", *options, "--output", str(folder / "labels.parquet"), "--json")
-    assert first.returncode == 0, first.stderr[-3000:]
-    summary = json.loads(first.stdout)
+    first = raylevance("label", *options, "--output", str(folder / "labels.parquet"), "--json")
+    assert first.code == 0, first.err[-3000:]
+    summary = json.loads(first.out)
     assert (summary["rows"], summary["judged"], summary["quarantined"], summary["asked"]) == (21, 20, 1, 20)
     store = Store(str(folder / "store"))
     grader = CrossEncoder.load(store.path("judge/relevance") / "model")
@@ -94,23 +93,23 @@ def test_the_label_command(judged: tuple[Path, dict[str, Any]]) -> None:
     assert np.allclose(labels["confidence"].to_numpy()[:20], confidence, atol=1e-4)
     assert labels["source"][0].as_py() == f"llm:relevance@{store.get('judge/relevance').version}"
 
-    second = command("label", *options, "--output", str(folder / "again.parquet"), "--json")
-    assert json.loads(second.stdout)["asked"] == 0
+    second = raylevance("label", *options, "--output", str(folder / "again.parquet"), "--json")
+    assert json.loads(second.out)["asked"] == 0
     assert pq.read_table(folder / "again.parquet").equals(labels)
 
-    gated = command("label", *options, "--output", str(folder / "no.parquet"), "--minimum-kappa", "0.99")
-    assert gated.returncode == 1 and not (folder / "no.parquet").exists()
-    assert len(gated.stderr.strip().splitlines()[-1:]) == 1 and "below the gate of 0.99" in gated.stderr
+    gated = raylevance("label", *options, "--output", str(folder / "no.parquet"), "--minimum-kappa", "0.99")
+    assert gated.code == 1 and not (folder / "no.parquet").exists()
+    assert len(gated.err.strip().splitlines()[-1:]) == 1 and "below the gate of 0.99" in gated.err
 
 
-def test_a_judge_that_fails_the_gate_is_not_published(judged: tuple[Path, dict[str, Any]], tiny_backbone: Path) -> None:
+def test_a_judge_that_fails_the_gate_is_not_published(judged: tuple[Path, dict[str, Any]], raylevance: Command) -> None:
     folder, _ = judged
     store = str(folder / "store")
     before = Store(store).get("judge/relevance").ref
-    options = ["--config", str(folder / "small.yaml"), "--set", f"cross_encoder.backbone={tiny_backbone}"]
-    done = command("run", "judge", *options, "--set", "gate.minimum_kappa=0.99", "--store", store)
-    assert done.returncode == 1
-    assert "no judge passes the gate" in done.stderr.splitlines()[-1]
+    options = ["--config", str(folder / "small.yaml")]
+    done = raylevance("run", "judge", *options, "--set", "gate.minimum_kappa=0.99", "--store", store)
+    assert done.code == 1
+    assert "no judge passes the gate" in done.err.splitlines()[-1]
     assert Store(store).get("judge/relevance").ref == before
 
 
@@ -122,11 +121,11 @@ def test_a_judge_that_fails_the_gate_is_not_published(judged: tuple[Path, dict[s
         (["--judge", "missing.yaml"], 2, "no such settings file"),
     ],
 )
-def test_an_unknown_judge(tmp_path: Path, arguments: list[str], code: int, line: str) -> None:
+def test_an_unknown_judge(raylevance: Command, tmp_path: Path, arguments: list[str], code: int, line: str) -> None:
     pq.write_table(pa.table({"query": ["a"], "product_text": ["b"]}), tmp_path / "pairs.parquet")
     files = ["--pairs", str(tmp_path / "pairs.parquet"), "--output", str(tmp_path / "out.parquet")]
-    done = command("label", *arguments, *files, "--store", str(tmp_path / "store"))
-    assert done.returncode == code and line in done.stderr.splitlines()[-1], done.stderr
+    done = raylevance("label", *arguments, *files, "--store", str(tmp_path / "store"))
+    assert done.code == code and line in done.err.splitlines()[-1], done.err
 
 
 def test_the_yaml_beside_it_holds_the_defaults() -> None:

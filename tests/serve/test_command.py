@@ -48,7 +48,7 @@ def test_it_answers_what_it_is_asked_and_ends(shop: Any) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_signal_ends_it_well(shop: Any, number: signal.Signals) -> None:
     port = free_port("127.0.0.1", 0)
     arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", str(port))
@@ -72,6 +72,7 @@ def wait_until_ready(server: str, process: "subprocess.Popen[str]") -> None:
     pytest.fail("it was not ready in a minute")
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_an_index_that_can_not_be_loaded_is_one_line(shop: Any, tmp_path: Path) -> None:
     store = Store(tmp_path)

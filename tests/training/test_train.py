@@ -78,6 +78,7 @@ def test_negatives_are_shared_between_workers(
     assert_same_run(cached, one, tolerance=1e-4)
 
 
+@pytest.mark.long
 def test_a_killed_worker_does_not_change_the_result(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
