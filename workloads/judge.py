@@ -37,7 +37,7 @@ from workloads.judged import TRAIN, Judged
 from workloads.judges import MODEL_FOLDER, JudgeSettings, save_judge
 from workloads.language_models import model_digest, model_path
 from workloads.sources import DataSettings, load_tables
-from workloads.steps import Run
+from workloads.steps import Run, say
 
 Candidate = Literal["cross-encoder", "llm", "zero-shot"]
 VALIDATION = 0.2
@@ -211,6 +211,10 @@ def publish_best(gate: GateSettings, run: Run, candidates: Mapping[str, Artifact
             f"no judge passes the gate: the best, {best}, has quadratic kappa {kappa:.3f} on the validation queries, "
             f"below gate.minimum_kappa={gate.minimum_kappa}; see {report.ref}"
         )
+
+    low, high = agreements[best]["ci95"]["quadratic_kappa"]
+    if low < gate.minimum_kappa:
+        say(f"{best}: quadratic kappa {kappa:.3f} [{low:.3f}, {high:.3f}]: its interval reaches below the gate")
 
     def build(draft: Draft) -> None:
         shutil.copytree(run.store.path(candidates[best].ref), draft.path, dirs_exist_ok=True)
