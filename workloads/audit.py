@@ -16,10 +16,9 @@ from raylevance.config import Settings
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.llm.audit import REJUDGED, AuditSettings, apply, audit, engagement
-from raylevance.llm.labelling import label_pairs
-from raylevance.llm.ledger import Ledger
 from workloads.judged import Judged
-from workloads.judges import LEDGER, NamedJudge, find_judge
+from workloads.judges import NamedJudge, find_judge
+from workloads.labelling import label_table
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.tables_outcome import TablesOutcome
@@ -82,8 +81,4 @@ def rejudge(run: Run, judge: NamedJudge, judged: Judged, pairs: pa.Table, text: 
         "query": [queries.get(query, "") for query in pairs["query_id"].to_pylist()],
         "product_text": [texts.get(product, "") for product in pairs["product_id"].to_pylist()],
     }
-    with run.work_folder("rejudge", judge.labelling.version, asked) as work:
-        pq.write_table(pa.table(asked), work / "asked.parquet")
-        with Ledger(run.store.work_folder("ledger") / LEDGER) as ledger:
-            label_pairs(work / "asked.parquet", work / "answered.parquet", judge.labelling, ledger, work / "labelling")
-        return pq.read_table(work / "answered.parquet", columns=REJUDGED.names).cast(REJUDGED)
+    return label_table(pa.table(asked), judge.labelling, run.store).select(REJUDGED.names).cast(REJUDGED)

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.data.text import ProductText
 from raylevance.evaluation.agreement import accuracy_by_coverage, agreement, by_slice, calibration
-from raylevance.llm.labelling import QUARANTINED, label_pairs
-from raylevance.llm.ledger import Ledger
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import TEST, Judged
-from workloads.judges import LEDGER, find_judge
+from workloads.judges import find_judge
+from workloads.labelling import label_table
 from workloads.steps import Run
 
 SHOWN = ("accuracy", "within_1", "macro_f1", "kappa", "quadratic_kappa")
@@ -69,7 +68,7 @@ def report_step(
             parts = {"validation": pairs["validation"], "test": test}
             found = {part: grade(run, judge, graded) for part, graded in parts.items()}
             judges[name] = measure(*found["test"], test, seed)
-            judges[name]["validation"] = _agreement(*found["validation"], pairs["validation"], seed)
+            judges[name]["validation"] = _agreement(found["validation"][0], pairs["validation"], seed)
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
             "queries": len(set(test.query_ids)),
@@ -88,17 +87,9 @@ def grade(run: Run, judge: Artifact, pairs: GradedPairs) -> tuple[Any, Any]:
 
     A pair it can't judge has the grade -1.
     """
-    named = find_judge(judge.ref, run.store)
-    with run.work_folder("grade", judge.ref, pairs.query_ids) as work:
-        asked, answered = work / "asked.parquet", work / "answered.parquet"
-        pairs.write(asked)
-        pq.write_table(pq.read_table(asked, columns=["query", "product_text"]), asked)
-        with Ledger(run.store.work_folder("ledger") / LEDGER) as ledger:
-            label_pairs(asked, answered, named.labelling, ledger, work / "labelling")
-        labels = pq.read_table(answered)
-    failed = np.array([status == QUARANTINED for status in labels["status"].to_pylist()])
-    grades = labels["grade"].fill_null(-1).to_numpy()
-    return np.where(failed, -1, grades), labels["confidence"].fill_null(0.0).to_numpy()
+    asked = pa.table({"query": pairs.queries, "product_text": pairs.texts})
+    labels = label_table(asked, find_judge(judge.ref, run.store).labelling, run.store)
+    return labels["grade"].fill_null(-1).to_numpy(), labels["confidence"].fill_null(0.0).to_numpy()
 
 
 def measure(predicted: Any, confidence: Any, pairs: GradedPairs, seed: int) -> dict[str, Any]:
@@ -107,7 +98,7 @@ def measure(predicted: Any, confidence: Any, pairs: GradedPairs, seed: int) -> d
     grades, human = predicted[kept], np.asarray(pairs.grades)[kept]
     words = [f"{min(len(query.split()), 6)} words" for query in np.asarray(pairs.queries)[kept]]
     return {
-        "test": _agreement(predicted, confidence, pairs, seed),
+        "test": _agreement(predicted, pairs, seed),
         "not_judged": int((~kept).sum()),
         "coverage": accuracy_by_coverage(grades, human, confidence[kept]),
         "calibration": calibration(grades, human, confidence[kept]),
@@ -116,7 +107,7 @@ def measure(predicted: Any, confidence: Any, pairs: GradedPairs, seed: int) -> d
     }
 
 
-def _agreement(predicted: Any, confidence: Any, pairs: GradedPairs, seed: int) -> dict[str, Any]:
+def _agreement(predicted: Any, pairs: GradedPairs, seed: int) -> dict[str, Any]:
     kept = predicted >= 0
     queries = np.asarray(pairs.query_ids)[kept]
     return agreement(predicted[kept], np.asarray(pairs.grades)[kept], list(queries), seed)

@@ -2,10 +2,12 @@
 
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -43,7 +45,7 @@ def label_file(
     with connected(), Ledger(opened.work_folder("ledger") / LEDGER) as ledger:
         known = named.agreement
         if check:
-            known = check_agreement(check, labelling, ledger, work)
+            known = check_agreement(check, labelling, opened)
         if minimum_kappa is not None:
             _refuse_below(minimum_kappa, known, judge)
         started = time.monotonic()
@@ -54,16 +56,25 @@ def label_file(
     return described | ({"agreement": known} if known else {})
 
 
-def check_agreement(pairs: Path, labelling: Labelling, ledger: Ledger, work: Path) -> dict[str, Any]:
+def check_agreement(pairs: Path, labelling: Labelling, store: Store) -> dict[str, Any]:
     """The judge's agreement with the column `grade` of `pairs`, over the pairs it judged."""
     table = read_table(pairs, ["query", "product_text", "grade"])
-    asked, answered = work / "check.parquet", work / "checked.parquet"
-    pq.write_table(table.select(["query", "product_text"]), asked)
-    label_pairs(asked, answered, labelling, ledger, work)
-    labels = pq.read_table(answered)
+    labels = label_table(table.select(["query", "product_text"]), labelling, store)
     kept = pc.and_(pc.equal(labels["status"], JUDGED), table["grade"].is_valid())
     human, predicted = table.filter(kept), labels.filter(kept)
     return agreement(predicted["grade"].to_numpy(), human["grade"].to_numpy(), human["query"].to_pylist())
+
+
+def label_table(pairs: pa.Table, labelling: Labelling, store: Store) -> pa.Table:
+    """`pairs` (query, product_text) with the columns `LABELS`, row by row; answers are kept in the store's ledger."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Ledger(store.work_folder("ledger") / LEDGER) as ledger,
+    ):
+        asked, answered = Path(folder, "asked.parquet"), Path(folder, "answered.parquet")
+        pq.write_table(pairs, asked)
+        label_pairs(asked, answered, labelling, ledger, Path(folder))
+        return pq.read_table(answered)
 
 
 def _refuse_below(minimum: float, known: dict[str, Any] | None, judge: str) -> None:
