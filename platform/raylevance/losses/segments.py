@@ -22,3 +22,13 @@ def segment_log_softmax(logits: torch.Tensor, segment: torch.Tensor) -> torch.Te
     peak = torch.zeros_like(values).scatter_reduce(0, segment, values, "amax", include_self=False)
     shifted = logits - peak[segment]
     return shifted - segment_sum(shifted.exp(), segment)[segment].log()
+
+
+def segment_logsumexp(logits: torch.Tensor, segment: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """`out[s]`: the logsumexp of the `kept` [N] of `logits` [N] whose `segment` [N] is s; undefined where none is."""
+    values = logits.detach().masked_fill(~kept, -torch.inf)
+    peak = torch.full_like(values, -torch.inf).scatter_reduce(0, segment, values, "amax")
+    peak = peak.masked_fill(peak == -torch.inf, 0)
+    shifted = (logits - peak[segment]).masked_fill(~kept, -torch.inf)
+    total = segment_sum(shifted.exp(), segment)
+    return peak + total.masked_fill(total == 0, 1).log()

@@ -1,0 +1,123 @@
+"""The multi-class circle loss against the paper's formula, written out, and the facts that follow from it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylevance.losses.circle import CASES, Boundaries, multi_class_circle
+
+GAMMA = 32.0
+PAPER = {"positive": {2: (0.75, 1.25), 1: (0.40, 0.60)}, "negative": {1: (0.60, 0.30), 0: (0.25, -0.25)}}
+"""Boundary and optimum of each role: papers.md 2.7."""
+
+Instance = list[tuple[float, int]]
+graded_instances = st.lists(
+    st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 2)), min_size=1, max_size=7), min_size=1, max_size=6
+)
+
+
+def naive(instances: list[Instance], gamma: float) -> float:
+    total = 0.0
+    for items in instances:
+        for a, b in CASES:
+            upper = [score for score, label in items if label == a]
+            lower = [score for score, label in items if label == b]
+            if upper and lower:
+                (d_a, o_a), (d_b, o_b) = PAPER["positive"][a], PAPER["negative"][b]
+                pull = sum(math.exp(-gamma * max(o_a - s, 0) * (s - d_a)) for s in upper)
+                push = sum(math.exp(-gamma * min(o_b - s, 0) * (s - d_b)) for s in lower)
+                total += math.log(1 + pull * push / len(lower))
+    return total
+
+
+def flat(instances: list[Instance]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    scores = torch.tensor([score for items in instances for score, _ in items], dtype=torch.float64)
+    labels = torch.tensor([label for items in instances for _, label in items])
+    return scores, labels, torch.tensor([index for index, items in enumerate(instances) for _ in items])
+
+
+@given(graded_instances, st.floats(1, 80))
+@settings(max_examples=200, deadline=None)
+def test_it_equals_the_formula_in_its_plain_form(instances: list[Instance], gamma: float) -> None:
+    for detach in (True, False):
+        loss = multi_class_circle(*flat(instances), gamma, detach=detach)
+        assert loss.item() == pytest.approx(naive(instances, gamma), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(("upper", "lower"), CASES)
+def test_one_pair_on_its_boundaries_costs_log_2(upper: int, lower: int) -> None:
+    items = [(PAPER["positive"][upper][0], upper), (PAPER["negative"][lower][0], lower)]
+    assert multi_class_circle(*flat([items]), GAMMA).item() == pytest.approx(math.log(2), rel=1e-12)
+
+
+@pytest.mark.parametrize(("high", "low"), [(0.9, 0.1), (0.3, 0.6), (-0.5, 0.8)])
+def test_grades_2_and_0_are_the_classic_circle_loss(high: float, low: float) -> None:
+    """Sun et al. 2020 (arXiv 2002.10857), eq. 6, with m = 0.25."""
+    m = 0.25
+    negative = math.exp(GAMMA * max(low + m, 0) * (low - m))
+    positive = math.exp(-GAMMA * max(1 + m - high, 0) * (high - (1 - m)))
+    loss = multi_class_circle(*flat([[(high, 2), (low, 0)]]), GAMMA)
+    assert loss.item() == pytest.approx(math.log(1 + negative * positive), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("moved", "other", "rest"), [(2, (0.1, 0), 1.0), (1, (0.1, 0), 0.5), (1, (0.9, 2), 0.45), (0, (0.9, 2), 0.0)]
+)
+def test_where_each_grade_comes_to_rest_without_detached_weights(
+    moved: int, other: tuple[float, int], rest: float
+) -> None:
+    grid = np.linspace(-0.4, 1.2, 1601)
+    losses = [multi_class_circle(*flat([[(s, moved), other]]), GAMMA, detach=False).item() for s in grid]
+    assert grid[int(np.argmin(losses))] == pytest.approx(rest, abs=2e-3)
+
+
+def test_detached_weights_push_grade_1_past_its_rest() -> None:
+    """At 0.55 the pull of grade 1 above grade 0 goes on where its weight has no gradient, and turns where it has."""
+    signs = {}
+    for detach in (True, False):
+        scores, labels, owner = flat([[(0.55, 1), (0.1, 0)]])
+        scores.requires_grad_()
+        multi_class_circle(scores, labels, owner, GAMMA, detach=detach).backward()
+        assert scores.grad is not None
+        signs[detach] = scores.grad[0].sign().item()
+    assert signs == {True: -1, False: 1}
+
+
+def test_gradients() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(9, dtype=torch.float64).tanh().requires_grad_()
+    labels, owner = torch.tensor([2, 1, 0, 0, 2, 1, 1, 2, 2]), torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    assert torch.autograd.gradcheck(lambda s: multi_class_circle(s, labels, owner, 4.0, detach=False), (scores,))
+
+
+def test_extreme_cosines_stay_finite_in_float32() -> None:
+    scores = torch.tensor([-1.0, 1.0, 1.0, -1.0, 1.0], requires_grad=True)
+    loss = multi_class_circle(scores, torch.tensor([2, 0, 1, 1, 2]), torch.tensor([0, 0, 0, 1, 1]), 256.0)
+    loss.backward()
+    assert loss.isfinite() and scores.grad is not None and scores.grad.isfinite().all()
+
+
+def test_one_grade_and_no_items_cost_nothing() -> None:
+    for labels in ([], [1, 1]):
+        scores = torch.zeros(len(labels), requires_grad=True)
+        loss = multi_class_circle(
+            scores, torch.tensor(labels, dtype=torch.int64), torch.zeros(len(labels), dtype=torch.int64), GAMMA
+        )
+        loss.backward()
+        assert loss.item() == 0
+        assert scores.grad is not None and not scores.grad.any()
+
+
+def test_the_boundaries_move_their_optima_about_the_same_axis() -> None:
+    """Grade 2 still rests at 1, grade 0 at 0, when the bands are wider."""
+    grid = np.linspace(-0.4, 1.2, 1601)
+    wide = Boundaries(positive_2=0.85, negative_0=0.15)
+    for moved, other, rest in ((2, (0.0, 0), 1.0), (0, (1.0, 2), 0.0)):
+        losses = [
+            multi_class_circle(*flat([[(s, moved), other]]), GAMMA, boundaries=wide, detach=False).item() for s in grid
+        ]
+        assert grid[int(np.argmin(losses))] == pytest.approx(rest, abs=2e-3)
