@@ -22,7 +22,6 @@ from raylevance.data.demo.products import products
 from raylevance.data.demo.queries import queries
 from raylevance.data.demo.relevance import ANY
 from raylevance.data.demo.shop import Shop
-from raylevance.data.demo.typos import misspell
 from raylevance.data.demo.vocabulary import LEAVES, NEEDS
 from raylevance.data.schema import ESCI_GRADES, TABLES
 
@@ -169,13 +168,6 @@ def test_gaps_are_where_real_catalogues_have_them() -> None:
     for name in ("description", "bullets", "brand", "color"):
         assert 0.01 < rows[name].null_count / 5000 < 0.15
     assert rows["title"].null_count == 0
-
-
-@given(st.text("abcdefghijklmnopqrstuvwxyz ", max_size=30), st.integers(0, 2**64 - 1))
-def test_a_misspelling_is_one_slip(text: str, bits: int) -> None:
-    slipped = misspell(text, bits)
-    assert abs(len(slipped) - len(text)) <= 1
-    assert (slipped == text) <= all(len(word) < 4 or len(set(word)) == 1 for word in text.split())
 
 
 def test_settings_refuse_a_shop_that_can_not_be() -> None:

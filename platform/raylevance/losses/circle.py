@@ -1,10 +1,12 @@
 """Multi-class circle loss: cosines of the grades of one query pulled into bands of their own."""
 
-from typing import NamedTuple
+from typing import Self
 
 import torch
+from pydantic import model_validator
 from torch.nn import functional
 
+from raylevance.config import Settings
 from raylevance.losses.segments import segment_logsumexp, segment_sum
 
 CASES = ((2, 0), (1, 0), (2, 1))
@@ -15,13 +17,22 @@ NEGATIVE_AXIS = {1: 0.45, 0: 0.0}
 """About which a boundary D is reflected to give its optimum O = 2 * axis - D (our arithmetic of the paper's table)."""
 
 
-class Boundaries(NamedTuple):
-    """The cosines D where a grade's band begins or ends. Defaults: papers.md 2.7."""
+class Boundaries(Settings):
+    """The cosines D where a grade's band begins (positive) or ends (negative). Defaults: papers.md 2.7."""
 
     positive_2: float = 0.75
     negative_1: float = 0.60
     positive_1: float = 0.40
     negative_0: float = 0.25
+
+    @model_validator(mode="after")
+    def _bands_do_not_meet(self) -> Self:
+        if not 1 > self.positive_2 > self.negative_1 > self.positive_1 > self.negative_0 > 0:
+            raise ValueError("expected 1 > positive_2 > negative_1 > positive_1 > negative_0 > 0")
+        return self
+
+
+PAPER = Boundaries()
 
 
 def multi_class_circle(
@@ -30,7 +41,7 @@ def multi_class_circle(
     instance: torch.Tensor,
     gamma: float,
     *,
-    boundaries: Boundaries = Boundaries(),
+    boundaries: Boundaries = PAPER,
     detach: bool = True,
 ) -> torch.Tensor:
     """The sum over instances, and over the pairs of grades (a, b) in `CASES` that an instance has, of

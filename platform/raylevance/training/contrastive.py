@@ -8,10 +8,11 @@ import torch
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from raylevance.losses import temperature
+from raylevance.losses.circle import PAPER, Boundaries
 from raylevance.models.encoder import Encoder, read_settings
 from raylevance.training.batches import BatchPlan
 from raylevance.training.instances import Instances, tokenise
-from raylevance.training.objectives import InfoNCE, Objective, SupCon, Triplet
+from raylevance.training.objectives import Circle, InfoNCE, Objective, SupCon, Triplet
 from raylevance.training.settings import TrainSettings
 from raylevance.training.step import Compute, backward
 from raylevance.training.task import Place, Trainee, located
@@ -23,7 +24,7 @@ TOKENS = "tokens.arrow"
 class ContrastiveSettings(TrainSettings):
     """`batch` counts instances: a query and its items."""
 
-    loss: Literal["supcon", "infonce", "triplet"] = "supcon"
+    loss: Literal["supcon", "infonce", "triplet", "circle"] = "supcon"
     accumulate: PositiveInt = 1
     """Parts that each worker's share of a batch is computed in, one after the other; for losses within an instance."""
     gradcache_chunk: PositiveInt | None = None
@@ -32,6 +33,13 @@ class ContrastiveSettings(TrainSettings):
     """Where the learned temperature of supcon and infonce starts."""
     temperature_learning_rate: PositiveFloat = 1e-3
     margin: PositiveFloat = 0.1
+    """Of triplet."""
+    gamma: PositiveFloat = 32
+    """Of circle: how sharply it weighs what is far from its optimum (the paper states none)."""
+    detach_weights: bool = True
+    """Of circle: whether its weights carry no gradient."""
+    boundaries: Boundaries = PAPER
+    """Of circle: where the grades' bands begin and end."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -111,4 +119,6 @@ def build_objective(settings: ContrastiveSettings) -> Objective:
         return SupCon(settings.temperature)
     if settings.loss == "infonce":
         return InfoNCE(settings.temperature)
+    if settings.loss == "circle":
+        return Circle(settings.gamma, settings.boundaries, detach=settings.detach_weights)
     return Triplet(settings.margin)

@@ -5,6 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import nn
 
+from raylevance.losses.circle import Boundaries, multi_class_circle
 from raylevance.losses.infonce import in_batch_infonce
 from raylevance.losses.supcon import label_weighted_supcon
 from raylevance.losses.temperature import Temperature
@@ -71,6 +72,20 @@ class Triplet(Objective):
 
     def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:
         return graded_triplet(_scores(queries, items, batch), batch.labels, batch.instance, self.margin)
+
+
+class Circle(Objective):
+    """Multi-class circle loss within each instance."""
+
+    def __init__(self, gamma: float, boundaries: Boundaries, *, detach: bool) -> None:
+        super().__init__()
+        self.gamma, self.boundaries, self.detach = gamma, boundaries, detach
+
+    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:
+        scores = _scores(queries, items, batch)
+        return multi_class_circle(
+            scores, batch.labels, batch.instance, self.gamma, boundaries=self.boundaries, detach=self.detach
+        )
 
 
 def _scores(queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:

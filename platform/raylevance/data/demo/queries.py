@@ -10,9 +10,9 @@ from raylevance.data.demo.products import LOCALE
 from raylevance.data.demo.randomness import Draws
 from raylevance.data.demo.relevance import ANY
 from raylevance.data.demo.shop import Shop
-from raylevance.data.demo.typos import misspell
 from raylevance.data.demo.vocabulary import AFTER_THE_TYPE, LEAVES, LONG_TAIL_FRAMES, NEED_FRAMES, NEEDS
 from raylevance.data.schema import QUERIES
+from raylevance.data.spelling import misspell
 
 TYPE_FIRST_SHARE = 0.25
 """How often the type leads, as in `sofa grey velvet`."""
@@ -41,7 +41,7 @@ def query_texts(intent: Intent, seed: int) -> list[str]:
         text = _ordered(names, type_first=frames[index] % 997 < 997 * TYPE_FIRST_SHARE)
         if intent.kind[index] == LONG_TAIL:
             text = _framed(LONG_TAIL_FRAMES, text, frames[index] >> 16)
-        texts.append(misspell(text, slips[index]) if intent.misspelt[index] else text)
+        texts.append(misspell(text, np.random.default_rng(slips[index])) if intent.misspelt[index] else text)
     return texts
 
 

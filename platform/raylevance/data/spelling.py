@@ -1,0 +1,115 @@
+"""Misspelt variants of queries: one slip of the hand each, of the kinds and as often as people make them.
+
+Mine and Refine (arXiv 2602.17654; papers.md 2.4) adds a variant of some queries to the training data and keeps the
+clean ones. The slips are our choice: shares of single errors from Peterson 1986 (Communications of the ACM 29, 633).
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from raylevance.config import Settings
+from raylevance.data.hashing import hash_strings, hash_unit
+
+MISSING, WRONG, EXTRA, SWAPPED = 0.36, 0.29, 0.21, 0.14
+
+NEIGHBOURS = {
+    "a": "sq", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "j": "hk",
+    "k": "jl", "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "q": "wa", "r": "et", "s": "ad", "t": "ry",
+    "u": "yi", "v": "cb", "w": "qe", "x": "zc", "y": "tu", "z": "xs",
+}  # fmt: skip
+"""Keys beside each letter on a QWERTY keyboard."""
+
+SHORTEST_WORD = 4
+WORD_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
+"""Scripts whose characters are syllables or words: one is doubled or swapped, never lost or replaced by another."""
+
+
+class SpellingSettings(Settings):
+    """How variants enter the training data; `share`: of the queries that have one (the paper: 30 to 50 %).
+
+    additive: the instance once more with the variant as its query. in-place: the variant instead of the query.
+    regularise: the clean query's vector is held near the variant's. none: no variants.
+    """
+
+    mode: Literal["additive", "in-place", "regularise", "none"] = "additive"
+    share: float = Field(0.4, ge=0, le=1)
+
+
+def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Table:
+    """`instances` with variants as `settings` say: more rows (additive), or another `query` in some (in-place).
+
+    Which queries, and the variant, depend on `seed` and the query's text alone. A query that offers no slip has none.
+    """
+    queries = instances["query"].to_pylist()
+    chosen = hash_unit(instances["query"], seed) < settings.share
+    variants = [
+        misspell(query, np.random.default_rng(int(bits))) if pick else query
+        for query, bits, pick in zip(queries, hash_strings(instances["query"], seed + 1), chosen, strict=True)
+    ]
+    place = instances.column_names.index("query")
+    misspelt = instances.set_column(place, "query", pa.array(variants, pa.string()))
+    if settings.mode == "in-place":
+        return misspelt
+    changed = pc.not_equal(misspelt["query"], instances["query"])
+    return pa.concat_tables([instances, misspelt.filter(changed)])
+
+
+def misspell(text: str, random: np.random.Generator) -> str:
+    """`text` with one slip, in a word of four letters or more and not at its start; unchanged where there is none."""
+    units = list(_units(text))
+    places = list(_places(units))
+    if not places:
+        return text
+    place = places[int(random.integers(len(places)))]
+    slips = [(slip, weight) for slip, weight in _slips(units, place) if slip != text]
+    if not slips:
+        return text
+    weights = np.array([weight for _, weight in slips])
+    return slips[int(random.choice(len(slips), p=weights / weights.sum()))][0]
+
+
+def _units(text: str) -> Iterator[str]:
+    """Characters with the marks that belong to them: a slip never tears an accent from its letter."""
+    unit = ""
+    for character in text:
+        if unit and (unicodedata.category(character).startswith("M") or character == "\u200d"):
+            unit += character
+            continue
+        if unit:
+            yield unit
+        unit = character
+    if unit:
+        yield unit
+
+
+def _places(units: list[str]) -> Iterator[int]:
+    """Letters where a slip may be: people seldom miss the first one, and a number is another product."""
+    start = 0
+    for end in range(len(units) + 1):
+        if end == len(units) or not units[end][0].isalpha():
+            if end - start >= SHORTEST_WORD and len(set(units[start:end])) > 1:
+                yield from range(start + 1, end)
+            start = end + 1
+
+
+def _slips(units: list[str], place: int) -> Iterator[tuple[str, float]]:
+    """Each text that one slip at `place` makes, with its weight."""
+    before, unit, after = "".join(units[: place - 1]), units[place], "".join(units[place + 1 :])
+    previous = units[place - 1]
+    if place > 1 and units[place - 2][0].isalpha():
+        yield before + unit + previous + after, SWAPPED
+    yield before + previous + unit + unit + after, EXTRA
+    if unicodedata.name(unit[0], "").startswith(WORD_SCRIPTS):
+        return
+    yield before + previous + after, MISSING
+    plain = unicodedata.normalize("NFD", unit)[0]
+    keys = [plain] if plain != unit else list(NEIGHBOURS.get(unit.lower(), ""))
+    for key in keys:
+        wrong = key.upper() if unit.isupper() else key
+        yield before + previous + wrong + after, WRONG / len(keys)

@@ -1,0 +1,88 @@
+"""Misspelt variants: one slip each, whole characters, the same for the same query, and where they enter the data."""
+
+import unicodedata
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raylevance.data.spelling import SpellingSettings, augment, misspell
+
+QUERIES = ["garden hose", "led lamp", "running shoes men", "coffee maker", "desk", "wool blanket"] * 20
+
+
+def variants(text: str, draws: int = 300) -> set[str]:
+    return {misspell(text, np.random.default_rng(seed)) for seed in range(draws)}
+
+
+def instances(queries: list[str]) -> pa.Table:
+    named = [f"{query} {number}" for number, query in enumerate(queries)]
+    return pa.table({"query": named, "items": [[f"item of {name}"] for name in named]})
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz ", max_size=30), st.integers(0, 2**64 - 1))
+def test_a_misspelling_is_one_slip(text: str, bits: int) -> None:
+    slipped = misspell(text, np.random.default_rng(bits))
+    assert abs(len(slipped) - len(text)) <= 1
+    assert [word[0] for word in slipped.split()] == [word[0] for word in text.split()]
+    if all(len(word) < 4 or len(set(word)) == 1 for word in text.split()):
+        assert slipped == text
+
+
+@given(st.text(max_size=30), st.integers(0, 2**32))
+def test_any_text_is_taken(text: str, bits: int) -> None:
+    slipped = misspell(text, np.random.default_rng(bits))
+    assert sorted(filter(str.isdigit, slipped)) == sorted(filter(str.isdigit, text))
+
+
+def test_the_kinds_of_slips() -> None:
+    found = variants("lamp")
+    assert {"lapm", "lap", "laamp", "lsmp"} <= found
+    assert all(text[0] == "l" for text in found)
+
+
+def test_words_of_chinese_and_korean_keep_every_character() -> None:
+    for text in ("儿童运动鞋", "무선 블루투스 이어폰"):
+        assert all(set(variant) == set(text) for variant in variants(text))
+        assert variants(text) - {text}
+
+
+@pytest.mark.parametrize("text", ["café crème", unicodedata.normalize("NFD", "café crème"), "größe männer"])
+def test_accents_stay_on_letters_or_are_left_out(text: str) -> None:
+    marks = {unicodedata.normalize("NFC", text)[place] for place in range(len(unicodedata.normalize("NFC", text)))}
+    for variant in variants(text):
+        composed = unicodedata.normalize("NFC", variant)
+        assert not any(unicodedata.combining(character) for character in composed), variant
+        assert {character for character in composed if ord(character) > 127} <= marks
+
+
+def test_numbers_are_never_changed() -> None:
+    assert variants("3000 12345") == {"3000 12345"}
+
+
+def test_additive_keeps_the_clean_and_adds_a_share() -> None:
+    clean = instances(QUERIES)
+    made = augment(clean, SpellingSettings(share=0.4), seed=3)
+    assert made.slice(0, clean.num_rows).equals(clean)
+    added = made.slice(clean.num_rows)
+    assert 0.25 < added.num_rows / clean.num_rows < 0.55
+    by_item = dict(zip((items[0] for items in clean["items"].to_pylist()), clean["query"].to_pylist(), strict=True))
+    assert all(by_item[row["items"][0]] != row["query"] for row in added.to_pylist())
+
+
+def test_in_place_changes_a_share_and_adds_nothing() -> None:
+    clean = instances(QUERIES)
+    made = augment(clean, SpellingSettings(mode="in-place", share=0.4), seed=3)
+    changed = sum(a != b for a, b in zip(made["query"].to_pylist(), clean["query"].to_pylist(), strict=True))
+    assert made.num_rows == clean.num_rows and 0.25 < changed / clean.num_rows < 0.55
+
+
+def test_a_variant_depends_on_the_query_alone() -> None:
+    clean = instances(QUERIES)
+    whole = augment(clean, SpellingSettings(share=1), seed=3).slice(clean.num_rows)
+    alone = augment(clean.slice(40, 10), SpellingSettings(share=1), seed=3).slice(10)
+    assert set(alone["query"].to_pylist()) <= set(whole["query"].to_pylist())
+    other = augment(clean, SpellingSettings(share=1), seed=4).slice(clean.num_rows)
+    assert other["query"].to_pylist() != whole["query"].to_pylist()
