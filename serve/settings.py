@@ -21,7 +21,7 @@ class ServeSettings(Settings):
     """
 
     store: Annotated[str, AfterValidator(_absolute)] = "./store"
-    index: str = "index/stage1"
+    index: str = "index/stage2"
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     replicas: PositiveInt = 1

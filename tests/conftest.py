@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 WORDS = [
@@ -30,6 +31,8 @@ SMALL_RECIPE = """
 data: {source: demo, demo: {products: 300, queries: 24, events: 500, judged_per_query: 12}}
 warmup: {train: {max_steps: 2}}
 stage1: {train: {max_steps: 2}}
+mining: {unjudged: skip, k: 20}
+stage2: {train: {max_steps: 2}}
 """
 
 os.environ.update(
@@ -132,10 +135,12 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_store(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path) -> Path:
-    """A store that the small recipe has filled. Copy it to add to it."""
-    store = tmp_path_factory.mktemp("small") / "store"
+def small_store(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, worker_id: str) -> Path:
+    """A store that the small recipe has filled, one for all test processes. Copy it to add to it."""
+    base = tmp_path_factory.getbasetemp()
+    store = (base if worker_id == "master" else base.parent) / "small-store"
     command = [sys.executable, "-m", "workloads.cli", "run", "mine-and-refine", "--config", str(small_recipe)]
-    done = subprocess.run([*command, "--store", str(store)], cwd=ROOT, check=False, capture_output=True, text=True)
+    with FileLock(store.with_suffix(".lock")):
+        done = subprocess.run([*command, "--store", str(store)], cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return store

@@ -4,42 +4,53 @@
 
 Forty test queries give wide intervals; this ranks them all. The folds share one warm-up, which reads product titles and
 no query. Each fold picks its best step on queries held out of its own training part, so no setting sees the test fold.
-Publishes `encoder/stage1-fold<n>` and `report/cross-validation`.
+Publishes `encoder/stage1-fold<n>`, `encoder/stage2-fold<n>` and `report/cross-validation`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.evaluation.ranking import Run as Ranked
-from workloads.encode import backbone_digest, find_encoder
+from workloads.encode import Vectors, backbone_digest, find_encoder
 from workloads.judged import TEST, Judged
-from workloads.mine_and_refine import EncoderRecipe, check_settings, train_stage1, train_warmup
-from workloads.reports import Outcome, describe, write_runs
+from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
+from workloads.reports import (
+    LAST,
+    Outcome,
+    describe,
+    judged_cosines,
+    measure_encoder,
+    measure_margins,
+    write_runs,
+)
 from workloads.sources import load_tables
 from workloads.steps import Run
-from workloads.systems import rank_baselines, rank_encoder, rank_hybrid
+from workloads.systems import rank_baselines, rank_hybrid
 
 
 class RecipeSettings(EncoderRecipe):
-    """Those that decide the encoders of mine-and-refine, and how often stage 1 is repeated."""
+    """Those that decide the encoders of mine-and-refine, and how often the stages are repeated."""
 
     folds: int = Field(5, ge=2)
 
 
 def recipe(settings: RecipeSettings, run: Run) -> Outcome:
-    """One warm-up, a stage 1 a fold, and a report on all queries."""
+    """One warm-up, a stage 1 and a stage 2 a fold, and a report on all queries."""
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     warmup = train_warmup(settings, run, tables)
     folds = judged.folds(settings.folds, settings.seed)
-    encoders = [
-        train_stage1(settings, run, tables, warmup, fold, name=f"encoder/stage1-fold{number}")
-        for number, fold in enumerate(folds)
-    ]
+    encoders = []
+    for number, fold in enumerate(folds):
+        stage1 = train_stage1(settings, run, tables, warmup, fold, name=f"encoder/stage1-fold{number}")
+        encoders.append((stage1, mine_and_refine(settings, run, tables, stage1, fold, suffix=f"-fold{number}")))
     return Outcome(run, report_step(settings, run, tables, judged, warmup, folds, encoders))
 
 
@@ -50,21 +61,35 @@ def report_step(
     judged: Judged,
     warmup: Artifact,
     folds: list[Judged],
-    encoders: list[Artifact],
+    encoders: list[tuple[Artifact, Artifact]],
 ) -> Artifact:
-    """`report/cross-validation`: each system's run over all queries, a fold's queries by that fold's encoder."""
+    """`report/cross-validation`: each system's run over all queries, a fold's queries by that fold's encoders."""
 
     def build(draft: Draft) -> None:
         runs: dict[str, Ranked] = {**rank_baselines(judged, settings.encoder.backbone, settings.seed)}
-        runs["warm-up"] = rank_encoder(judged, find_encoder(warmup.ref, run.store))
-        stage1: dict[str, dict[str, Mapping[str, float]]] = {"dense": {}, "hybrid": {}}
-        for fold, encoder in zip(folds, encoders, strict=True):
-            for mode, ranked in rank_hybrid(fold.of(TEST), find_encoder(encoder.ref, run.store)).items():
-                stage1[mode] |= ranked
-        runs |= {"stage 1": stage1["dense"], "hybrid": stage1["hybrid"]}
+        ranked: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in ("stage 1", LAST, "hybrid")}
+        cosines: dict[str, list[Vectors]] = {name: [] for name in ("zero_shot", "warm-up", "stage 1", LAST)}
+        tested = []
+        for fold, (stage1, stage2) in zip(folds, encoders, strict=True):
+            test = fold.of(TEST)
+            tested.append(test)
+            cosines["zero_shot"].append(judged_cosines(test, find_encoder(settings.encoder.backbone, run.store)))
+            cosines["warm-up"].append(judged_cosines(test, find_encoder(warmup.ref, run.store)))
+            found, own = measure_encoder(test, find_encoder(stage1.ref, run.store))
+            ranked["stage 1"] |= found
+            cosines["stage 1"].append(own)
+            last = find_encoder(stage2.ref, run.store)
+            for mode, found in rank_hybrid(test, last).items():
+                ranked[LAST if mode == "dense" else mode] |= found
+            cosines[LAST].append(judged_cosines(test, last))
+        runs["warm-up"] = measure_encoder(judged, find_encoder(warmup.ref, run.store))[0]
+        runs |= ranked
         write_runs(draft.path, runs)
         draft.metrics |= describe(tables, judged, runs, settings.seed) | {"folds": len(folds)}
+        whole = replace(judged, judgements=pa.concat_tables(test.judgements for test in tested))
+        joined = {name: np.concatenate(parts) for name, parts in cosines.items()}
+        draft.metrics["margins"] = measure_margins(whole, joined, settings.seed)
 
     made_from = {"backbone": backbone_digest(settings.encoder.backbone)}
-    inputs = [tables, warmup, *encoders]
+    inputs = [tables, warmup, *(encoder for pair in encoders for encoder in pair)]
     return run.step("report/cross-validation", build, settings=made_from, inputs=inputs, seed=settings.seed)

@@ -79,7 +79,7 @@ class EncodeChunk:
     """A Ray Data actor that holds one encoder."""
 
     def __init__(self, path: Path, side: Side) -> None:
-        self._encoder, self._side = _on_device(Encoder.load(path)), side
+        self._encoder, self._side = on_device(Encoder.load(path)), side
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         return {"vector": _encode(self._encoder, batch["text"].tolist(), self._side)}
@@ -121,10 +121,10 @@ def encode_on_cluster(path: Path, texts: Sequence[str], side: Side) -> Vectors:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(path: Path) -> Encoder:
-    return _on_device(Encoder.load(path))
+    return on_device(Encoder.load(path))
 
 
-def _on_device(encoder: Encoder) -> Encoder:
+def on_device(encoder: Encoder) -> Encoder:
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

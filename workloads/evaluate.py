@@ -38,7 +38,11 @@ def retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[
     """
     judged = Judged(_products(products), *_examples(examples))
     named = find_encoder(encoder, Store(store))
-    runs = rank_baselines(judged, named.backbone, seed=0) | rank_hybrid(judged, named)
+    runs = rank_hybrid(judged, named)
+    untrained = named.artifact is None
+    runs |= rank_baselines(judged, None if untrained else named.backbone, seed=0)
+    if untrained:
+        runs["zero_shot"] = runs["dense"]
     systems = {system: runs[system] for system in ("dense", "bm25", "hybrid", "zero_shot", "random")}
     return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
 

@@ -27,6 +27,7 @@ from workloads.language_models import model_path
 JUDGE_FILE = "judge.json"
 MODEL_FOLDER = "model"
 LEDGER = "labels.sqlite"
+ZERO_SHOT = "zero-shot"
 
 
 class JudgeSettings(Settings):
@@ -61,7 +62,12 @@ class NamedJudge:
 
 
 def find_judge(name: str, store: Store) -> NamedJudge:
-    """`judge/NAME[@VERSION]` of the store, or the judge that the YAML file `name` describes."""
+    """`judge/NAME[@VERSION]` of the store, the judge that the YAML file `name` describes, or `zero-shot`.
+
+    zero-shot: Gemma 3 270M with the guideline, on vLLM; it needs no training, and little can be expected of it.
+    """
+    if name == ZERO_SHOT:
+        return _described(JudgeSettings(backend="vllm", vllm=VllmSettings(model="gemma")), name)
     if name.startswith("judge/"):
         artifact = store.get(name)
         folder = store.path(artifact.ref)
@@ -71,10 +77,14 @@ def find_judge(name: str, store: Store) -> NamedJudge:
         model = folder / MODEL_FOLDER
         return NamedJudge(_labelling(settings, model if model.is_dir() else None, version), agreement)
     if Path(name).suffix not in (".yaml", ".yml"):
-        raise UsageError(f"--judge {name}: expected judge/NAME[@VERSION], or a YAML file that describes a judge")
-    settings = load_settings(JudgeSettings, Path(name))
+        expected = f"judge/NAME[@VERSION], {ZERO_SHOT}, or a YAML file that describes a judge"
+        raise UsageError(f"--judge {name}: expected {expected}")
+    return _described(load_settings(JudgeSettings, Path(name)), Path(name).stem)
+
+
+def _described(settings: JudgeSettings, name: str) -> NamedJudge:
     described = settings.model_dump(mode="json", exclude={"temperature", "threshold"})
-    version = f"{Path(name).stem}@{fingerprint(described, _prompt(settings).model_dump())}"
+    version = f"{name}@{fingerprint(described, _prompt(settings).model_dump())}"
     return NamedJudge(_labelling(settings, None, version), None)
 
 

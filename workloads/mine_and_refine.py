@@ -1,18 +1,21 @@
-"""Mine and Refine (arXiv 2602.17654), its first half: a two-tower retriever trained on graded judgements.
+"""Mine and Refine (arXiv 2602.17654): a two-tower retriever whose scores separate three grades of relevance.
 
     raylevance run mine-and-refine [--config F] [--set stage1.train.epochs=2]
 
 Reads products and judgements; publishes `tables/<data set>`, `report/baselines`, `encoder/warmup`, `encoder/stage1`,
-`index/stage1` and `report/mine-and-refine`.
+`pairs/mined`, `encoder/stage2`, `index/stage2` and `report/mine-and-refine`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
-from pydantic import Field
+import pyarrow.parquet as pq
+from pydantic import Field, PositiveInt
 
 from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.config import Settings
 from raylevance.data.instances import InstanceSettings
+from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
 from raylevance.index.vectors import IndexSettings
 from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
@@ -21,6 +24,7 @@ from raylevance.training.contrastive import ContrastiveSettings
 from workloads.encode import backbone_digest, backbone_path
 from workloads.indexing import index_step
 from workloads.judged import TRAIN, Judged
+from workloads.mining import MINED, MineSettings, curriculum, mining_step
 from workloads.reports import Outcome, baselines_step, report_step
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
@@ -44,15 +48,25 @@ class Stage1Settings(Settings):
     )
 
 
+class Stage2Settings(Settings):
+    """Multi-class circle loss on stage 1's data and the mined hard pairs, `rounds` times mined and trained."""
+
+    rounds: PositiveInt = 1
+    train: ContrastiveSettings = ContrastiveSettings(loss="circle", batch=8, evaluate_every=6, checkpoint_every=6)
+
+
 class EncoderRecipe(Settings):
     """What decides the encoders; the defaults run on a laptop."""
 
     seed: int = 0
     data: DataSettings = DataSettings()
     text: ProductText = ProductText()
+    spelling: SpellingSettings = SpellingSettings()
     encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=40)
     warmup: WarmupSettings = WarmupSettings()
     stage1: Stage1Settings = Stage1Settings()
+    mining: MineSettings = MineSettings()
+    stage2: Stage2Settings = Stage2Settings()
 
 
 class RecipeSettings(EncoderRecipe):
@@ -69,8 +83,9 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     baselines = baselines_step(run, tables, judged, settings.encoder.backbone, settings.seed)
     warmup = train_warmup(settings, run, tables)
     stage1 = train_stage1(settings, run, tables, warmup, judged)
-    index = index_step(run, "stage1", tables, stage1, settings.index)
-    report = report_step(run, tables, baselines, warmup, index, judged, settings.seed)
+    stage2 = mine_and_refine(settings, run, tables, stage1, judged)
+    index = index_step(run, "stage2", tables, stage2, settings.index)
+    report = report_step(run, tables, baselines, {"warm-up": warmup, "stage 1": stage1}, index, judged, settings.seed)
     return Outcome(run, report)
 
 
@@ -78,7 +93,8 @@ def check_settings(settings: EncoderRecipe) -> None:
     """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for."""
     read_settings(backbone_path(settings.encoder.backbone))
     trainer.check_settings(settings.warmup.train, evaluates=False)
-    trainer.check_settings(settings.stage1.train, evaluates=True)
+    for stage in (settings.stage1, settings.stage2):
+        trainer.check_settings(stage.train, evaluates=True)
 
 
 def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact) -> Artifact:
@@ -105,28 +121,65 @@ def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact) -> Artifac
 
 
 def train_stage1(
-    settings: EncoderRecipe,
-    run: Run,
-    tables: Artifact,
-    warmup: Artifact,
-    judged: Judged,
-    name: str = "encoder/stage1",
+    settings: EncoderRecipe, run: Run, tables: Artifact, warmup: Artifact, judged: Judged, name: str = "encoder/stage1"
 ) -> Artifact:
     """`encoder/stage1`: the warm encoder, trained on the graded products of the training queries of `judged`."""
-    training = Training(name, settings.stage1.train, settings.text, settings.seed)
+    train, _ = held_out(settings, judged)
+    return _train_judged(settings, run, settings.stage1.train, [tables, warmup], lambda: train, judged, name)
+
+
+def mine_and_refine(
+    settings: EncoderRecipe, run: Run, tables: Artifact, stage1: Artifact, judged: Judged, suffix: str = ""
+) -> Artifact:
+    """`encoder/stage2`: in each round, hard pairs mined by the newest encoder, then training on them and all others."""
+    train, _ = held_out(settings, judged)
+    encoder = stage1
+    for number in range(1, settings.stage2.rounds + 1):
+        place = suffix if number == settings.stage2.rounds else f"{suffix}-round{number}"
+        options = settings.mining, settings.text, settings.seed
+        mined = mining_step(run, tables, encoder, train, *options, name=f"pairs/mined{place}")
+        learned = partial(_with_mined, run, mined, train, settings.mining)
+        inputs = [tables, encoder, mined]
+        encoder = _train_judged(settings, run, settings.stage2.train, inputs, learned, judged, f"encoder/stage2{place}")
+    return encoder
+
+
+def held_out(settings: EncoderRecipe, judged: Judged) -> tuple[Judged, Judged]:
+    """The training queries that the stages learn from, and those that pick the best step."""
+    return judged.hold_out(TRAIN, settings.stage1.validation_fraction, settings.seed)
+
+
+def _with_mined(run: Run, mined: Artifact, train: Judged, settings: MineSettings) -> Judged:
+    return curriculum(train, pq.read_table(run.store.path(mined.ref) / MINED), settings)
+
+
+def _train_judged(
+    settings: EncoderRecipe,
+    run: Run,
+    train: ContrastiveSettings,
+    inputs: list[Artifact],
+    learned: Callable[[], Judged],
+    judged: Judged,
+    name: str,
+) -> Artifact:
+    """The encoder `inputs[1]`, trained on what `learned` gives."""
+    training = Training(name, train, settings.text, settings.seed)
     made_from = training.described(
         {
             "encoder": settings.encoder.model_dump(),
             "validation_fraction": settings.stage1.validation_fraction,
             "instances": settings.stage1.instances.model_dump(),
+            "spelling": settings.spelling.model_dump(),
+            "with_originals": settings.mining.with_originals,
             "queries": fingerprint(judged.of(TRAIN).queries["query_id"].to_pylist()),
         }
     )
 
     def build(draft: Draft) -> None:
-        train, validation = judged.hold_out(TRAIN, settings.stage1.validation_fraction, settings.seed)
-        with run.work_folder(training.name, made_from, warmup.ref, tables.ref, settings.seed) as work:
-            write_judged_instances(train, work / "instances", settings.text, settings.stage1.instances)
-            training.train(draft, run.store.path(warmup.ref), work, validation.ranking(settings.text))
+        _, validation = held_out(settings, judged)
+        with run.work_folder(name, made_from, [parent.ref for parent in inputs], settings.seed) as work:
+            options = settings.text, settings.stage1.instances, settings.spelling, settings.seed
+            write_judged_instances(learned(), work / "instances", *options)
+            training.train(draft, run.store.path(inputs[1].ref), work, validation.ranking(settings.text))
 
-    return run.step(training.name, build, settings=made_from, inputs=[tables, warmup], seed=settings.seed)
+    return run.step(name, build, settings=made_from, inputs=inputs, seed=settings.seed)

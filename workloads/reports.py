@@ -2,25 +2,31 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
-from raylevance.evaluation.intervals import paired_difference
+from raylevance.data.text import baseline_text
+from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
+from raylevance.evaluation.margins import OVERLAP, margins, word_overlap
 from raylevance.evaluation.ranking import Run as Ranked
 from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
 from raylevance.evaluation.report import Report, render
 from raylevance.index.products import Mode, ProductIndex
-from workloads.encode import backbone_digest, encode_texts, find_encoder
+from raylevance.index.vectors import IndexSettings, VectorIndex
+from workloads.encode import NamedEncoder, Vectors, backbone_digest, encode_texts, find_encoder
 from workloads.indexing import pair_scores
 from workloads.judged import TEST, Judged
 from workloads.steps import Run
-from workloads.systems import DEPTH, REPORTED, rank_baselines, rank_encoder, summarise
+from workloads.systems import DEPTH, REPORTED, as_run, rank_baselines, summarise
 
 BASELINES = ("random", "bm25", "zero_shot")
+LAST = "stage 2"
 AGAINST = ("zero_shot", "bm25")
 """What every system is compared with, query by query."""
 
@@ -71,23 +77,37 @@ def baselines_step(run: Run, tables: Artifact, judged: Judged, backbone: str, se
 
 
 def report_step(
-    run: Run, tables: Artifact, baselines: Artifact, warmup: Artifact, index: Artifact, judged: Judged, seed: int
+    run: Run,
+    tables: Artifact,
+    baselines: Artifact,
+    encoders: Mapping[str, Artifact],
+    index: Artifact,
+    judged: Judged,
+    seed: int,
 ) -> Artifact:
-    """`report/mine-and-refine`: all systems on the test queries, as JSON, TREC runs and one page."""
+    """`report/mine-and-refine`: all systems on the test queries, as JSON, TREC runs and one page.
+
+    `encoders`: those of the earlier stages, by their name in the report; the last stage's is in the index.
+    """
 
     def build(draft: Draft) -> None:
         test = judged.of(TEST)
         folder = run.store.path(baselines.ref)
         runs: dict[str, Ranked] = {name: read_run(folder / f"{name}.run") for name in BASELINES}
-        runs["warm-up"] = rank_encoder(test, find_encoder(warmup.ref, run.store))
-        runs |= rank_index(run, index, test)
+        last = find_encoder(encoder_of(index), run.store)
+        cosines = {"zero_shot": judged_cosines(test, find_encoder(last.backbone, run.store))}
+        for name, encoder in encoders.items():
+            runs[name], cosines[name] = measure_encoder(test, find_encoder(encoder.ref, run.store))
+        found, cosines[LAST] = measure_index(run, index, test)
+        runs |= found
         write_runs(draft.path, runs)
         write_qrels(draft.path / "qrels", test.judgements)
-        draft.metrics |= describe(tables, test, runs, seed)
+        draft.metrics |= describe(tables, test, runs, seed) | {"margins": measure_margins(test, cosines, seed)}
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
-        (draft.path / "report.html").write_text(render(page(run, index, test, runs, draft.metrics)), encoding="utf-8")
+        (draft.path / "report.html").write_text(render(page(index, test, runs, cosines, draft.metrics)), "utf-8")
 
-    return run.step("report/mine-and-refine", build, settings={}, inputs=[tables, baselines, warmup, index], seed=seed)
+    inputs = [tables, baselines, *encoders.values(), index]
+    return run.step("report/mine-and-refine", build, settings={}, inputs=inputs, seed=seed)
 
 
 def describe(tables: Artifact, judged: Judged, runs: Mapping[str, Ranked], seed: int) -> dict[str, Any]:
@@ -101,21 +121,26 @@ def describe(tables: Artifact, judged: Judged, runs: Mapping[str, Ranked], seed:
     }
 
 
-def page(run: Run, index: Artifact, test: Judged, runs: Mapping[str, Ranked], metrics: Mapping[str, Any]) -> Report:
-    """The page of the report, with the cosines of the judged test pairs under stage 1."""
-    encoder = find_encoder(encoder_of(index), run.store)
-    vectors = ProductIndex.load(run.store.path(index.ref)).vectors
+def page(
+    index: Artifact,
+    test: Judged,
+    runs: Mapping[str, Ranked],
+    cosines: Mapping[str, Vectors],
+    metrics: Mapping[str, Any],
+) -> Report:
+    """The page of the report; `cosines` of the judged test pairs, by encoder."""
     return Report(
-        title="Mine and Refine, stage 1",
+        title="Mine and Refine",
         runs=runs,
         baseline=AGAINST[0],
-        candidate="stage 1",
+        candidate=LAST,
         queries=test.queries,
         judgements=test.judgements,
         products=test.products,
-        scores=pair_scores(test, encode_texts(encoder.path, test.queries["query"].to_pylist(), "query"), vectors),
+        scores=cosines,
         grades=test.judgements["grade"].to_numpy(),
         summary=metrics["systems"],
+        margins=metrics["margins"],
         facts={
             "data": f"{metrics['data']}, {metrics['queries']} test queries, {metrics['products']} products ranked",
             "seed": str(metrics["seed"]),
@@ -124,20 +149,54 @@ def page(run: Run, index: Artifact, test: Judged, runs: Mapping[str, Ranked], me
     )
 
 
-def rank_index(run: Run, index: Artifact, test: Judged) -> dict[str, Ranked]:
-    """Stage 1 and hybrid, as the index answers them: what is measured is what is served."""
+def measure_encoder(test: Judged, encoder: NamedEncoder) -> tuple[Ranked, Vectors]:
+    """The encoder's run over the whole catalogue, by exact search, and the cosines of the judged pairs."""
+    products = VectorIndex.build(
+        encode_texts(encoder.path, encoder.item_texts(test.products), "item"), IndexSettings(kind="exact")
+    )
+    queries = encode_texts(encoder.path, test.queries["query"].to_pylist(), "query")
+    return as_run(test, *products.search(queries, DEPTH)), pair_scores(test, queries, products)
+
+
+def judged_cosines(test: Judged, encoder: NamedEncoder) -> Vectors:
+    """The cosines of the judged pairs alone."""
+    judged = pc.is_in(test.products["product_id"], test.judgements["product_id"].combine_chunks())
+    return measure_encoder(replace(test, products=test.products.filter(judged)), encoder)[1]
+
+
+def measure_index(run: Run, index: Artifact, test: Judged) -> tuple[dict[str, Ranked], Vectors]:
+    """The last stage and hybrid, as the index answers them: what is measured is what is served."""
     products = ProductIndex.load(run.store.path(index.ref))
     texts = test.queries["query"].to_pylist()
     vectors = encode_texts(find_encoder(encoder_of(index), run.store).path, texts, "query")
     ids = test.queries["query_id"].to_pylist()
-    modes: dict[str, Mode] = {"stage 1": "dense", "hybrid": "hybrid"}
+    modes: dict[str, Mode] = {LAST: "dense", "hybrid": "hybrid"}
     runs: dict[str, Ranked] = {}
     for name, mode in modes.items():
         found = products.search(texts, vectors, DEPTH, mode)
         runs[name] = {
             query: {hit.product_id: hit.score for hit in hits} for query, hits in zip(ids, found, strict=True)
         }
-    return runs
+    return runs, pair_scores(test, vectors, products.vectors)
+
+
+def measure_margins(test: Judged, cosines: Mapping[str, Vectors], seed: int) -> dict[str, Any]:
+    """For each encoder `margins` of all judged pairs, and of those whose words overlap: mean, low, high."""
+    grades = test.judgements["grade"].to_numpy()
+    names = test.judgements["query_id"].to_pylist()
+    queries = dict(zip(*(test.queries[name].to_pylist() for name in ("query_id", "query")), strict=True))
+    products = dict(zip(test.products["product_id"].to_pylist(), baseline_text(test.products), strict=True))
+    texts = [products[product] for product in test.judgements["product_id"].to_pylist()]
+    overlapping = word_overlap([queries[name] for name in names], texts) >= OVERLAP
+    found: dict[str, Any] = {}
+    for encoder, scores in cosines.items():
+        found[encoder] = {}
+        for pairs, kept in (("all", np.ones(len(names), bool)), ("overlapping", overlapping)):
+            values = margins(scores[kept], grades[kept], [name for name, keep in zip(names, kept, strict=True) if keep])
+            found[encoder][pairs] = {
+                margin: [*bootstrap_mean(each, seed)] for margin, each in values.items() if len(each)
+            } | {"queries": len(values["average"])}
+    return found
 
 
 def encoder_of(index: Artifact) -> str:

@@ -12,26 +12,28 @@ from raylevance.evaluation.ranking import Run, evaluate_run
 from raylevance.index.fusion import reciprocal_rank
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
-from workloads.encode import NamedEncoder, Vectors, backbone_path, encode_texts
+from workloads.encode import NamedEncoder, backbone_path, encode_texts
 from workloads.judged import Judged
 
 DEPTH = 100
 REPORTED = ("ndcg@10", "ndcg@10_official", "recall@100")
 
 
-def rank_baselines(judged: Judged, backbone: str, seed: int) -> dict[str, Run]:
-    """random, bm25, and zero_shot: the untrained `backbone` on title, brand and colour."""
+def rank_baselines(judged: Judged, backbone: str | None, seed: int) -> dict[str, Run]:
+    """random, bm25, and zero_shot: the untrained `backbone` on title, brand and colour; None: no zero_shot."""
     texts = baseline_text(judged.products)
     queries = judged.queries["query"].to_pylist()
     chance = np.random.default_rng(seed).random((len(queries), len(texts)), dtype=np.float32)
     best = np.argsort(-chance, axis=1)[:, :DEPTH]
-    path = backbone_path(backbone)
-    vectors = encode_texts(path, texts, "item")
-    return {
+    runs = {
         "random": as_run(judged, np.take_along_axis(chance, best, axis=1), best),
         "bm25": as_run(judged, *LexicalIndex.build(texts).search(queries, DEPTH)),
-        "zero_shot": rank_vectors(judged, encode_texts(path, queries, "query"), vectors),
     }
+    if backbone is not None:
+        path = backbone_path(backbone)
+        products = VectorIndex.build(encode_texts(path, texts, "item"), IndexSettings(kind="exact"))
+        runs["zero_shot"] = as_run(judged, *products.search(encode_texts(path, queries, "query"), DEPTH))
+    return runs
 
 
 def rank_hybrid(judged: Judged, encoder: NamedEncoder) -> dict[str, Run]:
@@ -42,17 +44,6 @@ def rank_hybrid(judged: Judged, encoder: NamedEncoder) -> dict[str, Run]:
     dense = index.search(encode_texts(encoder.path, queries, "query"), DEPTH)
     lexical = LexicalIndex.build(baseline_text(judged.products)).search(queries, DEPTH)
     return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *reciprocal_rank([dense[1], lexical[1]], DEPTH))}
-
-
-def rank_encoder(judged: Judged, encoder: NamedEncoder) -> Run:
-    """The run of a dense retriever that compares each query with every product."""
-    vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
-    return rank_vectors(judged, encode_texts(encoder.path, judged.queries["query"].to_pylist(), "query"), vectors)
-
-
-def rank_vectors(judged: Judged, queries: Vectors, products: Vectors) -> Run:
-    """Exact search: what is measured is the encoder, not an approximation."""
-    return as_run(judged, *VectorIndex.build(products, IndexSettings(kind="exact")).search(queries, DEPTH))
 
 
 def as_run(judged: Judged, scores: Any, rows: Any) -> Run:

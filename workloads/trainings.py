@@ -10,6 +10,7 @@ import ray.data
 from raylevance.artifacts import Draft
 from raylevance.data.instances import InstanceSettings, write_instances
 from raylevance.data.pseudo_queries import pseudo_queries
+from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
 from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.loop import Evaluate
@@ -49,8 +50,15 @@ def write_pseudo_queries(products: Path, output: Path, text: ProductText, per_pr
     pseudo_queries(ray.data.read_parquet(str(products)), text, per_product, seed).write_parquet(str(output))
 
 
-def write_judged_instances(judged: Judged, output: Path, text: ProductText, settings: InstanceSettings) -> None:
-    """Stage-1 instances of the judged queries, written anew."""
+def write_judged_instances(
+    judged: Judged,
+    output: Path,
+    text: ProductText,
+    settings: InstanceSettings,
+    spelling: SpellingSettings,
+    seed: int,
+) -> None:
+    """Instances of the judged queries, written anew."""
     shutil.rmtree(output, ignore_errors=True)
     judgements, queries, products = map(ray.data.from_arrow, (judged.judgements, judged.queries, judged.products))
-    write_instances(judgements, queries, products, output, text, settings)
+    write_instances(judgements, queries, products, output, text, settings, spelling, seed)

@@ -89,7 +89,7 @@ def test_a_submitted_recipe_publishes_what_a_local_one_does(
         environment=head.environment,
     )
     assert remote.returncode == 0, remote.stderr[-3000:]
-    assert "index/stage1" in remote.stderr, "the job's log is followed"
+    assert "index/stage2" in remote.stderr, "the job's log is followed"
 
     submitted, here = Store(tmp_path), Store(small_store)
     assert submitted.names() == here.names()

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ELSEWHERE = re.compile(" submit | cross-validation| run (judge|audit|synthetic-queries|knowledge)| label ")
-"""Run by tests/cluster, which has a cluster, and by tests/recipes, with fewer folds and a smaller judge."""
+ELSEWHERE = re.compile(" submit | cross-validation| run (judge|audit|synthetic-queries|knowledge)| label | serve$")
+"""Run by tests/cluster, which has a cluster, tests/serve, and tests/recipes, with fewer folds and a smaller judge."""
 
 
 def commands() -> list[str]:
@@ -50,21 +51,23 @@ def workspace(
     folder = tmp_path_factory.mktemp("readme")
     shutil.copy(small_recipe, folder)
     shutil.copytree(small_store, folder / "store")
-    (folder / "DIR").symlink_to(public_data / "esci")
-    (folder / "E.parquet").symlink_to(public_data / "esci" / "shopping_queries_dataset_examples.parquet")
+    examples = pq.read_table(public_data / "esci" / "shopping_queries_dataset_examples.parquet")
     products = pq.read_table(public_data / "esci" / "shopping_queries_dataset_products.parquet").slice(0, 400)
-    pq.write_table(products, folder / "P.parquet")
+    examples = examples.filter(pc.is_in(examples["product_id"], products["product_id"].combine_chunks()))
+    (folder / "DIR").mkdir()
+    for place in ("E.parquet", "DIR/shopping_queries_dataset_examples.parquet"):
+        pq.write_table(examples, folder / place)
+    for place in ("P.parquet", "DIR/shopping_queries_dataset_products.parquet"):
+        pq.write_table(products, folder / place)
     pq.write_table(pa.table({"title": products["product_title"].slice(0, 50)}), folder / "F.parquet")
     return folder
 
 
 def runnable(command: str) -> list[str]:
-    """The command with what keeps it short: the small recipe, one question instead of serving for ever."""
+    """The command with what keeps it short: the small recipe, a shop of 500 products."""
     arguments = shlex.split(command)[1:]
     if arguments[0] == "run":
         arguments += ["--config", "small.yaml"]
-    if arguments[0] == "serve":
-        arguments += ["--port", "0", "--try", "kettle"]
     if arguments[:2] == ["data", "demo"]:
         arguments[2:6] = ["--products", "500", "--events", "1000"]
     return arguments

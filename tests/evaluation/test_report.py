@@ -43,9 +43,10 @@ def page() -> str:
             queries=queries,
             judgements=judgements,
             products=pa.table({"product_id": ["a", "b"], "title": [HOSTILE, "Kettle & pot"]}),
-            scores=np.array([0.9, 0.1, 0.8, 0.2, 0.7, 0.5]),
+            scores={"zero_shot": np.full(6, 0.5), "stage 1": np.array([0.9, 0.1, 0.8, 0.2, 0.7, 0.5])},
             grades=np.array([2, 0, 2, 0, 2, 1]),
             summary=summary,
+            margins={"stage 1": {"all": {"average": [0.712, 0.6, 0.8], "worst": [0.5, 0.4, 0.6]}, "overlapping": {}}},
             facts={"data": "three queries"},
         )
     )
@@ -65,6 +66,11 @@ def test_queries_that_moved_are_on_their_side(page: str) -> None:
     better, worse = page.split("<h2>Better")[1].split("<h2>Worse")
     assert "red kettle" in better and "red kettle" not in worse
     assert "a long query of six words" in worse and "a long query of six words" not in better
+
+
+def test_margins_are_shown_where_there_are_any(page: str) -> None:
+    row = page.split("<h2>Scores by grade")[1].split("<h2>")[0].split("<tr><td>stage 1")[1].split("</table>")[0]
+    assert "0.712" in row and "0.600 to 0.800" in row and row.count("<td>-") == 2
 
 
 def test_the_pictures_have_words(page: str) -> None:

@@ -18,13 +18,15 @@ from workloads.judged import TEST, TRAIN, Judged
 Command = Callable[..., Ended]
 PUBLISHED = [
     "encoder/stage1",
+    "encoder/stage2",
     "encoder/warmup",
-    "index/stage1",
+    "index/stage2",
+    "pairs/mined",
     "report/baselines",
     "report/mine-and-refine",
     "tables/demo",
 ]
-SYSTEMS = ["random", "bm25", "zero_shot", "warm-up", "stage 1", "hybrid"]
+SYSTEMS = ["random", "bm25", "zero_shot", "warm-up", "stage 1", "stage 2", "hybrid"]
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_what_the_recipe_publishes(small_store: Path) -> None:
     report = store.get("report/mine-and-refine")
     assert list(report.metrics["systems"]) == SYSTEMS
     files = {file.path for file in report.files}
-    assert {"report.html", "report.json", "qrels", "stage1.run", "hybrid.run", "bm25.run"} <= files
+    assert {"report.html", "report.json", "qrels", "stage1.run", "stage2.run", "hybrid.run", "bm25.run"} <= files
     for parent in report.parents:
         assert store.get(parent).ref == parent
 

@@ -15,6 +15,7 @@ from raylevance.config import Settings
 from raylevance.data.buckets import bucket_count, join_buckets
 from raylevance.data.parts import Parts, write_parts
 from raylevance.data.rows import FAULT
+from raylevance.data.spelling import SpellingSettings, augment
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 
@@ -57,12 +58,14 @@ def write_instances(
     output: Path,
     text: ProductText,
     settings: InstanceSettings,
+    spelling: SpellingSettings | None = None,
+    seed: int = 0,
 ) -> InstanceSummary:
     """Write the instances of `judgements` to the folder `output` as Parquet parts of `SCHEMA`.
 
     An instance has products of two or three grades: the four shapes (2, 1, 0), (2, 0), (1, 0), (2, 1). One grade alone
-    says nothing about order. A judgement of a query or product that is not given is left out. Raises `RaylevanceError`
-    where no query has two grades.
+    says nothing about order. A judgement of a query or product that is not given is left out. Misspelt variants of
+    queries enter as `spelling` says (None: none). Raises `RaylevanceError` where no query has two grades.
     """
     compose = functools.partial(_items, text=text)
     items = products.map_batches(compose, batch_format="pyarrow", batch_size=None)
@@ -70,6 +73,9 @@ def write_instances(
     judged = join_buckets(judgements, items, "product_id", _with_item, (JUDGED, ITEM), buckets)
     group = functools.partial(group_instances, settings=settings)
     instances = join_buckets(judged, queries, "query_id", group, (JUDGED_ITEM, QUERY), buckets)
+    if spelling and spelling.mode != "none":
+        misspelt = functools.partial(augment, settings=spelling, seed=seed)
+        instances = instances.map_batches(misspelt, batch_format="pyarrow", batch_size=None)
     written = write_parts(instances, Parts(output, SCHEMA))
     one_grade = written.faults[ONE_GRADE]
     if not written.rows:

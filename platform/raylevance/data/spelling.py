@@ -15,6 +15,7 @@ from pydantic import Field
 
 from raylevance.config import Settings
 from raylevance.data.hashing import hash_strings, hash_unit
+from raylevance.data.rows import FAULT
 
 MISSING, WRONG, EXTRA, SWAPPED = 0.36, 0.29, 0.21, 0.14
 
@@ -44,7 +45,8 @@ class SpellingSettings(Settings):
 def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Table:
     """`instances` with variants as `settings` say: more rows (additive), or another `query` in some (in-place).
 
-    Which queries, and the variant, depend on `seed` and the query's text alone. A query that offers no slip has none.
+    Which queries, and the variant, depend on `seed` and the query's text alone. A query that offers no slip has none,
+    nor has a row with a fault (column `rows.FAULT`).
     """
     queries = instances["query"].to_pylist()
     chosen = hash_unit(instances["query"], seed) < settings.share
@@ -57,6 +59,8 @@ def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Ta
     if settings.mode == "in-place":
         return misspelt
     changed = pc.not_equal(misspelt["query"], instances["query"])
+    if FAULT in instances.column_names:
+        changed = pc.and_(changed, pc.is_null(instances[FAULT]))
     return pa.concat_tables([instances, misspelt.filter(changed)])
 
 

@@ -30,8 +30,9 @@ class Report:
     """What the page shows.
 
     `runs`: by system, in the order of the table; `baseline` and `candidate` name the two that are compared query by
-    query. `queries` (query_id, query), `judgements` and `products` (product_id, title) are tables. `scores` and
-    `grades` [n]: cosines and grades of the judged pairs under the candidate. `facts` are shown as they are.
+    query. `queries` (query_id, query), `judgements` and `products` (product_id, title) are tables. `scores`: cosines
+    [n] of the judged pairs by encoder; `grades` [n] of these pairs. `margins`: by encoder, then all or overlapping,
+    then average and worst: mean, low, high. `facts` are shown as they are.
     """
 
     title: str
@@ -41,9 +42,10 @@ class Report:
     queries: pa.Table
     judgements: pa.Table
     products: pa.Table
-    scores: npt.NDArray[np.floating]
+    scores: Mapping[str, npt.NDArray[np.floating]]
     grades: npt.NDArray[np.integer]
     summary: Mapping[str, Any]
+    margins: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -117,18 +119,22 @@ def _moved_query(report: Report, query: str, change: float) -> dict[str, Any]:
 
 
 def _distribution(report: Report) -> Markup:
-    figure = Figure(figsize=(7, 2.8))
-    axes = figure.subplots()
-    bins = np.linspace(float(report.scores.min()), float(report.scores.max()), 41).tolist()
-    for grade, colour in enumerate(("#b3263a", "#c77d0a", "#0a8f5b")):
-        chosen = report.scores[report.grades == grade]
-        if len(chosen):
-            label = f"{GRADE_NAMES[grade]} ({len(chosen)})"
-            axes.hist(chosen, bins, density=True, histtype="stepfilled", alpha=0.35, color=colour, label=label)
-    axes.set_xlabel(f"cosine under {report.candidate}")
-    axes.set_yticks([])
-    axes.legend(frameon=False)
-    return _svg(figure, "Distribution of the cosine by grade of the judged pairs")
+    """A panel an encoder, on one axis: bands of the grades show as hills that part."""
+    figure = Figure(figsize=(7, 0.6 + 1.3 * len(report.scores)))
+    panels = figure.subplots(len(report.scores), sharex=True, squeeze=False)[:, 0]
+    low, high = (float(edge(*(edge(scores) for scores in report.scores.values()), 0.0)) for edge in (min, max))
+    bins = np.linspace(low, high, 41).tolist()
+    for axes, (encoder, scores) in zip(panels, report.scores.items(), strict=True):
+        for grade, colour in enumerate(("#b3263a", "#c77d0a", "#0a8f5b")):
+            chosen = scores[report.grades == grade]
+            if len(chosen):
+                label = f"{GRADE_NAMES[grade]} ({len(chosen)})"
+                axes.hist(chosen, bins, density=True, histtype="stepfilled", alpha=0.35, color=colour, label=label)
+        axes.set_ylabel(encoder)
+        axes.set_yticks([])
+    panels[0].legend(frameon=False, fontsize="small")
+    panels[-1].set_xlabel("cosine")
+    return _svg(figure, "Distribution of the cosine by grade of the judged pairs, for each encoder")
 
 
 def _bars(values: Mapping[str, Any], groups: Mapping[str, npt.NDArray[np.bool_]]) -> Markup:

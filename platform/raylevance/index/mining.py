@@ -1,0 +1,97 @@
+"""Hard pairs of Mine and Refine (arXiv 2602.17654; papers.md 2.6): what an encoder ranks in the wrong half of its best.
+
+An encoder ranks every product for every training query. Among the k best, a product of grade 0 above rank k/2 is a hard
+negative, one of grade 1 or 2 below it a hard positive. Grades come from people where they judged the pair, else from a
+judge: a product is never taken to be irrelevant because nobody has said otherwise.
+"""
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from raylevance.config import Settings
+from raylevance.index.ranking import Rows, Scores
+
+JUDGE = "llm:"
+"""How the source of a judge's grade begins."""
+
+CANDIDATES = pa.schema(
+    [("query_id", pa.string()), ("product_id", pa.string()), ("rank", pa.int32()), ("score", pa.float32())]
+)
+"""Products found for a query; `rank` from 1, `score` the cosine."""
+
+MINED = pa.schema([*CANDIDATES, ("grade", pa.int8()), ("source", pa.string()), ("role", pa.string())])
+"""Candidates with their grade, who gave it, and `role`: hard_negative, hard_positive, or null for neither."""
+
+
+class MiningSettings(Settings):
+    """`k`: products a query (the paper: 100 to 200). `cut`: the rank that parts the halves, as a share of k.
+
+    `skip_top`: ranks whose negatives are left out (the paper keeps all, and finds the ten hardest to help slightly).
+    `positives_from`: the lowest grade of a hard positive.
+    """
+
+    k: PositiveInt = 100
+    cut: float = Field(0.5, gt=0, lt=1)
+    skip_top: NonNegativeInt = 0
+    positives_from: Literal[1, 2] = 1
+
+
+def candidates(query_ids: pa.Array, product_ids: pa.Array, scores: Scores, rows: Rows) -> pa.Table:
+    """Rows of `CANDIDATES` from a ranking: `scores`, `rows` [m, k], -1 where a query has no more; ids by row."""
+    present = rows >= 0
+    rank = np.broadcast_to(np.arange(1, rows.shape[1] + 1, dtype=np.int32), rows.shape)
+    query = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
+    return pa.table(
+        {
+            "query_id": query_ids.take(pa.array(query[present])),
+            "product_id": product_ids.take(pa.array(rows[present])),
+            "rank": rank[present],
+            "score": scores[present],
+        }
+    ).cast(CANDIDATES)
+
+
+def unjudged(found: pa.Table, judgements: pa.Table) -> pa.Table:
+    """The candidates that `judgements` (query_id, product_id) do not have, in their order."""
+    return found.filter(pc.invert(pc.is_in(pair_ids(found), pc.unique(pair_ids(judgements)))))
+
+
+def hardest(found: pa.Table, most: int | None) -> pa.Table:
+    """At most `most` candidates: the best of every query first, then the second best, and so on."""
+    order = found.sort_by([("rank", "ascending"), ("query_id", "ascending")])
+    return order if most is None else order.slice(0, most)
+
+
+def mine(found: pa.Table, grades: pa.Table, settings: MiningSettings) -> pa.Table:
+    """Rows of `MINED`: the candidates that `grades` (query_id, product_id, grade, source) grade, with their role."""
+    place = pc.index_in(pair_ids(found), pair_ids(grades))
+    known = found.filter(place.is_valid())
+    chosen = grades.take(place.drop_null())
+    rank, grade = known["rank"].to_numpy(), chosen["grade"].to_numpy()
+    upper = rank <= settings.k * settings.cut
+    negative = (grade == 0) & upper & (rank > settings.skip_top)
+    positive = (grade >= settings.positives_from) & ~upper
+    role = np.where(negative, "hard_negative", np.where(positive, "hard_positive", ""))
+    columns = {name: known[name] for name in CANDIDATES.names}
+    columns |= {"grade": chosen["grade"], "source": chosen["source"]}
+    roles = pa.array(role, pa.string(), mask=role == "")
+    return pa.table({**columns, "role": roles}).cast(MINED)
+
+
+def false_negatives(mined: pa.Table, settings: MiningSettings) -> tuple[int, int]:
+    """Of the pairs in the upper half that a judge graded: how many it called relevant (1 or 2), and all.
+
+    Mining that takes every unjudged neighbour for a negative trains on the first of these as negatives.
+    """
+    by_judge = pc.starts_with(mined["source"], JUDGE)
+    new = mined.filter(pc.and_(by_judge, pc.less_equal(mined["rank"], int(settings.k * settings.cut))))
+    return int(pc.sum(pc.greater(new["grade"], 0)).as_py() or 0), new.num_rows
+
+
+def pair_ids(rows: pa.Table) -> pa.ChunkedArray:
+    """One string a row that names its query and its product."""
+    return pc.binary_join_element_wise(rows["query_id"], rows["product_id"], "\0")

@@ -1,0 +1,118 @@
+"""Hard pairs by rank and grade, and the sharded search that finds their candidates."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raylevance.index.mining import (
+    MiningSettings,
+    candidates,
+    false_negatives,
+    hardest,
+    mine,
+    unjudged,
+)
+from raylevance.index.sharded_search import search_shards
+from raylevance.index.vectors import IndexSettings, VectorIndex
+
+SETTINGS = MiningSettings(k=4)
+FOUND = candidates(
+    pa.array(["q1", "q2"]),
+    pa.array(["a", "b", "c", "d", "e"]),
+    np.array([[0.9, 0.8, 0.7, 0.6], [0.5, 0.4, 0.3, -np.inf]], np.float32),
+    np.array([[4, 0, 1, 2], [3, 2, 1, -1]]),
+)
+
+
+def grades(*rows: tuple[str, str, int, str]) -> pa.Table:
+    query, product, grade, source = zip(*rows, strict=True)
+    return pa.table({"query_id": query, "product_id": product, "grade": pa.array(grade, pa.int8()), "source": source})
+
+
+def pairs(table: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(table["query_id"].to_pylist(), table["product_id"].to_pylist(), strict=True))
+
+
+def test_candidates_are_ranked_and_leave_out_what_was_not_found() -> None:
+    assert FOUND.to_pylist()[0] == {"query_id": "q1", "product_id": "e", "rank": 1, "score": pytest.approx(0.9)}
+    assert FOUND["rank"].to_pylist() == [1, 2, 3, 4, 1, 2, 3]
+    assert pairs(FOUND)[4:] == [("q2", "d"), ("q2", "c"), ("q2", "b")]
+
+
+def test_roles_follow_rank_and_grade() -> None:
+    """k = 4: ranks 1 and 2 are the upper half."""
+    known = grades(
+        ("q1", "e", 0, "human"), ("q1", "a", 2, "llm:x"), ("q1", "b", 0, "llm:x"), ("q1", "c", 1, "llm:x"),
+        ("q2", "c", 0, "llm:x"), ("q2", "b", 2, "human"),
+    )  # fmt: skip
+    roles = dict(zip(pairs(mined := mine(FOUND, known, SETTINGS)), mined["role"].to_pylist(), strict=True))
+    assert roles == {
+        ("q1", "e"): "hard_negative", ("q1", "a"): None, ("q1", "b"): None, ("q1", "c"): "hard_positive",
+        ("q2", "c"): "hard_negative", ("q2", "b"): "hard_positive",
+    }  # fmt: skip
+    strict = mine(FOUND, known, SETTINGS.model_copy(update={"skip_top": 1, "positives_from": 2}))
+    assert dict(zip(pairs(strict), strict["role"].to_pylist(), strict=True)) == roles | {
+        ("q1", "e"): None,
+        ("q1", "c"): None,
+    }
+
+
+def test_a_pair_without_a_grade_is_not_mined() -> None:
+    mined = mine(FOUND, grades(("q1", "c", 1, "human")), SETTINGS)
+    assert pairs(mined) == [("q1", "c")]
+
+
+def test_false_negatives_are_counted_among_new_pairs_of_the_upper_half() -> None:
+    known = grades(
+        ("q1", "e", 2, "human"), ("q1", "a", 2, "llm:x"), ("q2", "d", 0, "llm:x"), ("q2", "c", 1, "llm:x"),
+        ("q2", "b", 2, "llm:x"),
+    )  # fmt: skip
+    assert false_negatives(mine(FOUND, known, SETTINGS), SETTINGS) == (2, 3)
+
+
+def test_what_is_asked_of_the_judge() -> None:
+    new = unjudged(FOUND, grades(("q1", "e", 2, "human"), ("q2", "e", 0, "human")))
+    assert pairs(new) == [pair for pair in pairs(FOUND) if pair != ("q1", "e")]
+    assert pairs(hardest(new, 3)) == [("q2", "d"), ("q1", "a"), ("q2", "c")]
+    assert hardest(new, None).num_rows == 6
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    made = rng.normal(size=(3000, 16)).astype(np.float32)
+    made[1500] = made[3]  # equal scores in two shards
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def shards(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("shards")
+    files = [folder / f"{number}.npy" for number in range(4)]
+    for file, part in zip(files, np.split(vectors, [700, 1400, 2990]), strict=True):
+        np.save(file, part)
+    return files
+
+
+def test_shards_find_what_one_exact_index_finds(ray_cluster: None, vectors: np.ndarray, shards: list[Path]) -> None:
+    queries = vectors[[3, 10, 2999]]
+    scores, rows = search_shards(shards, queries, 50, IndexSettings(kind="exact"))
+    expected_scores, expected_rows = VectorIndex.build(vectors, IndexSettings(kind="exact")).search(queries, 50)
+    assert rows[0, :2].tolist() == [3, 1500]
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+
+
+def test_approximate_shards_agree_with_exact_ones(ray_cluster: None, vectors: np.ndarray, shards: list[Path]) -> None:
+    queries = vectors[::100]
+    exact = search_shards(shards, queries, 20, IndexSettings(kind="exact"))[1]
+    near = search_shards(shards, queries, 20, IndexSettings(kind="hnsw", recall_target=0.99))[1]
+    overlap = np.mean([np.isin(a, b).mean() for a, b in zip(exact, near, strict=True)])
+    assert overlap >= 0.95
+
+
+def test_fewer_rows_than_asked_for(ray_cluster: None, vectors: np.ndarray, shards: list[Path]) -> None:
+    scores, rows = search_shards(shards[-1:], vectors[:2], 12, IndexSettings(kind="exact"))
+    assert (rows[:, 10:] == -1).all() and (rows[:, :10] >= 0).all() and np.isneginf(scores[:, 10:]).all()

@@ -1,0 +1,113 @@
+"""Mining by a trained encoder, graded by people and a judge: what is trained on, and what is only counted."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from raylevance.artifacts import Artifact, Store
+from raylevance.index.mining import pair_ids
+from raylevance.models.cross_encoder import CrossEncoder
+from workloads.embeddings import embed_products
+from workloads.encode import encode_texts, find_encoder
+from workloads.judged import TRAIN, Judged
+from workloads.mining import ASSUMED, MINED, MineSettings, curriculum, mining_step
+from workloads.steps import Run
+
+Mine = Callable[..., tuple[Artifact, pa.Table]]
+
+
+@pytest.fixture(scope="module")
+def store(small_store: Path, tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Store:
+    """What the small recipe has made, and a judge that has learned nothing."""
+    folder = tmp_path_factory.mktemp("mining")
+    shutil.copytree(small_store, folder / "store")
+    CrossEncoder.from_backbone(str(tiny_backbone), max_tokens=48).save(folder / "model")
+    judge = {"backend": "cross-encoder", "cross_encoder": str(folder / "model")}
+    (folder / "judge.yaml").write_text(yaml.safe_dump(judge))
+    return Store(folder / "store")
+
+
+@pytest.fixture(scope="module")
+def train(store: Store) -> Judged:
+    return Judged.open(store.path("tables/demo")).of(TRAIN)
+
+
+@pytest.fixture(scope="module")
+def mine(store: Store, train: Judged, ray_cluster: None) -> Mine:
+    """The mining step, by stage 1's encoder."""
+    judge = str(Path(store.path("tables/demo")).parents[3] / "judge.yaml")
+
+    def call(**changed: object) -> tuple[Artifact, pa.Table]:
+        settings = MineSettings.model_validate({"judge": judge, "k": 20, "check_pairs": 40, **changed})
+        tables, encoder = store.get("tables/demo"), store.get("encoder/stage1")
+        text = find_encoder(encoder.ref, store).text
+        assert text is not None
+        with Run(store) as run:
+            made = mining_step(run, tables, encoder, train, settings, text, seed=0)
+        return made, pq.read_table(store.path(made.ref) / MINED)
+
+    return call
+
+
+def sources(mined: pa.Table) -> set[str]:
+    return {source.partition(":")[0] for source in mined["source"].to_pylist()}
+
+
+def test_a_judge_that_agrees_is_trained_on(mine: Mine, train: Judged) -> None:
+    made, mined = mine(minimum_kappa=-1, most_labelled=30)
+    assert made.metrics["trusted"] and made.metrics["labelled"] == 30
+    assert sources(mined) == {"human", "llm"}
+    by_judge = mined.filter(pc.starts_with(mined["source"], "llm:"))
+    assert not set(pair_ids(by_judge).to_pylist()) & set(pair_ids(train.judgements).to_pylist())
+    assert by_judge.num_rows == 30
+    upper = by_judge.filter(pc.less_equal(by_judge["rank"], 10))
+    assert made.metrics["labelled_in_upper_half"] == upper.num_rows
+    assert made.metrics["relevant_in_upper_half"] == pc.sum(pc.greater(upper["grade"], 0)).as_py()
+
+
+def test_a_judge_that_does_not_agree_is_counted_and_not_trained_on(
+    mine: Mine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made, mined = mine(minimum_kappa=1, most_labelled=30)
+    assert not made.metrics["trusted"] and made.metrics["labelled_in_upper_half"] > 0
+    assert sources(mined) == {"human"}
+    assert "its labels are not trained on" in capfd.readouterr().err
+
+
+def test_people_alone_and_the_assumption_that_the_rest_is_irrelevant(mine: Mine) -> None:
+    assert sources(mine(unjudged="skip")[1]) == {"human"}
+    _, assumed = mine(unjudged="irrelevant")
+    assert sources(assumed) == {"human", ASSUMED}
+    assert set(assumed.filter(pc.equal(assumed["source"], ASSUMED))["grade"].to_pylist()) == {0}
+
+
+def test_the_curriculum_keeps_what_was_there(mine: Mine, train: Judged) -> None:
+    settings = MineSettings(unjudged="irrelevant")
+    _, mined = mine(unjudged="irrelevant")
+    hard = set(pair_ids(mined.filter(mined["role"].is_valid())).to_pylist())
+    judged = set(pair_ids(train.judgements).to_pylist())
+    whole = curriculum(train, mined, settings).judgements
+    assert whole.slice(0, train.judgements.num_rows).equals(train.judgements)
+    assert set(pair_ids(whole).to_pylist()) == judged | hard and whole.num_rows == len(judged | hard)
+    alone = curriculum(train, mined, settings.model_copy(update={"with_originals": False})).judgements
+    assert set(pair_ids(alone).to_pylist()) == hard
+
+
+def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: Judged) -> None:
+    import numpy as np
+
+    encoder = find_encoder("encoder/stage1", store)
+    products = store.path("tables/demo") / "products"
+    files = embed_products(store, encoder, products, rows_per_shard=128)
+    assert [len(np.load(file)) for file in files] == [128, 128, 44]
+    expected = encode_texts(encoder.path, encoder.item_texts(train.products), "item")
+    np.testing.assert_allclose(np.concatenate([np.load(file) for file in files]), expected, atol=1e-5)
+    written = [file.stat().st_mtime_ns for file in files]
+    assert embed_products(store, encoder, products, rows_per_shard=128) == files
+    assert [file.stat().st_mtime_ns for file in files] == written

@@ -1,0 +1,94 @@
+"""The vectors of a catalogue in shards, encoded once for an encoder and its texts, on all nodes."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.dataset
+import ray
+import ray.data
+
+from raylevance.artifacts import Store, fingerprint
+from raylevance.data.hashing import hash_strings
+from raylevance.models.encoder import Encoder
+from workloads.encode import FEW, NamedEncoder, on_device, write_npy
+
+COLUMNS = ["product_id", "title", "brand", "color", "category"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows `start` to `stop` of a Parquet folder, whose vectors are in `file`."""
+
+    file: str
+    start: int
+    stop: int
+
+
+def embed_products(store: Store, encoder: NamedEncoder, products: Path, rows_per_shard: int) -> list[Path]:
+    """The .npy files of the vectors of the table `products`, in its order, `rows_per_shard` rows each.
+
+    A shard is named by the encoder and its texts: one whose file is there is not encoded again. Memory is a shard an
+    actor; a few products are encoded in this process.
+    """
+    folder = store.work_folder("embeddings")
+    made_by = encoder.artifact.ref if encoder.artifact else str(encoder.path)
+    rows = pa.dataset.dataset(products, format="parquet").count_rows()
+    shards = []
+    for start in range(0, rows, rows_per_shard):
+        texts = pa.array(encoder.item_texts(read_rows(products, start, start + rows_per_shard)), pa.large_string())
+        file = folder / f"{fingerprint(made_by, hash_strings(texts).tobytes().hex())}.npy"
+        shards.append(Shard(str(file), start, min(start + rows_per_shard, rows)))
+    missing = [shard for shard in shards if not Path(shard.file).exists()]
+    if sum(shard.stop - shard.start for shard in missing) <= FEW:
+        embed = EmbedShard(encoder, products)
+        for shard in missing:
+            embed(vars(shard))
+    else:
+        _embed_on_cluster(encoder, products, missing)
+    return [Path(shard.file) for shard in shards]
+
+
+class EmbedShard:
+    """A Ray Data actor that holds one encoder and writes the vectors of one shard after the other."""
+
+    def __init__(self, encoder: NamedEncoder, products: Path) -> None:
+        self._named, self._products = encoder, products
+        self._encoder = _loaded(encoder.path)
+
+    def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
+        rows = read_rows(self._products, shard["start"], shard["stop"])
+        write_npy(Path(shard["file"]), self._encoder.encode_items(self._named.item_texts(rows)))
+        return shard
+
+
+def read_rows(folder: Path, start: int, stop: int) -> pa.Table:
+    """Rows `start` to `stop` of the Parquet files of a products table, in the order of their names."""
+    tables = []
+    first = 0
+    for fragment in pa.dataset.dataset(folder, format="parquet").get_fragments():
+        count = fragment.count_rows()
+        low, high = max(start, first) - first, min(stop, first + count) - first
+        if low < high:
+            tables.append(fragment.to_table(columns=COLUMNS).slice(low, high - low))
+        first += count
+    return pa.concat_tables(tables)
+
+
+def _embed_on_cluster(encoder: NamedEncoder, products: Path, shards: list[Shard]) -> None:
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    ray.data.from_items([vars(shard) for shard in shards], override_num_blocks=len(shards)).map(
+        cast(Any, EmbedShard),
+        fn_constructor_args=(encoder, products),
+        compute=ray.data.ActorPoolStrategy(size=min(gpus or int(resources["CPU"]), len(shards))),
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+    ).materialize()
+
+
+@cache
+def _loaded(path: Path) -> Encoder:
+    return on_device(Encoder.load(path))

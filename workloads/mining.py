@@ -1,0 +1,189 @@
+"""Mining of Mine and Refine (section 2.6 of papers.md): an encoder's best products for each query, graded."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field, PositiveInt
+
+from raylevance.artifacts import Artifact, Draft, fingerprint
+from raylevance.data.hashing import hash_unit
+from raylevance.data.schema import JUDGEMENTS
+from raylevance.data.text import ProductText
+from raylevance.evaluation.agreement import agreement
+from raylevance.index.mining import MINED as MINED_PAIRS
+from raylevance.index.mining import MiningSettings, candidates, false_negatives, hardest, mine, pair_ids, unjudged
+from raylevance.index.sharded_search import search_shards
+from raylevance.index.vectors import IndexSettings
+from workloads.embeddings import embed_products
+from workloads.encode import encode_texts, find_encoder
+from workloads.judged import TRAIN, Judged
+from workloads.judges import ZERO_SHOT, find_judge
+from workloads.labelling import label_table
+from workloads.steps import Run, say
+
+MINED = "mined.parquet"
+ASSUMED = "assumed"
+"""Source of a grade that nobody gave."""
+KNOWN = ["query_id", "product_id", "grade", "source"]
+GRADED = pa.schema([(name, MINED_PAIRS.field(name).type) for name in KNOWN])
+
+
+class MineSettings(MiningSettings):
+    """Also what becomes of pairs that nobody has judged.
+
+    `unjudged`: judge asks `judge` (judge/NAME, a YAML file, or zero-shot: vLLM on the guideline); skip leaves them out;
+    irrelevant takes them for grade 0, as mining without re-annotation does. `most_labelled`: pairs that the judge
+    reads, the hardest of each query first; None: all. It also reads `check_pairs` human judgements of training queries:
+    where its quadratic kappa on these is below `minimum_kappa`, its labels are counted and not trained on.
+    `with_originals=false` trains on mined pairs alone, for comparison.
+    """
+
+    unjudged: Literal["judge", "skip", "irrelevant"] = "judge"
+    judge: str = ZERO_SHOT
+    most_labelled: PositiveInt | None = 256
+    check_pairs: PositiveInt = 256
+    minimum_kappa: float = Field(0.2, ge=-1, le=1)
+    with_originals: bool = True
+    index: IndexSettings = IndexSettings(kind="exact")
+    rows_per_shard: PositiveInt = 50_000
+
+
+def mining_step(
+    run: Run,
+    tables: Artifact,
+    encoder: Artifact,
+    train: Judged,
+    settings: MineSettings,
+    text: ProductText,
+    seed: int,
+    name: str = "pairs/mined",
+) -> Artifact:
+    """`pairs/mined`: rows of `raylevance.index.mining.MINED` for the queries of `train`, and how far to trust them."""
+
+    def build(draft: Draft) -> None:
+        found = search(run, tables, encoder, train, settings)
+        known = train.judgements.select(KNOWN).cast(GRADED)
+        labels, report = graded_anew(run, train, unjudged(found, known), settings, text, seed)
+        mined = mine(found, pa.concat_tables([known, labels]), settings)
+        wrong, of = false_negatives(mined, settings)
+        if not report.get("trusted", True):
+            mined = mine(found, known, settings)
+        pq.write_table(mined, draft.path / MINED)
+        draft.metrics |= report | {
+            "candidates": found.num_rows,
+            "relevant_in_upper_half": wrong,
+            "labelled_in_upper_half": of,
+            "roles": _counts(mined["role"]),
+        }
+        say(summary(draft.metrics))
+
+    made_from = settings.model_dump(mode="json", exclude={"with_originals"}) | {
+        "judge": find_judge(settings.judge, run.store).labelling.version if settings.unjudged == "judge" else None,
+        "text": text.model_dump(mode="json"),
+        "queries": fingerprint(train.queries["query_id"].to_pylist()),
+    }
+    return run.step(name, build, settings=made_from, inputs=[tables, encoder], seed=seed)
+
+
+def search(run: Run, tables: Artifact, encoder: Artifact, train: Judged, settings: MineSettings) -> pa.Table:
+    """The k nearest products of every training query, as rows of `CANDIDATES`."""
+    named = find_encoder(encoder.ref, run.store)
+    shards = embed_products(run.store, named, run.store.path(tables.ref) / "products", settings.rows_per_shard)
+    queries = encode_texts(named.path, train.queries["query"].to_pylist(), "query")
+    scores, rows = search_shards(shards, queries, settings.k, settings.index)
+    products = train.products["product_id"].combine_chunks()
+    return candidates(train.queries["query_id"].combine_chunks(), products, scores, rows)
+
+
+def graded_anew(
+    run: Run, train: Judged, new: pa.Table, settings: MineSettings, text: ProductText, seed: int
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Grades (rows of `GRADED`) of the candidates that nobody has judged, and what there is to say about them."""
+    if settings.unjudged == "skip" or not new.num_rows:
+        return GRADED.empty_table(), {}
+    if settings.unjudged == "irrelevant":
+        grades = pa.array(np.zeros(new.num_rows, np.int8))
+        source = pa.array([ASSUMED] * new.num_rows, pa.string())
+        return new.select(KNOWN[:2]).append_column("grade", grades).append_column("source", source).cast(GRADED), {}
+    new = hardest(new, settings.most_labelled)
+    judge = find_judge(settings.judge, run.store).labelling
+    order = np.argsort(hash_unit(train.judgements["product_id"], seed), kind="stable")
+    check = train.judgements.take(pa.array(order[: settings.check_pairs]))
+    # One labelling of both: an engine takes longer to start than to read a few hundred pairs.
+    asked = pa.concat_tables([check.select(KNOWN[:2]).cast(new.select(KNOWN[:2]).schema), new.select(KNOWN[:2])])
+    labels = label_table(with_texts(train, asked, text), judge, run.store)
+    report = {"judge": judge.version, **check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa)}
+    given = labels.slice(check.num_rows)
+    found = pa.table({**{name: new[name] for name in KNOWN[:2]}, **{name: given[name] for name in KNOWN[2:]}})
+    found = found.filter(found["grade"].is_valid()).cast(GRADED)
+    return found, report | {"labelled": found.num_rows, "not_labelled": new.num_rows - found.num_rows}
+
+
+def check_judge(labels: pa.Table, human: pa.Table, minimum_kappa: float) -> dict[str, Any]:
+    """The judge's agreement with `human`, row by row, and whether that is enough to train on its labels."""
+    answered = labels["grade"].is_valid()
+    if not pc.any(answered).as_py():
+        return {"agreement": None, "trusted": False}
+    predicted, human = labels.filter(answered)["grade"].to_numpy(), human.filter(answered)
+    found = agreement(predicted, human["grade"].to_numpy(), human["query_id"].to_pylist())
+    return {"agreement": found, "trusted": found["quadratic_kappa"] >= minimum_kappa}
+
+
+def assumed(new: pa.Table) -> pa.Table:
+    """Grade 0 for every pair: what mining without re-annotation does."""
+    grades = pa.array(np.zeros(new.num_rows, np.int8))
+    source = pa.array([ASSUMED] * new.num_rows, pa.string())
+    return pa.table({"query_id": new["query_id"], "product_id": new["product_id"], "grade": grades, "source": source})
+
+
+def with_texts(judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
+    """The pairs' texts, columns query and product_text, row by row."""
+    products = judged.products
+    query = pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks())
+    product = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
+    distinct = pc.unique(product)
+    texts = pa.array(text.compose(products.take(distinct)), pa.string())
+    return pa.table(
+        {
+            "query": judged.queries["query"].take(query),
+            "product_text": texts.take(pc.index_in(product, distinct)),
+        }
+    )
+
+
+def curriculum(train: Judged, mined: pa.Table, settings: MineSettings) -> Judged:
+    """`train` with the mined hard pairs that it lacks, as judgements; of mined pairs alone without originals."""
+    hard = mined.filter(mined["role"].is_valid())
+    if not settings.with_originals:
+        kept = pc.is_in(pair_ids(train.judgements), pc.unique(pair_ids(hard)))
+        train = replace(train, judgements=train.judgements.filter(kept))
+    new = unjudged(hard, train.judgements)
+    columns = {name: new[name] for name in ("query_id", "product_id", "grade", "source")}
+    columns |= {
+        "label": new["grade"].cast(pa.string()),
+        "confidence": pa.nulls(new.num_rows, pa.float32()),
+        "split": pa.array([TRAIN] * new.num_rows, pa.string()),
+    }
+    added = pa.table(columns).select(JUDGEMENTS.names).cast(train.judgements.schema)
+    return replace(train, judgements=pa.concat_tables([train.judgements, added]))
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """One line for people: what the judge found among the pairs that plain mining would call negatives."""
+    wrong, of = metrics["relevant_in_upper_half"], metrics["labelled_in_upper_half"]
+    if not of:
+        return f"mining: {metrics['roles']} among pairs that people judged"
+    line = f"mining: {wrong} of {of} new neighbours ({wrong / of:.0%}) are relevant to the judge"
+    line += ": false negatives of plain hard-negative mining"
+    if not metrics["trusted"]:
+        kappa = metrics["agreement"]["quadratic_kappa"]
+        line += f"; its labels are not trained on, for it agrees too little with people (quadratic kappa {kappa:.2f})"
+    return line
+
+
+def _counts(roles: pa.ChunkedArray) -> dict[str, int]:
+    return {row["values"]: row["counts"] for row in pc.value_counts(roles.drop_null()).to_pylist()}
