@@ -1,4 +1,4 @@
-"""The engagement audit of Mine and Refine (arXiv 2602.17654, section 2.2 of papers.md).
+"""The engagement audit of Mine and Refine (arXiv 2602.17654).
 
     raylevance run audit --set judge=my_stronger_judge.yaml
 

@@ -56,6 +56,23 @@ def run(
 
 
 @app.command()
+def tune(
+    recipe: str,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    trials: Annotated[int, typer.Option(help="Settings to try; the first are those given.", min=1)] = 10,
+    store: StoreRoot = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Search RECIPE's settings on held-out training queries, and write the best as YAML that --config takes."""
+    from workloads.tuning import tune_recipe
+
+    with _stdout_for_results() as results:
+        outcome = tune_recipe(recipe, config, overrides or [], store, trials)
+        results.print_json(data=outcome.as_json()) if as_json else results.print(outcome.as_table())
+
+
+@app.command()
 def submit(
     recipe: str,
     address: Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")],

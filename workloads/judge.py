@@ -1,4 +1,4 @@
-"""The judge of Mine and Refine (arXiv 2602.17654, section 2.2 of papers.md): a model that grades pairs as people do.
+"""The judge of Mine and Refine (arXiv 2602.17654): a model that grades pairs as people do.
 
     raylevance run judge [--config F] [--set gate.minimum_kappa=0.3]
 

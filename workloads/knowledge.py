@@ -1,4 +1,4 @@
-"""World knowledge of queries, as SSUF has it (arXiv 2506.21049, section 3.3 of papers.md).
+"""World knowledge of queries, as SSUF has it (arXiv 2506.21049).
 
     raylevance run knowledge [--set model.backend=endpoint ...]
 

@@ -6,8 +6,9 @@ Reads products and judgements; publishes `tables/<data set>`, `report/baselines`
 `pairs/mined`, `encoder/stage2`, `index/stage2` and `report/mine-and-refine`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
@@ -95,6 +96,44 @@ def check_settings(settings: EncoderRecipe) -> None:
     trainer.check_settings(settings.warmup.train, evaluates=False)
     for stage in (settings.stage1, settings.stage2):
         trainer.check_settings(stage.train, evaluates=True)
+
+
+METRIC = "ndcg@10"
+"""Of the training queries held out: what a search of settings goes by."""
+
+
+def search_space() -> dict[str, Any]:
+    """What `raylevance tune` varies: Ray Tune's domains by setting."""
+    from ray import tune
+
+    return {
+        "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
+        "spelling.share": tune.uniform(0.0, 0.5),
+        "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
+        "stage1.train.temperature": tune.loguniform(0.03, 0.2),
+        "mining.k": tune.choice([50, 100, 200]),
+        "stage2.train.learning_rate": tune.loguniform(5e-6, 5e-5),
+        "stage2.train.gamma": tune.choice([16, 32, 64, 80, 128]),
+        "stage2.train.boundaries.positive_2": tune.uniform(0.65, 0.85),
+        "stage2.train.boundaries.negative_0": tune.uniform(0.15, 0.35),
+    }
+
+
+def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
+    """`METRIC` of stage 1, then of stage 2."""
+    run.check = partial(check_settings, settings)
+    tables = load_tables(settings.data, run)
+    judged = Judged.open(run.store.path(tables.ref))
+    stage1 = train_stage1(settings, run, tables, train_warmup(settings, run, tables), judged)
+    yield best_metric(stage1)
+    yield best_metric(mine_and_refine(settings, run, tables, stage1, judged))
+
+
+def best_metric(encoder: Artifact) -> float:
+    """`METRIC` of the encoder that the training kept: its best evaluation, or the last one."""
+    values = [record[METRIC] for record in encoder.metrics["history"] if METRIC in record]
+    keeps_best = encoder.settings["train"]["keep_best"] == METRIC
+    return float(max(values) if keeps_best else values[-1])
 
 
 def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact) -> Artifact:

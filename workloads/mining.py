@@ -1,4 +1,4 @@
-"""Mining of Mine and Refine (section 2.6 of papers.md): an encoder's best products for each query, graded."""
+"""Mining of Mine and Refine (arXiv 2602.17654): an encoder's best products for each query, graded."""
 
 from dataclasses import replace
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Synthetic queries of Mine and Refine (arXiv 2602.17654, section 2.4 of papers.md), each pair graded by the judge.
+"""Synthetic queries of Mine and Refine (arXiv 2602.17654), each pair graded by the judge.
 
     raylevance run synthetic-queries [--set model.backend=endpoint ...]
 

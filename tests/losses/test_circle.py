@@ -12,7 +12,7 @@ from raylevance.losses.circle import CASES, Boundaries, multi_class_circle
 
 GAMMA = 32.0
 PAPER = {"positive": {2: (0.75, 1.25), 1: (0.40, 0.60)}, "negative": {1: (0.60, 0.30), 0: (0.25, -0.25)}}
-"""Boundary and optimum of each role: papers.md 2.7."""
+"""Boundary and optimum of each role: Mine and Refine (arXiv 2602.17654)."""
 
 Instance = list[tuple[float, int]]
 graded_instances = st.lists(

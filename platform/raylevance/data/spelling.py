@@ -1,6 +1,6 @@
 """Misspelt variants of queries: one slip of the hand each, of the kinds and as often as people make them.
 
-Mine and Refine (arXiv 2602.17654; papers.md 2.4) adds a variant of some queries to the training data and keeps the
+Mine and Refine (arXiv 2602.17654) adds a variant of some queries to the training data and keeps the
 clean ones. The slips are our choice: shares of single errors from Peterson 1986 (Communications of the ACM 29, 633).
 """
 
@@ -35,10 +35,9 @@ class SpellingSettings(Settings):
     """How variants enter the training data; `share`: of the queries that have one (the paper: 30 to 50 %).
 
     additive: the instance once more with the variant as its query. in-place: the variant instead of the query.
-    regularise: the clean query's vector is held near the variant's. none: no variants.
     """
 
-    mode: Literal["additive", "in-place", "regularise", "none"] = "additive"
+    mode: Literal["additive", "in-place", "none"] = "additive"
     share: float = Field(0.4, ge=0, le=1)
 
 

@@ -1,6 +1,6 @@
 """How well a judge's grades agree with human ones: what a labelling run has to reach before its labels are published.
 
-Accuracy and within-1 are Mine and Refine's figures of its annotator (arXiv 2602.17654, section 2.2 of papers.md);
+Accuracy and within-1 are Mine and Refine's figures of its annotator (arXiv 2602.17654);
 kappa, macro F1, calibration and accuracy against coverage are our choice.
 """
 

@@ -1,6 +1,6 @@
 """Margins between relevant and irrelevant products of one query: how far apart their cosines lie.
 
-Source: Mine and Refine (arXiv 2602.17654; papers.md 2.10), which measures them on pairs whose words overlap: there
+Source: Mine and Refine (arXiv 2602.17654), which measures them on pairs whose words overlap: there
 words alone do not tell grade 2 from grade 0.
 """
 

@@ -1,4 +1,4 @@
-"""Metrics of a score on labelled pairs: AUC, the best F1, KS (papers.md 1.7; Alimama, CIKM 2022)."""
+"""Metrics of a score on labelled pairs: AUC, the best F1, KS (Alimama, CIKM 2022)."""
 
 import numpy as np
 import numpy.typing as npt

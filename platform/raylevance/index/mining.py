@@ -1,4 +1,4 @@
-"""Hard pairs of Mine and Refine (arXiv 2602.17654; papers.md 2.6): what an encoder ranks in the wrong half of its best.
+"""Hard pairs of Mine and Refine (arXiv 2602.17654): what an encoder ranks in the wrong half of its best.
 
 An encoder ranks every product for every training query. Among the k best, a product of grade 0 above rank k/2 is a hard
 negative, one of grade 1 or 2 below it a hard positive. Grades come from people where they judged the pair, else from a

@@ -1,6 +1,6 @@
 """The relevance guideline as data: three grades, their definitions, worked examples and notes by category.
 
-The three grades are Mine and Refine's (arXiv 2602.17654, section 2.2 of papers.md); wording and
+The three grades are Mine and Refine's (arXiv 2602.17654); wording and
 examples are ours.
 """
 

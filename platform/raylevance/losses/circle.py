@@ -18,7 +18,7 @@ NEGATIVE_AXIS = {1: 0.45, 0: 0.0}
 
 
 class Boundaries(Settings):
-    """The cosines D where a grade's band begins (positive) or ends (negative). Defaults: papers.md 2.7."""
+    """The cosines D where a grade's band begins (positive) or ends (negative). Defaults: the paper's."""
 
     positive_2: float = 0.75
     negative_1: float = 0.60
@@ -50,7 +50,7 @@ def multi_class_circle(
                                 * sum_{j in I_b} exp( gamma * max(s_j - O_b, 0) * (s_j - D_b)) )
 
     with D and O of grade a as the upper one and of b as the lower one. Source: Mine and Refine (arXiv 2602.17654),
-    stage 2; papers.md 2.7. An instance of three grades has all three pairs (our reading). Computed as
+    stage 2. An instance of three grades has all three pairs (our reading). Computed as
     softplus(logsumexp_i + logsumexp_j - log |I_b|), which no gamma overflows.
 
     `detach`: the weights max(...) carry no gradient, as in the circle loss's published code (the paper does not say).

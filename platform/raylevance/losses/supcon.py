@@ -12,7 +12,7 @@ def label_weighted_supcon(
 
         L_q = -1 / (sum_{i in P(q)} r_i) * sum_{i in P(q)} r_i * log( exp(s_i / tau) / sum_{j=1..N} exp(s_j / tau) )
 
-    Source: Mine and Refine (arXiv 2602.17654), stage 1; papers.md 2.5. The denominator runs over all items of the
+    Source: Mine and Refine (arXiv 2602.17654), stage 1. The denominator runs over all items of the
     instance, positives included; there are no in-batch negatives. P(q), the relatively positive items, are those
     with a label above the instance's lowest (our reading: 2 in (2,0) and (2,1), 1 in (1,0), 2 and 1 in (2,1,0)).
     An instance with one label only has none, and contributes 0.

@@ -1,6 +1,6 @@
 """The siamese encoder: one transformer (or two), mean pooling, optional query and item heads, unit vectors.
 
-Source: papers.md 2.3 (Mine and Refine): `e = norm(P(Enc(x)))` with a query head and an item head, score `<e_q, e_d>`.
+Source: Mine and Refine (arXiv 2602.17654): `e = norm(P(Enc(x)))` with a head a side, score `<e_q, e_d>`.
 """
 
 import shutil

@@ -1,0 +1,69 @@
+"""A search of settings: real trials under Ray Tune on two processors, and what comes of them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raylevance.artifacts import Store
+from raylevance.config import load_settings
+from tests.recipes.conftest import Ended
+from workloads.mine_and_refine import RecipeSettings, search_space
+from workloads.tuning import at_once, changed
+
+Command = Callable[..., Ended]
+
+
+def test_a_change_reaches_its_setting_and_no_other() -> None:
+    values = RecipeSettings().model_dump(mode="json")
+    made = changed(values, {"stage2.train.boundaries.positive_2": 0.8, "mining.k": 50})
+    settings = RecipeSettings.model_validate(made)
+    assert (settings.stage2.train.boundaries.positive_2, settings.mining.k) == (0.8, 50)
+    back = changed(made, {"stage2.train.boundaries.positive_2": 0.75, "mining.k": 100})
+    assert RecipeSettings.model_validate(back) == RecipeSettings() and values == RecipeSettings().model_dump(
+        mode="json"
+    )
+
+
+def test_every_searched_setting_exists() -> None:
+    values = RecipeSettings().model_dump(mode="json")
+    for name, domain in search_space().items():
+        RecipeSettings.model_validate(changed(values, {name: domain.sample()}))
+
+
+def test_trials_at_once_leave_processors_to_their_trainings(ray_cluster: None) -> None:
+    """Two processors: trials of one worker each go side by side, those that take the machine go alone."""
+    values = RecipeSettings().model_dump(mode="json")
+    assert at_once(values) == 1
+    alone = {f"{stage}.train.cpus_per_worker": 1 for stage in ("warmup", "stage1", "stage2")}
+    assert at_once(changed(values, alone)) == 2
+
+
+def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:
+    ended = raylevance("tune", "judge", "--store", tmp_path)
+    assert ended.code == 2 and "judge: can't be tuned; tune mine-and-refine" in ended.err
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_a_search_ends_with_settings_that_the_recipe_takes(
+    raylevance: Command, ray_cluster: None, small_store: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(small_store, tmp_path / "store"))
+    options = ("--config", small_recipe, "--set", "stage1.validation_fraction=0.4", "--trials", "2", "--store", store)
+    ended = raylevance("tune", "mine-and-refine", *options, "--json")
+    assert ended.code == 0, ended.err
+    printed = json.loads(ended.out)
+    assert len(printed["trials"]) == 2 and printed["failed"] == 0
+    assert "trial 1 of 2, stage 1: ndcg@10" in ended.err
+    folder = Store(store).path(printed["ref"])
+    assert (folder / "trials.svg").read_text().startswith("<?xml")
+    best = load_settings(RecipeSettings, folder / "best.yaml")
+    assert best.stage2.train.gamma == printed["best"]["settings"]["stage2.train.gamma"]
+    assert max(trial["value"] for trial in printed["trials"]) == printed["trials"][0]["value"]
+    before = set(Store(store).names())
+    again = raylevance("tune", "mine-and-refine", *options, "--json")
+    assert json.loads(again.out)["trials"] == printed["trials"], "the same trials, found as they were made"
+    assert set(Store(store).names()) == before
