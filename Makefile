@@ -37,9 +37,8 @@ run: $(READY)  ## data -> training -> index -> report, then three queries answer
 serve: $(READY)  ## answer over HTTP at http://127.0.0.1:8000 until interrupted
 	$(BIN)/raylevance serve
 
-# Two processes: a test that starts Ray or an engine waits more than it computes.
 test: $(READY)  ## the tests, but for the long ones
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not long"
 
 check: $(READY)  ## ruff, mypy strict, layout
 	test ! -e platform/__init__.py

@@ -1,13 +1,10 @@
 """What every test shares: quiet, small, local Ray, and the public data where it is at hand."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 WORDS = [
@@ -135,12 +132,11 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_store(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, worker_id: str) -> Path:
-    """A store that the small recipe has filled, one for all test processes. Copy it to add to it."""
-    base = tmp_path_factory.getbasetemp()
-    store = (base if worker_id == "master" else base.parent) / "small-store"
-    command = [sys.executable, "-m", "workloads.cli", "run", "mine-and-refine", "--config", str(small_recipe)]
-    with FileLock(store.with_suffix(".lock")):
-        done = subprocess.run([*command, "--store", str(store)], cwd=ROOT, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+def small_store(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, ray_cluster: None) -> Path:
+    """A store that the small recipe has filled. Copy it to add to it."""
+    from workloads import recipes
+
+    store = tmp_path_factory.mktemp("small") / "store"
+    recipe = recipes.find("mine-and-refine")
+    recipes.run(recipe, recipes.settings(recipe, small_recipe, []), str(store), fresh=False)
     return store

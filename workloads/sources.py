@@ -81,7 +81,8 @@ def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, loc
     if not folder.is_dir():
         raise RaylevanceError(f"{folder}: no such folder")
     with Run(Store(store)) as run:
-        return _imported(source, folder, run, on_bad_row=on_bad_row, locale=locale)
+        # Ray's workers may stand in another folder.
+        return _imported(source, folder.absolute(), run, on_bad_row=on_bad_row, locale=locale)
 
 
 def generate_demo(store: str, settings: DemoSettings) -> Artifact:

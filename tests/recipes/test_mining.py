@@ -62,7 +62,7 @@ def sources(mined: pa.Table) -> set[str]:
 def test_a_judge_that_agrees_is_trained_on(mine: Mine, train: Judged) -> None:
     made, mined = mine(minimum_kappa=-1, most_labelled=30)
     assert made.metrics["trusted"] and made.metrics["labelled"] == 30
-    assert sources(mined) == {"human", "llm"}
+    assert sources(mined) == {"demo", "llm"}
     by_judge = mined.filter(pc.starts_with(mined["source"], "llm:"))
     assert not set(pair_ids(by_judge).to_pylist()) & set(pair_ids(train.judgements).to_pylist())
     assert by_judge.num_rows == 30
@@ -76,14 +76,14 @@ def test_a_judge_that_does_not_agree_is_counted_and_not_trained_on(
 ) -> None:
     made, mined = mine(minimum_kappa=1, most_labelled=30)
     assert not made.metrics["trusted"] and made.metrics["labelled_in_upper_half"] > 0
-    assert sources(mined) == {"human"}
+    assert sources(mined) == {"demo"}
     assert "its labels are not trained on" in capfd.readouterr().err
 
 
 def test_people_alone_and_the_assumption_that_the_rest_is_irrelevant(mine: Mine) -> None:
-    assert sources(mine(unjudged="skip")[1]) == {"human"}
+    assert sources(mine(unjudged="skip")[1]) == {"demo"}
     _, assumed = mine(unjudged="irrelevant")
-    assert sources(assumed) == {"human", ASSUMED}
+    assert sources(assumed) == {"demo", ASSUMED}
     assert set(assumed.filter(pc.equal(assumed["source"], ASSUMED))["grade"].to_pylist()) == {0}
 
 

@@ -1,6 +1,7 @@
 """Train a task on a Ray cluster: check, prepare the data, run the loop under Ray Train, save the model."""
 
 import json
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ def _claim(run_dir: Path, task: Task, seed: int) -> None:
 
 def _fit(run: Run, cpus: int) -> ray.train.Checkpoint:
     settings = run.task.settings
+    # By default Ray Train looks every 2 s whether its workers have ended.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"run": ray.cloudpickle.dumps(run)},
