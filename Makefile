@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test check check-long bench clean
+.PHONY: help setup run serve test check check-long bench ablations clean
 
 # Everything runs in one environment that make builds itself. `make run EXTRA=gpu` takes the CUDA builds.
 EXTRA ?= cpu
@@ -52,6 +52,9 @@ check-long: $(READY)  ## the tests that take minutes: memory bounds, scale
 bench: $(READY)  ## each speed figure beside its peer
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRA),demo,dev,bench]'
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+ablations: $(READY)  ## the recipe with one setting changed at a time, 3 seeds each; a killed run goes on
+	$(BIN)/raylevance run ablations
 
 clean:  ## remove the environment (the store stays)
 	rm -rf $(VENV)

@@ -42,6 +42,8 @@ class WarmupSettings(Settings):
 class Stage1Settings(Settings):
     """Label-weighted SupCon on judged instances (section 4.2); the best step on held-out training queries is kept."""
 
+    enabled: bool = True
+    """False: stage 2 starts from the warm-up, for comparison."""
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     instances: InstanceSettings = InstanceSettings()
     train: ContrastiveSettings = ContrastiveSettings(
@@ -120,13 +122,14 @@ def search_space() -> dict[str, Any]:
 
 
 def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
-    """`METRIC` of stage 1, then of stage 2."""
+    """`METRIC` of stage 1, then of stage 2. Its artifacts have names of their own: the newest of the others stay."""
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    stage1 = train_stage1(settings, run, tables, train_warmup(settings, run, tables), judged)
+    warmup = train_warmup(settings, run, tables, "encoder/warmup-trial")
+    stage1 = train_stage1(settings, run, tables, warmup, judged, "encoder/stage1-trial")
     yield best_metric(stage1)
-    yield best_metric(mine_and_refine(settings, run, tables, stage1, judged))
+    yield best_metric(mine_and_refine(settings, run, tables, stage1, judged, suffix="-trial"))
 
 
 def best_metric(encoder: Artifact) -> float:
@@ -136,9 +139,9 @@ def best_metric(encoder: Artifact) -> float:
     return float(max(values) if keeps_best else values[-1])
 
 
-def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact) -> Artifact:
+def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact, name: str = "encoder/warmup") -> Artifact:
     """`encoder/warmup`: the backbone, trained to find a product by a few words of its title."""
-    training = Training("encoder/warmup", settings.warmup.train, settings.text, settings.seed)
+    training = Training(name, settings.warmup.train, settings.text, settings.seed)
     made_from = training.described(
         {
             "encoder": settings.encoder.model_dump(),
@@ -163,6 +166,8 @@ def train_stage1(
     settings: EncoderRecipe, run: Run, tables: Artifact, warmup: Artifact, judged: Judged, name: str = "encoder/stage1"
 ) -> Artifact:
     """`encoder/stage1`: the warm encoder, trained on the graded products of the training queries of `judged`."""
+    if not settings.stage1.enabled:
+        return warmup
     train, _ = held_out(settings, judged)
     return _train_judged(settings, run, settings.stage1.train, [tables, warmup], lambda: train, judged, name)
 

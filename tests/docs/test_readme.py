@@ -15,7 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ELSEWHERE = re.compile(" (submit|tune|label) | serve$| run (cross-validation|judge|audit|synthetic-queries|knowledge)")
+ELSEWHERE = re.compile(
+    " (submit|tune|label) | serve$| run (cross-validation|ablations|judge|audit|synthetic-queries|knowledge)"
+)
 """Run by tests/cluster, which has a cluster, tests/serve, and tests/recipes, with fewer folds and a smaller judge."""
 
 

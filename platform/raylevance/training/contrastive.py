@@ -25,6 +25,8 @@ class ContrastiveSettings(TrainSettings):
     """`batch` counts instances: a query and its items."""
 
     loss: Literal["supcon", "infonce", "triplet", "circle"] = "supcon"
+    reduction: Literal["sum", "mean"] = "sum"
+    """Over the instances of a batch (the paper found sum the more stable, since batches differ in what they hold)."""
     accumulate: PositiveInt = 1
     """Parts that each worker's share of a batch is computed in, one after the other; for losses within an instance."""
     gradcache_chunk: PositiveInt | None = None
@@ -105,7 +107,12 @@ class EncoderTrainee(Trainee):
     def backward(self, step: int) -> torch.Tensor:
         compute = Compute(self.model.default_batch_tokens, self._settings.gradcache_chunk, self._dtype)
         batches = self._plan.load(step, self._settings.accumulate)
-        return torch.stack([backward(self.model, self.objective, batch, compute) for batch in batches]).sum()
+        loss = torch.stack([backward(self.model, self.objective, batch, compute) for batch in batches]).sum()
+        if self._settings.reduction == "mean":
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= len(self.rows(step))
+        return loss
 
     def pairs(self, rows: Ints) -> int:
         return self._plan.pairs(rows)
