@@ -116,7 +116,7 @@ def report_step(
         test = judged.of(TEST)
         values, found = {}, {}
         for name, made in encoders.items():
-            measured = [measure_encoder(test, find_encoder(encoder.ref, run.store)) for encoder in made]
+            measured = [measure_encoder(run.store, test, find_encoder(encoder.ref, run.store)) for encoder in made]
             values[name] = np.mean([evaluate_run(ranked, test.judgements)[METRIC] for ranked, _ in measured], axis=0)
             cosines = np.mean([scores for _, scores in measured], axis=0)
             found[name] = measure_margins(test, {name: cosines}, settings.seed)[name]["all"].get("average")

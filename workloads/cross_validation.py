@@ -17,6 +17,7 @@ from pydantic import Field
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.evaluation.ranking import Run as Ranked
+from workloads.embeddings import embed_items
 from workloads.encode import Vectors, backbone_digest, find_encoder
 from workloads.judged import TEST, Judged
 from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
@@ -24,7 +25,6 @@ from workloads.reports import (
     LAST,
     Outcome,
     describe,
-    judged_cosines,
     measure_encoder,
     measure_margins,
     write_runs,
@@ -66,27 +66,23 @@ def report_step(
     """`report/cross-validation`: each system's run over all queries, a fold's queries by that fold's encoders."""
 
     def build(draft: Draft) -> None:
-        runs: dict[str, Ranked] = {**rank_baselines(judged, settings.encoder.backbone, settings.seed)}
-        ranked: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in ("stage 1", LAST, "hybrid")}
-        cosines: dict[str, list[Vectors]] = {name: [] for name in ("zero_shot", "warm-up", "stage 1", LAST)}
-        tested = []
-        for fold, (stage1, stage2) in zip(folds, encoders, strict=True):
-            test = fold.of(TEST)
-            tested.append(test)
-            cosines["zero_shot"].append(judged_cosines(test, find_encoder(settings.encoder.backbone, run.store)))
-            cosines["warm-up"].append(judged_cosines(test, find_encoder(warmup.ref, run.store)))
-            found, own = measure_encoder(test, find_encoder(stage1.ref, run.store))
-            ranked["stage 1"] |= found
-            cosines["stage 1"].append(own)
+        shared = {"zero_shot": find_encoder(settings.encoder.backbone, run.store)}
+        shared |= {"warm-up": find_encoder(warmup.ref, run.store)}
+        ranked: dict[str, dict[str, Mapping[str, float]]] = {}
+        cosines: dict[str, list[Vectors]] = {}
+        tests = [fold.of(TEST) for fold in folds]
+        for test, (stage1, stage2) in zip(tests, encoders, strict=True):
             last = find_encoder(stage2.ref, run.store)
-            for mode, found in rank_hybrid(test, last).items():
-                ranked[LAST if mode == "dense" else mode] |= found
-            cosines[LAST].append(judged_cosines(test, last))
-        runs["warm-up"] = measure_encoder(judged, find_encoder(warmup.ref, run.store))[0]
-        runs |= ranked
+            for name, encoder in (shared | {"stage 1": find_encoder(stage1.ref, run.store), LAST: last}).items():
+                found, scores = measure_encoder(run.store, test, encoder)
+                ranked.setdefault(name, {}).update(found)
+                cosines.setdefault(name, []).append(scores)
+            vectors = embed_items(run.store, last, last.item_texts(test.products))
+            ranked.setdefault("hybrid", {}).update(rank_hybrid(test, last, vectors)["hybrid"])
+        runs: dict[str, Ranked] = {**rank_baselines(judged, None, settings.seed), **ranked}
         write_runs(draft.path, runs)
         draft.metrics |= describe(tables, judged, runs, settings.seed) | {"folds": len(folds)}
-        whole = replace(judged, judgements=pa.concat_tables(test.judgements for test in tested))
+        whole = replace(judged, judgements=pa.concat_tables(test.judgements for test in tests))
         joined = {name: np.concatenate(parts) for name, parts in cosines.items()}
         draft.metrics["margins"] = measure_margins(whole, joined, settings.seed)
 

@@ -1,10 +1,12 @@
 """The vectors of a catalogue in shards, encoded once for an encoder and its texts, on all nodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import ray
@@ -13,7 +15,7 @@ import ray.data
 from raylevance.artifacts import Store, fingerprint
 from raylevance.data.hashing import hash_strings
 from raylevance.models.encoder import Encoder
-from workloads.encode import FEW, NamedEncoder, on_device, write_npy
+from workloads.encode import FEW, NamedEncoder, Vectors, backbone_digest, encode_texts, on_device, write_npy
 
 COLUMNS = ["product_id", "title", "brand", "color", "category"]
 
@@ -33,14 +35,11 @@ def embed_products(store: Store, encoder: NamedEncoder, products: Path, rows_per
     A shard is named by the encoder and its texts: one whose file is there is not encoded again. Memory is a shard an
     actor; a few products are encoded in this process.
     """
-    folder = store.work_folder("embeddings")
-    made_by = encoder.artifact.ref if encoder.artifact else str(encoder.path)
     rows = pa.dataset.dataset(products, format="parquet").count_rows()
     shards = []
     for start in range(0, rows, rows_per_shard):
-        texts = pa.array(encoder.item_texts(read_rows(products, start, start + rows_per_shard)), pa.large_string())
-        file = folder / f"{fingerprint(made_by, hash_strings(texts).tobytes().hex())}.npy"
-        shards.append(Shard(str(file), start, min(start + rows_per_shard, rows)))
+        texts = encoder.item_texts(read_rows(products, start, start + rows_per_shard))
+        shards.append(Shard(str(_file(store, encoder, texts)), start, min(start + rows_per_shard, rows)))
     missing = [shard for shard in shards if not Path(shard.file).exists()]
     if sum(shard.stop - shard.start for shard in missing) <= FEW:
         embed = EmbedShard(encoder, products)
@@ -49,6 +48,22 @@ def embed_products(store: Store, encoder: NamedEncoder, products: Path, rows_per
     else:
         _embed_on_cluster(encoder, products, missing)
     return [Path(shard.file) for shard in shards]
+
+
+def embed_items(store: Store, encoder: NamedEncoder, texts: Sequence[str]) -> Vectors:
+    """Vectors float32 [n, d] of item texts, kept like those of a shard: the same texts are not encoded again."""
+    file = _file(store, encoder, texts)
+    if file.exists():
+        return np.load(file)  # type: ignore[no-any-return]
+    vectors = encode_texts(encoder.path, texts, "item")
+    write_npy(file, vectors)
+    return vectors
+
+
+def _file(store: Store, encoder: NamedEncoder, texts: Sequence[str]) -> Path:
+    made_by = encoder.artifact.ref if encoder.artifact else backbone_digest(str(encoder.path))
+    hashes = hash_strings(pa.array(texts, pa.large_string()))
+    return store.work_folder("embeddings") / f"{fingerprint(made_by, hashes.tobytes().hex())}.npy"
 
 
 class EmbedShard:

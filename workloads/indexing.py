@@ -13,6 +13,7 @@ from raylevance.errors import UsageError
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.products import ProductIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
+from workloads.embeddings import embed_items
 from workloads.encode import Vectors, encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
 from workloads.steps import Run
@@ -29,7 +30,7 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
         products = pq.read_table(folder / "products")
         named = find_encoder(encoder.ref, run.store)
         texts = named.item_texts(products)
-        index = ProductIndex.build(products, texts, encode_texts(named.path, texts, "item"), settings)
+        index = ProductIndex.build(products, texts, embed_items(run.store, named, texts), settings)
         if (folder / "judgements").is_dir():
             index.bands = _fit_bands(Judged.open(folder).of(TRAIN), named.path, index.vectors)
         index.save(draft.path)

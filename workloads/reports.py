@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 from rich.table import Table
 
-from raylevance.artifacts import Artifact, Draft
+from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.data.text import baseline_text
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.margins import OVERLAP, margins, word_overlap
@@ -19,6 +19,7 @@ from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, w
 from raylevance.evaluation.report import Report, render
 from raylevance.index.products import Mode, ProductIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
+from workloads.embeddings import embed_items
 from workloads.encode import NamedEncoder, Vectors, backbone_digest, encode_texts, find_encoder
 from workloads.indexing import pair_scores
 from workloads.judged import TEST, Judged
@@ -95,9 +96,9 @@ def report_step(
         folder = run.store.path(baselines.ref)
         runs: dict[str, Ranked] = {name: read_run(folder / f"{name}.run") for name in BASELINES}
         last = find_encoder(encoder_of(index), run.store)
-        cosines = {"zero_shot": judged_cosines(test, find_encoder(last.backbone, run.store))}
+        cosines = {"zero_shot": judged_cosines(run.store, test, find_encoder(last.backbone, run.store))}
         for name, encoder in encoders.items():
-            runs[name], cosines[name] = measure_encoder(test, find_encoder(encoder.ref, run.store))
+            runs[name], cosines[name] = measure_encoder(run.store, test, find_encoder(encoder.ref, run.store))
         found, cosines[LAST] = measure_index(run, index, test)
         runs |= found
         write_runs(draft.path, runs)
@@ -149,19 +150,18 @@ def page(
     )
 
 
-def measure_encoder(test: Judged, encoder: NamedEncoder) -> tuple[Ranked, Vectors]:
+def measure_encoder(store: Store, test: Judged, encoder: NamedEncoder) -> tuple[Ranked, Vectors]:
     """The encoder's run over the whole catalogue, by exact search, and the cosines of the judged pairs."""
-    products = VectorIndex.build(
-        encode_texts(encoder.path, encoder.item_texts(test.products), "item"), IndexSettings(kind="exact")
-    )
+    vectors = embed_items(store, encoder, encoder.item_texts(test.products))
+    products = VectorIndex.build(vectors, IndexSettings(kind="exact"))
     queries = encode_texts(encoder.path, test.queries["query"].to_pylist(), "query")
     return as_run(test, *products.search(queries, DEPTH)), pair_scores(test, queries, products)
 
 
-def judged_cosines(test: Judged, encoder: NamedEncoder) -> Vectors:
-    """The cosines of the judged pairs alone."""
+def judged_cosines(store: Store, test: Judged, encoder: NamedEncoder) -> Vectors:
+    """The cosines of the judged pairs, without encoding the products that nobody judged."""
     judged = pc.is_in(test.products["product_id"], test.judgements["product_id"].combine_chunks())
-    return measure_encoder(replace(test, products=test.products.filter(judged)), encoder)[1]
+    return measure_encoder(store, replace(test, products=test.products.filter(judged)), encoder)[1]
 
 
 def measure_index(run: Run, index: Artifact, test: Judged) -> tuple[dict[str, Ranked], Vectors]:

@@ -12,7 +12,7 @@ from raylevance.evaluation.ranking import Run, evaluate_run
 from raylevance.index.fusion import reciprocal_rank
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
-from workloads.encode import NamedEncoder, backbone_path, encode_texts
+from workloads.encode import NamedEncoder, Vectors, backbone_path, encode_texts
 from workloads.judged import Judged
 
 DEPTH = 100
@@ -36,10 +36,11 @@ def rank_baselines(judged: Judged, backbone: str | None, seed: int) -> dict[str,
     return runs
 
 
-def rank_hybrid(judged: Judged, encoder: NamedEncoder) -> dict[str, Run]:
-    """dense, and hybrid: BM25 and the encoder fused by reciprocal rank."""
+def rank_hybrid(judged: Judged, encoder: NamedEncoder, vectors: Vectors | None = None) -> dict[str, Run]:
+    """dense, and hybrid: BM25 and the encoder fused by reciprocal rank. `vectors`: of the products, where known."""
     queries = judged.queries["query"].to_pylist()
-    vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
+    if vectors is None:
+        vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
     index = VectorIndex.build(vectors, IndexSettings(kind="exact"))
     dense = index.search(encode_texts(encoder.path, queries, "query"), DEPTH)
     lexical = LexicalIndex.build(baseline_text(judged.products)).search(queries, DEPTH)
