@@ -97,6 +97,7 @@ def test_a_submitted_recipe_publishes_what_a_local_one_does(
         assert contents(submitted.get(name)) == contents(here.get(name)), name
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
     missing = ["--set", "data.source=esci", "--set", f"data.folder={tmp_path}/nowhere"]

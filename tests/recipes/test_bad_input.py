@@ -146,6 +146,7 @@ def test_a_bad_row_stops_the_import(raylevance: Command, ray_cluster: None, esci
     assert Store(store).names() == ["tables/esci"]
 
 
+@pytest.mark.long
 def test_a_full_disk(tmp_path: Path) -> None:
     """A file system of 300 kB of its own, where the machine lets a user mount one."""
     mount = f"mount -t tmpfs -o size=300k tmpfs {tmp_path}"

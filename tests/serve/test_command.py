@@ -47,8 +47,9 @@ def test_it_answers_what_it_is_asked_and_ends(shop: Any) -> None:
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.ray
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well(shop: Any, number: signal.Signals) -> None:
     port = free_port("127.0.0.1", 0)
     arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", str(port))

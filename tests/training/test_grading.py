@@ -225,6 +225,7 @@ def test_two_workers_one_of_them_killed_train_what_one_trains(
     np.testing.assert_allclose(*answers, atol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_the_judge_with_the_best_kappa_is_kept(
     ray_cluster: None, judge_start: Path, pairs_file: Path, tmp_path: Path

@@ -146,6 +146,7 @@ def test_a_killed_driver_goes_on_where_it_was(
     assert again.history == resumed.history
 
 
+@pytest.mark.long
 def test_the_best_encoder_is_kept(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
