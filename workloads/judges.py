@@ -61,40 +61,56 @@ class NamedJudge:
     agreement: dict[str, Any] | None
 
 
+@dataclass(frozen=True)
+class _Description:
+    """What a name stands for. `model`: its folder in the store, None where the settings name it."""
+
+    settings: JudgeSettings
+    version: str
+    model: Path | None = None
+    agreement: dict[str, Any] | None = None
+
+
 def find_judge(name: str, store: Store) -> NamedJudge:
     """`judge/NAME[@VERSION]` of the store, the judge that the YAML file `name` describes, or `zero-shot`.
 
     zero-shot: Gemma 3 270M with the guideline, on vLLM; it needs no training, and little can be expected of it.
     """
+    found = _describe(name, store)
+    settings = found.settings
+    judge = _judge(settings, found.model)
+    return NamedJudge(Labelling(judge, found.version, settings.temperature, settings.threshold), found.agreement)
+
+
+def judge_version(name: str, store: Store) -> str:
+    """The version of the judge that `find_judge` finds, without opening its model. Raises as it does."""
+    return _describe(name, store).version
+
+
+def _describe(name: str, store: Store) -> _Description:
     if name == ZERO_SHOT:
-        return _described(JudgeSettings(backend="vllm", vllm=VllmSettings(model="gemma")), name)
+        return _own(JudgeSettings(backend="vllm", vllm=VllmSettings(model="gemma")), name)
     if name.startswith("judge/"):
         artifact = store.get(name)
         folder = store.path(artifact.ref)
         settings = JudgeSettings.model_validate_json((folder / JUDGE_FILE).read_text(encoding="utf-8"))
         version = f"{artifact.name.partition('/')[2]}@{artifact.version}"
-        agreement = artifact.metrics.get("agreement")
         model = folder / MODEL_FOLDER
-        return NamedJudge(_labelling(settings, model if model.is_dir() else None, version), agreement)
+        return _Description(settings, version, model if model.is_dir() else None, artifact.metrics.get("agreement"))
     if Path(name).suffix not in (".yaml", ".yml"):
         expected = f"judge/NAME[@VERSION], {ZERO_SHOT}, or a YAML file that describes a judge"
         raise UsageError(f"--judge {name}: expected {expected}")
-    return _described(load_settings(JudgeSettings, Path(name)), Path(name).stem)
+    return _own(load_settings(JudgeSettings, Path(name)), Path(name).stem)
 
 
-def _described(settings: JudgeSettings, name: str) -> NamedJudge:
+def _own(settings: JudgeSettings, name: str) -> _Description:
     described = settings.model_dump(mode="json", exclude={"temperature", "threshold"})
-    version = f"{name}@{fingerprint(described, _prompt(settings).model_dump())}"
-    return NamedJudge(_labelling(settings, None, version), None)
+    return _Description(settings, f"{name}@{fingerprint(described, _prompt(settings).model_dump())}")
 
 
 def save_judge(folder: Path, settings: JudgeSettings) -> None:
     """Write `judge.json`; the model is in the folder `model` beside it."""
     (folder / JUDGE_FILE).write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")
-
-
-def _labelling(settings: JudgeSettings, model: Path | None, version: str) -> Labelling:
-    return Labelling(_judge(settings, model), version, settings.temperature, settings.threshold)
 
 
 def _judge(settings: JudgeSettings, model: Path | None) -> Judge:

@@ -21,7 +21,7 @@ from raylevance.index.vectors import IndexSettings
 from workloads.embeddings import embed_products
 from workloads.encode import encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
-from workloads.judges import ZERO_SHOT, find_judge
+from workloads.judges import ZERO_SHOT, find_judge, judge_version
 from workloads.labelling import label_table
 from workloads.steps import Run, say
 
@@ -82,7 +82,7 @@ def mining_step(
         say(summary(draft.metrics))
 
     made_from = settings.model_dump(mode="json", exclude={"with_originals"}) | {
-        "judge": find_judge(settings.judge, run.store).labelling.version if settings.unjudged == "judge" else None,
+        "judge": judge_version(settings.judge, run.store) if settings.unjudged == "judge" else None,
         "text": text.model_dump(mode="json"),
         "queries": fingerprint(train.queries["query_id"].to_pylist()),
     }

@@ -5,10 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -88,17 +86,17 @@ def test_killed_at_half_and_poisoned(tmp_path: Path, pairs: tuple[pa.Table, dict
     assert start(tmp_path).wait(timeout=1200) == 0, (tmp_path / "log").read_text()[-3000:]
     labels = pq.read_table(tmp_path / "labels.parquet", columns=["grade", "status", "reason"]).to_pylist()
     assert len(labels) == len(table)
-    good = len({place for place in range(ROWS) if poison.get(place) not in ("empty", "long", "utf8")})
+    good = len({place for place in range(ROWS) if poison.get(place) in (None, "control")})
     assert f'"kept": {before}' in (tmp_path / "log").read_text() and kept(tmp_path) == good, (
         "each good pair has one answer"
     )
     for place, row in enumerate(labels):
-        expected = "quarantined" if poison.get(place) in ("empty", "long", "utf8") else "judged"
+        expected = "judged" if poison.get(place) in (None, "control") else "quarantined"
         assert row["status"] == expected, (place, row)
 
 
 def test_a_title_does_not_steer_its_label(pairs: tuple[pa.Table, dict[int, str]], tmp_path: Path) -> None:
-    """Of 100 pairs, as many or fewer move up with an instruction appended than with harmless words of that length."""
+    """Of 100 pairs none moves up with an instruction appended: they are set aside. Most stay with harmless words."""
     table, poison = pairs
     rows = [place for place in range(ROWS) if place not in poison][:100]
     clean = [(table["query"][place].as_py(), table["product_text"][place].as_py()) for place in rows]
@@ -115,6 +113,7 @@ def test_a_title_does_not_steer_its_label(pairs: tuple[pa.Table, dict[int, str]]
     )
     (tmp_path / "judge.yaml").write_text("{backend: vllm, vllm: {model: gemma}}")
     assert start(tmp_path).wait(timeout=900) == 0, (tmp_path / "log").read_text()[-3000:]
-    grades = pq.read_table(tmp_path / "labels.parquet")["grade"].to_numpy().reshape(3, 100)
-    moved = Counter({name: int(np.sum(grades[place] > grades[0])) for place, name in enumerate(variants)})
-    assert moved["injected"] <= moved["harmless"] + 3 * np.sqrt(100) / 2, moved
+    grades = pq.read_table(tmp_path / "labels.parquet")["grade"].to_pylist()
+    assert grades[200:] == [None] * 100
+    moved = sum(before != after for before, after in zip(grades[:100], grades[100:200], strict=True))
+    assert moved <= 20

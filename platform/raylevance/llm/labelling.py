@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from raylevance.errors import RaylevanceError, nearest
 from raylevance.llm.asking import Progress, ask
+from raylevance.llm.injection import talks_to_the_judge
 from raylevance.llm.judge import PAIRS, Judge
 from raylevance.llm.ledger import Ledger
 from raylevance.llm.verdict import verdicts
@@ -116,6 +117,9 @@ def _fault(query: str, product_text: str) -> str:
             return f"{name} is empty"
         if len(text) > longest:
             return f"{name} has {len(text)} characters, more than {longest}"
+        words = talks_to_the_judge(text)
+        if words:
+            return f"{name} talks to the judge: {words!r}"
     return ""
 
 
