@@ -81,3 +81,16 @@ def test_the_rate_rises_then_falls_to_zero(tiny_backbone: Path, tokens_file: Pat
     assert [rate[0] for rate in rates] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     assert rates[3] == pytest.approx([1, 1, 2])
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0, 0]
+
+
+def test_a_mean_over_instances_is_the_sum_divided(tiny_backbone: Path, tokens_file: Path) -> None:
+    found = {}
+    for reduction, divisor in (("sum", 1), ("mean", 12)):
+        settings = ContrastiveSettings(batch=12, reduction=reduction)
+        encoder = Encoder.from_backbone(EncoderSettings(backbone=str(tiny_backbone)))
+        plan = BatchPlan(Instances(tokens_file), batch=12, seed=0, in_batch=False)
+        trainee = EncoderTrainee(encoder, plan, settings, None)
+        loss = float(trainee.backward(0))
+        gradients = {name: p.grad * divisor for name, p in trainee.named_parameters() if p.grad is not None}
+        found[reduction] = loss, gradients
+    assert_same(found["sum"], found["mean"])
