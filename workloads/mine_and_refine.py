@@ -47,7 +47,7 @@ class Stage1Settings(Settings):
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     instances: InstanceSettings = InstanceSettings()
     train: ContrastiveSettings = ContrastiveSettings(
-        loss="supcon", batch=8, evaluate_every=2, checkpoint_every=6, keep_best="ndcg@10"
+        loss="supcon", batch=8, max_steps=12, evaluate_every=4, checkpoint_every=6, keep_best="ndcg@10"
     )
 
 
@@ -55,7 +55,9 @@ class Stage2Settings(Settings):
     """Multi-class circle loss on stage 1's data and the mined hard pairs, `rounds` times mined and trained."""
 
     rounds: PositiveInt = 1
-    train: ContrastiveSettings = ContrastiveSettings(loss="circle", batch=8, evaluate_every=6, checkpoint_every=6)
+    train: ContrastiveSettings = ContrastiveSettings(
+        loss="circle", batch=8, max_steps=12, evaluate_every=6, checkpoint_every=6
+    )
 
 
 class EncoderRecipe(Settings):

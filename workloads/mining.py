@@ -44,8 +44,8 @@ class MineSettings(MiningSettings):
 
     unjudged: Literal["judge", "skip", "irrelevant"] = "judge"
     judge: str = ZERO_SHOT
-    most_labelled: PositiveInt | None = 128
-    check_pairs: PositiveInt = 128
+    most_labelled: PositiveInt | None = 64
+    check_pairs: PositiveInt = 64
     minimum_kappa: float = Field(0.2, ge=-1, le=1)
     with_originals: bool = True
     index: IndexSettings = IndexSettings(kind="exact")
