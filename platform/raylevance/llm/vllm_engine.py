@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, cast
@@ -24,6 +25,9 @@ CPU_KV_CACHE_GIB = 2
 CPU_BLOCK = 32
 """Tokens of a block of the KV cache, the least that its attention takes on every processor. The default of 128 caches
 little of a shared prompt, which is cached in whole blocks."""
+
+KILLED = re.compile(r"'EngineCore\w*': -\d")
+"""In vLLM's error: an engine that a signal ended while it started."""
 
 
 class VllmSettings(Settings):
@@ -111,6 +115,14 @@ def watched_engine(stuck_after_s: float) -> Any:
     class WatchedEngine(vLLMEngineStageUDF):
         _waiting = 0
         _last_answer = 0.0
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            try:
+                super().__init__(*args, **options)
+            except RuntimeError as error:
+                if not KILLED.search(str(error)):
+                    raise
+                super().__init__(*args, **options)  # Ray takes an actor that can't start for a fault of the job
 
         async def _generate_with_error_handling(self, row: dict[str, Any], batch_uuid: Any) -> dict[str, Any]:
             ids = row["sampling_params"].get("logprob_token_ids")
