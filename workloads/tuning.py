@@ -5,10 +5,10 @@ killed search, called again, draws the same trials (the sampler is seeded) and f
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 import ray
@@ -27,20 +27,6 @@ from workloads.cluster import connected
 from workloads.steps import Run, say
 
 BEST, PICTURE, TRIALS = "best.yaml", "trials.svg", "trials.json"
-
-
-class Tunable(recipes.Recipe, Protocol):
-    """A recipe that can be tuned.
-
-    `search_space()`: Ray Tune's domains by dotted setting. `trial(settings, run)` makes the stages one by one and
-    yields the metric `METRIC` of each, on training queries held out; a trial that is worse than its peers ends there.
-    """
-
-    METRIC: str
-
-    def search_space(self) -> dict[str, Any]: ...
-
-    def trial(self, settings: Any, run: Run) -> Iterator[float]: ...
 
 
 @dataclass(frozen=True)
@@ -89,13 +75,17 @@ def tune_recipe(
 ) -> TuneOutcome:
     """Try `trials` settings of the recipe and publish `tuning/<recipe>`: all trials, a picture, the best as YAML.
 
-    The first trial has the settings as given. Raises `UsageError` for a recipe that can't be tuned.
+    A recipe that can be tuned has `METRIC`, `search_space()` (Ray Tune's domains by dotted setting) and
+    `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
+    out; a trial that is worse than its peers ends there. The first trial has the settings as given.
+
+    Raises `UsageError` for a recipe that can't be tuned.
     """
     recipe: Any = recipes.find(name)
     if not hasattr(recipe, "search_space"):
         raise UsageError(f"{name}: can't be tuned; tune mine-and-refine")
     settings = load_settings(recipe.RecipeSettings, file, overrides)
-    values = settings.model_dump(mode="json", exclude_unset=False)
+    values = settings.model_dump(mode="json")
     opened = Store(store)
     with connected():
         search = Search(name, values, str(opened))

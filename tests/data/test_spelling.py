@@ -27,8 +27,7 @@ def test_a_misspelling_is_one_slip(text: str, bits: int) -> None:
     slipped = misspell(text, np.random.default_rng(bits))
     assert abs(len(slipped) - len(text)) <= 1
     assert [word[0] for word in slipped.split()] == [word[0] for word in text.split()]
-    if all(len(word) < 4 or len(set(word)) == 1 for word in text.split()):
-        assert slipped == text
+    assert (slipped == text) == all(len(word) < 4 or len(set(word)) == 1 for word in text.split())
 
 
 @given(st.text(max_size=30), st.integers(0, 2**32))

@@ -56,7 +56,7 @@ def test_gradcache_repeats_its_dropout(tiny_backbone: Path, tokens_file: Path, l
     assert whole[0] != pytest.approx(gradients(tiny_backbone, tokens_file, settings, Compute(60))[0], rel=1e-3)
 
 
-@pytest.mark.parametrize("loss", ["supcon", "circle"])
+@pytest.mark.parametrize("loss", ["supcon", "triplet", "circle"])
 @pytest.mark.parametrize("parts", [2, 5, 12])
 def test_accumulation_equals_the_whole_batch(tiny_backbone: Path, tokens_file: Path, loss: str, parts: int) -> None:
     whole = gradients(tiny_backbone, tokens_file, ContrastiveSettings(loss=loss, batch=12), Compute(100_000))

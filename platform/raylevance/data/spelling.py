@@ -71,8 +71,6 @@ def misspell(text: str, random: np.random.Generator) -> str:
         return text
     place = places[int(random.integers(len(places)))]
     slips = [(slip, weight) for slip, weight in _slips(units, place) if slip != text]
-    if not slips:
-        return text
     weights = np.array([weight for _, weight in slips])
     return slips[int(random.choice(len(slips), p=weights / weights.sum()))][0]
 
