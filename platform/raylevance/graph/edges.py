@@ -57,7 +57,7 @@ class EdgeWeights(Settings):
 
 @dataclass(frozen=True)
 class Ids:
-    """Ids as numbers: `of` [n] strings, ascending; `hashes` uint64 [n] of them, ascending; `places` [n] of the hashes."""
+    """Ids as numbers: `of` [n] strings, ascending; `hashes` uint64 [n] of them, ascending; `places` [n] of them."""
 
     of: pa.Array
     hashes: Hashes
