@@ -1,4 +1,4 @@
-"""Training instances over the words that the tiny backbone knows."""
+"""Training instances and contrast rows over the words that the tiny backbone knows."""
 
 from pathlib import Path
 
@@ -44,3 +44,36 @@ def tokens_file(
     tokens = tmp_path_factory.mktemp("tokens") / "tokens.arrow"
     tokenise(instances_file, tiny_backbone, tokens)
     return tokens
+
+
+def write_contrast_rows(file: Path, count: int, seed: int = 0) -> Path:
+    """`count` rows of both sides over 24 nodes: nodes come again, and some anchors have hard negatives or a cluster."""
+    rng = np.random.default_rng(seed)
+    sides = ["query", "item"] * 12
+    nodes = [" ".join(rng.choice(WORDS, rng.integers(1, 5 if side == "query" else 14))) for side in sides]
+    rows = []
+    for _ in range(count):
+        anchor, positive = (int(node) for node in rng.choice(24, 2, replace=False))
+        clustered = sides[anchor] == "item" and rng.random() < 0.8
+        queries = [nodes[node] for node in 2 * rng.choice(12, 3, replace=False)]
+        rows.append(
+            {
+                "anchor": nodes[anchor],
+                "anchor_side": sides[anchor],
+                "positive": nodes[positive],
+                "positive_side": sides[positive],
+                "negatives": [nodes[node] for node in rng.choice(24, rng.integers(0, 4))],
+                "positive_id": positive,
+                "related": rng.choice(24, rng.integers(0, 4)).tolist(),
+                "cluster": queries if clustered else [],
+                "cluster_weights": [0.5, 0.375, 0.125] if clustered else [],
+                "cluster_id": anchor if clustered else -1,
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def contrast_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_contrast_rows(tmp_path_factory.mktemp("contrast") / "rows.parquet", 37)

@@ -60,3 +60,11 @@ def sum_gradients(parameters: Sequence[torch.nn.Parameter], loss: torch.Tensor) 
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
     return flat[-1]
+
+
+def sum_over_workers(values: torch.Tensor) -> torch.Tensor:
+    """The sum of the workers' `values`, of one shape, as a new tensor; no gradient flows through it."""
+    total = values.detach().clone()
+    if world_size() > 1:
+        distributed.all_reduce(total)
+    return total

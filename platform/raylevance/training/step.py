@@ -30,7 +30,7 @@ class Compute:
 
 
 @dataclass(frozen=True)
-class _Group:
+class TextGroup:
     """Texts of one side and about one length: `rows` in the batch (queries, then items), `ids` and `mask` [n, t]."""
 
     side: Side
@@ -43,18 +43,18 @@ def backward(encoder: Encoder, objective: Objective, batch: Batch, compute: Comp
     """Add the gradient of the batch to the parameters; returns the loss [], a sum over its instances."""
     batch = _on_device(batch, encoder.device)
     groups = [
-        *_groups(encoder, batch.queries, "query", 0, compute),
-        *_groups(encoder, batch.items, "item", len(batch.queries), compute),
+        *text_groups(encoder, batch.queries, "query", 0, compute),
+        *text_groups(encoder, batch.items, "item", len(batch.queries), compute),
     ]
     if compute.chunk is not None:
         return _cached_backward(encoder, objective, batch, groups, compute)
-    loss = _loss(objective, _in_order(encoder, groups, [_embed(encoder, group, compute) for group in groups]), batch)
+    loss = _loss(objective, in_order(encoder, groups, [embed(encoder, group, compute) for group in groups]), batch)
     loss.backward()
     return loss.detach()
 
 
 def _cached_backward(
-    encoder: Encoder, objective: Objective, batch: Batch, groups: Sequence[_Group], compute: Compute
+    encoder: Encoder, objective: Objective, batch: Batch, groups: Sequence[TextGroup], compute: Compute
 ) -> torch.Tensor:
     """GradCache (Gao et al. 2021, arXiv 2101.06983): equal to the whole batch, with the graph of one group in memory.
 
@@ -65,14 +65,14 @@ def _cached_backward(
     for group in groups:
         states.append(_random_state(encoder.device))
         with torch.no_grad():
-            vectors.append(_embed(encoder, group, compute))
-    leaf = _in_order(encoder, groups, vectors).detach().requires_grad_()
+            vectors.append(embed(encoder, group, compute))
+    leaf = in_order(encoder, groups, vectors).detach().requires_grad_()
     loss = _loss(objective, leaf, batch)
     loss.backward()
     for group, state in zip(groups, states, strict=True):
         assert leaf.grad is not None
         with _replaying(state, encoder.device):
-            _embed(encoder, group, compute).backward(leaf.grad[group.rows])
+            embed(encoder, group, compute).backward(leaf.grad[group.rows])
     return loss.detach()
 
 
@@ -82,21 +82,25 @@ def _loss(objective: Objective, vectors: torch.Tensor, batch: Batch) -> torch.Te
     return loss
 
 
-def _groups(encoder: Encoder, texts: Sequence[Tokens], side: Side, first: int, compute: Compute) -> Iterator[_Group]:
+def text_groups(
+    encoder: Encoder, texts: Sequence[Tokens], side: Side, first: int, compute: Compute
+) -> Iterator[TextGroup]:
+    """The texts [n] of one side, which are the rows `first`..`first + n - 1` of a batch, the longest group first."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     for rows in length_groups(lengths, compute.batch_tokens, compute.chunk):
         ids, mask = pad([texts[row] for row in rows], encoder.tokenize.pad_id)
         masked = None if mask is None else mask.to(encoder.device)
-        yield _Group(side, torch.from_numpy(rows + first).to(encoder.device), ids.to(encoder.device), masked)
+        yield TextGroup(side, torch.from_numpy(rows + first).to(encoder.device), ids.to(encoder.device), masked)
 
 
-def _embed(encoder: Encoder, group: _Group, compute: Compute) -> torch.Tensor:
+def embed(encoder: Encoder, group: TextGroup, compute: Compute) -> torch.Tensor:
+    """Unit vectors float32 [n, d] of a group."""
     with autocast(encoder.device, compute.dtype):
         vectors: torch.Tensor = encoder(group.ids, group.mask, group.side)
     return vectors
 
 
-def _in_order(encoder: Encoder, groups: Sequence[_Group], vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+def in_order(encoder: Encoder, groups: Sequence[TextGroup], vectors: Sequence[torch.Tensor]) -> torch.Tensor:
     """The groups' vectors in the order of the batch's rows; a worker without rows still takes part in the backward."""
     if not groups:
         return torch.zeros(0, encoder.dimension, device=encoder.device, requires_grad=True)

@@ -1,0 +1,376 @@
+"""Momentum contrast: steps against a naive loop, FGM, false negatives, workers, kills and resumes."""
+
+import copy
+import math
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import torch
+from torch.nn import functional
+
+from raylevance.models.encoder import Encoder
+from raylevance.training.adversarial import word_tables
+from raylevance.training.checkpoint import load_checkpoint, save_checkpoint
+from raylevance.training.key_queue import KeyQueue, matches
+from raylevance.training.loop import Progress
+from raylevance.training.moco import MoCo, MoCoSettings, MoCoTrainee
+from raylevance.training.moco_batches import CLUSTER, HARD, POSITIVE, MoCoBatch
+from raylevance.training.moco_rows import MoCoRows, text_hash
+from raylevance.training.moco_targets import build_targets
+from raylevance.training.optimizer import build_optimizer
+from raylevance.training.task import Place
+from raylevance.training.trainer import TrainResult, train
+
+OFF: dict[str, Any] = {"mixup": 0, "fgm": 0, "token_dropout": 0, "span_deletion": 0}
+NOISY: dict[str, Any] = {"mixup": 2.0, "fgm": 0.1, "token_dropout": 0.2, "span_deletion": 0.4}
+STEPS = 12
+BASE: dict[str, Any] = {
+    "epochs": 2,
+    "batch": 7,
+    "queue": 8,
+    "momentum": 0.9,
+    "learning_rate": 1e-3,
+    "log_every": 1,
+    "cpus_per_worker": 1,
+}
+"""37 rows in batches of 7: one of the six of an epoch has two. The queue wraps around from the second step on."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On a busy machine threads wait for each other longer than these models compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def opened(backbone: Path, rows: Path, folder: Path, **options: Any) -> MoCoTrainee:
+    task = MoCo(backbone, rows, MoCoSettings(**(BASE | options)))
+    task.prepare(folder)
+    trainee = task.open(None, Place(folder, seed=0, rank=0, world=1, dtype=None))
+    trainee.train()
+    return trainee
+
+
+def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
+
+
+def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Equal but for float32's rounding: to 1e-5 of the largest."""
+    assert found.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-5 * largest)
+
+
+class Naive:
+    """Momentum contrast on one process, a text and a pair at a time, with lists for queues."""
+
+    def __init__(self, encoder: Encoder, file: MoCoRows, settings: MoCoSettings) -> None:
+        self.fast, self.slow, self.file, self.settings = encoder, copy.deepcopy(encoder), file, settings
+        self.keys: list[tuple[torch.Tensor, int, int]] = []
+        self.centroids: list[tuple[torch.Tensor, int]] = []
+
+    def step(self, batch: MoCoBatch) -> torch.Tensor:
+        """The loss of the batch, its gradient added; then its keys are in the queue."""
+        with torch.no_grad():
+            for slow, fast in zip(self.slow.parameters(), self.fast.parameters(), strict=True):
+                slow.copy_(self.settings.momentum * slow + (1 - self.settings.momentum) * fast)
+        made = [self.made(batch, place) for place in range(len(batch.rows))]
+        loss = torch.zeros(())
+        for place in range(len(batch.rows)):
+            anchor = self.anchor(batch, place)
+            mix = batch.mix
+            share = float(mix.share[place]) if mix else 1.0
+            loss = loss + share * self.loss(anchor, made, batch, place)
+            if mix:
+                loss = loss + (1 - share) * self.loss(anchor, made, batch, int(mix.partner[place]))
+        loss.backward()
+        for row, (positive, _, centroid) in zip(batch.rows, made, strict=True):
+            self.keys.append((positive, int(self.file.positive_id[row]), int(self.file.positive_hash[row])))
+            if centroid is not None:
+                self.centroids.append((centroid, int(self.file.cluster_id[row])))
+        self.keys, self.centroids = self.keys[-self.settings.queue :], self.centroids[-self.settings.queue :]
+        return loss.detach()
+
+    def anchor(self, batch: MoCoBatch, place: int) -> torch.Tensor:
+        side = "item" if batch.anchor_is_item[place] else "query"
+        tower = self.fast.item_tower if side == "item" else self.fast.query_tower
+        table = tower.get_input_embeddings().weight
+        words = table[torch.from_numpy(batch.anchors[place].astype(np.int64))].clone()
+        if batch.mix:
+            for at, token in enumerate(batch.partners[place].tolist()[: len(words)]):
+                share = float(batch.mix.share[place])
+                words[at] = share * words[at] + (1 - share) * table[token]
+        return functional.normalize(tower(inputs_embeds=words[None]).last_hidden_state.mean(dim=1)[0], dim=-1)
+
+    @torch.no_grad()
+    def made(self, batch: MoCoBatch, place: int) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
+        """The positive, the hard negatives and the centroid of a pair."""
+        vectors: dict[int, list[torch.Tensor]] = {POSITIVE: [], HARD: [], CLUSTER: []}
+        for at in np.flatnonzero(batch.place == place):
+            ids = torch.from_numpy(batch.keys[at].astype(np.int64))[None]
+            vectors[int(batch.kind[at])].append(self.slow(ids, None, "item" if batch.key_is_item[at] else "query")[0])
+        weights = self.file.cluster_weights(batch.rows[place]).tolist()
+        members = [weight * vector for weight, vector in zip(weights, vectors[CLUSTER], strict=True)]
+        centroid = functional.normalize(torch.stack(members).sum(dim=0), dim=0) if members else None
+        return vectors[POSITIVE][0], vectors[HARD], centroid
+
+    def loss(self, anchor: torch.Tensor, made: list[Any], batch: MoCoBatch, place: int) -> torch.Tensor:
+        """Of an anchor against the targets of the pair at `place`."""
+        row = batch.rows[place]
+        positive, hard, centroid = made[place]
+        related = set(self.file.related(row).tolist())
+        texts = {int(self.file.anchor_hash[row]), int(self.file.positive_hash[row])}
+        negatives = [key for key, node, text in self.keys if node not in related and text not in texts]
+        loss = self.contrast(anchor, positive, negatives + hard)
+        if centroid is None:
+            return loss
+        there = [(made[other][2], int(self.file.cluster_id[batch.rows[other]])) for other in range(len(made))]
+        known = related | {int(self.file.cluster_id[row])}
+        others = [vector for vector, node in there + self.centroids if vector is not None and node not in known]
+        return loss + self.settings.cluster_weight * self.contrast(anchor, centroid, others)
+
+    def contrast(self, anchor: torch.Tensor, own: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
+        exponentials = [torch.exp(anchor @ other / self.settings.temperature) for other in [own, *others]]
+        return -torch.log(exponentials[0] / torch.stack(exponentials).sum())
+
+
+@pytest.mark.parametrize("options", [OFF, NOISY | {"fgm": 0}], ids=["plain", "noisy"])
+@pytest.mark.parametrize("batch_tokens", [30, 9999])
+def test_steps_equal_a_naive_loop(
+    tiny_backbone: Path, contrast_file: Path, tmp_path: Path, options: dict[str, Any], batch_tokens: int
+) -> None:
+    """Loss, gradient, momentum encoder and queues, for seven steps, one of which has two rows."""
+    trainee = opened(tiny_backbone, contrast_file, tmp_path, temperature=0.3, batch_tokens=batch_tokens, **options)
+    file = MoCoRows(tmp_path / "contrast.arrow")
+    settings = MoCoSettings(**(BASE | {"temperature": 0.3}))
+    naive = Naive(copy.deepcopy(trainee.model), file, settings)
+    for step in range(7):
+        batch = trainee.plan.load(step)
+        loss = trainee.backward(step)
+        assert float(loss) == pytest.approx(float(naive.step(batch)), rel=1e-5)
+        assert_same_gradients(gradients(trainee.model), gradients(naive.fast))
+        logged = trainee.logged()
+        total = logged["instance_loss"] + settings.cluster_weight * logged["cluster_loss"]
+        assert float(total) * len(batch.rows) == pytest.approx(float(loss), rel=1e-5)
+        assert float(logged["queue_fill"]) == pytest.approx(len(naive.keys) / 8)
+        with torch.no_grad():
+            for ours, theirs in zip(trainee.model.parameters(), naive.fast.parameters(), strict=True):
+                if ours.grad is not None:
+                    ours -= 1e-3 * ours.grad
+                    theirs.copy_(ours)
+        trainee.zero_grad()
+        naive.fast.zero_grad()
+        for ours, theirs in zip(trainee.momentum.parameters(), naive.slow.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    for queue, expected in ((trainee.keys, naive.keys), (trainee.centroids, naive.centroids)):
+        newest = [(int(queue.count) - len(expected) + place) % 8 for place in range(len(expected))]
+        assert len(expected) == 8 < int(queue.count)
+        vectors = torch.stack([entry[0] for entry in expected])
+        torch.testing.assert_close(queue.vectors[newest], vectors, rtol=0, atol=1e-5)
+        assert queue.labels[newest].tolist() == [list(entry[1:]) for entry in expected]
+
+
+def test_the_momentum_encoder_never_learns(tiny_backbone: Path, contrast_file: Path, tmp_path: Path) -> None:
+    trainee = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
+    trainee.backward(0)
+    assert not trainee.momentum.encoder.training and trainee.model.training
+    assert all(parameter.grad is None for parameter in trainee.momentum.parameters())
+    for slow, fast in zip(trainee.momentum.encoder.parameters(), trainee.model.parameters(), strict=True):
+        assert torch.equal(slow, fast)
+
+
+def test_a_queue_wraps_around_and_masks_what_is_empty() -> None:
+    queue = KeyQueue(5, 1, labels=1)
+    for start, count in ((0, 3), (3, 0), (3, 4), (7, 5)):
+        numbers = torch.arange(start, start + count)
+        queue.put(numbers[:, None].float(), numbers[:, None])
+        held = [number % 5 for number in range(max(0, start + count - 5), start + count)]
+        assert queue.unfilled().tolist() == [place not in held for place in range(5)]
+        expected = {number % 5: number for number in range(max(0, start + count - 5), start + count)}
+        assert {place: int(queue.labels[place, 0]) for place in expected} == expected
+        assert {place: int(queue.vectors[place, 0]) for place in expected} == expected
+    assert float(queue.fill()) == 1
+
+
+def test_matches_are_those_of_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    labels, wanted, owner = rng.integers(-5, 5, 30), rng.integers(-7, 7, 12), rng.integers(0, 4, 12)
+    expected = [[label in wanted[owner == row] for label in labels] for row in range(4)]
+    assert matches(*map(torch.tensor, (labels, wanted, owner)), 4).tolist() == expected
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert not matches(torch.tensor(labels), nothing, nothing, 4).any()
+
+
+def test_false_negatives_are_left_out(tiny_backbone: Path, tmp_path: Path) -> None:
+    """Keys in the queue: of a related node, with the anchor's text, with the positive's, and one that is a negative;
+    centroids: of the own cluster, of a related node, and one that is a negative."""
+    row = {
+        "anchor": "red shoe",
+        "anchor_side": "item",
+        "positive": "shoe",
+        "positive_side": "query",
+        "negatives": [],
+        "positive_id": 1,
+        "related": [5, 6],
+        "cluster": ["red", "shoe"],
+        "cluster_weights": [0.5, 0.5],
+        "cluster_id": 7,
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    trainee = opened(tiny_backbone, tmp_path / "rows.parquet", tmp_path, **OFF)
+    labels = [(5, "desk"), (20, "red shoe"), (21, "shoe"), (22, "lamp")]
+    vectors = functional.normalize(torch.randn(4, 32), dim=-1)
+    trainee.keys.put(vectors, torch.tensor([[node, text_hash(text)] for node, text in labels]))
+    trainee.centroids.put(vectors[:3], torch.tensor([[7], [6], [8]]))
+    batch = trainee.plan.load(0)
+    targets = build_targets(MoCoRows(tmp_path / "contrast.arrow"), batch, vectors[:3], trainee.keys, trainee.centroids)
+    assert targets.known[0].tolist() == [True, True, True, False, *[True] * 4]
+    assert targets.known_clusters[0, 1:].tolist() == [True, True, False, *[True] * 5]
+
+
+def test_fgm_adds_a_second_pass_and_puts_the_words_back(
+    tiny_backbone: Path, contrast_file: Path, tmp_path: Path
+) -> None:
+    """Equal to two passes by hand; a momentum near 1 holds the keys where they were."""
+    options = OFF | {"momentum": 1 - 1e-9}
+    first, second = (opened(tiny_backbone, contrast_file, tmp_path, **options) for _ in range(2))
+    loss = first.backward(0)
+    (table,) = word_tables(second.model)
+    (gradient,) = (table.grad for table in word_tables(first.model))
+    assert gradient is not None
+    with torch.no_grad():
+        table += 0.5 * gradient / gradient.square().sum().sqrt()
+    second_loss = second.backward(0)
+    assert float(second_loss) > float(loss)
+    expected = {name: gradient + gradients(second.model)[name] for name, gradient in gradients(first.model).items()}
+
+    trainee = opened(tiny_backbone, contrast_file, tmp_path, **(options | {"fgm": 0.5}))
+    (words,) = word_tables(trainee.model)
+    before = words.detach().clone()
+    assert float(trainee.backward(0)) == float(loss)
+    assert torch.equal(words, before)
+    assert_same_gradients(gradients(trainee.model), expected)
+
+
+def test_a_killed_step_resumes_to_the_bit(tiny_backbone: Path, contrast_file: Path, tmp_path: Path) -> None:
+    """Six steps, or three, a checkpoint, and three by another trainee: queues, momentum encoder and weights agree."""
+    settings = MoCoSettings(**(BASE | NOISY))
+    whole = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
+    part = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
+    optimizers = [build_optimizer(trainee, settings) for trainee in (whole, part)]
+
+    def walk(trainee: MoCoTrainee, optimizer: torch.optim.Optimizer, steps: range) -> None:
+        for step in steps:
+            optimizer.zero_grad()
+            trainee.backward(step)
+            for parameter in trainee.parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+
+    walk(whole, optimizers[0], range(6))
+    walk(part, optimizers[1], range(3))
+    save_checkpoint(tmp_path / "checkpoint", part, optimizers[1], Progress(3))
+    task = MoCo(tiny_backbone, contrast_file, settings)
+    resumed = task.open(tmp_path / "checkpoint" / "model", Place(tmp_path, seed=0, rank=0, world=1, dtype=None))
+    optimizer = build_optimizer(resumed, settings)
+    assert load_checkpoint(tmp_path / "checkpoint", resumed, optimizer).step == 3
+    assert int(resumed.keys.count) == int(part.keys.count) > 8
+    walk(resumed, optimizer, range(3, 6))
+    ours, theirs = resumed.state_dict(), whole.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"batch": 64, "queue": 63}, "queue=63 has no room for the keys of a batch of 64"),
+        ({"momentum": 1.0}, "less than 1"),
+        ({"token_dropout": 1.0}, "less than 1"),
+        ({"temperature": 0}, "greater than 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        MoCoSettings(**options)
+
+
+def run(folder: Path, backbone: Path, rows: Path, name: str, **options: Any) -> TrainResult:
+    evaluate = options.pop("evaluate", None)
+    task = MoCo(backbone, rows, MoCoSettings(**(BASE | NOISY | options)))
+    return train(task, run_dir=folder / name, output=folder / f"{name}-encoder", evaluate=evaluate)
+
+
+def queues(result: TrainResult) -> dict[str, torch.Tensor]:
+    """What the last checkpoint holds besides the optimiser's moments."""
+    run_dir = result.model.with_name(result.model.name.removesuffix("-encoder"))
+    newest = max(run_dir.rglob("training.safetensors"), key=lambda file: file.stat().st_mtime_ns)
+    tensors = safetensors.torch.load_file(newest)
+    return {name: tensor for name, tensor in tensors.items() if name.startswith("extra/")}
+
+
+def assert_same_run(one: TrainResult, other: TrainResult, tolerance: float) -> None:
+    for key in ("loss", "instance_loss", "cluster_loss", "queue_fill"):
+        curves = [[record[key] for record in each.history if record["step"]] for each in (one, other)]
+        assert len(curves[0]) == STEPS and all(map(math.isfinite, curves[0]))
+        np.testing.assert_allclose(*curves, rtol=tolerance)
+    ours, theirs = queues(one), queues(other)
+    assert ours.keys() == theirs.keys() and len(ours) > 6
+    for name, tensor in ours.items():
+        exact = not tensor.is_floating_point()
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0 if exact else tolerance)
+    vectors = [Encoder.load(each.model).encode_items(["red running shoe", "desk lamp"]) for each in (one, other)]
+    np.testing.assert_allclose(*vectors, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def quiet(
+    ray_cluster: None, tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, contrast_file: Path
+) -> TrainResult:
+    """An uninterrupted run of one worker."""
+    return run(tmp_path_factory.mktemp("quiet"), tiny_backbone, contrast_file, "run")
+
+
+@pytest.mark.ray
+def test_two_workers_train_what_one_trains(
+    quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, contrast_file: Path
+) -> None:
+    """With all noise on: losses, queues, momentum encoder and vectors agree to 1e-4 after 12 steps that move them."""
+    two = run(tmp_path, tiny_backbone, contrast_file, "run", workers=2)
+    assert_same_run(two, quiet, tolerance=1e-4)
+    before, after = (Encoder.load(path).encode_items(["red running shoe"]) for path in (tiny_backbone, quiet.model))
+    assert not np.allclose(before, after, atol=0.01)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_a_killed_worker_goes_on_with_its_queue(
+    quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, contrast_file: Path
+) -> None:
+    """Killed at step 8 of 12, once; the newest checkpoint is of step 6."""
+    killed, calls = tmp_path / "killed", tmp_path / "calls"
+
+    def kill_once(encoder: Encoder) -> dict[str, float]:
+        calls.write_text((calls.read_text() if calls.exists() else "") + ".")
+        if len(calls.read_text()) == 3 and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+    options: dict[str, Any] = {"checkpoint_every": 6, "evaluate_every": 4, "evaluate": kill_once}
+    result = run(tmp_path, tiny_backbone, contrast_file, "run", **options)
+    assert killed.exists()
+    assert_same_run(result, quiet, tolerance=1e-6)
