@@ -106,9 +106,7 @@ def graded_anew(
     if settings.unjudged == "skip" or not new.num_rows:
         return GRADED.empty_table(), {}
     if settings.unjudged == "irrelevant":
-        grades = pa.array(np.zeros(new.num_rows, np.int8))
-        source = pa.array([ASSUMED] * new.num_rows, pa.string())
-        return new.select(KNOWN[:2]).append_column("grade", grades).append_column("source", source).cast(GRADED), {}
+        return assumed(new), {}
     new = hardest(new, settings.most_labelled)
     judge = find_judge(settings.judge, run.store).labelling
     order = np.argsort(hash_unit(train.judgements["product_id"], seed), kind="stable")
@@ -135,9 +133,8 @@ def check_judge(labels: pa.Table, human: pa.Table, minimum_kappa: float) -> dict
 
 def assumed(new: pa.Table) -> pa.Table:
     """Grade 0 for every pair: what mining without re-annotation does."""
-    grades = pa.array(np.zeros(new.num_rows, np.int8))
-    source = pa.array([ASSUMED] * new.num_rows, pa.string())
-    return pa.table({"query_id": new["query_id"], "product_id": new["product_id"], "grade": grades, "source": source})
+    grades, source = np.zeros(new.num_rows, np.int8), pa.array([ASSUMED] * new.num_rows, pa.string())
+    return new.select(KNOWN[:2]).append_column("grade", pa.array(grades)).append_column("source", source).cast(GRADED)
 
 
 def with_texts(judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:

@@ -1,0 +1,125 @@
+"""The graph as files: merged equals rebuilt, sampled alike on any number of processors, and clear errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray.data
+
+from raylevance.data.schema import ACTIONS
+from raylevance.errors import RaylevanceError
+from raylevance.graph import building, sampling
+from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
+from raylevance.graph.features import Described, features
+from raylevance.graph.sampling import KINDS, SamplingSettings, grounds, mixed, sample_on_cluster
+
+WORDS = ["red", "blue", "shoe", "sock", "lamp", "desk", "chair", "cable"]
+
+
+def log(rows: int, seed: int, queries: int = 30, items: int = 40) -> pa.Table:
+    """Queries and items of one residue like each other."""
+    random = np.random.default_rng(seed)
+    query = random.integers(0, queries, rows)
+    item = (random.integers(0, items, rows) // 4 * 4 + query % 4) % items
+    action = random.choice(ACTIONS, rows, p=[0.2, 0.5, 0.2, 0.1])
+    return pa.table(
+        {"query_id": [f"q{n:02}" for n in query], "product_id": [f"p{n:02}" for n in item], "action": action}
+    )
+
+
+def ids(events: pa.Table) -> tuple[pa.Array, pa.Array]:
+    return tuple(events[name].unique() for name in ("query_id", "product_id"))
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> BehaviourGraph:
+    folder = tmp_path_factory.mktemp("graph")
+    events = log(3000, seed=0)
+    build_graph(ray.data.from_arrow(events), *ids(events), folder, GraphSettings())
+    return BehaviourGraph.load(folder)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def folder_of(root: Path, name: str) -> Path:
+    (root / name).mkdir()
+    return root / name
+
+
+@pytest.mark.ray
+def test_a_new_day_merged_equals_a_rebuild(tmp_path: Path, ray_cluster: None) -> None:
+    """The second day brings queries and items that sort before, between and after the known ones."""
+    first, second = log(800, seed=1, queries=11, items=22).slice(0, 700), log(900, seed=2)
+    before, merged, whole = (folder_of(tmp_path, name) for name in ("before", "merged", "whole"))
+    settings = GraphSettings()
+    build_graph(ray.data.from_arrow(first), *ids(first), before, settings)
+    merge_graph(before, ray.data.from_arrow(second), *ids(second), merged, settings)
+    together = pa.concat_tables([first, second])
+    build_graph(ray.data.from_arrow(together), *ids(together), whole, settings)
+    assert files(merged) == files(whole)
+    assert files(before) != files(whole)
+
+
+@pytest.mark.ray
+def test_blocks_of_a_projection_change_nothing(
+    tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch, graph: BehaviourGraph
+) -> None:
+    monkeypatch.setattr(building, "PRODUCTS_PER_BLOCK", 500)
+    transposed = graph.edges.transposed()
+    building.project_on_cluster(graph.edges, transposed, GraphSettings().ppmi, tmp_path / "parts")
+    assert len(list((tmp_path / "parts").iterdir())) > 3
+    assert (building.Csr.load(tmp_path / "parts").weights == graph.query_ppmi.weights).all()
+
+
+@pytest.mark.ray
+def test_chunks_of_anchors_change_no_pair(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch, graph: BehaviourGraph
+) -> None:
+    described = [Described(pa.array([f"{WORDS[n % 8]} {WORDS[n // 8 % 8]}" for n in range(size)])) for size in (30, 40)]
+    settings = SamplingSettings()
+    found = {}
+    for chunk in (7, 1000):
+        monkeypatch.setattr(sampling, "ANCHORS_PER_CHUNK", chunk)
+        ready = grounds(graph, tuple(features(described)), settings.walks)
+        found[chunk] = [sample_on_cluster(ground, settings.pairs, seed=0) for ground in ready]
+    assert all(few.equals(many) for few, many in zip(found[7], found[1000], strict=True))
+    assert all(part.num_rows > 20 for part in found[7])
+    table = mixed(found[7], settings, seed=0)
+    counts = [sum(kind == each for kind in table["kind"].to_pylist()) for each in KINDS]
+    assert np.array(counts) / sum(counts) == pytest.approx([0.4, 0.2, 0.4], abs=0.03)
+
+
+@pytest.mark.ray
+def test_what_the_graph_covers(tmp_path: Path, ray_cluster: None) -> None:
+    events = pa.table(
+        {
+            "query_id": ["a", "a", "b", "b", "c", "c", "d"],
+            "product_id": ["x", "x", "x", "x", "y", "y", "y"],
+            "action": ["click"] * 7,
+        }
+    )
+    build_graph(ray.data.from_arrow(events), pa.array(list("abcde")), pa.array(list("xyz")), tmp_path, GraphSettings())
+    report = describe_graph(BehaviourGraph.load(tmp_path), tmp_path)
+    assert (report["queries_with_an_edge"], report["items_with_an_edge"], report["edges"]) == (3, 2, 3)
+    assert (report["components"], report["largest_component"], report["pairs_seen"]) == (2, 3, 4)
+    assert report["actions"]["click"] == 7
+
+
+@pytest.mark.ray
+def test_a_graph_without_edges_is_refused(tmp_path: Path, ray_cluster: None) -> None:
+    events = log(20, seed=0).filter(pa.array([True] + [False] * 19))
+    with pytest.raises(RaylevanceError, match="the behaviour graph has no edge: 1 pairs were seen"):
+        build_graph(ray.data.from_arrow(events), *ids(events), tmp_path, GraphSettings())
+
+
+def test_features_are_words_and_categories_that_are_not_everywhere() -> None:
+    texts = pa.array([f"Word{number % 50} Lamp, für a desk" for number in range(100)])
+    categories = pa.array([["Home", "Lamps"]] * 10 + [None] * 80 + [[]] * 10)
+    queries, items = features([Described(pa.array(["word3 LAMP", ""])), Described(texts, categories)])
+    assert (queries.columns, queries.degrees.tolist()) == (items.columns, [2, 0])
+    assert items.degrees.tolist() == [2] * 10 + [1] * 90
+    shared = set(queries.row(0)[0].tolist()) & set(items.row(53)[0].tolist())
+    assert len(shared) == 1
