@@ -19,7 +19,7 @@ from raylevance.errors import RaylevanceError, UsageError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 data = typer.Typer(no_args_is_help=True, help="Import, generate and fetch tables.")
-evaluate = typer.Typer(no_args_is_help=True, help="Metrics of an encoder on judged queries or pairs.")
+evaluate = typer.Typer(no_args_is_help=True, help="Metrics of an encoder or a scorer on judged queries or pairs.")
 index = typer.Typer(no_args_is_help=True, help="Build an index over products.")
 store = typer.Typer(no_args_is_help=True, help="Look into the artifact store.")
 for name, group in {"data": data, "evaluate": evaluate, "index": index, "store": store}.items():
@@ -171,17 +171,18 @@ def evaluate_retrieval(
 
 @evaluate.command("pairs")
 def evaluate_pairs(
-    encoder: EncoderName,
     pairs: Annotated[Path, typer.Option(help="Columns query, product_text (or product_id), label 0/1 or grade 0/1/2.")],
+    encoder: Annotated[str | None, typer.Option(help="encoder/NAME[@VERSION], or a Hugging Face path.")] = None,
+    scorer: Annotated[str | None, typer.Option(help="scorer/NAME[@VERSION], instead of an encoder.")] = None,
     products: Annotated[Path | None, typer.Option(help="Products, where the pairs have a product_id.")] = None,
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """AUC, F1 (and its threshold) and KS of the encoder's cosine on labelled pairs."""
+    """AUC, F1 (and its threshold) and KS of an encoder's cosine, or a scorer's probability, on labelled pairs."""
     from workloads.evaluate import pairs as score_pairs
 
     with _stdout_for_results() as results:
-        outcome = score_pairs(encoder, store, pairs, products)
+        outcome = score_pairs(store, pairs, products, encoder=encoder, scorer=scorer)
         results.print_json(data=outcome) if as_json else results.print(_table(["", ""], outcome.items()))
 
 

@@ -1,20 +1,22 @@
-"""`raylevance evaluate`: any encoder on judged queries or labelled pairs, beside its baselines."""
+"""`raylevance evaluate`: an encoder on judged queries, beside its baselines; an encoder or scorer on labelled pairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.artifacts import Store
 from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
-from raylevance.errors import RaylevanceError, nearest
+from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.evaluation.pairs import evaluate_pairs
-from workloads.encode import Side, Vectors, encode_texts, find_encoder
+from workloads.encode import NamedEncoder, Side, Vectors, encode_texts, find_encoder
 from workloads.files import read_table
 from workloads.judged import Judged
+from workloads.scorer import Scorer, find_scorer, score_pairs
 from workloads.systems import rank_baselines, rank_hybrid, summarise
 
 EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
@@ -47,21 +49,33 @@ def retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[
     return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
 
 
-def pairs(encoder: str, store: str, file: Path, products: Path | None) -> dict[str, Any]:
-    """AUC, F1 with its threshold, and KS of the encoder's cosine on the pairs of `file`.
+def pairs(
+    store: str, file: Path, products: Path | None, *, encoder: str | None = None, scorer: str | None = None
+) -> dict[str, Any]:
+    """AUC, F1 with its threshold, and KS of the encoder's cosine, or the scorer's probability, on the pairs of `file`.
 
     Its columns: query, product_text or product_id, and label (0 or 1) or grade (0, 1, 2).
+    Raises `UsageError` unless one of `encoder` and `scorer` is given.
     """
+    if (encoder is None) == (scorer is None):
+        raise UsageError("give either --encoder or --scorer")
     table = read_table(file, ["query"])
     label = "grade" if "grade" in table.column_names else "label"
     if label not in table.column_names:
         raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', table.column_names)}")
     _refuse_nulls(table, ("query", label), file)
-    named = find_encoder(encoder, Store(store))
-    queries = _encode_distinct(named.path, table["query"].cast(pa.string()).to_pylist(), "query")
-    items = _encode_distinct(named.path, _pair_texts(table, file, products, named), "item")
-    scores = np.einsum("nd,nd->n", queries, items)
-    return {"pairs": len(scores), "encoder": encoder, **evaluate_pairs(scores, table[label].to_numpy())}
+    named = find_encoder(encoder, Store(store)) if encoder is not None else find_scorer(str(scorer), Store(store))
+    queries: list[str] = table["query"].cast(pa.string()).to_pylist()
+    texts = _pair_texts(table, file, products, named)
+    scores: npt.NDArray[np.floating]
+    if isinstance(named, Scorer):
+        ids = table["product_id"].cast(pa.string()).to_pylist() if "product_id" in table.column_names else None
+        scores = score_pairs(named, queries, texts, ids)
+    else:
+        vectors = _encode_distinct(named.path, queries, "query"), _encode_distinct(named.path, texts, "item")
+        scores = np.einsum("nd,nd->n", *vectors)
+    name = {"encoder": encoder} if encoder is not None else {"scorer": scorer}
+    return {"pairs": len(scores), **name, **evaluate_pairs(scores, table[label].to_numpy())}
 
 
 def _encode_distinct(encoder: Path, texts: list[str], side: Side) -> Vectors:
@@ -125,7 +139,7 @@ def _refuse_nulls(table: pa.Table, columns: Sequence[str], file: Path) -> None:
             raise RaylevanceError(f"{file}: row {row + 1}: {column} is missing")
 
 
-def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: Any) -> list[str]:
+def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: NamedEncoder | Scorer) -> list[str]:
     if "product_text" in table.column_names:
         texts: list[str] = pc.fill_null(table["product_text"].cast(pa.string()), "").to_pylist()
         return texts
