@@ -33,9 +33,13 @@ from workloads.trainings import Training, write_judged_instances, write_pseudo_q
 
 
 class WarmupSettings(Settings):
-    """In-batch InfoNCE on pseudo-queries cut from titles (our choice: stage 1 alone overfits on few queries)."""
+    """In-batch InfoNCE on pseudo-queries cut from titles (our choice: stage 1 alone overfits on few queries).
+
+    `category_share` of them are the name of the product's category instead.
+    """
 
     queries_per_product: int = Field(1, gt=0)
+    category_share: float = Field(0.2, ge=0, le=1)
     train: ContrastiveSettings = ContrastiveSettings(loss="infonce", batch=64, max_steps=100, checkpoint_every=25)
 
 
@@ -148,7 +152,7 @@ def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact, name: str 
         {
             "encoder": settings.encoder.model_dump(),
             "backbone": backbone_digest(settings.encoder.backbone),
-            "queries_per_product": settings.warmup.queries_per_product,
+            **settings.warmup.model_dump(mode="json", exclude={"train"}),
         }
     )
 
@@ -157,8 +161,8 @@ def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact, name: str 
             backbone = settings.encoder.model_copy(update={"backbone": str(backbone_path(settings.encoder.backbone))})
             Encoder.from_backbone(backbone).save(work / "backbone")
             products = run.store.path(tables.ref) / "products"
-            each = settings.warmup.queries_per_product
-            write_pseudo_queries(products, work / "instances", settings.text, each, settings.seed)
+            queries = settings.warmup.queries_per_product, settings.seed, settings.warmup.category_share
+            write_pseudo_queries(products, work / "instances", settings.text, *queries)
             training.train(draft, work / "backbone", work)
 
     return run.step(training.name, build, settings=made_from, inputs=[tables], seed=settings.seed)

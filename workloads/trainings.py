@@ -44,10 +44,13 @@ class Training:
         draft.metrics |= {"steps": result.steps, "history": result.history}
 
 
-def write_pseudo_queries(products: Path, output: Path, text: ProductText, per_product: int, seed: int) -> None:
+def write_pseudo_queries(
+    products: Path, output: Path, text: ProductText, per_product: int, seed: int, category_share: float
+) -> None:
     """Warm-up instances of the table `products`, written anew: a killed run may have left half of them."""
     shutil.rmtree(output, ignore_errors=True)
-    pseudo_queries(ray.data.read_parquet(str(products)), text, per_product, seed).write_parquet(str(output))
+    rows = ray.data.read_parquet(str(products))
+    pseudo_queries(rows, text, per_product, seed, category_share).write_parquet(str(output))
 
 
 def write_judged_instances(

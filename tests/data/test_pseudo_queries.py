@@ -43,6 +43,17 @@ def test_a_title_of_one_word_has_none() -> None:
     assert cut_pseudo_queries(table, TEXT).num_rows == 0
 
 
+def test_a_share_of_them_are_names_of_categories() -> None:
+    """A product without a category keeps its span; what is not replaced is what it was."""
+    paths = [["Home", "Kettles"], [], None, ["Home", "Kettles"]] * 250
+    table = products(1000).set_column(6, PRODUCTS.field("category"), pa.array(paths, PRODUCTS.field("category").type))
+    plain, mixed = (cut_pseudo_queries(table, TEXT, category_share=share)["query"].to_pylist() for share in (0.0, 0.3))
+    named = [row for row, query in enumerate(mixed) if query == "kettles"]
+    assert all(row % 4 in (0, 3) for row in named)
+    assert len(named) / 500 == pytest.approx(0.3, abs=0.06)
+    assert all(query == plain[row] for row, query in enumerate(mixed) if row not in set(named))
+
+
 @pytest.mark.ray
 def test_sharded(ray_cluster: None) -> None:
     sharded = pseudo_queries(ray.data.from_arrow([products(10), products(30).slice(10)]), TEXT)

@@ -1,4 +1,4 @@
-"""Pseudo-queries: short spans of product titles, for a warm-up that needs no judgement (our choice)."""
+"""Pseudo-queries: spans of product titles and names of categories, for a warm-up without judgements (our choice)."""
 
 import functools
 import re
@@ -20,31 +20,40 @@ SCHEMA = pa.schema({"query": pa.string(), "items": pa.list_(pa.string()), "label
 
 
 def pseudo_queries(
-    products: ray.data.Dataset, text: ProductText, per_product: int = 1, seed: int = 0
+    products: ray.data.Dataset, text: ProductText, per_product: int = 1, seed: int = 0, category_share: float = 0.0
 ) -> ray.data.Dataset:
     """Training instances (query, items, labels) of one item each: a span of a title and the text of that product.
 
-    A span has 2 to 5 words. It depends on `seed` and the product's id alone, not on the order of rows. A title of one
-    word has none.
+    A span has 2 to 5 words; with the probability `category_share` the name of the product's own category stands in its
+    place. What a product gives depends on `seed` and its id alone, not on the order of rows. A title of one word gives
+    nothing.
     """
-    cut = functools.partial(cut_pseudo_queries, text=text, per_product=per_product, seed=seed)
+    cut = functools.partial(
+        cut_pseudo_queries, text=text, per_product=per_product, seed=seed, category_share=category_share
+    )
     return products.map_batches(cut, batch_format="pyarrow", batch_size=None)
 
 
-def cut_pseudo_queries(products: pa.Table, text: ProductText, per_product: int = 1, seed: int = 0) -> pa.Table:
-    """`pseudo_queries` of one batch: columns product_id, title and those of `text`."""
+def cut_pseudo_queries(
+    products: pa.Table, text: ProductText, per_product: int = 1, seed: int = 0, category_share: float = 0.0
+) -> pa.Table:
+    """`pseudo_queries` of one batch: columns product_id, title, category and those of `text`."""
     queries: list[str] = []
     rows: list[int] = []
-    titles = products["title"].to_pylist()
-    for row, (title, product) in enumerate(zip(titles, hash_strings(products["product_id"]), strict=True)):
+    columns = (products[name].to_pylist() for name in ("title", "category"))
+    for row, (title, path, product) in enumerate(zip(*columns, hash_strings(products["product_id"]), strict=True)):
         words = WORD.findall(title.lower())
         if len(words) >= MIN_WORDS:
-            spans = _spans(words, per_product, np.random.default_rng([seed, int(product)]))
+            random = np.random.default_rng([seed, int(product)])
+            spans = _spans(words, per_product, random)
+            if path and path[-1] and category_share:
+                name = path[-1].lower()
+                spans = [name if random.random() < category_share else span for span in spans]
             queries += spans
             rows += [row] * len(spans)
     items = text.column(products).take(pa.array(rows, pa.int64())).to_pylist()
-    columns = {"query": queries, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(rows)}
-    return pa.table(columns, schema=SCHEMA)
+    instances = {"query": queries, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(rows)}
+    return pa.table(instances, schema=SCHEMA)
 
 
 def _spans(words: list[str], count: int, random: np.random.Generator) -> list[str]:
