@@ -96,6 +96,13 @@ def encode_texts(path: Path, texts: Sequence[str], side: Side) -> Vectors:
         return encode_on_cluster(path, texts, side)
 
 
+def encode_distinct(path: Path, texts: Sequence[str], side: Side) -> Vectors:
+    """As `encode_texts`; a text that comes again is not encoded again."""
+    distinct = list(dict.fromkeys(texts))
+    place = {text: row for row, text in enumerate(distinct)}
+    return encode_texts(path, distinct, side)[[place[text] for text in texts]]
+
+
 def encode_on_cluster(path: Path, texts: Sequence[str], side: Side) -> Vectors:
     """As `encode_texts`, by one actor a processor, or a GPU."""
     resources = ray.cluster_resources()

@@ -13,7 +13,7 @@ from raylevance.artifacts import Store
 from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.evaluation.pairs import evaluate_pairs
-from workloads.encode import NamedEncoder, Side, Vectors, encode_texts, find_encoder
+from workloads.encode import NamedEncoder, encode_distinct, find_encoder
 from workloads.files import read_table
 from workloads.judged import Judged
 from workloads.scorer import Scorer, find_scorer, score_pairs
@@ -72,17 +72,10 @@ def pairs(
         ids = table["product_id"].cast(pa.string()).to_pylist() if "product_id" in table.column_names else None
         scores = score_pairs(named, queries, texts, ids)
     else:
-        vectors = _encode_distinct(named.path, queries, "query"), _encode_distinct(named.path, texts, "item")
+        vectors = encode_distinct(named.path, queries, "query"), encode_distinct(named.path, texts, "item")
         scores = np.einsum("nd,nd->n", *vectors)
     name = {"encoder": encoder} if encoder is not None else {"scorer": scorer}
     return {"pairs": len(scores), **name, **evaluate_pairs(scores, table[label].to_numpy())}
-
-
-def _encode_distinct(encoder: Path, texts: list[str], side: Side) -> Vectors:
-    """Vectors [n, d]; a text that comes again is not encoded again."""
-    distinct = list(dict.fromkeys(texts))
-    place = {text: row for row, text in enumerate(distinct)}
-    return encode_texts(encoder, distinct, side)[[place[text] for text in texts]]
 
 
 def _examples(file: Path) -> tuple[pa.Table, pa.Table]:

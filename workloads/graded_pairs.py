@@ -16,9 +16,10 @@ from workloads.judged import Judged
 
 @dataclass(frozen=True)
 class GradedPairs:
-    """Four lists of one length; `categories`: the first level of each product's, "" where it has none."""
+    """Lists of one length; `categories`: the first level of each product's, "" where it has none."""
 
     query_ids: list[str]
+    product_ids: list[str]
     queries: list[str]
     texts: list[str]
     grades: list[int]
@@ -32,13 +33,13 @@ class GradedPairs:
         texts = dict(zip(ids, text.compose(judged.products), strict=True))
         levels = dict(zip(ids, judged.products["category"].to_pylist(), strict=True))
         rows = [
-            (query, queries[query], texts[product], grade, (levels[product] or [""])[0])
+            (query, product, queries[query], texts[product], grade, (levels[product] or [""])[0])
             for query, product, grade in zip(
                 *(judged.judgements[name].to_pylist() for name in ("query_id", "product_id", "grade")), strict=True
             )
             if query in queries and product in texts
         ]
-        return cls(*(list(column) for column in zip(*rows, strict=True))) if rows else cls([], [], [], [], [])
+        return cls(*(list(column) for column in zip(*rows, strict=True))) if rows else cls([], [], [], [], [], [])
 
     def write(self, file: Path) -> None:
         """As Parquet: query_id, query, product_text, grade."""

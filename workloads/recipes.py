@@ -12,7 +12,16 @@ from raylevance.config import Settings, load_settings
 from raylevance.errors import UsageError, nearest
 from workloads.steps import Run
 
-RECIPES = ("mine-and-refine", "cross-validation", "ablations", "judge", "audit", "synthetic-queries", "knowledge")
+RECIPES = (
+    "mine-and-refine",
+    "weak-supervision",
+    "cross-validation",
+    "ablations",
+    "judge",
+    "audit",
+    "synthetic-queries",
+    "knowledge",
+)
 
 
 class Outcome(Protocol):

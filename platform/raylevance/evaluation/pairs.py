@@ -1,5 +1,7 @@
 """Metrics of a score on labelled pairs: AUC, the best F1, KS (Alimama, CIKM 2022)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
@@ -7,6 +9,8 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 from raylevance.errors import RaylevanceError
 
 GRADED_RELEVANT = 2
+PAIR_METRICS = ("auc", "f1", "ks")
+RESAMPLES = 500
 
 
 def evaluate_pairs(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> dict[str, float]:
@@ -31,3 +35,21 @@ def evaluate_pairs(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.inte
         "f1_threshold": float(thresholds[best]),
         "ks": float(np.max(np.abs(true_rate - false_rate))),
     }
+
+
+def bootstrap_pairs(
+    scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], queries: Sequence[str], seed: int = 0
+) -> dict[str, list[float]]:
+    """Each of `PAIR_METRICS` with its 95% percentile interval: value, low, high. Queries [n] are resampled, with their
+    pairs: those of one query are not independent."""
+    value = evaluate_pairs(scores, labels)
+    _, group = np.unique(np.asarray(queries), return_inverse=True)
+    members = [np.flatnonzero(group == number) for number in range(group.max() + 1)]
+    random, found = np.random.default_rng(seed), []
+    for _ in range(RESAMPLES):
+        rows = np.concatenate([members[number] for number in random.integers(0, len(members), len(members))])
+        if 0 < labels[rows].sum() < len(rows):
+            again = evaluate_pairs(scores[rows], labels[rows])
+            found.append([again[metric] for metric in PAIR_METRICS])
+    low, high = np.percentile(found, [2.5, 97.5], axis=0)
+    return {metric: [value[metric], float(low[at]), float(high[at])] for at, metric in enumerate(PAIR_METRICS)}

@@ -145,7 +145,8 @@ def describe_graph(graph: BehaviourGraph, counts: Path) -> dict[str, Any]:
     edges, queries, items = graph.edges, graph.edges.rows, graph.edges.columns
     degrees = {"query": edges.degrees, "item": np.bincount(edges.indices, minlength=items)}
     matrix = sparse.csr_array((np.ones(len(edges.indices), np.int32), edges.indices, edges.indptr), (queries, items))
-    joined = sparse.csr_array(sparse.block_array([[None, matrix], [matrix.T, None]]))
+    blocks: Any = [[None, matrix], [matrix.T, None]]
+    joined = sparse.csr_array(sparse.block_array(blocks))
     _, component = connected_components(joined, directed=False)
     connected = np.concatenate([degrees["query"], degrees["item"]]) > 0
     sizes = np.bincount(component[connected])

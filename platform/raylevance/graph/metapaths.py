@@ -87,7 +87,7 @@ def direct_ppmi(graph: Csr, settings: PpmiSettings) -> Csr:
     with np.errstate(divide="ignore"):
         pmi = np.log(weights * weights.sum() / (row_sums[rows] * column_sums[graph.indices])) - math.log(settings.shift)
     kept = np.flatnonzero(pmi > 0)
-    kept = kept[_rank_in_row(rows[kept], pmi[kept], graph.indices[kept]) < settings.top]
+    kept = kept[rank_in_row(rows[kept], pmi[kept], graph.indices[kept]) < settings.top]
     return Csr.from_edges(rows[kept], graph.indices[kept], pmi[kept], (graph.rows, graph.columns))
 
 
@@ -98,7 +98,7 @@ def row_blocks(graph: Csr, transposed: Csr, work: int) -> Ints:
     return np.concatenate([[0], np.flatnonzero(np.diff(block)) + 1, [graph.rows]]).astype(np.int64)
 
 
-def _rank_in_row(rows: Nodes, values: Floats, indices: Nodes) -> Ints:
+def rank_in_row(rows: Nodes, values: Floats, indices: Nodes) -> Ints:
     """The place of each edge among those of its row, from the highest value, 0-based."""
     order = np.lexsort((indices, -values, rows))
     starts = np.searchsorted(rows[order], rows[order])

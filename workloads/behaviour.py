@@ -1,0 +1,69 @@
+"""The behaviour graph of a recipe: `graph/behaviour` from the log in its tables, or from simulated clicks."""
+
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray.data
+
+from raylevance.artifacts import Artifact, Draft, fingerprint
+from raylevance.data.simulated_clicks import SimulationSettings, simulate_clicks
+from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
+from workloads.judged import Judged
+from workloads.steps import Run
+
+LOGGED, SIMULATED = "the log", "clicks simulated from training judgements"
+
+
+class BehaviourSettings(GraphSettings):
+    """`simulation`: of data that has no log. `merge_into`: a graph that the tables' events are added to."""
+
+    simulation: SimulationSettings = SimulationSettings()
+    merge_into: str | None = None
+
+
+def graph_step(
+    run: Run, tables: Artifact, learned: Judged, held_out: pa.Array, settings: BehaviourSettings, seed: int
+) -> Artifact:
+    """`graph/behaviour`: of all events but those of the queries `held_out` (ids).
+
+    Tables without events get a log that is simulated from the judgements of `learned`.
+    """
+    folder = run.store.path(tables.ref)
+    before = run.store.get(settings.merge_into) if settings.merge_into else None
+
+    def build(draft: Draft) -> None:
+        queries, items = (pq.read_table(folder / table, columns=[key])[key].combine_chunks() for table, key in NODES)
+        if has_log(folder):
+            events = ray.data.read_parquet(str(folder / "events"), columns=["query_id", "product_id", "action"])
+            without = partial(_without, queries=held_out)
+            events = events.map_batches(without, batch_format="pyarrow", batch_size=None)
+        else:
+            events = ray.data.from_arrow(simulate_clicks(learned.judgements, settings.simulation, seed))
+        if before is None:
+            build_graph(events, queries, items, draft.path, settings)
+        else:
+            merge_graph(run.store.path(before.ref), events, queries, items, draft.path, settings)
+        source = LOGGED if has_log(folder) else SIMULATED
+        draft.metrics |= {"source": source, **describe_graph(BehaviourGraph.load(draft.path), draft.path)}
+
+    made_from = settings.model_dump(mode="json") | {
+        "held_out": fingerprint(sorted(held_out.to_pylist())),
+        "learned": fingerprint(learned.queries["query_id"].to_pylist()),
+    }
+    inputs = [tables, before] if before else [tables]
+    return run.step("graph/behaviour", build, settings=made_from, inputs=inputs, seed=seed)
+
+
+NODES = (("queries", "query_id"), ("products", "product_id"))
+
+
+def has_log(tables: Path) -> bool:
+    """Whether a tables folder has events that followed searches."""
+    return (tables / "events").is_dir()
+
+
+def _without(events: pa.Table, queries: pa.Array) -> pa.Table:
+    return events.filter(pc.invert(pc.is_in(events["query_id"], queries)))

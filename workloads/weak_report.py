@@ -1,0 +1,158 @@
+"""`report/weak-supervision`: every scorer on the judged pairs of the test queries: AUC, F1 and KS with intervals."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.data.text import ProductText, baseline_text
+from raylevance.evaluation.pairs import PAIR_METRICS, bootstrap_pairs
+from raylevance.index.lexical import LexicalIndex
+from raylevance.models.hybrid import Hybrid, Parts
+from raylevance.models.relevance import RelevanceModel
+from workloads.encode import NamedEncoder, encode_distinct, find_encoder
+from workloads.graded_pairs import GradedPairs
+from workloads.judged import Judged
+from workloads.relevance_pairs import LabelledPairs
+from workloads.scorer import Scorer, find_scorer, gather_evidence
+from workloads.steps import Run
+
+Scores = npt.NDArray[np.floating[Any]]
+
+TASKS = {"grade 2 against 0": (2, (2, 0)), "grades 2 and 1 against 0": (1, (2, 1, 0))}
+"""The least grade that counts as relevant, and the grades of the pairs that are taken."""
+PARTS: dict[str, Parts] = {"head alone": "fine_tuned", "transfer alone": "transfer", "hybrid": "hybrid"}
+
+
+@dataclass(frozen=True)
+class WeakOutcome:
+    """The report of a run."""
+
+    run: Run
+    report: Artifact
+
+    def as_json(self) -> dict[str, Any]:
+        artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
+        return {"artifacts": artifacts, **self.report.metrics}
+
+    def as_table(self) -> Table:
+        """A scorer a row: AUC of both tasks, F1 and KS of the first."""
+        metrics = self.report.metrics
+        title = f"{metrics['queries']} test queries of {metrics['data']}; behaviour: {metrics['behaviour']}"
+        first, second = TASKS
+        table = Table("", f"AUC, {first}", "F1", "KS", f"AUC, {second}", box=None, title=title, title_justify="left")
+        for name, tasks in metrics["scorers"].items():
+            cells = [*(tasks[first][metric] for metric in PAIR_METRICS), tasks[second]["auc"]]
+            table.add_row(name, *("{:.3f} [{:.3f}, {:.3f}]".format(*cell) for cell in cells))
+        return table
+
+
+def report_step(
+    run: Run,
+    tables: Artifact,
+    graph: Artifact,
+    weak: Artifact,
+    scorer: Artifact,
+    baselines: Mapping[str, Artifact],
+    test: Judged,
+    validation: Judged,
+    text: ProductText,
+    seed: int,
+) -> Artifact:
+    """`report/weak-supervision`. Intervals are over resampled queries."""
+
+    def build(draft: Draft) -> None:
+        scores = score_all(run, weak, scorer, baselines, test, validation, text, seed)
+        grades = np.asarray(GradedPairs.of(test, text).grades)
+        names = GradedPairs.of(test, text).query_ids
+        draft.metrics |= {
+            "data": tables.name.partition("/")[2],
+            "behaviour": graph.metrics["source"],
+            "queries": test.queries.num_rows,
+            "pairs": len(grades),
+            "seed": seed,
+            "scorers": {name: _measured(values, grades, names, seed) for name, values in scores.items()},
+        }
+        (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
+
+    inputs = [tables, graph, weak, scorer, *baselines.values()]
+    made_from = {"baselines": {name: artifact.ref for name, artifact in baselines.items()}}
+    return run.step("report/weak-supervision", build, settings=made_from, inputs=inputs, seed=seed)
+
+
+def score_all(
+    run: Run,
+    weak: Artifact,
+    scorer: Artifact,
+    baselines: Mapping[str, Artifact],
+    test: Judged,
+    validation: Judged,
+    text: ProductText,
+    seed: int,
+) -> dict[str, Scores]:
+    """A score for each judged pair of `test`, by scorer."""
+    pairs = GradedPairs.of(test, text)
+    encoder = find_encoder(weak.ref, run.store)
+    untrained = find_encoder(encoder.backbone, run.store)
+    scores: dict[str, Scores] = {
+        "random": np.random.default_rng(seed).random(len(pairs.grades)),
+        "BM25": lexical_scores(test, pairs),
+        "zero-shot": cosines(untrained, replace(pairs, texts=plain_texts(test, pairs))),
+    }
+    titles = {"clicks": "click-trained", "sbert": "SBERT-style", "masm": "MASM-like"}
+    for name, artifact in baselines.items():
+        if artifact.name.startswith("encoder/"):
+            scores[titles[name]] = cosines(find_encoder(artifact.ref, run.store), pairs)
+        else:
+            model = RelevanceModel.load(run.store.path(artifact.ref) / "model")
+            scores[titles[name]] = model.score(pairs.queries, pairs.texts)
+    scores["weak"] = cosines(encoder, pairs)
+    return scores | scorer_parts(find_scorer(scorer.ref, run.store), pairs, LabelledPairs.of(validation, text))
+
+
+def scorer_parts(scorer: Scorer, pairs: GradedPairs, validation: LabelledPairs) -> dict[str, Scores]:
+    """The scorer's parts and the whole, each calibrated on validation pairs."""
+    fitted_on = gather_evidence(scorer.model, scorer.products, validation.queries, validation.texts)
+    evidence = gather_evidence(scorer.model, scorer.products, pairs.queries, pairs.texts)
+    return {name: Hybrid.fit(fitted_on, validation.labels, parts)(evidence) for name, parts in PARTS.items()}
+
+
+def cosines(encoder: NamedEncoder, pairs: GradedPairs) -> Scores:
+    """The encoder's cosine of each pair, float32 [n]."""
+    queries = encode_distinct(encoder.path, pairs.queries, "query")
+    scores: Scores = np.einsum("nd,nd->n", queries, encode_distinct(encoder.path, pairs.texts, "item"))
+    return scores
+
+
+def lexical_scores(test: Judged, pairs: GradedPairs) -> Scores:
+    """BM25 of each pair, over the whole catalogue's title, brand and colour; 0 where they share no word."""
+    index = LexicalIndex.build(baseline_text(test.products))
+    queries = list(dict.fromkeys(pairs.queries))
+    found, rows = index.search(queries, len(index))
+    products = test.products["product_id"].to_pylist()
+    scores = {
+        query: {products[row]: score for row, score in zip(places, values, strict=True) if row >= 0}
+        for query, places, values in zip(queries, rows, found, strict=True)
+    }
+    pairs_of = zip(pairs.queries, pairs.product_ids, strict=True)
+    return np.array([scores[query].get(product, 0.0) for query, product in pairs_of])
+
+
+def plain_texts(test: Judged, pairs: GradedPairs) -> list[str]:
+    """Title, brand and colour of each pair's product."""
+    texts = dict(zip(test.products["product_id"].to_pylist(), baseline_text(test.products), strict=True))
+    return [texts[product] for product in pairs.product_ids]
+
+
+def _measured(scores: Scores, grades: npt.NDArray[Any], queries: list[str], seed: int) -> dict[str, Any]:
+    measured = {}
+    for task, (relevant, taken) in TASKS.items():
+        kept = np.flatnonzero(np.isin(grades, taken))
+        labels = (grades[kept] >= relevant).astype(np.int8)
+        measured[task] = bootstrap_pairs(scores[kept], labels, [queries[row] for row in kept], seed)
+    return measured

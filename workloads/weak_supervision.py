@@ -1,0 +1,168 @@
+"""Weak supervision by a behaviour graph (Alimama, CIKM 2022): relevance learned from what people clicked.
+
+    raylevance run weak-supervision [--config F] [--set moco.fgm=0]
+
+Reads products, queries, judgements and, where there are any, events (otherwise clicks are simulated from training
+judgements); publishes `graph/behaviour`, `pairs/weak`, `encoder/weak`, `scorer/relevance` and
+`report/weak-supervision`. No behaviour and no judgement of a test query is learned from.
+"""
+
+import shutil
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, PositiveInt
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.config import Settings
+from raylevance.data.text import ProductText
+from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
+from raylevance.models.hybrid import Hybrid, Parts
+from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
+from raylevance.training import trainer
+from raylevance.training.moco import MoCo, MoCoSettings
+from raylevance.training.relevance import Relevance, RelevanceSettings
+from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
+from workloads.behaviour import BehaviourSettings, graph_step
+from workloads.encode import backbone_digest, backbone_path, save_template
+from workloads.judged import TEST, TRAIN, Judged
+from workloads.product_queries import ProductQueries
+from workloads.relevance_pairs import BehaviourPairs, LabelledPairs, relevance_rows
+from workloads.scorer import gather_evidence, save_scorer
+from workloads.sources import DataSettings, load_tables
+from workloads.steps import Run
+from workloads.weak_baselines import BaselineSettings, train_baselines
+from workloads.weak_pairs import PAIRS, ROWS, Nodes, WeakPairSettings, weak_pairs_step
+from workloads.weak_report import WeakOutcome, report_step
+
+
+class ScorerSettings(Settings):
+    """The relevance head, what it learns from, and what the published score is made of."""
+
+    model: RelevanceModelSettings = RelevanceModelSettings()
+    behaviour_weight: float = Field(0.3, ge=0)
+    """Of a high-confidence behaviour pair, beside 1 of a judged one; 0 leaves them out."""
+    neighbours: PositiveInt = 5
+    """Queries of an item that stand for it in relation-based transfer."""
+    parts: Parts = "hybrid"
+    train: RelevanceSettings = RelevanceSettings(max_steps=100, evaluate_every=20, checkpoint_every=50, keep_best="auc")
+
+
+class RecipeSettings(Settings):
+    """Everything that can be set; the defaults run on a laptop."""
+
+    seed: int = 0
+    data: DataSettings = DataSettings()
+    text: ProductText = ProductText(taxonomy_levels=0)
+    behaviour: BehaviourSettings = BehaviourSettings()
+    pairs: WeakPairSettings = WeakPairSettings()
+    encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_query_tokens=16, max_item_tokens=40)
+    moco: MoCoSettings = MoCoSettings(batch=32, queue=2048, max_steps=100, checkpoint_every=25)
+    validation_fraction: float = Field(0.2, gt=0, lt=1)
+    """Of the training queries: they pick the best step and calibrate the scorer, and nothing is learned from them."""
+    scorer: ScorerSettings = ScorerSettings()
+    baselines: BaselineSettings = BaselineSettings()
+
+
+def recipe(settings: RecipeSettings, run: Run) -> WeakOutcome:
+    """The recipe, a line a step."""
+    run.check = partial(check_settings, settings)
+    tables = load_tables(settings.data, run)
+    judged = Judged.open(run.store.path(tables.ref))
+    learned, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
+    unseen = pa.concat_arrays([part.queries["query_id"].combine_chunks() for part in (judged.of(TEST), validation)])
+    graph = graph_step(run, tables, learned, unseen, settings.behaviour, settings.seed)
+    pairs = weak_pairs_step(run, tables, graph, settings.text, settings.pairs, settings.seed)
+    weak = train_weak(settings, run, tables, pairs)
+    scorer = train_scorer(settings, run, tables, graph, pairs, weak, learned, validation)
+    common = settings.encoder, settings.text, run, tables, graph, learned, validation, settings.seed
+    baselines = train_baselines(settings.baselines, *common)
+    parts = judged.of(TEST), validation, settings.text, settings.seed
+    report = report_step(run, tables, graph, weak, scorer, baselines, *parts)
+    return WeakOutcome(run, report)
+
+
+def check_settings(settings: RecipeSettings) -> None:
+    """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for."""
+    read_settings(backbone_path(settings.encoder.backbone))
+    trainer.check_settings(settings.moco, evaluates=False)
+    trainer.check_settings(settings.scorer.train, evaluates=True)
+
+
+def train_weak(
+    settings: RecipeSettings, run: Run, tables: Artifact, pairs: Artifact, name: str = "encoder/weak"
+) -> Artifact:
+    """`encoder/weak`: the backbone, trained by momentum contrast on the graph's pairs."""
+    made_from = {
+        "encoder": settings.encoder.model_dump(),
+        "backbone": backbone_digest(settings.encoder.backbone),
+        "moco": settings.moco.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT),
+        "text": settings.text.model_dump(mode="json"),
+    }
+
+    def build(draft: Draft) -> None:
+        with run.work_folder(name, made_from, pairs.ref, settings.seed) as work:
+            backbone = settings.encoder.model_copy(update={"backbone": str(backbone_path(settings.encoder.backbone))})
+            Encoder.from_backbone(backbone).save(work / "backbone")
+            task = MoCo(work / "backbone", run.store.path(pairs.ref) / ROWS, settings.moco)
+            result = trainer.train(task, run_dir=work / "run", output=work / "trained", seed=settings.seed)
+            shutil.copytree(result.model, draft.path, dirs_exist_ok=True)
+            save_template(draft.path, settings.text)
+            draft.metrics |= {"steps": result.steps, "history": result.history, "source": pairs.metrics["source"]}
+
+    return run.step(name, build, settings=made_from, inputs=[tables, pairs], seed=settings.seed)
+
+
+def train_scorer(
+    settings: RecipeSettings,
+    run: Run,
+    tables: Artifact,
+    graph: Artifact,
+    pairs: Artifact,
+    weak: Artifact,
+    learned: Judged,
+    validation: Judged,
+    name: str = "scorer/relevance",
+) -> Artifact:
+    """`scorer/relevance`: a head on the weak encoder, the items' neighbour queries, and the fit of both on validation.
+
+    The head learns from the judgements of `learned` and from high-confidence pairs of the graph.
+    """
+    chosen = settings.scorer
+    made_from = chosen.model_dump(mode="json", exclude={"train"}) | {
+        "train": chosen.train.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT),
+        "text": settings.text.model_dump(mode="json"),
+        "validation_fraction": settings.validation_fraction,
+    }
+
+    def build(draft: Draft) -> None:
+        encoder = run.store.path(weak.ref)
+        nodes = Nodes.read(run.store.path(tables.ref), run.store.path(graph.ref), settings.text)
+        held_out = LabelledPairs.of(validation, settings.text)
+        behaviour = BehaviourPairs(nodes, pq.read_table(run.store.path(pairs.ref) / PAIRS), chosen.behaviour_weight)
+        with run.work_folder(name, made_from, weak.ref, settings.seed) as work:
+            RelevanceModel.from_encoder(encoder, chosen.model, settings.seed).save(work / "model")
+            rows = relevance_rows(LabelledPairs.of(learned, settings.text), behaviour)
+            pq.write_table(rows, work / "pairs.parquet")
+            task = Relevance(work / "model", work / "pairs.parquet", chosen.train)
+            result = trainer.train(
+                task, run_dir=work / "run", output=work / "trained", evaluate=held_out.auc_of, seed=settings.seed
+            )
+            model = RelevanceModel.load(result.model)
+            products = ProductQueries.of(neighbour_queries(nodes, chosen.neighbours), result.model / "encoder")
+            evidence = gather_evidence(model, products, held_out.queries, held_out.texts)
+            hybrid = Hybrid.fit(evidence, held_out.labels, chosen.parts)
+            save_scorer(draft.path, result.model, products, hybrid, settings.text)
+            draft.metrics |= {"steps": result.steps, "history": result.history, "hybrid": hybrid.model_dump()}
+
+    inputs = [tables, graph, pairs, weak]
+    return run.step(name, build, settings=made_from, inputs=inputs, seed=settings.seed)
+
+
+def neighbour_queries(nodes: Nodes, most: int) -> pa.Table:
+    """The rows of `ProductQueries.of`: each item with its best queries, weighed by the softmax of their PPMI."""
+    queries, weights = nodes.item_clusters(most)
+    return pa.table(
+        {"product_id": nodes.graph.items, "product_text": nodes.items, "queries": queries, "weights": weights}
+    )
