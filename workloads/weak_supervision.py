@@ -17,6 +17,8 @@ from pydantic import Field, PositiveInt
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.text import ProductText
+from raylevance.graph.metapaths import PpmiSettings
+from raylevance.graph.pairs import PairSettings
 from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
 from raylevance.models.hybrid import Hybrid, Parts
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
@@ -55,10 +57,11 @@ class RecipeSettings(Settings):
     seed: int = 0
     data: DataSettings = DataSettings()
     text: ProductText = ProductText(taxonomy_levels=0)
-    behaviour: BehaviourSettings = BehaviourSettings()
-    pairs: WeakPairSettings = WeakPairSettings()
+    behaviour: BehaviourSettings = BehaviourSettings(ppmi=PpmiSettings(minimum_support=1))
+    """On a log of some hundred queries two nodes seldom share two neighbours."""
+    pairs: WeakPairSettings = WeakPairSettings(pairs=PairSettings(positives=8, quantile=0.5))
     encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_query_tokens=16, max_item_tokens=40)
-    moco: MoCoSettings = MoCoSettings(batch=32, queue=2048, max_steps=100, checkpoint_every=25)
+    moco: MoCoSettings = MoCoSettings(batch=32, epochs=3, queue=2048, max_steps=100, checkpoint_every=25)
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     """Of the training queries: they pick the best step and calibrate the scorer, and nothing is learned from them."""
     scorer: ScorerSettings = ScorerSettings()

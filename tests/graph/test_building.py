@@ -12,7 +12,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.graph import building, sampling
 from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
 from raylevance.graph.features import Described, features
-from raylevance.graph.sampling import KINDS, SamplingSettings, grounds, mixed, sample_on_cluster
+from raylevance.graph.sampling import KINDS, SamplingSettings, filled, grounds, mixed, sample_on_cluster
 
 WORDS = ["red", "blue", "shoe", "sock", "lamp", "desk", "chair", "cable"]
 
@@ -87,9 +87,16 @@ def test_chunks_of_anchors_change_no_pair(
         found[chunk] = [sample_on_cluster(ground, settings.pairs, seed=0) for ground in ready]
     assert all(few.equals(many) for few, many in zip(found[7], found[1000], strict=True))
     assert all(part.num_rows > 20 for part in found[7])
-    table = mixed(found[7], settings, seed=0)
-    counts = [sum(kind == each for kind in table["kind"].to_pylist()) for each in KINDS]
-    assert np.array(counts) / sum(counts) == pytest.approx([0.4, 0.2, 0.4], abs=0.03)
+    table = mixed(found[7], settings.model_copy(update={"most": 50}), seed=0)
+    assert [table["kind"].to_pylist().count(each) for each in KINDS] == [20, 10, 20]
+
+
+def test_a_kind_that_runs_out_is_made_up_for() -> None:
+    shares = np.array([0.4, 0.2, 0.4])
+    assert filled(np.array([100, 100, 100]), shares, 50) == [20, 10, 20]
+    assert filled(np.array([5, 100, 100]), shares, 50) == [5, 15, 30]
+    assert filled(np.array([0, 4, 9]), shares, 50) == [0, 4, 9]
+    assert filled(np.array([7, 8, 9]), np.array([0.0, 1.0, 1.0]), None) == [0, 8, 9]
 
 
 @pytest.mark.ray

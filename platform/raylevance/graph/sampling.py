@@ -31,7 +31,7 @@ ANCHORS_PER_CHUNK = 20_000
 
 
 class Mix(Settings):
-    """Shares of the pair types; those that a graph can't fill are filled by the others (our reading of CIKM 2022)."""
+    """Shares of the pair types; those that a graph can't fill are filled by the others (our choice)."""
 
     query_query: float = Field(0.4, ge=0)
     item_item: float = Field(0.2, ge=0)
@@ -133,15 +133,28 @@ def sample_anchors(ground: Ground, anchors: npt.NDArray[Any], settings: PairSett
 def mixed(pairs: list[pa.Table], settings: SamplingSettings, seed: int) -> pa.Table:
     """Pairs of the kinds `KINDS` in the shares of the mix, shuffled."""
     shares = np.array([settings.mix.query_query, settings.mix.item_item, settings.mix.query_item])
-    found = np.array([part.num_rows for part in pairs])
-    wanted = np.where((shares > 0) & (found > 0), shares, 0)
-    if not wanted.any():
-        return PAIRS.empty_table()
-    total = min(settings.most or found.sum(), int((found[wanted > 0] / (wanted / wanted.sum())[wanted > 0]).min()))
+    counts = filled(np.array([part.num_rows for part in pairs]), shares, settings.most)
     random = np.random.default_rng(seed)
     kept = [
-        part.take(pa.array(np.sort(random.permutation(part.num_rows)[: int(total * share)])))
-        for part, share in zip(pairs, wanted / wanted.sum(), strict=True)
+        part.take(pa.array(np.sort(random.permutation(part.num_rows)[:count])))
+        for part, count in zip(pairs, counts, strict=True)
     ]
     table = pa.concat_tables(kept)
     return table.take(pa.array(random.permutation(table.num_rows)))
+
+
+def filled(found: npt.NDArray[Any], shares: npt.NDArray[Any], most: int | None) -> list[int]:
+    """How many of each kind to take of those `found` [kinds]: `most` in the given shares, where the others make up for
+    a kind that runs out; without `most` all of those with a share."""
+    total = min(most or np.inf, found[shares > 0].sum())
+    counts = np.zeros(len(found), np.int64)
+    left = (shares > 0) & (found > 0)
+    while left.any():
+        room = (total - counts.sum()) * shares * left / (shares * left).sum()
+        exhausted = left & (room >= found)
+        if not exhausted.any():
+            counts[left] = room[left].round()
+            break
+        counts[exhausted] = found[exhausted]
+        left &= ~exhausted
+    return [int(count) for count in counts]

@@ -1,0 +1,92 @@
+"""The recipe weak-supervision on a small demo shop: what it publishes, and what it must not have seen."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.artifacts import Store
+from raylevance.graph.building import BehaviourGraph
+from workloads.judged import TEST, TRAIN, Judged
+
+SMALL = """
+data: {source: demo, demo: {products: 300, queries: 60, events: 20000, judged_per_query: 12, users: 50}}
+moco: {max_steps: 2, batch: 8, queue: 16}
+scorer: {train: {max_steps: 2, evaluate_every: 1, batch: 8}}
+baselines: {which: [], clicks: {max_steps: 2, batch: 8}, pairs: {max_steps: 2, batch: 8, evaluate_every: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
+    return tmp_path_factory.mktemp("weak") / "store"
+
+
+def run(raylevance: Callable[..., Any], store: Path, *options: object) -> Any:
+    config = store.parent / "small.yaml"
+    config.write_text(SMALL)
+    arguments = ("--config", config, "--store", store, "--json", *options)
+    return raylevance("run", "weak-supervision", *arguments)
+
+
+@pytest.mark.ray
+def test_it_publishes_a_graph_an_encoder_and_a_scorer(
+    store: Path, raylevance: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = run(raylevance, store)
+    assert ended.code == 0, ended.err
+    outcome = json.loads(ended.out)
+    published = {"graph/behaviour", "pairs/weak", "encoder/weak", "scorer/relevance", "report/weak-supervision"}
+    assert published < set(outcome["artifacts"])
+    assert outcome["behaviour"] == "the log"
+    names = ["random", "BM25", "zero-shot", "weak", "head alone", "transfer alone", "hybrid"]
+    assert list(outcome["scorers"]) == names
+    for tasks in outcome["scorers"].values():
+        for metrics in tasks.values():
+            assert all(low <= value <= high for value, low, high in metrics.values() if low != high)
+    pairs = tmp_path / "pairs.parquet"
+    pq.write_table(
+        pa.table({"query": ["red lamp", "sock"], "product_text": ["Red lamp", "Chair"], "label": [1, 0]}), pairs
+    )
+    scored = raylevance(
+        "evaluate", "pairs", "--scorer", "scorer/relevance", "--pairs", pairs, "--store", store, "--json"
+    )
+    assert json.loads(scored.out)["scorer"] == "scorer/relevance"
+
+
+@pytest.mark.ray
+def test_a_second_run_makes_nothing_anew(store: Path, raylevance: Callable[..., Any]) -> None:
+    ended = run(raylevance, store)
+    assert ended.code == 0 and "working" not in ended.err
+    assert ended.err.count("unchanged") >= 6
+
+
+@pytest.mark.ray
+def test_no_behaviour_of_test_and_validation_queries_is_in_the_graph(
+    store: Path, raylevance: Callable[..., Any]
+) -> None:
+    assert run(raylevance, store).code == 0
+    opened = Store(store)
+    judged = Judged.open(opened.path("tables/demo"))
+    _, validation = judged.hold_out(TRAIN, 0.2, 0)
+    unseen = {name for part in (judged.of(TEST), validation) for name in part.queries["query_id"].to_pylist()}
+    graph = BehaviourGraph.load(opened.path("graph/behaviour"))
+    seen = {graph.queries[int(node)].as_py() for node in np.flatnonzero(graph.edges.degrees)}
+    assert seen and not seen & unseen
+    events = pq.read_table(opened.path("tables/demo") / "events")["query_id"]
+    assert unseen & set(events.to_pylist())
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_baselines_are_measured_beside_it(store: Path, raylevance: Callable[..., Any]) -> None:
+    ended = run(raylevance, store, "--set", "baselines.which=[clicks, sbert, masm]")
+    assert ended.code == 0, ended.err
+    scorers = json.loads(ended.out)["scorers"]
+    assert {"click-trained", "SBERT-style", "MASM-like"} < set(scorers)
+    assert len({json.dumps(tasks) for tasks in scorers.values()}) == len(scorers)
