@@ -57,10 +57,17 @@ def test_both_parts_together_are_better_than_either(tmp_path: Path) -> None:
 
 def test_one_class_and_a_torn_file_are_one_line(tmp_path: Path) -> None:
     evidence, labels = drawn(30)
-    with pytest.raises(RaylevanceError, match="the validation pairs are 30, none or all of them relevant"):
+    with pytest.raises(RaylevanceError, match="the 30 validation pairs are of one class"):
         Hybrid.fit(evidence, np.ones_like(labels))
-    with pytest.raises(RaylevanceError, match="whose items have neighbour queries are 20"):
-        Hybrid.fit(evidence, (~evidence.related).astype(np.int64), "transfer")
     (tmp_path / "hybrid.json").write_text("{")
     with pytest.raises(RaylevanceError, match=r"hybrid\.json: not a readable hybrid"):
         Hybrid.load(tmp_path / "hybrid.json")
+
+
+def test_neighbours_that_say_nothing_are_not_used() -> None:
+    evidence, _ = drawn(30)
+    labels = (~evidence.related).astype(np.int64)
+    labels[np.flatnonzero(labels)[0]] = 0
+    hybrid = Hybrid.fit(evidence, labels)
+    assert hybrid.related is None
+    np.testing.assert_array_equal(hybrid(evidence), Hybrid.fit(evidence, labels, "fine_tuned")(evidence))

@@ -92,14 +92,15 @@ class Hybrid(Settings):
     def fit(cls, evidence: Evidence, labels: npt.NDArray[np.integer], parts: Parts = "hybrid") -> Self:
         """On validation pairs with `labels` [n], 0 or 1. What serves items without neighbours is fitted on all pairs.
 
-        Raises `RaylevanceError` where all pairs, or all those with neighbours, are of one class.
+        Where the pairs whose items have neighbours are of one class, or none, neighbours are not used. Raises
+        `RaylevanceError` where all pairs are of one class.
         """
-        _refuse_one_class(labels, "the validation pairs")
+        if len(np.unique(labels)) < 2:
+            raise RaylevanceError(f"the {len(labels)} validation pairs are of one class: fitting needs both")
         alone = Logistic.fit(evidence.columns(_without_neighbours(parts)), labels)
-        if parts == "fine_tuned":
-            return cls(parts=parts, related=None, alone=alone)
         chosen = evidence.related
-        _refuse_one_class(labels[chosen], "the validation pairs whose items have neighbour queries")
+        if parts == "fine_tuned" or len(np.unique(labels[chosen])) < 2:
+            return cls(parts=parts, related=None, alone=alone)
         related = Logistic.fit(evidence.columns(SCORES[parts])[chosen], labels[chosen])
         return cls(parts=parts, related=related, alone=alone)
 
@@ -124,8 +125,3 @@ class Hybrid(Settings):
 
 def _without_neighbours(parts: Parts) -> tuple[str, ...]:
     return () if parts == "transfer" else ("fine_tuned",)
-
-
-def _refuse_one_class(labels: npt.NDArray[np.integer], what: str) -> None:
-    if len(np.unique(labels)) < 2:
-        raise RaylevanceError(f"{what} are {len(labels)}, none or all of them relevant: fitting needs both")
