@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
@@ -126,8 +125,3 @@ def test_an_unknown_judge(raylevance: Command, tmp_path: Path, arguments: list[s
     files = ["--pairs", str(tmp_path / "pairs.parquet"), "--output", str(tmp_path / "out.parquet")]
     done = raylevance("label", *arguments, *files, "--store", str(tmp_path / "store"))
     assert done.code == code and line in done.err.splitlines()[-1], done.err
-
-
-def test_the_yaml_beside_it_holds_the_defaults() -> None:
-    given = yaml.safe_load((ROOT / "workloads" / "judge.yaml").read_text())
-    assert RecipeSettings.model_validate(given) == RecipeSettings()

@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.config import load_settings
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import read_run
 from tests.recipes.conftest import Ended
+from workloads import recipes
 from workloads.judged import TEST, TRAIN, Judged
 
 Command = Callable[..., Ended]
@@ -147,9 +149,8 @@ def test_judgements_of_which_some_have_a_split(tables: Callable[[list[str | None
         Judged.open(tables(["train", None, "test"]))
 
 
-def test_the_yaml_beside_the_recipe_holds_its_defaults() -> None:
-    from raylevance.config import load_settings
-    from workloads.mine_and_refine import RecipeSettings
-
-    file = Path(__file__).parents[2] / "workloads" / "mine_and_refine.yaml"
-    assert load_settings(RecipeSettings, file) == RecipeSettings()
+@pytest.mark.parametrize("name", ["mine_and_refine", "weak_supervision", "judge"])
+def test_the_yaml_beside_a_recipe_holds_its_defaults(name: str) -> None:
+    settings = recipes.find(name.replace("_", "-")).RecipeSettings
+    file = Path(__file__).parents[2] / "workloads" / f"{name}.yaml"
+    assert load_settings(settings, file) == settings()
