@@ -5,7 +5,7 @@ killed search, called again, draws the same trials (the sampler is seeded) and f
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def tune_recipe(
     """
     recipe: Any = recipes.find(name)
     if not hasattr(recipe, "search_space"):
-        raise UsageError(f"{name}: can't be tuned; tune mine-and-refine")
+        raise UsageError(f"{name}: can't be tuned; tune mine-and-refine or weak-supervision")
     settings = load_settings(recipe.RecipeSettings, file, overrides)
     values = settings.model_dump(mode="json")
     opened = Store(store)
@@ -140,12 +140,18 @@ def _fit(search: Search, recipe: Any, values: dict[str, Any], trials: int, seed:
 def at_once(settings: Mapping[str, Any]) -> int:
     """Trials that the cluster has processors for: each training takes those of its workers, or all there are."""
     cpus = int(ray.cluster_resources().get("CPU", 1))
-    needs = [
-        train["workers"] * train["cpus_per_worker"] if train["cpus_per_worker"] else cpus
-        for group in settings.values()
-        if isinstance(group, dict) and isinstance(train := group.get("train"), dict)
-    ]
+    each = [(train["workers"], train["cpus_per_worker"]) for train in _trainings(settings)]
+    needs = [workers * processors if processors else cpus for workers, processors in each]
     return max(1, cpus // max(needs, default=cpus))
+
+
+def _trainings(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The training loop's settings, wherever they are among `settings`."""
+    if "cpus_per_worker" in settings:
+        yield settings
+    for group in settings.values():
+        if isinstance(group, dict):
+            yield from _trainings(group)
 
 
 class _Progress(tune.Callback):

@@ -32,7 +32,13 @@ class WeakPairSettings(SamplingSettings):
 
 
 def weak_pairs_step(
-    run: Run, tables: Artifact, graph: Artifact, text: ProductText, settings: WeakPairSettings, seed: int
+    run: Run,
+    tables: Artifact,
+    graph: Artifact,
+    text: ProductText,
+    settings: WeakPairSettings,
+    seed: int,
+    name: str = "pairs/weak",
 ) -> Artifact:
     """`pairs/weak`: sampled pairs by number, and as texts the rows that MoCo is trained on."""
 
@@ -55,7 +61,7 @@ def weak_pairs_step(
         say(f"weak pairs: {pairs.num_rows} of {counts}, from {graph.metrics['source']}")
 
     made_from = settings.model_dump(mode="json") | {"text": text.model_dump(mode="json")}
-    return run.step("pairs/weak", build, settings=made_from, inputs=[tables, graph], seed=seed)
+    return run.step(name, build, settings=made_from, inputs=[tables, graph], seed=seed)
 
 
 @dataclass(frozen=True)

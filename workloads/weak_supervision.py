@@ -8,8 +8,11 @@ judgements); publishes `graph/behaviour`, `pairs/weak`, `encoder/weak`, `scorer/
 """
 
 import shutil
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
@@ -17,6 +20,7 @@ from pydantic import Field, PositiveInt
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.text import ProductText
+from raylevance.evaluation.pairs import evaluate_pairs
 from raylevance.graph.metapaths import PpmiSettings
 from raylevance.graph.pairs import PairSettings
 from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
@@ -27,7 +31,7 @@ from raylevance.training.moco import MoCo, MoCoSettings
 from raylevance.training.relevance import Relevance, RelevanceSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
 from workloads.behaviour import BehaviourSettings, graph_step
-from workloads.encode import backbone_digest, backbone_path, save_template
+from workloads.encode import backbone_digest, backbone_path, encode_distinct, find_encoder, save_template
 from workloads.judged import TEST, TRAIN, Judged
 from workloads.product_queries import ProductQueries
 from workloads.relevance_pairs import BehaviourPairs, LabelledPairs, relevance_rows
@@ -74,8 +78,7 @@ def recipe(settings: RecipeSettings, run: Run) -> WeakOutcome:
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     learned, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
-    unseen = pa.concat_arrays([part.queries["query_id"].combine_chunks() for part in (judged.of(TEST), validation)])
-    graph = graph_step(run, tables, learned, unseen, settings.behaviour, settings.seed)
+    graph = graph_step(run, tables, learned, unseen(judged, validation), settings.behaviour, settings.seed)
     pairs = weak_pairs_step(run, tables, graph, settings.text, settings.pairs, settings.seed)
     weak = train_weak(settings, run, tables, pairs)
     scorer = train_scorer(settings, run, tables, graph, pairs, weak, learned, validation)
@@ -86,11 +89,59 @@ def recipe(settings: RecipeSettings, run: Run) -> WeakOutcome:
     return WeakOutcome(run, report)
 
 
+def unseen(judged: Judged, validation: Judged) -> pa.Array:
+    """Ids of the queries whose behaviour is left out of the graph: those of the test and of `validation`."""
+    return pa.concat_arrays([part.queries["query_id"].combine_chunks() for part in (judged.of(TEST), validation)])
+
+
 def check_settings(settings: RecipeSettings) -> None:
     """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for."""
     read_settings(backbone_path(settings.encoder.backbone))
     trainer.check_settings(settings.moco, evaluates=False)
     trainer.check_settings(settings.scorer.train, evaluates=True)
+
+
+METRIC = "auc"
+"""Of grade 2 against 0 on the validation queries: what a search of settings goes by."""
+
+
+def search_space() -> dict[str, Any]:
+    """What `raylevance tune` varies: Ray Tune's domains by setting."""
+    from ray import tune
+
+    return {
+        "pairs.walks.p": tune.loguniform(0.25, 4),
+        "pairs.walks.q": tune.loguniform(0.25, 4),
+        "pairs.mix.query_item": tune.uniform(0.2, 1.0),
+        "moco.temperature": tune.loguniform(0.03, 0.2),
+        "moco.queue": tune.choice([512, 2048, 8192]),
+        "moco.cluster_weight": tune.uniform(0.0, 1.0),
+        "moco.mixup": tune.choice([0.0, 0.2]),
+        "moco.fgm": tune.choice([0.0, 1.0]),
+        "moco.learning_rate": tune.loguniform(5e-6, 1e-4),
+    }
+
+
+def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
+    """`METRIC` of the weak encoder's cosine, then of the scorer's head. Its artifacts have names of their own."""
+    run.check = partial(check_settings, settings)
+    tables = load_tables(settings.data, run)
+    judged = Judged.open(run.store.path(tables.ref))
+    learned, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
+    graph = graph_step(run, tables, learned, unseen(judged, validation), settings.behaviour, settings.seed)
+    pairs = weak_pairs_step(run, tables, graph, settings.text, settings.pairs, settings.seed, "pairs/weak-trial")
+    weak = train_weak(settings, run, tables, pairs, "encoder/weak-trial")
+    yield validation_auc(run, weak, validation, settings.text)
+    scorer = train_scorer(settings, run, tables, graph, pairs, weak, learned, validation, name="scorer/relevance-trial")
+    yield float(max(record[METRIC] for record in scorer.metrics["history"] if METRIC in record))
+
+
+def validation_auc(run: Run, encoder: Artifact, validation: Judged, text: ProductText) -> float:
+    """AUC of the encoder's cosine on the judged pairs of the validation queries."""
+    pairs = LabelledPairs.of(validation, text)
+    path = find_encoder(encoder.ref, run.store).path
+    vectors = encode_distinct(path, pairs.queries, "query"), encode_distinct(path, pairs.texts, "item")
+    return evaluate_pairs(np.einsum("nd,nd->n", *vectors), pairs.labels)["auc"]
 
 
 def train_weak(

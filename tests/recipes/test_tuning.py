@@ -4,13 +4,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
 from tests.recipes.conftest import Ended
-from workloads.mine_and_refine import RecipeSettings, search_space
+from workloads import recipes
+from workloads.mine_and_refine import RecipeSettings
 from workloads.tuning import at_once, changed
 
 Command = Callable[..., Ended]
@@ -27,10 +29,13 @@ def test_a_change_reaches_its_setting_and_no_other() -> None:
     )
 
 
-def test_every_searched_setting_exists() -> None:
-    values = RecipeSettings().model_dump(mode="json")
-    for name, domain in search_space().items():
-        RecipeSettings.model_validate(changed(values, {name: domain.sample()}))
+@pytest.mark.parametrize("name", ["mine-and-refine", "weak-supervision"])
+def test_every_searched_setting_exists(name: str) -> None:
+    recipe: Any = recipes.find(name)
+    values = recipe.RecipeSettings().model_dump(mode="json")
+    for setting, domain in recipe.search_space().items():
+        made = changed(values, {setting: domain.sample()})
+        assert recipe.RecipeSettings.model_validate(made).model_dump(mode="json") == made
 
 
 def test_trials_at_once_leave_processors_to_their_trainings(ray_cluster: None) -> None:
@@ -43,7 +48,7 @@ def test_trials_at_once_leave_processors_to_their_trainings(ray_cluster: None) -
 
 def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:
     ended = raylevance("tune", "judge", "--store", tmp_path)
-    assert ended.code == 2 and "judge: can't be tuned; tune mine-and-refine" in ended.err
+    assert ended.code == 2 and "judge: can't be tuned; tune mine-and-refine or weak-supervision" in ended.err
 
 
 @pytest.mark.long
