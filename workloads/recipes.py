@@ -17,6 +17,7 @@ RECIPES = (
     "weak-supervision",
     "cross-validation",
     "ablations",
+    "weak-ablations",
     "judge",
     "audit",
     "synthetic-queries",

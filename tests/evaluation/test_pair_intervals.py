@@ -1,0 +1,32 @@
+"""Intervals of pair metrics, over queries."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from raylevance.evaluation.pairs import PAIR_METRICS, auc_difference, bootstrap_pairs, evaluate_pairs, mean_auc
+
+RANDOM = np.random.default_rng(0)
+QUERIES = [f"q{number}" for number in np.repeat(np.arange(30), 20)]
+LABELS = RANDOM.integers(0, 2, 600)
+GOOD = LABELS + RANDOM.normal(0, 1, 600)
+NOISE = RANDOM.normal(0, 1, 600)
+
+
+def test_a_value_lies_in_its_interval_and_one_query_has_no_spread() -> None:
+    found = bootstrap_pairs(GOOD, LABELS, QUERIES)
+    assert [found[metric][0] for metric in PAIR_METRICS] == [
+        evaluate_pairs(GOOD, LABELS)[name] for name in PAIR_METRICS
+    ]
+    assert all(low < value < high for value, low, high in found.values())
+    alone = bootstrap_pairs(GOOD, LABELS, ["q"] * 600)
+    assert all(low == pytest.approx(value) == high for value, low, high in alone.values())
+
+
+def test_the_difference_is_paired_and_a_mean_over_runs() -> None:
+    runs = np.stack([GOOD, NOISE])
+    expected = (roc_auc_score(LABELS, GOOD) + roc_auc_score(LABELS, NOISE)) / 2 - roc_auc_score(LABELS, NOISE)
+    difference, low, high = auc_difference(runs, NOISE[None], LABELS, QUERIES)
+    assert difference == pytest.approx(expected) and 0 < low < difference < high
+    assert auc_difference(runs, runs, LABELS, QUERIES) == [0, 0, 0]
+    assert mean_auc(runs, LABELS) == pytest.approx(expected + roc_auc_score(LABELS, NOISE))
