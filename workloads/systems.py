@@ -9,7 +9,7 @@ import pyarrow as pa
 from raylevance.data.text import baseline_text
 from raylevance.evaluation.intervals import bootstrap_mean
 from raylevance.evaluation.ranking import Run, evaluate_run
-from raylevance.index.fusion import reciprocal_rank
+from raylevance.index.fusion import FusionSettings, fuse
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from workloads.encode import NamedEncoder, Vectors, backbone_path, encode_texts
@@ -37,14 +37,15 @@ def rank_baselines(judged: Judged, backbone: str | None, seed: int) -> dict[str,
 
 
 def rank_hybrid(judged: Judged, encoder: NamedEncoder, vectors: Vectors | None = None) -> dict[str, Run]:
-    """dense, and hybrid: BM25 and the encoder fused by reciprocal rank. `vectors`: of the products, where known."""
+    """dense, and hybrid: BM25 and the encoder fused as a search fuses them. `vectors`: of the products, where known."""
     queries = judged.queries["query"].to_pylist()
     if vectors is None:
         vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
     index = VectorIndex.build(vectors, IndexSettings(kind="exact"))
     dense = index.search(encode_texts(encoder.path, queries, "query"), DEPTH)
     lexical = LexicalIndex.build(baseline_text(judged.products)).search(queries, DEPTH)
-    return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *reciprocal_rank([dense[1], lexical[1]], DEPTH))}
+    hybrid = fuse(dense, lexical, DEPTH, FusionSettings())
+    return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *hybrid)}
 
 
 def as_run(judged: Judged, scores: Any, rows: Any) -> Run:

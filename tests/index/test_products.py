@@ -13,7 +13,7 @@ import pytest
 from raylevance.data.schema import PRODUCTS
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
-from raylevance.index.fusion import FusionSettings, reciprocal_rank
+from raylevance.index.fusion import FusionSettings, weighted
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.products import MODES, ProductIndex
@@ -90,7 +90,7 @@ def test_a_lexical_search_needs_no_vectors(index: ProductIndex, query_vectors: V
 
 def test_a_hybrid_search_fuses_both(index: ProductIndex, query_vectors: Vectors) -> None:
     dense, lexical = index.vectors.search(query_vectors, 100), index.lexical.search(QUERIES, 100)
-    _, rows = reciprocal_rank([dense[1], lexical[1]], K)
+    _, rows = weighted([dense, lexical], [0.5, 0.5], K)
     found = index.search(QUERIES, query_vectors, K)
     assert [[hit.row for hit in hits] for hits in found] == rows.tolist()
     only_words = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted", dense_weight=0))

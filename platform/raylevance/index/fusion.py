@@ -15,9 +15,9 @@ Ranking = tuple[Scores, Rows]
 
 
 class FusionSettings(Settings):
-    """How dense and lexical rankings become one. Reciprocal rank needs no scale and no tuning, hence the default."""
+    """How dense and lexical rankings become one. Scores tell more than ranks, with equal weights and nothing tuned."""
 
-    method: Literal["reciprocal_rank", "weighted"] = "reciprocal_rank"
+    method: Literal["reciprocal_rank", "weighted"] = "weighted"
     constant: PositiveFloat = 60
     dense_weight: float = Field(default=0.5, ge=0, le=1)
     """Of the weighted method; the lexical weight is 1 minus it."""
