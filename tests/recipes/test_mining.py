@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from raylevance.models.cross_encoder import CrossEncoder
 from workloads.embeddings import embed_products
 from workloads.encode import encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
-from workloads.mining import ASSUMED, MINED, MineSettings, curriculum, mining_step
+from workloads.mining import ASSUMED, MINED, MineSettings, curriculum, mining_step, search
 from workloads.steps import Run
 
 Mine = Callable[..., tuple[Artifact, pa.Table]]
@@ -100,8 +101,6 @@ def test_the_curriculum_keeps_what_was_there(mine: Mine, train: Judged) -> None:
 
 
 def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: Judged) -> None:
-    import numpy as np
-
     encoder = find_encoder("encoder/stage1", store)
     products = store.path("tables/demo") / "products"
     files = embed_products(store, encoder, products, rows_per_shard=128)
@@ -111,3 +110,23 @@ def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: J
     written = [file.stat().st_mtime_ns for file in files]
     assert embed_products(store, encoder, products, rows_per_shard=128) == files
     assert [file.stat().st_mtime_ns for file in files] == written
+
+
+@pytest.mark.ray
+def test_one_worker_and_two_mine_the_same_set(
+    mine: Mine, store: Store, train: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One shard is embedded by one actor, two shards by two; what is mined is the same."""
+    monkeypatch.setattr("workloads.embeddings.FEW", 0)
+    tables, encoder = store.get("tables/demo"), store.get("encoder/stage1")
+    found = {}
+    for rows_per_shard in (300, 150):
+        shutil.rmtree(store.work_folder("embeddings"))
+        settings = MineSettings(unjudged="skip", k=20, rows_per_shard=rows_per_shard)
+        with Run(store) as run:
+            found[rows_per_shard] = search(run, tables, encoder, train, settings)
+        assert len(list(store.work_folder("embeddings").glob("*.npy"))) == 300 // rows_per_shard
+    one, two = found[300], found[150]
+    assert one["query_id"].equals(two["query_id"])
+    np.testing.assert_allclose(one["score"].to_numpy(), two["score"].to_numpy(), atol=1e-5)
+    assert pair_ids(one).equals(pair_ids(two))
