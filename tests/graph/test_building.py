@@ -97,6 +97,9 @@ def test_a_kind_that_runs_out_is_made_up_for() -> None:
     assert filled(np.array([5, 100, 100]), shares, 50) == [5, 15, 30]
     assert filled(np.array([0, 4, 9]), shares, 50) == [0, 4, 9]
     assert filled(np.array([7, 8, 9]), np.array([0.0, 1.0, 1.0]), None) == [0, 8, 9]
+    assert filled(np.array([0, 7000, 400]), shares, None) == [0, 200, 400]
+    assert filled(np.array([10, 900, 400]), shares, None) == [10, 200, 400]
+    assert filled(np.array([0, 0, 0]), shares, None) == [0, 0, 0]
 
 
 @pytest.mark.ray

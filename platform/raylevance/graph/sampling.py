@@ -39,7 +39,7 @@ class Mix(Settings):
 
 
 class SamplingSettings(Settings):
-    """Walks, the rules of pairs, their mix, and how many there are in all at most (null: all that were found)."""
+    """Walks, the rules of pairs, their mix, and how many there are in all at most (null: as `filled` says)."""
 
     walks: WalkSettings = WalkSettings(p=0.5, q=2.0)
     pairs: PairSettings = PairSettings()
@@ -144,13 +144,19 @@ def mixed(pairs: list[pa.Table], settings: SamplingSettings, seed: int) -> pa.Ta
 
 
 def filled(found: npt.NDArray[Any], shares: npt.NDArray[Any], most: int | None) -> list[int]:
-    """How many of each kind to take of those `found` [kinds]: `most` in the given shares, where the others make up for
-    a kind that runs out; without `most` all of those with a share."""
-    total = min(most or np.inf, found[shares > 0].sum())
-    counts = np.zeros(len(found), np.int64)
+    """How many of each kind to take of those `found` [kinds].
+
+    `most` in the given shares, where the others make up for a kind that runs out. Without `most`, all of the most
+    plentiful of the kinds that are wanted most, and of each other kind its share beside that, if there are so many.
+    """
     left = (shares > 0) & (found > 0)
+    if most is None:
+        largest = shares[left].max(initial=0)
+        unit = found[left & (shares == largest)].max(initial=0) / (largest or 1)
+        return [int(count) for count in np.minimum(found, (unit * shares).round())]
+    counts = np.zeros(len(found), np.int64)
     while left.any():
-        room = (total - counts.sum()) * shares * left / (shares * left).sum()
+        room = (most - counts.sum()) * shares * left / (shares * left).sum()
         exhausted = left & (room >= found)
         if not exhausted.any():
             counts[left] = room[left].round()
