@@ -25,7 +25,7 @@ from workloads.judged import TEST, TRAIN, Judged
 from workloads.sources import load_tables
 from workloads.steps import Run
 from workloads.tuning import changed
-from workloads.weak_baselines import train_baselines
+from workloads.weak_baselines import Baselines
 from workloads.weak_pairs import weak_pairs_step
 from workloads.weak_report import TASKS, Scores, cosines, plain_texts
 from workloads.weak_supervision import RecipeSettings as WeakSettings
@@ -111,9 +111,8 @@ def train_variant(
     learned, validation = judged.hold_out(TRAIN, variant.validation_fraction, seed)
     graph = graph_step(run, tables, learned, unseen(judged, validation), variant.behaviour, seed)
     if name == CLICKS:
-        only_clicks = variant.baselines.model_copy(update={"which": ("clicks",)})
         common = variant.encoder, variant.text, run, tables, graph, learned, validation, seed
-        return train_baselines(only_clicks, *common)["clicks"]
+        return Baselines(variant.baselines, *common).clicks()
     pairs = weak_pairs_step(run, tables, graph, variant.text, variant.pairs, seed, f"pairs/weak{SUFFIX}")
     return train_weak(variant, run, tables, pairs, f"encoder/weak{SUFFIX}")
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,78 +48,102 @@ class BaselineSettings(Settings):
     )
 
 
-def train_baselines(
-    settings: BaselineSettings,
-    encoder: EncoderSettings,
-    text: ProductText,
-    run: Run,
-    tables: Artifact,
-    graph: Artifact,
-    learned: Judged,
-    validation: Judged,
-    seed: int,
-) -> dict[str, Artifact]:
-    """`encoder/clicks`, `scorer/sbert` and `scorer/masm`, those that were asked for."""
-    made_from = {
-        "encoder": encoder.model_dump(),
-        "backbone": backbone_digest(encoder.backbone),
-        "text": text.model_dump(mode="json"),
-        "validation": validation.queries["query_id"].to_pylist(),
-    }
+@dataclass(frozen=True)
+class Baselines:
+    """What the baselines are trained from; each method is a step. They share encoder, text, graph and labels with the
+    model that they are compared with."""
 
-    def nodes() -> Nodes:
-        return Nodes.read(run.store.path(tables.ref), run.store.path(graph.ref), text)
+    settings: BaselineSettings
+    encoder: EncoderSettings
+    text: ProductText
+    run: Run
+    tables: Artifact
+    graph: Artifact
+    learned: Judged
+    validation: Judged
+    seed: int
 
-    def counts() -> pa.Table:
-        return pq.read_table(run.store.path(graph.ref) / COUNTED)
+    def train(self) -> dict[str, Artifact]:
+        """Those that the settings ask for, by name."""
+        make = {"clicks": self.clicks, "sbert": self.sbert, "masm": self.masm}
+        return {name: make[name]() for name in self.settings.which}
 
-    def new_encoder(folder: Path) -> Path:
-        backbone = encoder.model_copy(update={"backbone": str(backbone_path(encoder.backbone))})
-        Encoder.from_backbone(backbone).save(folder)
-        return folder
-
-    def train_clicks() -> Artifact:
-        training = Training("encoder/clicks", settings.clicks, text, seed)
-        described = training.described(made_from)
+    def clicks(self) -> Artifact:
+        """`encoder/clicks`: the backbone, trained on clicked pairs as they are."""
+        training = Training("encoder/clicks", self.settings.clicks, self.text, self.seed)
+        described = training.described(self._made_from())
 
         def build(draft: Draft) -> None:
-            with run.work_folder(training.name, described, graph.ref, seed) as work:
+            with self.run.work_folder(training.name, described, self.graph.ref, self.seed) as work:
                 (work / "instances").mkdir(exist_ok=True)
-                pq.write_table(clicked_instances(counts(), nodes()), work / "instances" / "part.parquet")
-                training.train(draft, new_encoder(work / "backbone"), work)
+                rows = clicked_instances(self._counts(), self._nodes())
+                pq.write_table(rows, work / "instances" / "part.parquet")
+                training.train(draft, self._new_encoder(work / "backbone"), work)
 
-        return run.step(training.name, build, settings=described, inputs=[tables, graph], seed=seed)
+        return self._step(training.name, build, described)
 
-    def train_pairs(name: str, interaction: bool, rows: Callable[[], pa.Table]) -> Artifact:
+    def sbert(self) -> Artifact:
+        """`scorer/sbert`: encoder and classifier, trained on the judged pairs."""
+
+        def rows() -> pa.Table:
+            human = LabelledPairs.of(self.learned, self.text)
+            ones = np.ones(len(human.labels))
+            return labelled_rows(pa.array(human.queries), pa.array(human.texts), human.labels, ones, "human")
+
+        return self._of_pairs("scorer/sbert", rows, interaction=False)
+
+    def masm(self) -> Artifact:
+        """`scorer/masm`: encoder and classifier with token interaction, trained on levels of engagement."""
+        return self._of_pairs(
+            "scorer/masm", lambda: level_rows(self._counts(), self._nodes(), self.seed), interaction=True
+        )
+
+    def _of_pairs(self, name: str, rows: Callable[[], pa.Table], *, interaction: bool) -> Artifact:
         model = RelevanceModelSettings(token_interaction=interaction, freeze_encoder=False)
-        train = settings.pairs.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT)
-        described = made_from | {"train": train, "model": model.model_dump()}
+        train = self.settings.pairs
+        described = self._made_from() | {
+            "train": train.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT),
+            "model": model.model_dump(),
+        }
 
         def build(draft: Draft) -> None:
-            held_out = LabelledPairs.of(validation, text)
-            with run.work_folder(name, described, graph.ref, seed) as work:
-                RelevanceModel.from_encoder(new_encoder(work / "backbone"), model, seed).save(work / "model")
+            held_out = LabelledPairs.of(self.validation, self.text)
+            with self.run.work_folder(name, described, self.graph.ref, self.seed) as work:
+                RelevanceModel.from_encoder(self._new_encoder(work / "backbone"), model, self.seed).save(work / "model")
                 pq.write_table(rows(), work / "pairs.parquet")
-                task = Relevance(work / "model", work / "pairs.parquet", settings.pairs)
                 result = trainer.train(
-                    task, run_dir=work / "run", output=work / "trained", evaluate=held_out.auc_of, seed=seed
+                    Relevance(work / "model", work / "pairs.parquet", train),
+                    run_dir=work / "run",
+                    output=work / "trained",
+                    evaluate=held_out.auc_of,
+                    seed=self.seed,
                 )
                 shutil.copytree(result.model, draft.path / "model")
                 draft.metrics |= {"steps": result.steps, "history": result.history}
 
-        return run.step(name, build, settings=described, inputs=[tables, graph], seed=seed)
+        return self._step(name, build, described)
 
-    def judged_rows() -> pa.Table:
-        human = LabelledPairs.of(learned, text)
-        ones = np.ones(len(human.labels))
-        return labelled_rows(pa.array(human.queries), pa.array(human.texts), human.labels, ones, "human")
+    def _step(self, name: str, build: Callable[[Draft], None], described: dict[str, Any]) -> Artifact:
+        return self.run.step(name, build, settings=described, inputs=[self.tables, self.graph], seed=self.seed)
 
-    make: dict[Baseline, Callable[[], Artifact]] = {
-        "clicks": train_clicks,
-        "sbert": lambda: train_pairs("scorer/sbert", False, judged_rows),
-        "masm": lambda: train_pairs("scorer/masm", True, lambda: level_rows(counts(), nodes(), seed)),
-    }
-    return {name: make[name]() for name in settings.which}
+    def _made_from(self) -> dict[str, Any]:
+        return {
+            "encoder": self.encoder.model_dump(),
+            "backbone": backbone_digest(self.encoder.backbone),
+            "text": self.text.model_dump(mode="json"),
+            "validation": self.validation.queries["query_id"].to_pylist(),
+        }
+
+    def _nodes(self) -> Nodes:
+        return Nodes.read(self.run.store.path(self.tables.ref), self.run.store.path(self.graph.ref), self.text)
+
+    def _counts(self) -> pa.Table:
+        return pq.read_table(self.run.store.path(self.graph.ref) / COUNTED)
+
+    def _new_encoder(self, folder: Path) -> Path:
+        backbone = self.encoder.model_copy(update={"backbone": str(backbone_path(self.encoder.backbone))})
+        Encoder.from_backbone(backbone).save(folder)
+        return folder
 
 
 def clicked_instances(counts: pa.Table, nodes: Nodes) -> pa.Table:

@@ -38,7 +38,7 @@ from workloads.relevance_pairs import BehaviourPairs, LabelledPairs, relevance_r
 from workloads.scorer import gather_evidence, save_scorer
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.weak_baselines import BaselineSettings, train_baselines
+from workloads.weak_baselines import Baselines, BaselineSettings
 from workloads.weak_pairs import PAIRS, ROWS, Nodes, WeakPairSettings, weak_pairs_step
 from workloads.weak_report import WeakOutcome, report_step
 
@@ -83,7 +83,7 @@ def recipe(settings: RecipeSettings, run: Run) -> WeakOutcome:
     weak = train_weak(settings, run, tables, pairs)
     scorer = train_scorer(settings, run, tables, graph, pairs, weak, learned, validation)
     common = settings.encoder, settings.text, run, tables, graph, learned, validation, settings.seed
-    baselines = train_baselines(settings.baselines, *common)
+    baselines = Baselines(settings.baselines, *common).train()
     parts = judged.of(TEST), validation, settings.text, settings.seed
     report = report_step(run, tables, graph, weak, scorer, baselines, *parts)
     return WeakOutcome(run, report)
