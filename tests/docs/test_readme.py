@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = re.compile(
-    " (submit|tune|label) | serve$| run (cross-validation|ablations|judge|audit|synthetic-queries|knowledge)"
+    " (submit|tune|label|evaluate pairs) | serve$| run "
+    "(cross-validation|ablations|judge|audit|synthetic-queries|knowledge|weak-supervision|weak-ablations)"
 )
 """Run by tests/cluster, which has a cluster, tests/serve, and tests/recipes, with fewer folds and a smaller judge."""
 
@@ -41,7 +42,9 @@ def test_every_link_and_named_file_exists() -> None:
 
 
 def test_the_make_targets_exist() -> None:
-    for target in re.findall(r"^make (\S+)", README, re.MULTILINE):
+    targets = re.findall(r"^make (\S+)", README, re.MULTILINE)
+    assert targets == ["run", "test"]
+    for target in targets:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
 

@@ -90,3 +90,28 @@ def test_baselines_are_measured_beside_it(store: Path, raylevance: Callable[...,
     scorers = json.loads(ended.out)["scorers"]
     assert {"click-trained", "SBERT-style", "MASM-like"} < set(scorers)
     assert len({json.dumps(tasks) for tasks in scorers.values()}) == len(scorers)
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_a_variant_is_measured_against_the_full_recipe(store: Path, raylevance: Callable[..., Any]) -> None:
+    config = store.parent / "small.yaml"
+    config.write_text(SMALL)
+    chosen = ("--set", "seeds=[0]", "--set", "only=[no clusters, 'raw clicks, no graph']")
+    ended = raylevance("run", "weak-ablations", "--config", config, "--store", store, "--json", *chosen)
+    assert ended.code == 0, ended.err
+    variants = json.loads(ended.out)["variants"]
+    assert list(variants) == ["full", "no clusters", "raw clicks, no graph", "zero-shot"]
+    for name, tasks in variants.items():
+        for values in tasks.values():
+            assert values["minus_full"][1] <= values["minus_full"][0] <= values["minus_full"][2]
+            assert (values["minus_full"] == [0, 0, 0]) == (name == "full")
+    full = [tasks["auc"] for tasks in variants["full"].values()]
+    differences = [tasks["minus_full"][0] for tasks in variants["zero-shot"].values()]
+    expected = [tasks["auc"] - own for tasks, own in zip(variants["zero-shot"].values(), full, strict=True)]
+    assert differences == pytest.approx(expected)
+
+
+def test_an_unknown_variant_is_refused(raylevance: Callable[..., Any], tmp_path: Path) -> None:
+    ended = raylevance("run", "weak-ablations", "--set", "only=[no mixup]", "--store", tmp_path)
+    assert ended.code == 2 and "no variant 'no mixup'" in ended.err and "no mix-up" in ended.err
