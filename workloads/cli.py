@@ -228,6 +228,7 @@ def data_demo(
     events: int = 50_000,
     queries: int = 500,
     seed: int = 0,
+    locales: Annotated[str, typer.Option(help="Any of us, es and jp, with commas: English, Spanish, Japanese.")] = "us",
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
@@ -236,7 +237,7 @@ def data_demo(
     from raylevance.data.demo import DemoSettings
     from workloads.sources import generate_demo
 
-    sizes = {"products": products, "events": events, "queries": queries, "seed": seed}
+    sizes = {"products": products, "events": events, "queries": queries, "seed": seed, "locales": f"[{locales}]"}
     settings = load_settings(DemoSettings, None, [f"{name}={value}" for name, value in sizes.items()])
     with _stdout_for_results() as results:
         artifact = generate_demo(store, settings)

@@ -13,6 +13,7 @@ from raylevance.data.splits import check_leakage, folds_by_query, queries_of, sp
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import evaluate_run
+from raylevance.index.groups import ALL, Groups
 from raylevance.models.encoder import Encoder
 
 TRAIN, TEST = "train", "test"
@@ -63,6 +64,22 @@ class Judged:
         cut = replace(whole, judgements=split_by_query(whole.judgements, whole.queries, shares, seed))
         return cut.of(TRAIN), cut.of("validation")
 
+    def locales(self) -> list[str]:
+        """The locales of the products, where there are several; none where there is one, for all are searched then."""
+        found = pc.unique(self.products["locale"].drop_null()).to_pylist()
+        return sorted(found) if len(found) > 1 else []
+
+    def groups(self) -> Groups | None:
+        """Queries and products by locale, where there are several: a query finds products of its own.
+
+        A query that names no locale finds all of them, and a product without one is found by such queries.
+        """
+        locales = pa.array(self.locales(), pa.string())
+        if not len(locales):
+            return None
+        places = (pc.fill_null(pc.index_in(table["locale"], locales), ALL) for table in (self.queries, self.products))
+        return Groups(*(place.to_numpy().astype(np.int64) for place in places))
+
     def folds(self, count: int, seed: int) -> list[Self]:
         """`count` views of all judged queries, each with another share of them as `test` and the rest as `train`."""
         fold = folds_by_query(self.queries, count, seed)
@@ -75,20 +92,28 @@ class Judged:
         """How well an encoder ranks all that is judged here for each query, as `Evaluate` of the training loop."""
         judged = pc.is_in(self.products["product_id"], self.judgements["product_id"].combine_chunks())
         products = self.products.filter(judged)
-        return Ranking(self.queries, products["product_id"].to_pylist(), text.compose(products), self.judgements)
+        groups = replace(self, products=products).groups()
+        ids = products["product_id"].to_pylist()
+        return Ranking(self.queries, ids, text.compose(products), self.judgements, groups)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """nDCG@10 of an encoder on a small pool: cheap enough to be looked at during training."""
+    """nDCG@10 of an encoder on a small pool: cheap enough to be looked at during training.
+
+    `groups`: of the queries and the pool's products, where a query finds some of them only.
+    """
 
     queries: pa.Table
     product_ids: list[str]
     texts: list[str]
     judgements: pa.Table
+    groups: Groups | None = None
 
     def __call__(self, encoder: Encoder) -> dict[str, float]:
         scores = encoder.encode_queries(self.queries["query"].to_pylist()) @ encoder.encode_items(self.texts).T
+        if self.groups is not None:
+            scores = np.where([self.groups.allowed(group) for group in self.groups.queries], scores, -np.inf)
         run = {
             query: {self.product_ids[place]: float(row[place]) for place in np.argsort(-row, kind="stable")[:10]}
             for query, row in zip(self.queries["query_id"].to_pylist(), scores, strict=True)

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.text import baseline_text
-from raylevance.index.lexical import LexicalIndex
 from raylevance.llm.asking import ask_prompts
 from raylevance.llm.knowledge import QUERY_REQUEST, TITLES, query_knowledge, query_prompts
 from raylevance.llm.ledger import Ledger
@@ -21,6 +20,7 @@ from workloads.judges import LEDGER
 from workloads.language_models import LanguageModelSettings, open_language_model
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
+from workloads.systems import rank_lexical
 from workloads.tables_outcome import TablesOutcome
 
 
@@ -60,7 +60,6 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
 def with_titles(judged: Judged) -> pa.Table:
     """query_id, query and the titles of the products that BM25 finds."""
     titles = judged.products["title"].to_pylist()
-    queries = judged.queries["query"].to_pylist()
-    _, rows = LexicalIndex.build(baseline_text(judged.products)).search(queries, TITLES)
-    found = [[titles[row] for row in places if row >= 0] for places in rows]
+    _, rows = rank_lexical(judged, baseline_text(judged.products))
+    found = [[titles[row] for row in places[:TITLES] if row >= 0] for places in rows]
     return pa.table({"query_id": judged.queries["query_id"], "query": judged.queries["query"], "titles": found})

@@ -90,11 +90,11 @@ def mining_step(
 
 
 def search(run: Run, tables: Artifact, encoder: Artifact, train: Judged, settings: MineSettings) -> pa.Table:
-    """The k nearest products of every training query, as rows of `CANDIDATES`."""
+    """The k nearest products, in its own locale, of every training query, as rows of `CANDIDATES`."""
     named = find_encoder(encoder.ref, run.store)
     shards = embed_products(run.store, named, run.store.path(tables.ref) / "products", settings.rows_per_shard)
     queries = encode_texts(named.path, train.queries["query"].to_pylist(), "query")
-    scores, rows = search_shards(shards, queries, settings.k, settings.index)
+    scores, rows = search_shards(shards, queries, settings.k, settings.index, train.groups())
     products = train.products["product_id"].combine_chunks()
     return candidates(train.queries["query_id"].combine_chunks(), products, scores, rows)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 
@@ -17,6 +18,7 @@ from raylevance.evaluation.margins import OVERLAP, margins, word_overlap
 from raylevance.evaluation.ranking import Run as Ranked
 from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
 from raylevance.evaluation.report import Report, render
+from raylevance.index.filters import Filters
 from raylevance.index.products import Mode, ProductIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from workloads.embeddings import embed_items
@@ -24,7 +26,7 @@ from workloads.encode import NamedEncoder, Vectors, backbone_digest, encode_text
 from workloads.indexing import pair_scores
 from workloads.judged import TEST, Judged
 from workloads.steps import Run
-from workloads.systems import DEPTH, REPORTED, as_run, rank_baselines, summarise
+from workloads.systems import DEPTH, REPORTED, as_run, rank_baselines, rank_dense, summarise
 
 BASELINES = ("random", "bm25", "zero_shot")
 LAST = "stage 2"
@@ -119,7 +121,21 @@ def describe(tables: Artifact, judged: Judged, runs: Mapping[str, Ranked], seed:
         "products": judged.products.num_rows,
         "seed": seed,
         "systems": compare(runs, judged),
+        **by_locale(runs, judged),
     }
+
+
+def by_locale(runs: Mapping[str, Ranked], judged: Judged) -> dict[str, Any]:
+    """Under `locales` the figures of each one's queries, as `summarise` has them; nothing where there is one locale."""
+    locale_of = dict(zip(*(judged.queries[name].to_pylist() for name in ("query_id", "locale")), strict=True))
+    of_rows = pa.array([locale_of[query] for query in judged.judgements["query_id"].to_pylist()], pa.string())
+    locales = {}
+    for locale in judged.locales():
+        judgements = judged.judgements.filter(pc.equal(of_rows, locale))
+        if judgements.num_rows:
+            queries = pc.count_distinct(judgements["query_id"]).as_py()
+            locales[locale] = {"queries": queries, "systems": summarise(runs, judgements)}
+    return {"locales": locales} if locales else {}
 
 
 def page(
@@ -155,7 +171,7 @@ def measure_encoder(store: Store, test: Judged, encoder: NamedEncoder) -> tuple[
     vectors = embed_items(store, encoder, encoder.item_texts(test.products))
     products = VectorIndex.build(vectors, IndexSettings(kind="exact"))
     queries = encode_texts(encoder.path, test.queries["query"].to_pylist(), "query")
-    return as_run(test, *products.search(queries, DEPTH)), pair_scores(test, queries, products)
+    return as_run(test, *rank_dense(test, queries, products)), pair_scores(test, queries, products)
 
 
 def judged_cosines(store: Store, test: Judged, encoder: NamedEncoder) -> Vectors:
@@ -169,15 +185,20 @@ def measure_index(run: Run, index: Artifact, test: Judged) -> tuple[dict[str, Ra
     products = ProductIndex.load(run.store.path(index.ref))
     texts = test.queries["query"].to_pylist()
     vectors = encode_texts(find_encoder(encoder_of(index), run.store).path, texts, "query")
-    ids = test.queries["query_id"].to_pylist()
+    ids, known = test.queries["query_id"].to_pylist(), test.locales()
+    locales = [locale if locale in known else None for locale in test.queries["locale"].to_pylist()]
     modes: dict[str, Mode] = {LAST: "dense", "hybrid": "hybrid"}
-    runs: dict[str, Ranked] = {}
-    for name, mode in modes.items():
-        found = products.search(texts, vectors, DEPTH, mode)
-        runs[name] = {
-            query: {hit.product_id: hit.score for hit in hits} for query, hits in zip(ids, found, strict=True)
-        }
-    return runs, pair_scores(test, vectors, products.vectors)
+    runs: dict[str, dict[str, Mapping[str, float]]] = {name: {query: {} for query in ids} for name in modes}
+    for locale in dict.fromkeys(locales):
+        places = [place for place, other in enumerate(locales) if other == locale]
+        asked = [texts[place] for place in places]
+        for name, mode in modes.items():
+            found = products.search(asked, vectors[places], DEPTH, mode, Filters(locale=locale))
+            runs[name] |= {
+                ids[place]: {hit.product_id: hit.score for hit in hits}
+                for place, hits in zip(places, found, strict=True)
+            }
+    return dict(runs), pair_scores(test, vectors, products.vectors)
 
 
 def measure_margins(test: Judged, cosines: Mapping[str, Vectors], seed: int) -> dict[str, Any]:

@@ -1,6 +1,10 @@
-"""Systems under comparison: each ranks the whole catalogue for every query, as a run of its 100 best products."""
+"""Systems under comparison: each ranks the whole catalogue for every query, as a run of its 100 best products.
 
-from collections.abc import Mapping
+Where the catalogue has several locales, that is the part of it in the query's own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +13,10 @@ import pyarrow as pa
 from raylevance.data.text import baseline_text
 from raylevance.evaluation.intervals import bootstrap_mean
 from raylevance.evaluation.ranking import Run, evaluate_run
-from raylevance.index.fusion import FusionSettings, fuse
+from raylevance.index.fusion import FusionSettings, Ranking, fuse
+from raylevance.index.groups import Allowed, Ints, search_groups
 from raylevance.index.lexical import LexicalIndex
+from raylevance.index.ranking import Scores
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from workloads.encode import NamedEncoder, Vectors, backbone_path, encode_texts
 from workloads.judged import Judged
@@ -24,15 +30,14 @@ def rank_baselines(judged: Judged, backbone: str | None, seed: int) -> dict[str,
     texts = baseline_text(judged.products)
     queries = judged.queries["query"].to_pylist()
     chance = np.random.default_rng(seed).random((len(queries), len(texts)), dtype=np.float32)
-    best = np.argsort(-chance, axis=1)[:, :DEPTH]
     runs = {
-        "random": as_run(judged, np.take_along_axis(chance, best, axis=1), best),
-        "bm25": as_run(judged, *LexicalIndex.build(texts).search(queries, DEPTH)),
+        "random": as_run(judged, *rank(judged, partial(_best_by_chance, chance))),
+        "bm25": as_run(judged, *rank_lexical(judged, texts)),
     }
     if backbone is not None:
         path = backbone_path(backbone)
         products = VectorIndex.build(encode_texts(path, texts, "item"), IndexSettings(kind="exact"))
-        runs["zero_shot"] = as_run(judged, *products.search(encode_texts(path, queries, "query"), DEPTH))
+        runs["zero_shot"] = as_run(judged, *rank_dense(judged, encode_texts(path, queries, "query"), products))
     return runs
 
 
@@ -42,10 +47,36 @@ def rank_hybrid(judged: Judged, encoder: NamedEncoder, vectors: Vectors | None =
     if vectors is None:
         vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
     index = VectorIndex.build(vectors, IndexSettings(kind="exact"))
-    dense = index.search(encode_texts(encoder.path, queries, "query"), DEPTH)
-    lexical = LexicalIndex.build(baseline_text(judged.products)).search(queries, DEPTH)
+    dense = rank_dense(judged, encode_texts(encoder.path, queries, "query"), index)
+    lexical = rank_lexical(judged, baseline_text(judged.products))
     hybrid = fuse(dense, lexical, DEPTH, FusionSettings())
     return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *hybrid)}
+
+
+def rank_dense(judged: Judged, queries: Vectors, products: VectorIndex) -> Ranking:
+    """The `DEPTH` nearest of `products`, [m, DEPTH], for each query, whose vectors are `queries` [m, d]."""
+    return rank(judged, lambda places, allowed: products.search(queries[places], DEPTH, allowed))
+
+
+def rank_lexical(judged: Judged, texts: Sequence[str]) -> Ranking:
+    """The `DEPTH` best by BM25 for each query, [m, DEPTH], over the `texts` of the products."""
+    index, queries = LexicalIndex.build(texts), judged.queries["query"].to_pylist()
+    return rank(judged, lambda places, allowed: index.search([queries[place] for place in places], DEPTH, allowed))
+
+
+def rank(judged: Judged, search: Callable[[Ints, Allowed | None], Ranking]) -> Ranking:
+    """`search` for the queries of each locale among its products; for all at once where there is one locale."""
+    groups = judged.groups()
+    if groups is None:
+        return search(np.arange(judged.queries.num_rows), None)
+    return search_groups(groups, search)
+
+
+def _best_by_chance(chance: Scores, places: Ints, allowed: Allowed | None) -> Ranking:
+    chosen = chance[places] if allowed is None else np.where(allowed, chance[places], -np.inf)
+    best = np.argsort(-chosen, axis=1)[:, :DEPTH]
+    scores = np.take_along_axis(chosen, best, axis=1)
+    return scores, np.where(np.isneginf(scores), -1, best)
 
 
 def as_run(judged: Judged, scores: Any, rows: Any) -> Run:

@@ -92,12 +92,12 @@ def test_tastes_are_of_the_user() -> None:
 
 
 def test_better_products_are_clicked_oftener_at_the_same_place(log: pd.DataFrame) -> None:
-    shop = Shop(SETTINGS)
-    intent = shop.intents.of(np.arange(SETTINGS.queries))
-    slots, labels = shop.candidates.of(intent, POOL)
+    [storefront] = Shop(SETTINGS).storefronts
+    intent = storefront.intents.of(np.arange(SETTINGS.queries))
+    slots, labels = storefront.candidates.of(intent, POOL)
     grades = pd.Series(
         labels.ravel(),
-        pd.MultiIndex.from_arrays([np.repeat(intent.queries, POOL), shop.catalogue.rows(slots.ravel())]),
+        pd.MultiIndex.from_arrays([np.repeat(intent.queries, POOL), storefront.catalogue.rows(slots.ravel())]),
     )
     pairs = pd.MultiIndex.from_arrays([log.query_id.str[1:].astype(int), log.product_id.str[1:].astype(int)])
     labelled = log.assign(label=grades.loc[pairs].to_numpy())

@@ -21,7 +21,7 @@ from raylevance.data.demo.lexicon import ATTRIBUTES, words
 from raylevance.data.demo.products import products
 from raylevance.data.demo.queries import queries
 from raylevance.data.demo.relevance import ANY
-from raylevance.data.demo.shop import Shop
+from raylevance.data.demo.shop import Shop, Storefront
 from raylevance.data.demo.vocabulary import LEAVES, NEEDS
 from raylevance.data.schema import ESCI_GRADES, TABLES
 
@@ -31,6 +31,11 @@ SETTINGS = DemoSettings(products=3000, queries=300, events=150_000, users=200, j
 @pytest.fixture(scope="module")
 def shop() -> Shop:
     return Shop(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def storefront(shop: Shop) -> Storefront:
+    return shop.storefronts[0]
 
 
 @pytest.mark.parametrize("table", list(TABLES))
@@ -66,22 +71,25 @@ def test_periods_are_coprime() -> None:
     assert np.lcm.reduce(PERIODS) == PERIODS.prod()
 
 
-def test_every_product_has_an_attribute_of_its_leaf(shop: Shop) -> None:
+def test_every_product_has_an_attribute_of_its_leaf(storefront: Storefront) -> None:
     slots = np.arange(SETTINGS.products)
-    leaves = shop.catalogue.leaves(slots)
-    for attribute, meanings in enumerate(shop.catalogue.attributes(slots, leaves)):
+    leaves = storefront.catalogue.leaves(slots)
+    for attribute, meanings in enumerate(storefront.catalogue.attributes(slots, leaves)):
         for leaf in range(len(LEAVES)):
             assert set(meanings[leaves == leaf].tolist()) <= set(words().values[leaf][attribute])
 
 
-def test_judgements_follow_from_the_attributes(shop: Shop) -> None:
+def test_judgements_follow_from_the_attributes(shop: Shop, storefront: Storefront) -> None:
     """The rule again, row by row, on the words of the vocabulary."""
     rows = judgements(shop, 0, SETTINGS.queries).to_pylist()
-    intent = shop.intents.of(np.arange(SETTINGS.queries))
+    intent = storefront.intents.of(np.arange(SETTINGS.queries))
     for row in rows:
-        query, slot = int(row["query_id"][1:]), shop.catalogue.slots(np.array([int(row["product_id"][1:])]))
-        leaf = int(shop.catalogue.leaves(slot)[0])
-        have = shop.catalogue.attributes(slot, np.array([leaf]))[:, 0]
+        query, slot = (
+            int(row["query_id"][1:]),
+            storefront.catalogue.slots(np.array([int(row["product_id"][1:])])),
+        )
+        leaf = int(storefront.catalogue.leaves(slot)[0])
+        have = storefront.catalogue.attributes(slot, np.array([leaf]))[:, 0]
         assert row["label"] == expected_label(int(intent.scope[query]), intent.wanted[:, query], leaf, have)
         assert row["grade"] == ESCI_GRADES[row["label"]]
 
@@ -107,21 +115,21 @@ def test_each_query_has_its_number_of_judgements_and_something_exact(shop: Shop)
     assert all(shares[label] > 0.05 for label in "ESCI")
 
 
-def test_named_attributes_bring_hard_negatives(shop: Shop) -> None:
+def test_named_attributes_bring_hard_negatives(storefront: Storefront) -> None:
     """Most queries that name an attribute beside the type have irrelevant products of their own leaf."""
     count = MOST
-    intent = shop.intents.of(np.arange(SETTINGS.queries))
-    slots, labels = shop.candidates.of(intent, count)
-    own = shop.catalogue.leaves(slots) == shop.catalogue.leaves(intent.target)[:, None]
+    intent = storefront.intents.of(np.arange(SETTINGS.queries))
+    slots, labels = storefront.candidates.of(intent, count)
+    own = storefront.catalogue.leaves(slots) == storefront.catalogue.leaves(intent.target)[:, None]
     named = (intent.wanted != ANY).sum(axis=0) >= 2
     assert ((labels == 3) & own)[named].any(axis=1).mean() > 0.9
 
 
-def test_an_intent_is_in_one_split(shop: Shop) -> None:
+def test_an_intent_is_in_one_split(shop: Shop, storefront: Storefront) -> None:
     rows = judgements(shop, 0, SETTINGS.queries).to_pandas()
     splits = rows.groupby("query_id").split.agg(["nunique", "first"])
     assert (splits["nunique"] == 1).all() and set(splits["first"]) == {"train", "validation", "test"}
-    intent = shop.intents.of(np.arange(SETTINGS.queries))
+    intent = storefront.intents.of(np.arange(SETTINGS.queries))
     by_intent: dict[tuple[int, ...], set[str]] = {}
     for index, split in enumerate(splits["first"]):
         by_intent.setdefault((int(intent.scope[index]), *intent.wanted[:, index].tolist()), set()).add(split)
@@ -131,7 +139,7 @@ def test_an_intent_is_in_one_split(shop: Shop) -> None:
 
 def test_all_kinds_of_queries_occur_and_few_repeat() -> None:
     shop = Shop(DemoSettings())
-    intent = shop.intents.of(np.arange(500))
+    intent = shop.storefronts[0].intents.of(np.arange(500))
     assert np.bincount(intent.kind, minlength=5).min() >= 25
     assert 0.06 < intent.misspelt.mean() < 0.15
     assert not intent.misspelt[intent.kind == VAGUE].any()
@@ -143,9 +151,9 @@ def test_more_queries_keep_the_tail_long() -> None:
     assert len(set(texts)) > 15_000
 
 
-def test_query_texts_name_what_they_want(shop: Shop) -> None:
+def test_query_texts_name_what_they_want(shop: Shop, storefront: Storefront) -> None:
     texts = queries(shop, 0, SETTINGS.queries)["query"].to_pylist()
-    intent = shop.intents.of(np.arange(SETTINGS.queries))
+    intent = storefront.intents.of(np.arange(SETTINGS.queries))
     for index, text in enumerate(texts):
         if intent.misspelt[index] or intent.kind[index] == VAGUE:
             continue
@@ -183,7 +191,7 @@ def test_large_catalogues_hold_nothing(attribute: str) -> None:
     shop = Shop(DemoSettings(products=1_000_000_000))
     rows = products(shop, 999_999_990, 1_000_000_000)
     assert rows.num_rows == 10
-    assert shop.catalogue.tables[ATTRIBUTES.index(attribute)].nbytes < 100_000
+    assert shop.storefronts[0].catalogue.tables[ATTRIBUTES.index(attribute)].nbytes < 100_000
 
 
 @pytest.mark.ray

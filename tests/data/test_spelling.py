@@ -57,6 +57,30 @@ def test_accents_stay_on_letters_or_are_left_out(text: str) -> None:
         assert {character for character in composed if ord(character) > 127} <= marks
 
 
+@pytest.mark.parametrize("text", ["niño español", "sofá de ratón", "jamón años"])
+def test_a_wrong_key_for_an_accented_letter_is_the_letter_without(text: str) -> None:
+    found = variants(text)
+    assert all(set(variant) <= set(text) | set("abcdefghijklmnopqrstuvwxyz") for variant in found)
+    bare = [unicodedata.normalize("NFD", character)[0] for character in text]
+    accents = [place for place, character in enumerate(text) if bare[place] != character]
+    assert {text[:place] + bare[place] + text[place + 1 :] for place in accents} <= found
+
+
+@pytest.mark.parametrize("text", ["コーヒーメーカー", "ﾜｲﾔﾚｽｲﾔﾎﾝ", "時々使う椅子カバー"])
+def test_japanese_characters_are_doubled_or_swapped(text: str) -> None:
+    """Half-width kana, the long vowel mark and the mark of repetition too."""
+    found = variants(text) - {text}
+    assert found and all(set(variant) == set(text) and variant[0] == text[0] for variant in found)
+
+
+def test_a_slip_stays_in_its_script() -> None:
+    """Letters beside kana are a word of their own, whose first letter stays."""
+    for variant in variants("halvornのソファベッド"):
+        letters = len(variant.encode("ascii", "ignore"))
+        assert variant[:letters].isascii() and not any(map(str.isascii, variant[letters:]))
+        assert variant[0] == "h" and variant[letters] == "の"
+
+
 def test_numbers_are_never_changed() -> None:
     assert variants("3000 12345") == {"3000 12345"}
 

@@ -13,7 +13,8 @@ HOSTILE = "<script>alert('x')</script>"
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    queries = pa.table({"query_id": ["1", "2", "3"], "query": ["red kettle", HOSTILE, "a long query of six words"]})
+    texts = ["red kettle", HOSTILE, "a long query of six words"]
+    queries = pa.table({"query_id": ["1", "2", "3"], "query": texts, "locale": ["us", "jp", "us"]})
     judgements = pa.table(
         {
             "query_id": ["1", "1", "2", "2", "3", "3"],
@@ -74,5 +75,9 @@ def test_margins_are_shown_where_there_are_any(page: str) -> None:
 
 
 def test_the_pictures_have_words(page: str) -> None:
-    assert page.count("<svg") == 3
-    assert len(re.findall(r'<figure role="img" aria-label="[^"]+"', page)) == 3
+    assert page.count("<svg") == 4
+    assert len(re.findall(r'<figure role="img" aria-label="[^"]+"', page)) == 4
+
+
+def test_the_queries_of_each_locale(page: str) -> None:
+    assert "By locale" in page and "us (2)" in page and "jp (1)" in page

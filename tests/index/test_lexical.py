@@ -79,6 +79,14 @@ def test_damaged_files(index: LexicalIndex, tmp_path: Path) -> None:
         LexicalIndex.load(tmp_path)
 
 
+def test_words_without_spaces_are_found_by_pairs_of_characters() -> None:
+    texts = ["Halvornのグレーのリネンのソファ", "革のブリーフケース", "枕", "Sofá de piel", "グレーsofa"]
+    index = LexicalIndex.build(texts)
+    assert index.search(["リネンソファ"], 2)[1].tolist() == [[0, -1]]
+    assert index.search(["halvorn", "枕", "SOFÁ"], 2)[1].tolist() == [[0, -1], [2, -1], [3, -1]]
+    assert sorted(index.search(["グレー"], 3)[1][0].tolist()) == [-1, 0, 4]
+
+
 def test_nothing_to_index() -> None:
     with pytest.raises(RaylevanceError, match="no word to index in 2 texts"):
         LexicalIndex.build(["", "the"])

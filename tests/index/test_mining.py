@@ -1,11 +1,13 @@
 """Hard pairs by rank and grade, and the sharded search that finds their candidates."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from raylevance.index.groups import ALL, Groups
 from raylevance.index.mining import (
     MiningSettings,
     candidates,
@@ -111,6 +113,25 @@ def test_approximate_shards_agree_with_exact_ones(ray_cluster: None, vectors: np
     near = search_shards(shards, queries, 20, IndexSettings(kind="hnsw", recall_target=0.99))[1]
     overlap = np.mean([np.isin(a, b).mean() for a, b in zip(exact, near, strict=True)])
     assert overlap >= 0.95
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_a_query_finds_the_rows_of_its_own_group(
+    ray_cluster: None, vectors: np.ndarray, shards: list[Path], kind: Literal["exact", "hnsw"]
+) -> None:
+    """Groups by turns; a query without a group finds all, one whose group is small finds all of that."""
+    of_rows = np.arange(3000) % 3
+    of_rows[:7] = 3
+    groups = Groups(np.array([0, ALL, 1, 2, 3]), of_rows)
+    queries = vectors[[50, 51, 52, 53, 54]]
+    rows = search_shards(shards, queries, 20, IndexSettings(kind=kind), groups)[1]
+    for group, found in zip((0, 1, 2), rows[[0, 2, 3]], strict=True):
+        assert set(of_rows[found].tolist()) == {group}
+    assert len(set(of_rows[rows[1]].tolist())) > 1
+    assert sorted(rows[4, :7].tolist()) == list(range(7)) and (rows[4, 7:] == -1).all()
+    if kind == "exact":
+        allowed = VectorIndex.build(vectors, IndexSettings(kind="exact")).search(queries[2:3], 20, of_rows == 1)[1]
+        np.testing.assert_array_equal(rows[2], allowed[0])
 
 
 def test_fewer_rows_than_asked_for(ray_cluster: None, vectors: np.ndarray, shards: list[Path]) -> None:

@@ -6,6 +6,7 @@ clean ones. The slips are our choice: shares of single errors from Peterson 1986
 
 import unicodedata
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -27,8 +28,11 @@ NEIGHBOURS = {
 """Keys beside each letter on a QWERTY keyboard."""
 
 SHORTEST_WORD = 4
-WORD_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")
-"""Scripts whose characters are syllables or words: one is doubled or swapped, never lost or replaced by another."""
+WORD_SCRIPTS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "HANGUL")
+"""Scripts whose characters are syllables or words: one is doubled or swapped, never lost or replaced by another.
+
+As Unicode begins the names of their characters. A word ends where one of these scripts meets a script of letters.
+"""
 
 
 class SpellingSettings(Settings):
@@ -69,8 +73,8 @@ def misspell(text: str, random: np.random.Generator) -> str:
     places = list(_places(units))
     if not places:
         return text
-    place = places[int(random.integers(len(places)))]
-    slips = [(slip, weight) for slip, weight in _slips(units, place) if slip != text]
+    start, place = places[int(random.integers(len(places)))]
+    slips = [(slip, weight) for slip, weight in _slips(units, start, place) if slip != text]
     weights = np.array([weight for _, weight in slips])
     return slips[int(random.choice(len(slips), p=weights / weights.sum()))][0]
 
@@ -89,24 +93,29 @@ def _units(text: str) -> Iterator[str]:
         yield unit
 
 
-def _places(units: list[str]) -> Iterator[int]:
-    """Letters where a slip may be: people seldom miss the first one, and a number is another product."""
+def _places(units: list[str]) -> Iterator[tuple[int, int]]:
+    """Start of the word and place of each letter that may slip: people seldom miss the first, and a number is exact."""
+    kinds = [_is_word_script(unit) if unit[0].isalpha() else None for unit in units]
     start = 0
-    for end in range(len(units) + 1):
-        if end == len(units) or not units[end][0].isalpha():
-            if end - start >= SHORTEST_WORD and len(set(units[start:end])) > 1:
-                yield from range(start + 1, end)
-            start = end + 1
+    for kind, word in groupby(kinds):
+        end = start + len(list(word))
+        if kind is not None and end - start >= SHORTEST_WORD and len(set(units[start:end])) > 1:
+            yield from ((start, place) for place in range(start + 1, end))
+        start = end
 
 
-def _slips(units: list[str], place: int) -> Iterator[tuple[str, float]]:
-    """Each text that one slip at `place` makes, with its weight."""
+def _is_word_script(unit: str) -> bool:
+    return unicodedata.name(unit[0], "").startswith(WORD_SCRIPTS)
+
+
+def _slips(units: list[str], start: int, place: int) -> Iterator[tuple[str, float]]:
+    """Each text that one slip at `place`, in the word from `start`, makes, with its weight."""
     before, unit, after = "".join(units[: place - 1]), units[place], "".join(units[place + 1 :])
     previous = units[place - 1]
-    if place > 1 and units[place - 2][0].isalpha():
+    if place - start > 1:
         yield before + unit + previous + after, SWAPPED
     yield before + previous + unit + unit + after, EXTRA
-    if unicodedata.name(unit[0], "").startswith(WORD_SCRIPTS):
+    if _is_word_script(unit):
         return
     yield before + previous + after, MISSING
     plain = unicodedata.normalize("NFD", unit)[0]

@@ -4,17 +4,16 @@ Source: Mine and Refine (arXiv 2602.17654), which measures them on pairs whose w
 words alone do not tell grade 2 from grade 0.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from raylevance.data.words import words
 from raylevance.evaluation.intervals import Values
 
 OVERLAP = 0.7
 """Share of a query's words that a product's text has, from which a pair counts as overlapping."""
-_WORD = re.compile(r"\w+")
 
 
 def margins(
@@ -39,6 +38,6 @@ def word_overlap(queries: Sequence[str], texts: Sequence[str]) -> Values:
     """The share of each query's distinct words that its text has, [pairs]; 0 for a query without words."""
     shares = []
     for query, text in zip(queries, texts, strict=True):
-        words = set(_WORD.findall(query.casefold()))
-        shares.append(len(words & set(_WORD.findall(text.casefold()))) / max(1, len(words)))
+        own = set(words(query.casefold()))
+        shares.append(len(own & set(words(text.casefold()))) / max(1, len(own)))
     return np.array(shares)

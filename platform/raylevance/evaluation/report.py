@@ -30,9 +30,9 @@ class Report:
     """What the page shows.
 
     `runs`: by system, in the order of the table; `baseline` and `candidate` name the two that are compared query by
-    query. `queries` (query_id, query), `judgements` and `products` (product_id, title) are tables. `scores`: cosines
-    [n] of the judged pairs by encoder; `grades` [n] of these pairs. `margins`: by encoder, then all or overlapping,
-    then average and worst: mean, low, high. `facts` are shown as they are.
+    query. `queries` (query_id, query, locale), `judgements` and `products` (product_id, title) are tables.
+    `scores`: cosines [n] of the judged pairs by encoder; `grades` [n] of these pairs. `margins`: by encoder, then all
+    or overlapping, then average and worst: mean, low, high. `facts` are shown as they are.
     """
 
     title: str
@@ -62,6 +62,7 @@ def render(report: Report) -> str:
         distribution=_distribution(report),
         by_length=_bars(values, {name: (words >= low) & (words <= high) for name, (low, high) in LENGTHS.items()}),
         by_frequency=_bars(values, _head_and_tail(report)),
+        by_locale=_bars(values, locales) if len(locales := _locales(report)) > 1 else None,
         better=better,
         worse=worse,
         moved_by=f"{report.candidate} against {report.baseline}",
@@ -80,6 +81,12 @@ def _texts(table: pa.Table, key: str, value: str) -> dict[str, str]:
 def _words(report: Report) -> npt.NDArray[np.int64]:
     texts = _texts(report.queries, "query_id", "query")
     return np.array([len(texts[query].split()) for query in _query_ids(report)])
+
+
+def _locales(report: Report) -> dict[str, npt.NDArray[np.bool_]]:
+    """The queries of each locale."""
+    names = np.array([_texts(report.queries, "query_id", "locale")[query] or "none" for query in _query_ids(report)])
+    return {str(name): names == name for name in np.unique(names)}
 
 
 def _head_and_tail(report: Report) -> dict[str, npt.NDArray[np.bool_]]:

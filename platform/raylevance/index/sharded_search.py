@@ -9,6 +9,7 @@ import ray
 import ray.data
 
 from raylevance.index.fusion import Ranking
+from raylevance.index.groups import Groups, search_groups
 from raylevance.index.ranking import by_score
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 
@@ -16,8 +17,10 @@ QUERIES_AT_ONCE = 20_000
 """Query vectors and their best rows so far are held once on the driver: 110 MB at 384 dimensions and k = 200."""
 
 
-def search_shards(shards: Sequence[Path], queries: Vectors, k: int, settings: IndexSettings) -> Ranking:
-    """Scores and rows [m, k] of the `k` nearest rows for each of `queries` [m, d], best first.
+def search_shards(
+    shards: Sequence[Path], queries: Vectors, k: int, settings: IndexSettings, groups: Groups | None = None
+) -> Ranking:
+    """Scores and rows [m, k] of the `k` nearest rows, of its own group, for each of `queries` [m, d], best first.
 
     `shards`: .npy files of unit vectors float32 [n_i, d] that every node sees; rows are numbered through all of them.
     Each is indexed as `settings` say and searched by one Ray task, so memory is a shard an active task, whatever their
@@ -26,10 +29,11 @@ def search_shards(shards: Sequence[Path], queries: Vectors, k: int, settings: In
     """
     sizes = [len(np.load(shard, mmap_mode="r")) for shard in shards]
     first = np.cumsum([0, *sizes[:-1]])
-    found = [
-        _search(shards, first, queries[start : start + QUERIES_AT_ONCE], k, settings)
-        for start in range(0, len(queries), QUERIES_AT_ONCE)
-    ]
+    found = []
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        chosen = slice(start, start + QUERIES_AT_ONCE)
+        of_chosen = groups and groups.part(chosen, slice(None))
+        found.append(_search(shards, first, queries[chosen], k, settings, of_chosen))
     if not found:
         return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
     return np.concatenate([scores for scores, _ in found]), np.concatenate([rows for _, rows in found])
@@ -43,8 +47,10 @@ def merge(one: Ranking, other: Ranking, k: int) -> Ranking:
     return scores[:, :k], rows[:, :k]
 
 
-def _search(shards: Sequence[Path], first: Any, queries: Vectors, k: int, settings: IndexSettings) -> Ranking:
-    shared = ray.put(queries)
+def _search(
+    shards: Sequence[Path], first: Any, queries: Vectors, k: int, settings: IndexSettings, groups: Groups | None
+) -> Ranking:
+    shared = ray.put((queries, groups))
     tasks = ray.data.from_items(
         [{"shard": str(shard), "first": int(start)} for shard, start in zip(shards, first, strict=True)],
         override_num_blocks=len(shards),
@@ -52,7 +58,7 @@ def _search(shards: Sequence[Path], first: Any, queries: Vectors, k: int, settin
     machines = sum(node["Alive"] for node in ray.nodes())
     searched = tasks.map_batches(
         cast(Any, _search_shard),
-        fn_kwargs={"queries": shared, "k": k, "settings": settings},
+        fn_kwargs={"shared": shared, "k": k, "settings": settings},
         batch_size=1,
         num_cpus=max(1, int(ray.cluster_resources()["CPU"]) // machines),
     )
@@ -64,10 +70,17 @@ def _search(shards: Sequence[Path], first: Any, queries: Vectors, k: int, settin
     return np.pad(best[0], padding, constant_values=-np.inf), np.pad(best[1], padding, constant_values=-1)
 
 
-def _search_shard(shard: dict[str, Any], queries: Any, k: int, settings: IndexSettings) -> dict[str, Any]:
-    """One shard's best rows, numbered through all shards, as a batch of one."""
+def _search_shard(shard: dict[str, Any], shared: Any, k: int, settings: IndexSettings) -> dict[str, Any]:
+    """One shard's best rows, numbered through all shards, as a batch of one; `shared`: the queries and their groups."""
     vectors = np.load(shard["shard"][0])
+    first = int(shard["first"][0])
+    queries, groups = ray.get(shared)
     index = VectorIndex.build(vectors, settings)
-    scores, rows = index.search(ray.get(queries), min(k, len(vectors)))
-    rows = np.where(rows < 0, rows, rows + shard["first"][0])
+    k = min(k, len(vectors))
+    if groups is None:
+        scores, rows = index.search(queries, k)
+    else:
+        own = groups.part(slice(None), slice(first, first + len(vectors)))
+        scores, rows = search_groups(own, lambda places, allowed: index.search(queries[places], k, allowed))
+    rows = np.where(rows < 0, rows, rows + first)
     return {"scores": scores[None], "rows": rows[None]}

@@ -18,7 +18,7 @@ from raylevance.data.demo.lexicon import BRAND, COLOUR, words
 from raylevance.data.demo.randomness import Draws, Floats, Ints
 from raylevance.data.demo.relevance import Labels
 from raylevance.data.demo.settings import DemoSettings
-from raylevance.data.demo.shop import Shop
+from raylevance.data.demo.shop import Shop, Storefront
 from raylevance.data.schema import ACTIONS, EVENTS
 
 CHUNK = 1 << 16
@@ -59,10 +59,13 @@ class Requests(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """The result lists of n requests, [n, SHOWN], best first."""
+    """The result lists of n requests, each field [n, SHOWN], best first; `products` by their rows in the table."""
 
-    slots: Ints
+    products: Ints
     labels: Labels
+    brands: Ints
+    colours: Ints
+    appeal: Floats
 
 
 def chunks(settings: DemoSettings) -> int:
@@ -90,7 +93,7 @@ def _chunk(shop: Shop, chunk: int) -> pa.Table:
         "session_id": identifiers(SESSION, requests.session).take(of_request),
         "user_id": identifiers(USER, requests.user).take(of_request),
         "query_id": identifiers(QUERY, requests.query).take(of_request),
-        "product_id": identifiers(PRODUCT, shop.catalogue.rows(shown.slots[request, place])),
+        "product_id": identifiers(PRODUCT, shown.products[request, place]),
         "position": pa.array((place + 1).astype(np.int32)),
         "action": pa.array(ACTIONS).take(pa.array(action)),
         "timestamp": pa.array(requests.time[request] + delay).cast(pa.timestamp("ms", tz="UTC")),
@@ -99,41 +102,63 @@ def _chunk(shop: Shop, chunk: int) -> pa.Table:
 
 
 def simulate_requests(shop: Shop, chunk: int) -> Requests:
-    """Who asks what when in a chunk: sessions of a user, one after another, the popular queries oftener."""
+    """Who asks what when in a chunk: sessions of a user, one after another, the popular queries oftener.
+
+    A user asks in one locale.
+    """
     local = np.arange(REQUESTS)
     number = chunk * REQUESTS + local
     begins = _uniform(shop, "session", number) < NEW_SESSION_SHARE
     begins[0] = True
     first = np.maximum.accumulate(np.where(begins, local, 0))
     session = number[first]
-    zipf = _zipf(_uniform(shop, "query", number), shop.settings.queries)
-    related = shop.intents.like(zipf[first], _uniform(shop, "related", number))
     follows = ~begins & (_uniform(shop, "reformulation", number) < REFORMULATION_SHARE)
     user = (_uniform(shop, "user", session) ** 2 * shop.settings.users).astype(np.int64)
     length = SPAN // chunks(shop.settings)
     pause = (local - first) * MINUTE + (_uniform(shop, "pause", number) * MINUTE / 2).astype(np.int64)
     time = START + chunk * length + first * length // REQUESTS + pause
-    return Requests(number, session, user, np.where(follows, related, zipf), time)
+    return Requests(number, session, user, _asked(shop, number, first, follows, user), time)
+
+
+def _asked(shop: Shop, number: Ints, first: Ints, follows: npt.NDArray[np.bool_], user: Ints) -> Ints:
+    """The query of each request: one like that of the session's first request where it `follows` that."""
+    popular, related = _uniform(shop, "query", number), _uniform(shop, "related", number)
+    asked = np.empty_like(number)
+    for storefront, places, _ in shop.parted(user):
+        zipf = _zipf(popular, storefront.intents.queries)
+        query = np.where(follows, storefront.intents.like(zipf[first], related), zipf)
+        asked[places] = storefront.numbers(query[places])
+    return asked
 
 
 def show(shop: Shop, requests: Requests) -> Shown:
-    """The result list of each request."""
-    distinct, which = np.unique(requests.query, return_inverse=True)
-    pool = shop.candidates.of(shop.intents.of(distinct), POOL)
-    score = (SCORES[pool.labels] + APPEAL_WEIGHT * shop.catalogue.appeal(pool.slots))[which]
-    uniform = _uniform(shop, "score", requests.number[:, None], np.arange(POOL))
+    """The result list of each request: products of its query's locale."""
+    parts = [
+        (places, _show(shop, storefront, requests.number[places], queries))
+        for storefront, places, queries in shop.parted(requests.query)
+    ]
+    back = np.argsort(np.concatenate([places for places, _ in parts]))
+    return Shown(*(np.concatenate(field)[back] for field in zip(*(shown for _, shown in parts), strict=True)))
+
+
+def _show(shop: Shop, storefront: Storefront, number: Ints, queries: Ints) -> Shown:
+    catalogue = storefront.catalogue
+    distinct, which = np.unique(queries, return_inverse=True)
+    pool = storefront.candidates.of(storefront.intents.of(distinct), POOL)
+    score = (SCORES[pool.labels] + APPEAL_WEIGHT * catalogue.appeal(pool.slots))[which]
+    uniform = _uniform(shop, "score", number[:, None], np.arange(POOL))
     score -= NOISE * np.log(-np.log(uniform + 2.0**-54))
     best = np.argsort(-score, axis=1)[:, :SHOWN]
-    return Shown(pool.slots[which[:, None], best], pool.labels[which[:, None], best])
+    slots, labels = pool.slots[which[:, None], best], pool.labels[which[:, None], best]
+    attributes = catalogue.attributes(slots, catalogue.leaves(slots))
+    rows = storefront.numbers(catalogue.rows(slots))
+    return Shown(rows, labels, attributes[BRAND], attributes[COLOUR], catalogue.appeal(slots))
 
 
 def _actions(shop: Shop, requests: Requests, shown: Shown) -> npt.NDArray[np.bool_]:
     """What was done with each result, bool [requests, SHOWN, actions]."""
-    leaves = shop.catalogue.leaves(shown.slots)
-    attributes = shop.catalogue.attributes(shown.slots, leaves)
-    brand, colour = attributes[BRAND], attributes[COLOUR]
-    factor = shop.tastes.factor(requests.user[:, None], brand, colour, words().tiers[brand])
-    factor *= 1 + APPEAL_WEIGHT * shop.catalogue.appeal(shown.slots)
+    factor = shop.tastes.factor(requests.user[:, None], shown.brands, shown.colours, words().tiers[shown.brands])
+    factor *= 1 + APPEAL_WEIGHT * shown.appeal
     positions = np.arange(1, SHOWN + 1)
     uniform = _uniform(shop, "act", np.arange(3)[:, None, None], requests.number[:, None], positions)
     actions = act(positions, shown.labels, factor, uniform)

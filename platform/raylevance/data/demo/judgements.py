@@ -7,7 +7,7 @@ from raylevance.data.demo.columns import PRODUCT, QUERY, identifiers
 from raylevance.data.demo.intents import Intent
 from raylevance.data.demo.randomness import Draws, Ints, pick
 from raylevance.data.demo.relevance import LABELS
-from raylevance.data.demo.shop import Shop
+from raylevance.data.demo.shop import Shop, Storefront
 from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS
 
 SOURCE = "demo:1"
@@ -18,23 +18,28 @@ SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}
 
 def judgements(shop: Shop, start: int, stop: int) -> pa.Table:
     """The judgements of queries `start` to `stop`: `judged_per_query` rows each."""
-    intent = shop.intents.of(np.arange(start, stop))
-    count = shop.settings.judged_per_query
-    slots, labels = shop.candidates.of(intent, count)
+    return shop.table(start, stop, _judged)
+
+
+def _judged(storefront: Storefront, queries: Ints) -> pa.Table:
+    settings = storefront.settings
+    intent = storefront.intents.of(queries)
+    count = settings.judged_per_query
+    slots, labels = storefront.candidates.of(intent, count)
     label = pa.array(labels.ravel())
     total = len(label)
     columns = {
-        "query_id": identifiers(QUERY, np.repeat(intent.queries, count)),
-        "product_id": identifiers(PRODUCT, shop.catalogue.rows(slots.ravel())),
+        "query_id": identifiers(QUERY, np.repeat(storefront.numbers(queries), count)),
+        "product_id": identifiers(PRODUCT, storefront.numbers(storefront.catalogue.rows(slots.ravel()))),
         "label": pa.array(LABELS).take(label),
         "grade": pa.array([ESCI_GRADES[name] for name in LABELS], pa.int8()).take(label),
         "source": pa.repeat(pa.scalar(SOURCE, pa.string()), total),
         "confidence": pa.repeat(pa.scalar(1.0, pa.float32()), total),
-        "split": pa.array(list(SPLITS)).take(pa.array(np.repeat(_splits(intent, shop.settings.seed), count))),
+        "split": pa.array(list(SPLITS)).take(pa.array(np.repeat(_splits(intent, settings.seed), count))),
     }
     return pa.table(columns, schema=JUDGEMENTS)
 
 
 def _splits(intent: Intent, seed: int) -> Ints:
-    """By hash of the intent: however it is worded, it is not in two splits."""
+    """By hash of the intent: however it is worded, and in whatever language, it is not in two splits."""
     return pick(Draws(seed, "split").uniform(intent.scope, *(intent.wanted + 1)), list(SPLITS.values()))

@@ -1,5 +1,6 @@
-"""The vocabulary as arrays: every meaning of an attribute by number, with its surface forms."""
+"""The vocabulary as arrays: every meaning of an attribute by number, with its surface forms in each language."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ import pyarrow as pa
 
 from raylevance.data.demo.randomness import Floats, Ints
 from raylevance.data.demo.vocabulary import BRAND_GROUPS, LEAVES, PALETTES, Leaf, Term, terms
+from raylevance.data.demo.vocabulary.language import Language
+from raylevance.data.demo.vocabulary.languages import LANGUAGES, Locale
 
 ATTRIBUTES = ("type", "brand", "colour", "material", "style", "size")
 TYPE, BRAND, COLOUR, MATERIAL, STYLE, SIZE = range(len(ATTRIBUTES))
@@ -20,13 +23,13 @@ USUAL_FORM_SHARE = 0.65
 class Lexicon:
     """The meanings of one attribute, numbered from 0."""
 
-    def __init__(self, meanings: list[Term]) -> None:
+    def __init__(self, meanings: list[Term], title_case: bool) -> None:
         self.meanings = meanings
         self._counts: Ints = np.array([len(forms) for forms in meanings])
         self._firsts: Ints = np.cumsum(self._counts) - self._counts
         forms = [form for meaning in meanings for form in meaning]
         self.forms = pa.array(forms, pa.string())
-        self.titles = pa.array([capitalised(form) for form in forms], pa.string())
+        self.titles = pa.array([capitalised(form, title_case) for form in forms], pa.string())
 
     def usual_forms(self, meanings: Ints, uniform: Floats) -> Ints:
         """Indices into `forms` as merchants choose them: the first form mostly, else one of the synonyms."""
@@ -51,19 +54,28 @@ class Words(NamedTuple):
 
 
 @cache
-def words() -> Words:
-    """The whole vocabulary, numbered; the same numbers in every process."""
+def words(locale: Locale = "us") -> Words:
+    """The whole vocabulary in the language of `locale`, numbered: the same numbers in every process and language."""
     numbers: list[dict[Term, int]] = [{} for _ in ATTRIBUTES]
     values = [
         [
             [number.setdefault(meaning, len(number)) for meaning in meanings]
-            for number, meanings in zip(numbers, _meanings(leaf), strict=True)
+            for number, meanings in zip(numbers, _meanings(leaf, PALETTES), strict=True)
         ]
         for leaf in LEAVES
     ]
     tier_of: dict[Term, int] = {(name,): tier for group in BRAND_GROUPS.values() for name, tier in group}
     tiers = np.array([tier_of[brand] for brand in numbers[BRAND]])
-    return Words(tuple(Lexicon(list(number)) for number in numbers), values, tiers)
+    return Words(_lexicons(LANGUAGES[locale], values), values, tiers)
+
+
+def _lexicons(language: Language, values: list[list[list[int]]]) -> tuple[Lexicon, ...]:
+    """The forms in `language` of the meanings numbered in `values`."""
+    forms: list[dict[int, Term]] = [{} for _ in ATTRIBUTES]
+    for leaf, of_leaf in zip(language.leaves, values, strict=True):
+        for known, numbers, meanings in zip(forms, of_leaf, _meanings(leaf, language.palettes), strict=True):
+            known.update(zip(numbers, meanings, strict=True))
+    return tuple(Lexicon([known[number] for number in range(len(known))], language.title_case) for known in forms)
 
 
 def leaf_number(name: str) -> int:
@@ -71,14 +83,14 @@ def leaf_number(name: str) -> int:
     return next(number for number, leaf in enumerate(LEAVES) if leaf.name == name)
 
 
-def capitalised(text: str) -> str:
-    """`text` with each word's first letter in upper case."""
-    return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
+def capitalised(text: str, title_case: bool = True) -> str:
+    """`text` with the first letter of each word in upper case, or that of the first one alone."""
+    return " ".join(word[:1].upper() + word[1:] for word in text.split(" ", -1 if title_case else 0))
 
 
-def _meanings(leaf: Leaf) -> tuple[list[Term], ...]:
+def _meanings(leaf: Leaf, palettes: Mapping[str, str]) -> tuple[list[Term], ...]:
     """A leaf's meanings in the order of `ATTRIBUTES`."""
     brands: list[Term] = [(name,) for name, _ in BRAND_GROUPS[leaf.brands]]
-    texts = (leaf.types, PALETTES[leaf.colours], leaf.materials, leaf.styles, leaf.sizes)
+    texts = (leaf.types, palettes[leaf.colours], leaf.materials, leaf.styles, leaf.sizes)
     types, *others = (terms(text) for text in texts)
     return types, brands, *others

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.data.demo.columns import PRODUCT, fill_each, identifiers, with_gaps
-from raylevance.data.demo.lexicon import ATTRIBUTES, BRAND, COLOUR, TYPE, Words, capitalised, words
+from raylevance.data.demo.lexicon import ATTRIBUTES, BRAND, COLOUR, TYPE, Lexicon, Words, capitalised, words
 from raylevance.data.demo.randomness import Draws, Ints, pick
-from raylevance.data.demo.shop import Shop
-from raylevance.data.demo.vocabulary import BULLETS, DESCRIPTIONS, LEAVES, LINES, TIERS, TITLES, terms
+from raylevance.data.demo.shop import Shop, Storefront
+from raylevance.data.demo.vocabulary import LINES, terms
+from raylevance.data.demo.vocabulary.language import Templates
+from raylevance.data.demo.vocabulary.languages import LANGUAGES, Locale
 from raylevance.data.schema import PRODUCTS
-
-LOCALE = "us"
 
 GAPS = {"description": 0.10, "bullets": 0.08, "brand": 0.03, "color": 0.07}
 """Share of nulls by column."""
@@ -22,21 +22,27 @@ GAPS = {"description": 0.10, "bullets": 0.08, "brand": 0.03, "color": 0.07}
 
 def products(shop: Shop, start: int, stop: int) -> pa.Table:
     """Rows `start` to `stop` of the products table."""
-    rows = np.arange(start, stop)
-    slots = shop.catalogue.slots(rows)
-    leaves = shop.catalogue.leaves(slots)
-    attributes = shop.catalogue.attributes(slots, leaves)
-    text = _Text(shop.settings.seed, rows, leaves, attributes)
+    return shop.table(start, stop, _products)
+
+
+def _products(storefront: Storefront, rows: Ints) -> pa.Table:
+    slots = storefront.catalogue.slots(rows)
+    leaves = storefront.catalogue.leaves(slots)
+    attributes = storefront.catalogue.attributes(slots, leaves)
+    text = _Text(storefront, rows, leaves, attributes)
+    language, colours = storefront.language, words(storefront.locale).lexicons[COLOUR]
     columns = {
-        "product_id": identifiers(PRODUCT, rows),
-        "title": text.written("title", TITLES, capital=True),
-        "description": text.written("description", DESCRIPTIONS),
-        "bullets": text.written("bullets", BULLETS),
+        "product_id": identifiers(PRODUCT, storefront.numbers(rows)),
+        "title": text.written("title", language.titles, capital=language.title_case),
+        "description": text.written("description", language.descriptions),
+        "bullets": text.written("bullets", language.bullets),
         "brand": text.words("brand", capital=True),
-        "color": words().lexicons[COLOUR].titles.take(pa.array(_first_forms(attributes[COLOUR]))),
-        "category": _categories().take(pa.array(leaves)),
-        "locale": pa.repeat(pa.scalar(LOCALE, pa.string()), len(rows)),
+        "color": colours.titles.take(pa.array(_first_forms(colours, attributes[COLOUR]))),
+        "category": _categories(storefront.locale).take(pa.array(leaves)),
+        "locale": pa.repeat(pa.scalar(storefront.locale, pa.string()), len(rows)),
     }
+    if not language.title_case:
+        columns |= {name: _sentences(columns[name]) for name in ("title", "description")}
     for name, share in GAPS.items():
         columns[name] = with_gaps(columns[name], text.uniform(f"gap {name}") < share)
     return pa.table(columns, schema=PRODUCTS)
@@ -45,28 +51,29 @@ def products(shop: Shop, start: int, stop: int) -> pa.Table:
 class _Text:
     """The words of some products, and the templates they are put into."""
 
-    def __init__(self, seed: int, rows: Ints, leaves: Ints, attributes: Ints) -> None:
-        self._seed = seed
+    def __init__(self, storefront: Storefront, rows: Ints, leaves: Ints, attributes: Ints) -> None:
+        self._storefront = storefront
         self._rows = rows
+        self._vocabulary = words(storefront.locale)
         self._forms = [
             lexicon.usual_forms(meanings, self.uniform(f"form {name}"))
-            for name, lexicon, meanings in zip(ATTRIBUTES, words().lexicons, attributes, strict=True)
+            for name, lexicon, meanings in zip(ATTRIBUTES, self._vocabulary.lexicons, attributes, strict=True)
         ]
-        self._synonyms = words().lexicons[TYPE].any_forms(attributes[TYPE], self.uniform("synonym"))
+        self._synonyms = self._vocabulary.lexicons[TYPE].any_forms(attributes[TYPE], self.uniform("synonym"))
         self._leaves = leaves
-        self._tiers = words().tiers[attributes[BRAND]]
+        self._tiers = self._vocabulary.tiers[attributes[BRAND]]
 
     def uniform(self, name: str) -> npt.NDArray[np.float64]:
         """One draw a product, uniform in [0, 1)."""
-        return Draws(self._seed, f"product {name}").uniform(self._rows)
+        return Draws(self._storefront.seed, f"product {name}").uniform(self._rows)
 
     def words(self, name: str, capital: bool = False) -> pa.Array:
         """What fills `{name}` in a template."""
         if name in ATTRIBUTES:
             index = ATTRIBUTES.index(name)
-            return _forms(words(), index, capital).take(pa.array(self._forms[index]))
+            return _forms(self._vocabulary, index, capital).take(pa.array(self._forms[index]))
         if name == "synonym":
-            return _forms(words(), TYPE, capital).take(pa.array(self._synonyms))
+            return _forms(self._vocabulary, TYPE, capital).take(pa.array(self._synonyms))
         if name == "line":
             number = (self.uniform("number") * 90 + 10).astype(np.int64)
             return pc.binary_join_element_wise(
@@ -75,16 +82,16 @@ class _Text:
                 " ",
             )
         if name == "use":
-            uses, first, count = _uses(capital)
+            uses, first, count = _uses(self._storefront.locale, capital)
             return uses.take(
                 pa.array(first[self._leaves] + (self.uniform("use") * count[self._leaves]).astype(np.int64))
             )
         if name == "tier":
-            return pa.array(TIERS).take(pa.array(self._tiers))
+            return pa.array(self._storefront.language.tiers).take(pa.array(self._tiers))
         assert name == "leaf", name
-        return pa.array([leaf.name.lower() for leaf in LEAVES]).take(pa.array(self._leaves))
+        return pa.array([leaf.name.lower() for leaf in self._storefront.language.leaves]).take(pa.array(self._leaves))
 
-    def written(self, name: str, templates: tuple[tuple[float, str], ...], capital: bool = False) -> pa.Array:
+    def written(self, name: str, templates: Templates, capital: bool = False) -> pa.Array:
         """A column of filled templates, chosen by their shares."""
         which = pick(self.uniform(f"template {name}"), [share for share, _ in templates])
         used = [field for field in _FIELDS if any(f"{{{field}}}" in template for _, template in templates)]
@@ -100,20 +107,27 @@ def _forms(vocabulary: Words, attribute: int, capital: bool) -> pa.Array:
     return lexicon.titles if capital else lexicon.forms
 
 
-def _first_forms(colours: Ints) -> Ints:
+def _first_forms(lexicon: Lexicon, colours: Ints) -> Ints:
     """The color column has no synonyms: merchants choose it from a list."""
-    return words().lexicons[COLOUR].usual_forms(colours, np.zeros(len(colours)))
+    return lexicon.usual_forms(colours, np.zeros(len(colours)))
+
+
+def _sentences(texts: pa.Array) -> pa.Array:
+    """`texts` with the first letter in upper case."""
+    return pc.binary_join_element_wise(
+        pc.utf8_upper(pc.utf8_slice_codeunits(texts, 0, 1)), pc.utf8_slice_codeunits(texts, 1), ""
+    )
 
 
 @cache
-def _categories() -> pa.Array:
-    return pa.array([list(leaf.path) for leaf in LEAVES], pa.list_(pa.string()))
+def _categories(locale: Locale) -> pa.Array:
+    return pa.array([list(leaf.path) for leaf in LANGUAGES[locale].leaves], pa.list_(pa.string()))
 
 
 @cache
-def _uses(capital: bool) -> tuple[pa.Array, Ints, Ints]:
+def _uses(locale: Locale, capital: bool) -> tuple[pa.Array, Ints, Ints]:
     """All uses, and by leaf the first one and how many."""
-    by_leaf = [[form for (form,) in terms(leaf.uses)] for leaf in LEAVES]
+    by_leaf = [[form for (form,) in terms(leaf.uses)] for leaf in LANGUAGES[locale].leaves]
     counts = np.array([len(uses) for uses in by_leaf])
     flat = [capitalised(use) if capital else use for uses in by_leaf for use in uses]
     return pa.array(flat), np.cumsum(counts) - counts, counts

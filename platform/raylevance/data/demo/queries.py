@@ -5,63 +5,67 @@ import pyarrow as pa
 
 from raylevance.data.demo.columns import QUERY, identifiers
 from raylevance.data.demo.intents import LONG_TAIL, Intent
-from raylevance.data.demo.lexicon import ATTRIBUTES, BRAND, COLOUR, MATERIAL, SIZE, STYLE, TYPE, words
-from raylevance.data.demo.products import LOCALE
-from raylevance.data.demo.randomness import Draws
+from raylevance.data.demo.lexicon import ATTRIBUTES, words
+from raylevance.data.demo.randomness import Draws, Ints
 from raylevance.data.demo.relevance import ANY
-from raylevance.data.demo.shop import Shop
-from raylevance.data.demo.vocabulary import AFTER_THE_TYPE, LEAVES, LONG_TAIL_FRAMES, NEED_FRAMES, NEEDS
+from raylevance.data.demo.shop import Shop, Storefront
+from raylevance.data.demo.vocabulary import LEAVES
+from raylevance.data.demo.vocabulary.language import Language
 from raylevance.data.schema import QUERIES
 from raylevance.data.spelling import misspell
 
 TYPE_FIRST_SHARE = 0.25
-"""How often the type leads, as in `sofa grey velvet`."""
+"""How often a query has the language's second phrasing, as in `sofa grey velvet`."""
 
 
 def queries(shop: Shop, start: int, stop: int) -> pa.Table:
     """Rows `start` to `stop` of the queries table, the most popular query first."""
-    numbers = np.arange(start, stop)
+    return shop.table(start, stop, _queries)
+
+
+def _queries(storefront: Storefront, own: Ints) -> pa.Table:
     columns = {
-        "query_id": identifiers(QUERY, numbers),
-        "query": pa.array(query_texts(shop.intents.of(numbers), shop.settings.seed), pa.string()),
-        "locale": pa.repeat(pa.scalar(LOCALE, pa.string()), len(numbers)),
+        "query_id": identifiers(QUERY, storefront.numbers(own)),
+        "query": pa.array(query_texts(storefront, storefront.intents.of(own)), pa.string()),
+        "locale": pa.repeat(pa.scalar(storefront.locale, pa.string()), len(own)),
     }
     return pa.table(columns, schema=QUERIES)
 
 
-def query_texts(intent: Intent, seed: int) -> list[str]:
-    """What is typed for each of n intents."""
-    frames = Draws(seed, "query frame").bits(intent.queries).tolist()
-    slips = Draws(seed, "query slip").bits(intent.queries).tolist()
+def query_texts(storefront: Storefront, intent: Intent) -> list[str]:
+    """What is typed for each of n intents, in the language of the storefront."""
+    language = storefront.language
+    frames = Draws(storefront.seed, "query frame").bits(intent.queries).tolist()
+    slips = Draws(storefront.seed, "query slip").bits(intent.queries).tolist()
     texts = []
-    for index, (names, scope) in enumerate(zip(_named(intent, seed), intent.scope, strict=True)):
+    for index, (names, scope) in enumerate(zip(_named(storefront, intent), intent.scope, strict=True)):
         if scope >= len(LEAVES):
-            texts.append(_framed(NEED_FRAMES, list(NEEDS)[scope - len(LEAVES)], frames[index]))
+            texts.append(_framed(language.need_frames, language.needs[scope - len(LEAVES)], frames[index]))
             continue
-        text = _ordered(names, type_first=frames[index] % 997 < 997 * TYPE_FIRST_SHARE)
+        text = _ordered(names, language, type_first=frames[index] % 997 < 997 * TYPE_FIRST_SHARE)
         if intent.kind[index] == LONG_TAIL:
-            text = _framed(LONG_TAIL_FRAMES, text, frames[index] >> 16)
+            text = _framed(language.long_tail_frames, text, frames[index] >> 16)
         texts.append(misspell(text, np.random.default_rng(slips[index])) if intent.misspelt[index] else text)
     return texts
 
 
-def _named(intent: Intent, seed: int) -> list[dict[int, str]]:
+def _named(storefront: Storefront, intent: Intent) -> list[dict[str, str]]:
     """For each query, the words of the attributes it names."""
-    named: list[dict[int, str]] = [{} for _ in intent.queries]
-    for attribute, lexicon in enumerate(words().lexicons):
-        stated = np.flatnonzero(intent.wanted[attribute] != ANY)
-        uniform = Draws(seed, f"query form {ATTRIBUTES[attribute]}").uniform(intent.queries[stated])
-        forms = lexicon.forms.take(pa.array(lexicon.any_forms(intent.wanted[attribute][stated], uniform)))
+    named: list[dict[str, str]] = [{} for _ in intent.queries]
+    for name, wanted, lexicon in zip(ATTRIBUTES, intent.wanted, words(storefront.locale).lexicons, strict=True):
+        stated = np.flatnonzero(wanted != ANY)
+        uniform = Draws(storefront.seed, f"query form {name}").uniform(intent.queries[stated])
+        forms = lexicon.forms.take(pa.array(lexicon.any_forms(wanted[stated], uniform)))
         for index, form in zip(stated, forms.to_pylist(), strict=True):
-            named[index][attribute] = form.lower()
+            named[index][name] = form.lower()
     return named
 
 
-def _ordered(names: dict[int, str], type_first: bool) -> str:
-    order = (TYPE, BRAND, COLOUR, MATERIAL, STYLE, SIZE) if type_first else (BRAND, COLOUR, STYLE, MATERIAL, TYPE, SIZE)
-    present = [(attribute, names[attribute]) for attribute in order if attribute in names]
-    last = [name for attribute, name in present if attribute != TYPE and name.startswith(AFTER_THE_TYPE)]
-    return " ".join([name for _, name in present if name not in last] + last)
+def _ordered(names: dict[str, str], language: Language, type_first: bool) -> str:
+    phrasing = language.phrasings[1 if type_first else 0]
+    present = [(name, template.format(names[name])) for name, template in phrasing if name in names]
+    last = [text for name, text in present if name != "type" and text.startswith(language.after_the_type)]
+    return language.joint.join([text for _, text in present if text not in last] + last)
 
 
 def _framed(frames: tuple[str, ...], text: str, bits: int) -> str:

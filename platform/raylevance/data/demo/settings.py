@@ -1,14 +1,20 @@
-"""How large a demo shop to make."""
+"""How large a demo shop to make, and in which languages."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from raylevance.config import Settings
 from raylevance.data.demo.candidates import MOST
 from raylevance.data.demo.vocabulary import LEAVES
+from raylevance.data.demo.vocabulary.languages import Locale
 
 
 class DemoSettings(Settings):
-    """Sizes of the tables. `events` counts rows; `judged_per_query` is exact. One `seed` decides everything else."""
+    """Sizes of the tables. `events` counts rows; `judged_per_query` is exact. One `seed` decides everything else.
+
+    Products and queries take turns in `locales`; a query finds products of its own.
+    """
 
     products: int = Field(5000, ge=len(LEAVES), le=1_000_000_000)
     queries: int = Field(500, ge=1, le=100_000_000)
@@ -16,3 +22,14 @@ class DemoSettings(Settings):
     users: int = Field(2000, ge=1)
     judged_per_query: int = Field(40, ge=1, le=MOST)
     seed: int = 0
+    locales: tuple[Locale, ...] = Field(("us",), min_length=1)
+
+    @model_validator(mode="after")
+    def _room_for_all(self) -> Self:
+        count = len(self.locales)
+        if len(set(self.locales)) < count:
+            raise ValueError(f"locales: each once, got {', '.join(self.locales)}")
+        if self.products < count * len(LEAVES) or self.queries < count:
+            least = f"{count * len(LEAVES)} products and {count} queries"
+            raise ValueError(f"{count} locales need {least} or more, got {self.products} and {self.queries}")
+        return self

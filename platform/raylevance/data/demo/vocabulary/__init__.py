@@ -1,18 +1,11 @@
-"""The words of the demo shop: leaf categories, brands, colours and needs, all invented."""
+"""The words of the demo shop: leaf categories, brands, colours and needs, all invented; `languages` has the others."""
 
 from raylevance.data.demo.vocabulary import family, fashion, garden, home, kitchen, office, sports, technology
 from raylevance.data.demo.vocabulary.brands import BRAND_GROUPS, TIERS
 from raylevance.data.demo.vocabulary.colours import PALETTES
 from raylevance.data.demo.vocabulary.leaf import Leaf, Term, terms
-from raylevance.data.demo.vocabulary.needs import NEED_FRAMES, NEEDS
-from raylevance.data.demo.vocabulary.phrases import (
-    AFTER_THE_TYPE,
-    BULLETS,
-    DESCRIPTIONS,
-    LINES,
-    LONG_TAIL_FRAMES,
-    TITLES,
-)
+from raylevance.data.demo.vocabulary.needs import NEEDS
+from raylevance.data.demo.vocabulary.phrases import LINES
 
 LEAVES: tuple[Leaf, ...] = (
     *home.LEAVES,
@@ -26,18 +19,12 @@ LEAVES: tuple[Leaf, ...] = (
 )
 
 __all__ = [
-    "AFTER_THE_TYPE",
     "BRAND_GROUPS",
-    "BULLETS",
-    "DESCRIPTIONS",
     "LEAVES",
     "LINES",
-    "LONG_TAIL_FRAMES",
     "NEEDS",
-    "NEED_FRAMES",
     "PALETTES",
     "TIERS",
-    "TITLES",
     "Leaf",
     "Term",
     "terms",

@@ -38,3 +38,9 @@ LONG_TAIL_FRAMES = ("{}", "best {}", "looking for {}", "where to buy {}", "good 
 
 AFTER_THE_TYPE = ("with ", "for ", "no ", "up to ", "set of ", "pack of ")
 """A word group that starts so follows the type in a query: `skillet with lid`."""
+
+PHRASINGS = (
+    tuple((name, "{}") for name in ("brand", "colour", "style", "material", "type", "size")),
+    tuple((name, "{}") for name in ("type", "brand", "colour", "material", "style", "size")),
+)
+"""The usual order of a query's words, and the one with the type first."""

@@ -1,0 +1,27 @@
+"""Sizes in Japanese, by their English form; `#` stands for a number."""
+
+SIZES = {
+    "#-# inch": "#-#インチ", "# inch": "#インチ", "# x # inch": "#×#インチ", "up to # inch": "#インチまで",
+    "5 x 7 ft": "150×210cm", "8 x 10 ft": "240×300cm", "2 x 8 ft": "60×240cm", "3 x 5 ft": "90×150cm",
+    "9 x 12 ft": "270×360cm", "25 ft": "7.5m", "50 ft": "15m", "75 ft": "23m", "100 ft": "30m", "6 ft": "1.8m",
+    "7.5 ft": "2.3m", "9 ft": "2.7m", "10 ft": "3m", "12 ft": "3.6m", "small": "Sサイズ/小型",
+    "medium": "Mサイズ/中型", "large": "Lサイズ/大型", "x-large": "XLサイズ", "extra large": "特大サイズ",
+    "medium/size m": "Mサイズ", "large/size l": "Lサイズ", "small/size s": "Sサイズ", "x-small/size xs": "XSサイズ",
+    "size 6": "23cm", "size 7": "24cm", "size 8": "25cm", "size 9": "26cm", "size 10": "27cm", "size 11": "28cm",
+    "size 12": "29cm", "queen": "クイーン", "king": "キング", "full": "セミダブル/ダブル", "twin": "シングル",
+    "standard": "標準サイズ", "regular": "レギュラーサイズ", "mini": "ミニサイズ", "narrow": "ナローサイズ",
+    "wide": "ワイドサイズ", "long": "ロングサイズ", "petite": "小柄向け", "big and tall": "大柄向け",
+    "one size": "フリーサイズ", "kids size": "子供サイズ", "full size": "フルサイズ",
+    "three quarter size": "4分の3サイズ", "travel size": "トラベルサイズ", "pocket size": "ポケットサイズ",
+    "a5": "A5判", "a4": "A4判", "b5": "B5判", "1 drawer": "引き出し1段", "# drawer": "引き出し#段",
+    "set of #": "#点セット", "# piece": "#ピース", "# pack": "#足組", "1 cup": "1カップ", "# cup": "#カップ",
+    "1 liter": "1リットル", "# liter": "#リットル", "# watt": "#ワット/#W", "# mah": "#mAh", "12 oz": "350ml",
+    "16 oz": "475ml", "20 oz": "600ml", "24 oz": "700ml", "32 oz": "950ml", "40 oz": "1.2L", "64 oz": "1.9L",
+    "# card": "カード#枚", "32-34 waist": "ウエスト80-85cm", "36-38 waist": "ウエスト90-95cm",
+    "40-42 waist": "ウエスト100-105cm", "# mm": "#mm", "# gb": "#GB", "# hour": "#時間", "# percent": "#%",
+    "# megapixel": "#メガピクセル", "pack of 1": "1個入り", "pack of #": "#個入り", "# key": "#鍵盤", "10 lb": "5kg",
+    "20 lb": "10kg", "35 lb": "16kg", "50 lb": "24kg", "up to 50 lb": "22kgまで", "# person": "#人用",
+    "single": "1点", "# burner": "#口", "# volt": "#ボルト/#V", "# step": "#段", "5 gallon": "20リットル",
+    "10 gallon": "40リットル", "20 gallon": "75リットル", "40 gallon": "150リットル", "infant": "新生児用",
+    "toddler": "幼児用", "#-# years": "#-#歳", "#-# months": "#-#か月", "# player": "#人用", "#-# players": "#-#人用",
+}  # fmt: skip

@@ -1,0 +1,185 @@
+"""The demo shop in three languages: words of each, nothing across locales, and English alone as it has always been."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from pydantic import ValidationError
+
+from raylevance.data.demo import DemoSettings
+from raylevance.data.demo.generating import layouts
+from raylevance.data.demo.lexicon import words
+from raylevance.data.demo.shop import Shop
+from raylevance.data.demo.vocabulary import LEAVES
+from raylevance.data.demo.vocabulary.languages import LANGUAGES, Locale
+from raylevance.data.demo.vocabulary.leaf import terms
+from raylevance.data.schema import TABLES
+from raylevance.data.spelling import misspell
+from raylevance.data.splits import check_leakage, queries_of
+
+SETTINGS = DemoSettings(products=3000, queries=300, events=20_000, users=200, locales=("us", "es", "jp"))
+SPANISH = set("abcdefghijklmnopqrstuvwxyzáéíóúüñ")
+JAPANESE = ("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC")
+ENGLISH_TABLES = {
+    "products": "59e5acaa8058fd43",
+    "queries": "c47ac1407061a09a",
+    "judgements": "0c9a08012c1f2c02",
+    "events": "d7e7986b889b54dd",
+}
+
+
+def tables_of(settings: DemoSettings) -> dict[str, pa.Table]:
+    shop = Shop(settings)
+    return {name: layout.rows(shop, 0, layout.units) for name, layout in layouts(shop).items()}
+
+
+def digest(table: pa.Table) -> str:
+    return hashlib.sha256(json.dumps(table.to_pylist(), default=str).encode()).hexdigest()[:16]
+
+
+def letters(text: str) -> set[str]:
+    return set(filter(str.isalpha, text.lower()))
+
+
+def in_japanese(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(JAPANESE)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pa.Table]:
+    return tables_of(SETTINGS)
+
+
+def of_locale(table: pa.Table, locale: str) -> pa.Table:
+    return table.filter(pc.equal(table["locale"], locale))
+
+
+def test_english_alone_is_what_it_was() -> None:
+    made = tables_of(DemoSettings(products=300, queries=24, events=500, judged_per_query=12, seed=3))
+    assert {name: digest(table) for name, table in made.items()} == ENGLISH_TABLES
+
+
+def test_locales_take_turns(tables: dict[str, pa.Table]) -> None:
+    for name in ("products", "queries"):
+        assert tables[name].schema == TABLES[name]
+        assert tables[name]["locale"].to_pylist() == ["us", "es", "jp"] * (tables[name].num_rows // 3)
+        numbers = [int(key[1:]) for key in tables[name].column(0).to_pylist()]
+        assert numbers == list(range(len(numbers)))
+
+
+def test_the_english_part_is_the_english_shop_of_its_size(tables: dict[str, pa.Table]) -> None:
+    alone = tables_of(DemoSettings(products=1000, queries=100, events=1, users=200))
+    for name in ("products", "queries"):
+        kept = [column for column in tables[name].column_names if not column.endswith("_id")]
+        part = of_locale(tables[name], "us").select(kept)
+        assert part.combine_chunks() == alone[name].select(kept).combine_chunks()
+
+
+@pytest.mark.parametrize("table", ["judgements", "events"])
+def test_nothing_crosses_locales(tables: dict[str, pa.Table], table: str) -> None:
+    query, product = (
+        dict(zip(*(tables[name][column].to_pylist() for column in (key, "locale")), strict=True))
+        for name, key in (("queries", "query_id"), ("products", "product_id"))
+    )
+    rows = tables[table].select(["query_id", "product_id"]).to_pylist()
+    assert all(query[row["query_id"]] == product[row["product_id"]] for row in rows)
+    assert len({query[row["query_id"]] for row in rows}) == 3
+
+
+def test_a_user_asks_in_one_locale(tables: dict[str, pa.Table]) -> None:
+    locale = dict(zip(*(tables["queries"][name].to_pylist() for name in ("query_id", "locale")), strict=True))
+    rows = tables["events"].select(["user_id", "query_id"]).to_pylist()
+    asked = {(row["user_id"], locale[row["query_id"]]) for row in rows}
+    assert len({user for user, _ in asked}) == len(asked) > 50
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+def test_rows_do_not_depend_on_how_they_are_cut(tables: dict[str, pa.Table], table: str) -> None:
+    shop = Shop(SETTINGS)
+    layout = layouts(shop)[table]
+    cuts = sorted({0, 1, 2, layout.units // 2, layout.units} & set(range(layout.units + 1)))
+    parts = [layout.rows(shop, start, stop) for start, stop in pairwise(cuts)]
+    assert pa.concat_tables(parts).combine_chunks() == tables[table].combine_chunks()
+
+
+def test_the_scripts_of_the_languages(tables: dict[str, pa.Table]) -> None:
+    for name, column in (("queries", "query"), ("products", "title")):
+        spanish = of_locale(tables[name], "es")[column].to_pylist()
+        japanese = of_locale(tables[name], "jp")[column].to_pylist()
+        assert set().union(*map(letters, spanish)) <= SPANISH
+        assert all(letter.isascii() or in_japanese(letter) for text in japanese for letter in letters(text))
+        assert np.mean([any(map(in_japanese, text)) for text in japanese]) > 0.95
+        assert np.mean([not text.isascii() for text in spanish]) > 0.2
+        assert all(text == unicodedata.normalize("NFC", text) for text in spanish + japanese)
+
+
+def test_japanese_has_no_spaces_but_in_names(tables: dict[str, pa.Table]) -> None:
+    for text in of_locale(tables["queries"], "jp")["query"].to_pylist():
+        assert all(gap[0].isascii() and gap[-1].isascii() for gap in re.findall(r"\S\s\S", text)), text
+
+
+@pytest.mark.parametrize("locale", ["es", "jp"])
+def test_a_misspelling_stays_in_its_language(tables: dict[str, pa.Table], locale: str) -> None:
+    """Words keep their first letter, Spanish letters and accents stay whole, Japanese characters are all kept."""
+    changed = 0
+    for text in of_locale(tables["queries"], locale)["query"].to_pylist():
+        for seed in range(20):
+            slipped = misspell(text, np.random.default_rng(seed))
+            changed += slipped != text
+            assert slipped == unicodedata.normalize("NFC", slipped)
+            assert [word[0] for word in slipped.split()] == [word[0] for word in text.split()]
+            if locale == "es":
+                assert letters(slipped) <= SPANISH
+            else:
+                assert set(filter(in_japanese, slipped)) == set(filter(in_japanese, text))
+                assert all(letter.isascii() or in_japanese(letter) for letter in letters(slipped))
+    assert changed > 1000
+
+
+def test_a_query_is_on_one_side_in_all_languages(tables: dict[str, pa.Table]) -> None:
+    """A word that two languages share, such as smartphone, too."""
+    sides = [queries_of(tables["judgements"], tables["queries"], split) for split in ("train", "test")]
+    check_leakage(*sides)
+    assert all(len(set(side["locale"].to_pylist())) == 3 for side in sides)
+
+
+@pytest.mark.parametrize("locale", ["es", "jp"])
+def test_every_leaf_is_translated(locale: Locale) -> None:
+    """As many meanings as in English, no word with two of them in a leaf, and no type in two leaves."""
+    spoken = LANGUAGES[locale]
+    assert len({leaf.path for leaf in spoken.leaves}) == len({leaf.name for leaf in spoken.leaves}) == len(LEAVES)
+    for leaf, english in zip(spoken.leaves, LEAVES, strict=True):
+        assert leaf.name != english.name
+        texts = (leaf.types, spoken.palettes[leaf.colours], leaf.materials, leaf.styles, leaf.sizes)
+        forms = Counter(form for text in texts for meaning in terms(text) for form in meaning)
+        assert [form for form, count in forms.items() if count > 1] == [], leaf.name
+    types = Counter(form for leaf in spoken.leaves for meaning in terms(leaf.types) for form in meaning)
+    assert [form for form, count in types.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("locale", ["es", "jp"])
+def test_meanings_have_the_same_numbers_in_every_language(locale: Locale) -> None:
+    english, other = words("us"), words(locale)
+    assert english.values == other.values
+    assert [len(a.meanings) for a in english.lexicons] == [len(b.meanings) for b in other.lexicons]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"locales": ()}, "at least 1 item"),
+        ({"locales": ("us", "us")}, "locales: each once"),
+        ({"locales": ("us", "fr")}, "Input should be 'us', 'es' or 'jp'"),
+        ({"locales": ("us", "es"), "products": len(LEAVES)}, "2 locales need 224 products and 2 queries or more"),
+    ],
+)
+def test_settings_refuse_a_shop_that_can_not_be(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        DemoSettings.model_validate(settings)
