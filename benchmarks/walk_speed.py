@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 
 P, Q, LENGTH = 0.5, 2.0, 80
+STEPS = 16_000_000
+"""About so many in all: several walks a node where the graph is small."""
 PEER = ["--no-project", "--with", "pecanpy==2.0.9", "--with", "pyarrow", "--with", "setuptools<81"]
 POWER_LAW, ESCI = "power law, 200k nodes", "ESCI products"
 
@@ -51,6 +53,10 @@ def esci_products(data: Path) -> Any:
     return together.tocsr()
 
 
+def walks_per_node(nodes: int) -> int:
+    return max(1, STEPS // (nodes * LENGTH))
+
+
 def ours(graph: Any) -> dict[str, float]:
     from raylevance.graph.alias import AliasTable
     from raylevance.graph.csr import Csr
@@ -60,7 +66,7 @@ def ours(graph: Any) -> dict[str, float]:
     weights = graph["weights"].astype(np.float32)
     csr = Csr(graph["indptr"].astype(np.int64), graph["indices"].astype(np.int32), weights, len(graph["indptr"]) - 1)
     starts = np.flatnonzero(csr.degrees)
-    settings = WalkSettings(length=LENGTH, walks_per_node=1, p=P, q=Q)
+    settings = WalkSettings(length=LENGTH, walks_per_node=walks_per_node(len(starts)), p=P, q=Q)
     walk(AliasTable.build(csr), starts[:100], settings, seed=0)
     started = time.perf_counter()
     table = AliasTable.build(csr)
@@ -79,9 +85,9 @@ def pecanpy(graph: Any) -> dict[str, float]:
     peer.data = graph["weights"].astype(np.float32)
     peer.set_node_ids([str(node) for node in range(nodes)])
     seconds = []
-    for length in (1, 1, LENGTH):
+    for count, length in ((1, 1), (1, 1), (walks_per_node(nodes), LENGTH)):
         started = time.perf_counter()
-        walks = peer.simulate_walks(num_walks=1, walk_length=length)
+        walks = peer.simulate_walks(num_walks=count, walk_length=length)
         seconds.append(time.perf_counter() - started)
     # It compiles in every call: what a call of one step takes is not counted.
     walking = seconds[2] - seconds[1]
