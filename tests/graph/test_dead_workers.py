@@ -56,6 +56,7 @@ def random_graph(rows: int, columns: int, edges: int) -> Csr:
     return Csr.from_edges(cells // columns, cells % columns, random.random(len(cells)) + 0.1, (rows, columns))
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_projection_survives_the_death_of_a_worker(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
@@ -71,6 +72,7 @@ def test_a_projection_survives_the_death_of_a_worker(
     assert (quiet.indices == survived.indices).all() and (quiet.weights == survived.weights).all()
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_walkers_survive_the_death_of_a_shard(tmp_path: Path, ray_cluster: None) -> None:
     half = random_graph(3_000, 3_000, 60_000)

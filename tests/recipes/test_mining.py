@@ -112,6 +112,7 @@ def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: J
     assert [file.stat().st_mtime_ns for file in files] == written
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_one_worker_and_two_mine_the_same_set(
     mine: Mine, store: Store, train: Judged, monkeypatch: pytest.MonkeyPatch

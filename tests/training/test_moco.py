@@ -345,6 +345,7 @@ def quiet(
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_two_workers_train_what_one_trains(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, contrast_file: Path
 ) -> None:
