@@ -37,7 +37,7 @@ def graph_step(
     def build(draft: Draft) -> None:
         queries, items = (pq.read_table(folder / table, columns=[key])[key].combine_chunks() for table, key in NODES)
         if has_log(folder):
-            events = ray.data.read_parquet(str(folder / "events"), columns=["query_id", "product_id", "action"])
+            events = ray.data.read_parquet(str(folder / "events")).select_columns(["query_id", "product_id", "action"])
             without = partial(_without, queries=held_out)
             events = events.map_batches(without, batch_format="pyarrow", batch_size=None)
         else:
