@@ -103,6 +103,13 @@ def encode_distinct(path: Path, texts: Sequence[str], side: Side) -> Vectors:
     return encode_texts(path, distinct, side)[[place[text] for text in texts]]
 
 
+def pair_cosines(path: Path, queries: Sequence[str], texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """The cosine of each query with the item text beside it, float32 [n]."""
+    vectors = encode_distinct(path, queries, "query"), encode_distinct(path, texts, "item")
+    cosines: npt.NDArray[np.float32] = np.einsum("nd,nd->n", *vectors)
+    return cosines
+
+
 def encode_on_cluster(path: Path, texts: Sequence[str], side: Side) -> Vectors:
     """As `encode_texts`, by one actor a processor, or a GPU."""
     resources = ray.cluster_resources()

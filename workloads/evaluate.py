@@ -13,7 +13,7 @@ from raylevance.artifacts import Store
 from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.evaluation.pairs import evaluate_pairs
-from workloads.encode import NamedEncoder, encode_distinct, find_encoder
+from workloads.encode import NamedEncoder, find_encoder, pair_cosines
 from workloads.files import read_table
 from workloads.judged import Judged
 from workloads.scorer import Scorer, find_scorer, score_pairs
@@ -72,8 +72,7 @@ def pairs(
         ids = table["product_id"].cast(pa.string()).to_pylist() if "product_id" in table.column_names else None
         scores = score_pairs(named, queries, texts, ids)
     else:
-        vectors = encode_distinct(named.path, queries, "query"), encode_distinct(named.path, texts, "item")
-        scores = np.einsum("nd,nd->n", *vectors)
+        scores = pair_cosines(named.path, queries, texts)
     name = {"encoder": encoder} if encoder is not None else {"scorer": scorer}
     return {"pairs": len(scores), **name, **evaluate_pairs(scores, table[label].to_numpy())}
 

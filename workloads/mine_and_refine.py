@@ -19,7 +19,7 @@ from raylevance.data.instances import InstanceSettings
 from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
 from raylevance.index.vectors import IndexSettings
-from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
+from raylevance.models.encoder import EncoderSettings, read_settings
 from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
 from workloads.encode import backbone_digest, backbone_path
@@ -29,7 +29,7 @@ from workloads.mining import MINED, MineSettings, curriculum, mining_step
 from workloads.reports import Outcome, baselines_step, report_step
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.trainings import Training, write_judged_instances, write_pseudo_queries
+from workloads.trainings import Training, new_encoder, write_judged_instances, write_pseudo_queries
 
 
 class WarmupSettings(Settings):
@@ -158,12 +158,10 @@ def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact, name: str 
 
     def build(draft: Draft) -> None:
         with run.work_folder(training.name, made_from, tables.ref, settings.seed) as work:
-            backbone = settings.encoder.model_copy(update={"backbone": str(backbone_path(settings.encoder.backbone))})
-            Encoder.from_backbone(backbone).save(work / "backbone")
             products = run.store.path(tables.ref) / "products"
             queries = settings.warmup.queries_per_product, settings.seed, settings.warmup.category_share
             write_pseudo_queries(products, work / "instances", settings.text, *queries)
-            training.train(draft, work / "backbone", work)
+            training.train(draft, new_encoder(settings.encoder, work / "backbone"), work)
 
     return run.step(training.name, build, settings=made_from, inputs=[tables], seed=settings.seed)
 

@@ -36,6 +36,11 @@ class LabelledPairs:
         )
         return cls(ids, queries, texts, np.array([graded.grades[row] == RELEVANT for row in kept], np.int8))
 
+    def rows(self) -> pa.Table:
+        """The rows of `raylevance.training.relevance.COLUMNS`, each of weight 1."""
+        ones = np.ones(len(self.labels))
+        return labelled_rows(pa.array(self.queries), pa.array(self.texts), self.labels, ones, "human")
+
     def auc_of(self, model: Any) -> dict[str, float]:
         """The AUC of a relevance model on these pairs: what training keeps the best step by."""
         checked: RelevanceModel = model
@@ -67,10 +72,7 @@ class BehaviourPairs:
 
 def relevance_rows(human: LabelledPairs, behaviour: BehaviourPairs) -> pa.Table:
     """Judged pairs, of weight 1, and those of behaviour."""
-    rows = labelled_rows(
-        pa.array(human.queries), pa.array(human.texts), human.labels, np.ones(len(human.labels)), "human"
-    )
-    return pa.concat_tables([rows, behaviour.rows()]) if behaviour.weight else rows
+    return pa.concat_tables([human.rows(), behaviour.rows()]) if behaviour.weight else human.rows()
 
 
 def labelled_rows(

@@ -12,10 +12,11 @@ from raylevance.data.instances import InstanceSettings, write_instances
 from raylevance.data.pseudo_queries import pseudo_queries
 from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
+from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.loop import Evaluate
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT, train
-from workloads.encode import save_template
+from workloads.encode import backbone_path, save_template
 from workloads.judged import Judged
 
 
@@ -42,6 +43,13 @@ class Training:
             shutil.copytree(logs, draft.path / logs.name)
         save_template(draft.path, self.text)
         draft.metrics |= {"steps": result.steps, "history": result.history}
+
+
+def new_encoder(settings: EncoderSettings, folder: Path) -> Path:
+    """Write an untrained encoder on the backbone that `settings` name to `folder`, which is returned."""
+    located = settings.model_copy(update={"backbone": str(backbone_path(settings.backbone))})
+    Encoder.from_backbone(located).save(folder)
+    return folder
 
 
 def write_pseudo_queries(

@@ -7,7 +7,7 @@ Publishes `report/weak-ablations`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -74,9 +74,7 @@ class AblationOutcome:
     def as_table(self) -> Table:
         """A variant a row: the AUC of both tasks, and its difference to the full recipe's."""
         metrics = self.report.metrics
-        title = (
-            f"{metrics['queries']} test queries of {metrics['data']}, seeds {metrics['seeds']}; {metrics['behaviour']}"
-        )
+        title = f"{metrics['queries']} test queries of {metrics['data']}, seeds {metrics['seeds']}"
         names = [cell for task in TASKS for cell in (f"AUC, {task}", f"minus {FULL}")]
         table = Table("", *names, box=None, pad_edge=False, title=title, title_justify="left")
         table.caption, table.caption_justify = f"behaviour: {metrics['behaviour']}", "left"
@@ -129,8 +127,7 @@ def report_step(
             for name, made in encoders.items()
         }
         untrained = find_encoder(find_encoder(encoders[FULL][0].ref, run.store).backbone, run.store)
-        titles = GradedPairs(**{**vars(pairs), "texts": plain_texts(test, pairs)})
-        scores[ZERO_SHOT] = cosines(untrained, titles)[None]
+        scores[ZERO_SHOT] = cosines(untrained, replace(pairs, texts=plain_texts(test, pairs)))[None]
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
             "behaviour": encoders[FULL][0].metrics["source"],

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,17 +14,17 @@ from raylevance.config import Settings
 from raylevance.data.schema import ACTIONS
 from raylevance.data.text import ProductText
 from raylevance.graph.building import COUNTED
-from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.models.encoder import EncoderSettings
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
 from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
 from raylevance.training.relevance import Relevance, RelevanceSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
-from workloads.encode import backbone_digest, backbone_path
+from workloads.encode import backbone_digest
 from workloads.judged import Judged
 from workloads.relevance_pairs import LabelledPairs, labelled_rows
 from workloads.steps import Run
-from workloads.trainings import Training
+from workloads.trainings import Training, new_encoder
 from workloads.weak_pairs import Nodes
 
 Baseline = Literal["clicks", "sbert", "masm"]
@@ -78,19 +77,15 @@ class Baselines:
                 (work / "instances").mkdir(exist_ok=True)
                 rows = clicked_instances(self._counts(), self._nodes())
                 pq.write_table(rows, work / "instances" / "part.parquet")
-                training.train(draft, self._new_encoder(work / "backbone"), work)
+                training.train(draft, new_encoder(self.encoder, work / "backbone"), work)
 
         return self._step(training.name, build, described)
 
     def sbert(self) -> Artifact:
         """`scorer/sbert`: encoder and classifier, trained on the judged pairs."""
-
-        def rows() -> pa.Table:
-            human = LabelledPairs.of(self.learned, self.text)
-            ones = np.ones(len(human.labels))
-            return labelled_rows(pa.array(human.queries), pa.array(human.texts), human.labels, ones, "human")
-
-        return self._of_pairs("scorer/sbert", rows, interaction=False)
+        return self._of_pairs(
+            "scorer/sbert", lambda: LabelledPairs.of(self.learned, self.text).rows(), interaction=False
+        )
 
     def masm(self) -> Artifact:
         """`scorer/masm`: encoder and classifier with token interaction, trained on levels of engagement."""
@@ -109,7 +104,8 @@ class Baselines:
         def build(draft: Draft) -> None:
             held_out = LabelledPairs.of(self.validation, self.text)
             with self.run.work_folder(name, described, self.graph.ref, self.seed) as work:
-                RelevanceModel.from_encoder(self._new_encoder(work / "backbone"), model, self.seed).save(work / "model")
+                backbone = new_encoder(self.encoder, work / "backbone")
+                RelevanceModel.from_encoder(backbone, model, self.seed).save(work / "model")
                 pq.write_table(rows(), work / "pairs.parquet")
                 result = trainer.train(
                     Relevance(work / "model", work / "pairs.parquet", train),
@@ -139,11 +135,6 @@ class Baselines:
 
     def _counts(self) -> pa.Table:
         return pq.read_table(self.run.store.path(self.graph.ref) / COUNTED)
-
-    def _new_encoder(self, folder: Path) -> Path:
-        backbone = self.encoder.model_copy(update={"backbone": str(backbone_path(self.encoder.backbone))})
-        Encoder.from_backbone(backbone).save(folder)
-        return folder
 
 
 def clicked_instances(counts: pa.Table, nodes: Nodes) -> pa.Table:

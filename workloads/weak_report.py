@@ -15,7 +15,7 @@ from raylevance.evaluation.pairs import PAIR_METRICS, bootstrap_pairs
 from raylevance.index.lexical import LexicalIndex
 from raylevance.models.hybrid import Hybrid, Parts
 from raylevance.models.relevance import RelevanceModel
-from workloads.encode import NamedEncoder, encode_distinct, find_encoder
+from workloads.encode import NamedEncoder, find_encoder, pair_cosines
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import Judged
 from workloads.relevance_pairs import LabelledPairs
@@ -124,9 +124,7 @@ def scorer_parts(scorer: Scorer, pairs: GradedPairs, validation: LabelledPairs) 
 
 def cosines(encoder: NamedEncoder, pairs: GradedPairs) -> Scores:
     """The encoder's cosine of each pair, float32 [n]."""
-    queries = encode_distinct(encoder.path, pairs.queries, "query")
-    scores: Scores = np.einsum("nd,nd->n", queries, encode_distinct(encoder.path, pairs.texts, "item"))
-    return scores
+    return pair_cosines(encoder.path, pairs.queries, pairs.texts)
 
 
 def lexical_scores(test: Judged, pairs: GradedPairs) -> Scores:

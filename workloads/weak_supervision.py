@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
@@ -23,7 +22,7 @@ from raylevance.data.text import ProductText
 from raylevance.evaluation.pairs import evaluate_pairs
 from raylevance.graph.metapaths import PpmiSettings
 from raylevance.graph.pairs import PairSettings
-from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
+from raylevance.models.encoder import EncoderSettings, read_settings
 from raylevance.models.hybrid import Hybrid, Parts
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
 from raylevance.training import trainer
@@ -31,13 +30,14 @@ from raylevance.training.moco import MoCo, MoCoSettings
 from raylevance.training.relevance import Relevance, RelevanceSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
 from workloads.behaviour import BehaviourSettings, graph_step
-from workloads.encode import backbone_digest, backbone_path, encode_distinct, find_encoder, save_template
+from workloads.encode import backbone_digest, backbone_path, find_encoder, pair_cosines, save_template
 from workloads.judged import TEST, TRAIN, Judged
 from workloads.product_queries import ProductQueries
 from workloads.relevance_pairs import BehaviourPairs, LabelledPairs, relevance_rows
 from workloads.scorer import gather_evidence, save_scorer
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
+from workloads.trainings import new_encoder
 from workloads.weak_baselines import Baselines, BaselineSettings
 from workloads.weak_pairs import PAIRS, ROWS, Nodes, WeakPairSettings, weak_pairs_step
 from workloads.weak_report import WeakOutcome, report_step
@@ -140,8 +140,7 @@ def validation_auc(run: Run, encoder: Artifact, validation: Judged, text: Produc
     """AUC of the encoder's cosine on the judged pairs of the validation queries."""
     pairs = LabelledPairs.of(validation, text)
     path = find_encoder(encoder.ref, run.store).path
-    vectors = encode_distinct(path, pairs.queries, "query"), encode_distinct(path, pairs.texts, "item")
-    return evaluate_pairs(np.einsum("nd,nd->n", *vectors), pairs.labels)["auc"]
+    return evaluate_pairs(pair_cosines(path, pairs.queries, pairs.texts), pairs.labels)["auc"]
 
 
 def train_weak(
@@ -157,9 +156,8 @@ def train_weak(
 
     def build(draft: Draft) -> None:
         with run.work_folder(name, made_from, pairs.ref, settings.seed) as work:
-            backbone = settings.encoder.model_copy(update={"backbone": str(backbone_path(settings.encoder.backbone))})
-            Encoder.from_backbone(backbone).save(work / "backbone")
-            task = MoCo(work / "backbone", run.store.path(pairs.ref) / ROWS, settings.moco)
+            backbone = new_encoder(settings.encoder, work / "backbone")
+            task = MoCo(backbone, run.store.path(pairs.ref) / ROWS, settings.moco)
             result = trainer.train(task, run_dir=work / "run", output=work / "trained", seed=settings.seed)
             shutil.copytree(result.model, draft.path, dirs_exist_ok=True)
             save_template(draft.path, settings.text)
