@@ -27,7 +27,7 @@ from workloads.sources import load_tables
 from workloads.steps import Run
 from workloads.tuning import changed
 
-FULL, STAGE1 = "full", "stage 1 alone"
+FULL, STAGE1, NO_SYNTHETIC = "full", "stage 1 alone", "no synthetic queries"
 METRIC = "ndcg@10"
 SUFFIX = "-ablation"
 """Of the encoders' names: the newest of the others stay what they were."""
@@ -42,13 +42,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "four taxonomy levels": {"text.taxonomy_levels": 4},
     "no misspelt queries": {"spelling.mode": "none"},
     "misspelt in place": {"spelling.mode": "in-place"},
+    "misspelt drawn to clean": {"spelling.mode": "regularise"},
+    NO_SYNTHETIC: {"synthetic.tables": None},
     "mined pairs alone": {"mining.with_originals": False},
     "without the ten hardest": {"mining.skip_top": 10},
     "unjudged as irrelevant": {"mining.unjudged": "irrelevant"},
     "in-batch negatives": {"stage1.train.loss": "infonce"},
     "mean over instances": {"stage1.train.reduction": "mean", "stage2.train.reduction": "mean"},
 }
-"""What is changed in each; `stage 1 alone` is measured on the way of `full`."""
+"""What is changed in each; `stage 1 alone` is measured on the way of `full`.
+
+`NO_SYNTHETIC` is left out where the recipe is given none.
+"""
 
 
 class RecipeSettings(EncoderRecipe):
@@ -90,8 +95,10 @@ class AblationOutcome:
 def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
     """Every variant under every seed, then the report."""
     chosen = {FULL: VARIANTS[FULL]} | {name: VARIANTS[name] for name in settings.only or VARIANTS}
+    if settings.synthetic.tables is None:
+        chosen.pop(NO_SYNTHETIC, None)
     shared = settings.model_dump(mode="json", exclude={"seeds", "only"})
-    run.check = partial(check_settings, settings)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     encoders: dict[str, list[Artifact]] = {STAGE1: []}

@@ -26,6 +26,9 @@ def connected() -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address == "local":
+        # It waits for machines that are about to be taken away, in a process of its own for each training.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     try:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False)
@@ -39,12 +42,14 @@ def connected() -> Iterator[None]:
 
 
 def _size_data_to_cluster() -> None:
-    """Ray Data plans for 200 blocks by default: thousands of tiny tasks on a small cluster; and logs each step."""
+    """Ray Data plans for 200 blocks by default, thousands of tiny tasks on a small cluster, and logs each step."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     blocks = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))
     context.read_op_min_num_blocks = blocks
     context.default_hash_shuffle_parallelism = blocks
     context.execution_options.preserve_order = True
+    # The newer reader waits 2 s and more in its listing, and gives small files to one task (Ray 2.60).
+    context.use_datasource_v2 = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -42,7 +42,7 @@ class RecipeSettings(EncoderRecipe):
 
 def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     """One warm-up, a stage 1 and a stage 2 a fold, and a report on all queries."""
-    run.check = partial(check_settings, settings)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     warmup = train_warmup(settings, run, tables)

@@ -9,17 +9,17 @@ import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.config import load_settings
-from raylevance.errors import UsageError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.grades import GradeBands, fit_grade_bands
-from raylevance.index.products import ProductIndex
-from raylevance.index.vectors import IndexSettings, VectorIndex
+from raylevance.index.products import ProductIndex, ProductIndexSettings
+from raylevance.index.vectors import VectorIndex
 from workloads.embeddings import embed_items
 from workloads.encode import Vectors, encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
 from workloads.steps import Run
 
 
-def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, settings: IndexSettings) -> Artifact:
+def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, settings: ProductIndexSettings) -> Artifact:
     """`index/<name>`: every product of `tables` encoded by `encoder`.
 
     The bands of the grades are fitted on the training judgements; tables without judgements give an index without them.
@@ -27,11 +27,14 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
 
     def build(draft: Draft) -> None:
         folder = run.store.path(tables.ref)
+        judged = (folder / "judgements").is_dir()
+        if settings.fusion.method == "graded" and not judged:
+            raise RaylevanceError(f"fusion.method=graded needs grade bands, and {tables.ref} has no judgements")
         products = pq.read_table(folder / "products")
         named = find_encoder(encoder.ref, run.store)
         texts = named.item_texts(products)
         index = ProductIndex.build(products, texts, embed_items(run.store, named, texts), settings)
-        if (folder / "judgements").is_dir():
+        if judged:
             index.bands = _fit_bands(Judged.open(folder).of(TRAIN), named.path, index.vectors)
         index.save(draft.path)
         draft.metrics |= index.describe()
@@ -41,7 +44,7 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
 
 def build_index(encoder: str, products: str, store: str, config: Path | None, overrides: Sequence[str]) -> Artifact:
     """`raylevance index build`: index a tables artifact of the store under one of its encoders."""
-    settings = load_settings(IndexSettings, config, overrides)
+    settings = load_settings(ProductIndexSettings, config, overrides)
     run = Run(Store(store))
     if not encoder.startswith("encoder/"):
         raise UsageError(f"--encoder {encoder}: expected encoder/NAME: an index names the encoder that made it")

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raylevance.data.hashing import hash_unit
 from raylevance.data.splits import check_leakage, folds_by_query, queries_of, split_by_query
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import evaluate_run
 from raylevance.index.groups import ALL, Groups
+from raylevance.llm.synthetic import most
 from raylevance.models.encoder import Encoder
 
 TRAIN, TEST = "train", "test"
@@ -63,6 +65,19 @@ class Judged:
         shares = {TRAIN: 1 - fraction, "validation": fraction}
         cut = replace(whole, judgements=split_by_query(whole.judgements, whole.queries, shares, seed))
         return cut.of(TRAIN), cut.of("validation")
+
+    def with_queries(self, other: "Judged", share: float, seed: int) -> Self:
+        """Also queries of `other` with their judgements, by hash, until they are `share` of all; products stay."""
+        order = np.argsort(hash_unit(other.queries["query_id"], seed), kind="stable")
+        queries = other.queries.take(order[: most(self.queries.num_rows, share)])
+        judgements = other.judgements.filter(
+            pc.is_in(other.judgements["query_id"], queries["query_id"].combine_chunks())
+        )
+        return replace(
+            self,
+            queries=pa.concat_tables([self.queries, queries.cast(self.queries.schema)]),
+            judgements=pa.concat_tables([self.judgements, judgements.cast(self.judgements.schema)]),
+        )
 
     def locales(self) -> list[str]:
         """The locales of the products, where there are several; none where there is one, for all are searched then."""

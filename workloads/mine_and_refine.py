@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
-from raylevance.artifacts import Artifact, Draft, fingerprint
+from raylevance.artifacts import Artifact, Draft, Store, fingerprint
 from raylevance.config import Settings
 from raylevance.data.instances import InstanceSettings
 from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
-from raylevance.index.vectors import IndexSettings
+from raylevance.index.products import ProductIndexSettings
 from raylevance.models.encoder import EncoderSettings, read_settings
 from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
@@ -64,6 +64,16 @@ class Stage2Settings(Settings):
     )
 
 
+class SyntheticSource(Settings):
+    """Synthetic queries among the training ones: of `tables` (tables/NAME[@VERSION], as `synthetic-queries` publishes).
+
+    `share`: of them among all training queries, at most (the paper has it low and unstated; 5 % is our reading).
+    """
+
+    tables: str | None = None
+    share: float = Field(0.05, ge=0, lt=1)
+
+
 class EncoderRecipe(Settings):
     """What decides the encoders; the defaults run on a laptop."""
 
@@ -71,6 +81,7 @@ class EncoderRecipe(Settings):
     data: DataSettings = DataSettings()
     text: ProductText = ProductText()
     spelling: SpellingSettings = SpellingSettings()
+    synthetic: SyntheticSource = SyntheticSource()
     encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=40)
     warmup: WarmupSettings = WarmupSettings()
     stage1: Stage1Settings = Stage1Settings()
@@ -81,12 +92,12 @@ class EncoderRecipe(Settings):
 class RecipeSettings(EncoderRecipe):
     """Everything that can be set."""
 
-    index: IndexSettings = IndexSettings()
+    index: ProductIndexSettings = ProductIndexSettings()
 
 
 def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     """The recipe, a line a step. A step's result is an artifact; one that exists is not made again."""
-    run.check = partial(check_settings, settings)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     baselines = baselines_step(run, tables, judged, settings.encoder.backbone, settings.seed)
@@ -98,9 +109,11 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     return Outcome(run, report)
 
 
-def check_settings(settings: EncoderRecipe) -> None:
-    """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for."""
+def check_settings(settings: EncoderRecipe, store: Store) -> None:
+    """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     read_settings(backbone_path(settings.encoder.backbone))
+    if settings.synthetic.tables:
+        store.get(settings.synthetic.tables)
     trainer.check_settings(settings.warmup.train, evaluates=False)
     for stage in (settings.stage1, settings.stage2):
         trainer.check_settings(stage.train, evaluates=True)
@@ -117,6 +130,7 @@ def search_space() -> dict[str, Any]:
     return {
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
         "spelling.share": tune.uniform(0.0, 0.5),
+        "synthetic.share": tune.uniform(0.0, 0.2),
         "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
         "stage1.train.temperature": tune.loguniform(0.03, 0.2),
         "mining.k": tune.choice([50, 100, 200]),
@@ -129,7 +143,7 @@ def search_space() -> dict[str, Any]:
 
 def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
     """`METRIC` of stage 1, then of stage 2. Its artifacts have names of their own: the newest of the others stay."""
-    run.check = partial(check_settings, settings)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     warmup = train_warmup(settings, run, tables, "encoder/warmup-trial")
@@ -172,28 +186,40 @@ def train_stage1(
     """`encoder/stage1`: the warm encoder, trained on the graded products of the training queries of `judged`."""
     if not settings.stage1.enabled:
         return warmup
-    train, _ = held_out(settings, judged)
-    return _train_judged(settings, run, settings.stage1.train, [tables, warmup], lambda: train, judged, name)
+    train, synthetic = learned_from(settings, run, judged)
+    inputs = [tables, warmup, *synthetic]
+    return _train_judged(settings, run, settings.stage1.train, inputs, lambda: train, judged, name)
 
 
 def mine_and_refine(
     settings: EncoderRecipe, run: Run, tables: Artifact, stage1: Artifact, judged: Judged, suffix: str = ""
 ) -> Artifact:
     """`encoder/stage2`: in each round, hard pairs mined by the newest encoder, then training on them and all others."""
-    train, _ = held_out(settings, judged)
+    train, synthetic = learned_from(settings, run, judged)
     encoder = stage1
     for number in range(1, settings.stage2.rounds + 1):
         place = suffix if number == settings.stage2.rounds else f"{suffix}-round{number}"
         options = settings.mining, settings.text, settings.seed
         mined = mining_step(run, tables, encoder, train, *options, name=f"pairs/mined{place}")
         learned = partial(_with_mined, run, mined, train, settings.mining)
-        inputs = [tables, encoder, mined]
+        inputs = [tables, encoder, mined, *synthetic]
         encoder = _train_judged(settings, run, settings.stage2.train, inputs, learned, judged, f"encoder/stage2{place}")
     return encoder
 
 
+def learned_from(settings: EncoderRecipe, run: Run, judged: Judged) -> tuple[Judged, list[Artifact]]:
+    """The queries that the stages learn from, synthetic ones among them, and where those come from."""
+    train, _ = held_out(settings, judged)
+    if settings.synthetic.tables is None:
+        return train, []
+    synthetic = run.store.get(settings.synthetic.tables)
+    folder = run.store.path(synthetic.ref)
+    written = Judged(judged.products, *(pq.read_table(folder / name) for name in ("queries", "judgements")))
+    return train.with_queries(written, settings.synthetic.share, settings.seed), [synthetic]
+
+
 def held_out(settings: EncoderRecipe, judged: Judged) -> tuple[Judged, Judged]:
-    """The training queries that the stages learn from, and those that pick the best step."""
+    """The training queries that people judged: those to learn from, and those that pick the best step."""
     return judged.hold_out(TRAIN, settings.stage1.validation_fraction, settings.seed)
 
 
@@ -219,6 +245,7 @@ def _train_judged(
             "instances": settings.stage1.instances.model_dump(),
             "spelling": settings.spelling.model_dump(),
             "with_originals": settings.mining.with_originals,
+            "synthetic_share": settings.synthetic.share if settings.synthetic.tables else None,
             "queries": fingerprint(judged.of(TRAIN).queries["query_id"].to_pylist()),
         }
     )

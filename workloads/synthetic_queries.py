@@ -46,10 +46,11 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
 
     def build(draft: Draft) -> None:
         judged = Judged.open(run.store.path(tables.ref))
-        asked = prompts(judged.products, judged.judgements, version)
+        known = judged.of(TRAIN).judgements  # which products a test query finds is not to be known
+        asked = prompts(judged.products, known, version)
         with Ledger(run.store.work_folder("ledger") / LEDGER) as ledger:
             answers = ask_prompts(asked, model, REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}"))
-        written = queries(answers, judged.products, judged.judgements, judged.queries, version, settings.synthetic)
+        written = queries(answers, judged.products, known, judged.queries, version, settings.synthetic)
         found = pairs(written, settings.synthetic)
         made = Judged(judged.products, written.drop_columns(["product_id"]), found)
         grades = rejudge(run, judge, made, found, settings.text)

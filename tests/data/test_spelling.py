@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylevance.data.spelling import SpellingSettings, augment, misspell
+from raylevance.data.spelling import VARIANT, SpellingSettings, augment, misspell
 
 QUERIES = ["garden hose", "led lamp", "running shoes men", "coffee maker", "desk", "wool blanket"] * 20
 
@@ -109,3 +109,13 @@ def test_a_variant_depends_on_the_query_alone() -> None:
     assert set(alone["query"].to_pylist()) <= set(whole["query"].to_pylist())
     other = augment(clean, SpellingSettings(share=1), seed=4).slice(clean.num_rows)
     assert other["query"].to_pylist() != whole["query"].to_pylist()
+
+
+def test_a_variant_beside_its_query() -> None:
+    """The rows are those that were given, and the variants those that `additive` adds."""
+    given = instances(QUERIES)
+    beside = augment(given, SpellingSettings(mode="regularise"), seed=3)
+    added = augment(given, SpellingSettings(mode="additive"), seed=3).slice(given.num_rows)
+    assert beside.drop_columns([VARIANT]).equals(given)
+    assert beside[VARIANT].drop_null().to_pylist() == added["query"].to_pylist()
+    assert beside.filter(beside[VARIANT].is_valid())["items"].to_pylist() == added["items"].to_pylist()

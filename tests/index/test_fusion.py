@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from raylevance.index.fusion import FusionSettings, fuse, reciprocal_rank, weighted
+from raylevance.index.fusion import FusionSettings, fuse, graded, reciprocal_rank, weighted
+from raylevance.index.grades import GradeBands
 
 DENSE_ROWS = np.array([[3, 1, 2], [5, -1, -1]])
 LEXICAL_ROWS = np.array([[1, 4, -1], [-1, -1, -1]])
@@ -23,6 +24,18 @@ def test_weighted_by_hand() -> None:
     assert rows.tolist() == [[1, 3, 2, 4], [5, -1, -1, -1]]
     np.testing.assert_allclose(scores[0], [0.6 * 0.5 + 0.4, 0.6, 0, 0], atol=1e-6)
     np.testing.assert_allclose(scores[1, 0], 0.6, rtol=1e-6)
+
+
+def test_graded_by_hand() -> None:
+    """Grade 1 begins at 0.5 and grade 2 at 0.7: 0.9 counts 1.5, 0.7 counts 1, 0.5 counts 1/2, and 0.4 counts 1/4."""
+    bands = GradeBands(moderately=0.5, relevant=0.7)
+    dense, lexical = (DENSE_SCORES, DENSE_ROWS), (LEXICAL_SCORES, LEXICAL_ROWS)
+    scores, rows = graded(dense, lexical, (0.6, 0.4), bands, 4)
+    assert rows.tolist() == [[1, 3, 2, 4], [5, -1, -1, -1]]
+    np.testing.assert_allclose(scores[0], [0.6 + 0.4, 0.6 * 1.5, 0.6 * 0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(scores[1, 0], 0.6 * 0.25, atol=1e-6)
+    step = GradeBands(moderately=0.5, relevant=0.5)
+    assert np.isfinite(graded(dense, lexical, (0.6, 0.4), step, 4)[0][0]).all()
 
 
 def test_equals_are_ordered_by_row_wherever_they_stand() -> None:

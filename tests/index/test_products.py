@@ -13,11 +13,11 @@ import pytest
 from raylevance.data.schema import PRODUCTS
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
-from raylevance.index.fusion import FusionSettings, weighted
+from raylevance.index.fusion import FusionSettings, graded, weighted
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.lexical import LexicalIndex
-from raylevance.index.products import MODES, ProductIndex
-from raylevance.index.vectors import IndexSettings, Vectors
+from raylevance.index.products import MODES, ProductIndex, ProductIndexSettings
+from raylevance.index.vectors import Vectors
 
 ROWS, DIMENSION, K = 400, 16, 8
 BRANDS = ["Alder", "Birch", None, "Cedar"]
@@ -59,7 +59,7 @@ def query_vectors() -> Vectors:
 
 @pytest.fixture(scope="module")
 def index(products: pa.Table, vectors: Vectors) -> ProductIndex:
-    return ProductIndex.build(products, products["title"].to_pylist(), vectors, IndexSettings(), BANDS)
+    return ProductIndex.build(products, products["title"].to_pylist(), vectors, ProductIndexSettings(), BANDS)
 
 
 def test_a_dense_search_ranks_by_cosine(index: ProductIndex, vectors: Vectors, query_vectors: Vectors) -> None:
@@ -95,6 +95,21 @@ def test_a_hybrid_search_fuses_both(index: ProductIndex, query_vectors: Vectors)
     assert [[hit.row for hit in hits] for hits in found] == rows.tolist()
     only_words = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted", dense_weight=0))
     assert [hit.row for hit in only_words[0]] == [hit.row for hit in index.search(QUERIES, None, K, "lexical")[0]]
+
+
+def test_an_index_keeps_its_way_of_fusion(
+    products: pa.Table, vectors: Vectors, query_vectors: Vectors, tmp_path: Path
+) -> None:
+    settings = ProductIndexSettings(fusion=FusionSettings(method="graded", dense_weight=0.7))
+    built = ProductIndex.build(products, products["title"].to_pylist(), vectors, settings, BANDS)
+    built.save(tmp_path)
+    found = ProductIndex.load(tmp_path).search(QUERIES, query_vectors, K)
+    dense, lexical = built.vectors.search(query_vectors, 100), built.lexical.search(QUERIES, 100)
+    _, rows = graded(dense, lexical, (0.7, 0.3), BANDS, K)
+    assert [[hit.row for hit in hits] for hits in found] == [row[row >= 0].tolist() for row in rows]
+    bare = ProductIndex.build(products, products["title"].to_pylist(), vectors, settings)
+    with pytest.raises(UsageError, match="graded fusion needs grade bands"):
+        bare.search(QUERIES, query_vectors, K)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -162,12 +177,12 @@ def test_requests_that_make_no_sense(index: ProductIndex, products: pa.Table, ve
         index.search(QUERIES, None, K)
     with pytest.raises(UsageError, match="minimum_grade needs query vectors"):
         index.search(QUERIES, None, K, "lexical", minimum_grade=1)
-    bare = ProductIndex.build(products, products["title"].to_pylist(), vectors, IndexSettings())
+    bare = ProductIndex.build(products, products["title"].to_pylist(), vectors, ProductIndexSettings())
     assert bare.search(QUERIES, vectors[:3], K)[0][0].grade is None
     with pytest.raises(UsageError, match="minimum_grade needs grade bands"):
         bare.search(QUERIES, vectors[:3], K, minimum_grade=1)
     with pytest.raises(RaylevanceError, match="got 400 products, 1 texts, 400 vectors"):
-        ProductIndex.build(products, ["one"], vectors, IndexSettings())
+        ProductIndex.build(products, ["one"], vectors, ProductIndexSettings())
 
 
 def test_saved_and_loaded_is_the_same(index: ProductIndex, query_vectors: Vectors, tmp_path: Path) -> None:

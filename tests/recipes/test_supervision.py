@@ -13,7 +13,9 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
-from workloads import audit, knowledge, synthetic_queries
+from raylevance.errors import RaylevanceError
+from workloads import audit, knowledge, mine_and_refine, synthetic_queries
+from workloads.judged import Judged
 from workloads.steps import Run
 
 pytestmark = pytest.mark.ray
@@ -107,6 +109,24 @@ def test_each_pair_of_a_synthetic_query_is_graded(
     assert found["pairs"] == len(judgements) > 0
     assert {(row["grade"], row["split"]) for row in judgements} == {(1, "train")}
     assert all(row["source"].startswith("llm:judge@") for row in judgements)
+
+
+def test_synthetic_queries_join_the_training_ones(shop: Path, ray_cluster: None) -> None:
+    """One of the two, for 12 training queries and a share of 10%; none picks the best step."""
+    options = ["synthetic.tables=tables/synthetic", "synthetic.share=0.1"]
+    settings = load_settings(mine_and_refine.RecipeSettings, shop / "shop.yaml", options)
+    with Run(Store(str(shop / "store"))) as run:
+        judged = Judged.open(run.store.path(run.store.get("tables/demo").ref))
+        learned, sources = mine_and_refine.learned_from(settings, run, judged)
+        with pytest.raises(RaylevanceError, match="tables/synthetik"):
+            wrong = load_settings(mine_and_refine.RecipeSettings, None, ["synthetic.tables=tables/synthetik"])
+            mine_and_refine.check_settings(wrong, run.store)
+    plain, validation = mine_and_refine.held_out(settings, judged)
+    added = set(learned.queries["query_id"].to_pylist()) - set(plain.queries["query_id"].to_pylist())
+    assert len(added) == 1 and learned.queries.num_rows == plain.queries.num_rows + 1
+    assert added <= set(learned.judgements["query_id"].to_pylist())
+    assert not added & set(validation.queries["query_id"].to_pylist())
+    assert [source.name for source in sources] == ["tables/synthetic"]
 
 
 def test_knowledge_is_asked_for_once(shop: Path, server: tuple[str, Counter[str]], ray_cluster: None) -> None:

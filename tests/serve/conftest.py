@@ -11,8 +11,7 @@ import pytest
 from raylevance.artifacts import Store
 from raylevance.data.schema import PRODUCTS
 from raylevance.index.grades import GradeBands
-from raylevance.index.products import ProductIndex
-from raylevance.index.vectors import IndexSettings
+from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.models.encoder import Encoder
 
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
@@ -68,5 +67,5 @@ def shop(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Shop:
     with store.publish("index/shop", parents=parents) as index_draft:
         vectors = encoder.encode_items(texts)
         bands = GradeBands(moderately=0.35, relevant=0.6)
-        ProductIndex.build(table, texts, vectors, IndexSettings(), bands).save(index_draft.path)
+        ProductIndex.build(table, texts, vectors, ProductIndexSettings(), bands).save(index_draft.path)
     return Shop(Path(str(store)), ProductIndex.load(store.path("index/shop")), encoder)

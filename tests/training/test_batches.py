@@ -16,7 +16,8 @@ from raylevance.training.instances import SCHEMA, Instances
 def stored(tmp_path: Path, rows: list[tuple[list[int], list[list[int]], list[int]]]) -> Instances:
     """Instances of (query tokens, item tokens, labels), in two record batches."""
     names = ("query", "items", "labels")
-    table = pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}, schema=SCHEMA)
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    table = pa.table({**columns, "variant": [[]] * len(rows)}, schema=SCHEMA)
     file = tmp_path / "tokens.arrow"
     with pa.ipc.new_file(str(file), SCHEMA) as writer:
         writer.write_table(table, max_chunksize=-(-len(rows) // 2))

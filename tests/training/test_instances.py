@@ -72,3 +72,12 @@ def test_missing_files_and_columns_are_one_line(tiny_backbone: Path, tmp_path: P
     pq.write_table(pa.table({"query": ["sock"]}), tmp_path / "thin.parquet")
     with pytest.raises(RaylevanceError, match="has no column items, labels"):
         tokenise(tmp_path / "thin.parquet", tiny_backbone, tmp_path / "tokens.arrow")
+
+
+def test_variants_stand_beside_their_queries(ray_cluster: None, tiny_backbone: Path, tmp_path: Path) -> None:
+    columns = {"query": ["desk", "garden hose"], "items": [["lamp", "desk"]] * 2, "labels": [[2, 0]] * 2}
+    pq.write_table(pa.table({**columns, "variant": ["dsek", None]}), tmp_path / "instances.parquet")
+    tokenise(tmp_path / "instances.parquet", tiny_backbone, tmp_path / "tokens.arrow")
+    instances = Instances(tmp_path / "tokens.arrow")
+    assert instances.variant(0).tolist() == load_tokenizer(tiny_backbone)(["dsek"], "query")[0]
+    assert not len(instances.variant(1))

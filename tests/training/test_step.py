@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.batches import BatchPlan
 from raylevance.training.contrastive import ContrastiveSettings, EncoderTrainee, build_objective
-from raylevance.training.instances import Instances
+from raylevance.training.instances import Instances, tokenise
 from raylevance.training.objectives import Objective
 from raylevance.training.optimizer import build_optimizer, set_rate
 from raylevance.training.step import Compute, backward
@@ -94,3 +97,28 @@ def test_a_mean_over_instances_is_the_sum_divided(tiny_backbone: Path, tokens_fi
         gradients = {name: p.grad * divisor for name, p in trainee.named_parameters() if p.grad is not None}
         found[reduction] = loss, gradients
     assert_same(found["sum"], found["mean"])
+
+
+@pytest.mark.parametrize(("chunk", "accumulate"), [(None, 1), (3, 1), (None, 4)])
+def test_variants_are_drawn_to_their_queries(
+    tiny_backbone: Path, instances_file: Path, tmp_path: Path, chunk: int | None, accumulate: int
+) -> None:
+    """The loss grows by the weighted sum of `1 - cosine`, over vectors made one by one."""
+    table = pq.read_table(instances_file)
+    variants = [f"{query} desk" if row % 3 else None for row, query in enumerate(table["query"].to_pylist())]
+    pq.write_table(table.append_column("variant", pa.array(variants)), tmp_path / "instances.parquet")
+    tokenise(tmp_path / "instances.parquet", tiny_backbone, tmp_path / "tokens.arrow")
+    losses = {
+        weight: gradients(
+            tiny_backbone,
+            tmp_path / "tokens.arrow",
+            ContrastiveSettings(batch=12, variant_weight=weight, accumulate=accumulate),
+            Compute(100_000, chunk),
+        )[0]
+        for weight in (0.0, 0.5)
+    }
+    encoder = Encoder.from_backbone(EncoderSettings(backbone=str(tiny_backbone), projection=16))
+    rows = BatchPlan(Instances(tmp_path / "tokens.arrow"), batch=12, seed=0, in_batch=False).rows(0)
+    pairs = [(table["query"][int(row)].as_py(), variants[row]) for row in rows if variants[row]]
+    expected = sum(1 - float(np.prod(encoder.encode_queries(list(pair)), axis=0).sum()) for pair in pairs)
+    assert losses[0.5] - losses[0.0] == pytest.approx(0.5 * expected, rel=1e-4)

@@ -15,7 +15,7 @@ from raylevance.config import Settings
 from raylevance.data.buckets import bucket_count, join_buckets
 from raylevance.data.parts import Parts, write_parts
 from raylevance.data.rows import FAULT
-from raylevance.data.spelling import SpellingSettings, augment
+from raylevance.data.spelling import VARIANT, SpellingSettings, augment
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 
@@ -61,7 +61,7 @@ def write_instances(
     spelling: SpellingSettings | None = None,
     seed: int = 0,
 ) -> InstanceSummary:
-    """Write the instances of `judgements` to the folder `output` as Parquet parts of `SCHEMA`.
+    """Write the instances of `judgements` to the folder `output` as Parquet parts of `SCHEMA`, with `VARIANT` if asked.
 
     An instance has products of two or three grades: the four shapes (2, 1, 0), (2, 0), (1, 0), (2, 1). One grade alone
     says nothing about order. A judgement of a query or product that is not given is left out. Misspelt variants of
@@ -76,7 +76,9 @@ def write_instances(
     if spelling and spelling.mode != "none":
         misspelt = functools.partial(augment, settings=spelling, seed=seed)
         instances = instances.map_batches(misspelt, batch_format="pyarrow", batch_size=None)
-    written = write_parts(instances, Parts(output, SCHEMA))
+    beside = spelling is not None and spelling.mode == "regularise"
+    schema = SCHEMA.append(pa.field(VARIANT, pa.string())) if beside else SCHEMA
+    written = write_parts(instances, Parts(output, schema))
     one_grade = written.faults[ONE_GRADE]
     if not written.rows:
         raise RaylevanceError(f"no training instance: none of {one_grade} judged queries has products of two grades")

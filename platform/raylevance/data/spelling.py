@@ -27,6 +27,9 @@ NEIGHBOURS = {
 }  # fmt: skip
 """Keys beside each letter on a QWERTY keyboard."""
 
+VARIANT = "variant"
+"""Column of the variants beside their queries, null where there is none."""
+
 SHORTEST_WORD = 4
 WORD_SCRIPTS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "HANGUL")
 """Scripts whose characters are syllables or words: one is doubled or swapped, never lost or replaced by another.
@@ -39,14 +42,15 @@ class SpellingSettings(Settings):
     """How variants enter the training data; `share`: of the queries that have one (the paper: 30 to 50 %).
 
     additive: the instance once more with the variant as its query. in-place: the variant instead of the query.
+    regularise: the variant beside the query, whose vector its own is drawn to (`losses.consistency`).
     """
 
-    mode: Literal["additive", "in-place", "none"] = "additive"
+    mode: Literal["additive", "in-place", "regularise", "none"] = "additive"
     share: float = Field(0.4, ge=0, le=1)
 
 
 def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Table:
-    """`instances` with variants as `settings` say: more rows (additive), or another `query` in some (in-place).
+    """`instances` with variants as `settings` say: more rows (additive), or another `query`, or `VARIANT`.
 
     Which queries, and the variant, depend on `seed` and the query's text alone. A query that offers no slip has none,
     nor has a row with a fault (column `rows.FAULT`).
@@ -64,6 +68,9 @@ def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Ta
     changed = pc.not_equal(misspelt["query"], instances["query"])
     if FAULT in instances.column_names:
         changed = pc.and_(changed, pc.is_null(instances[FAULT]))
+    if settings.mode == "regularise":
+        beside = pc.if_else(changed, misspelt["query"], pa.scalar(None, pa.string()))
+        return instances.append_column(VARIANT, beside)
     return pa.concat_tables([instances, misspelt.filter(changed)])
 
 

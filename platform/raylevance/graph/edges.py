@@ -116,7 +116,7 @@ def count_block(events: pa.Table, queries: Ids | None, items: Ids | None, bucket
     keys = (query.astype(np.uint64) << (ITEM_BITS + ACTION_BITS)) | (item.astype(np.uint64) << ACTION_BITS)
     keys |= action.astype(np.uint64)
     keys.sort()
-    first = np.flatnonzero(np.concatenate([np.ones(min(len(keys), 1), bool), keys[1:] != keys[:-1]]))
+    first = np.flatnonzero(_changes(keys))
     return _partial(keys[first], np.diff(np.append(first, len(keys))), buckets)
 
 
@@ -147,14 +147,20 @@ def _summed(partial: pa.Table) -> pa.Table:
     keys: Keys = partial["key"].to_numpy()
     order = np.argsort(keys, kind="stable")
     keys, counts = keys[order], partial["count"].to_numpy()[order]
-    edges = keys >> ACTION_BITS
-    first = np.flatnonzero(np.concatenate([np.ones(min(len(keys), 1), bool), edges[1:] != edges[:-1]]))
-    edge = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(keys))))
-    place = edge * len(ACTIONS) + (keys & np.uint64(3)).astype(np.int64)
-    sums = np.bincount(place, counts, len(first) * len(ACTIONS)).astype(np.int64).reshape(-1, len(ACTIONS))
-    found = edges[first]
-    columns = [(found >> ITEM_BITS).astype(np.int32), (found & np.uint64(2**31 - 1)).astype(np.int32), *sums.T]
+    first = np.flatnonzero(_changes(keys))
+    sums = np.add.reduceat(counts, first) if len(first) else counts
+    keys = keys[first]
+    new = _changes(keys >> ACTION_BITS)
+    edges = keys[new] >> ACTION_BITS
+    table = np.zeros((len(ACTIONS), len(edges)), np.int64)
+    table[(keys & np.uint64(3)).astype(np.int64), np.cumsum(new) - 1] = sums
+    columns = [(edges >> ITEM_BITS).astype(np.int32), (edges & np.uint64(2**31 - 1)).astype(np.int32), *table]
     return pa.table([pa.array(column) for column in columns], schema=COUNTS)
+
+
+def _changes(keys: Keys) -> npt.NDArray[np.bool_]:
+    """[n]: whether a key differs from the one before it."""
+    return np.concatenate([np.ones(min(len(keys), 1), bool), keys[1:] != keys[:-1]])
 
 
 def _unpivoted(counts: pa.Table, buckets: int) -> pa.Table:

@@ -1,4 +1,4 @@
-"""One ranking from several: by reciprocal rank, or by weighted scores."""
+"""One ranking from several: by reciprocal rank, by weighted scores, or by scores on the scale of the grades' bands."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from raylevance.config import Settings
+from raylevance.index.grades import GradeBands
 from raylevance.index.ranking import Rows, Scores, best
 
 Ranking = tuple[Scores, Rows]
@@ -15,20 +16,30 @@ Ranking = tuple[Scores, Rows]
 
 
 class FusionSettings(Settings):
-    """How dense and lexical rankings become one. Scores tell more than ranks, with equal weights and nothing tuned."""
+    """How dense and lexical rankings become one. Scores tell more than ranks, with equal weights and nothing tuned.
 
-    method: Literal["reciprocal_rank", "weighted"] = "weighted"
+    weighted: each side's scores from 0 to 1 over its ranking of the query. graded: the same, but the dense side on the
+    scale of the grades' bands, one for all queries, so that a query without a good product leaves the lead to BM25.
+    """
+
+    method: Literal["reciprocal_rank", "weighted", "graded"] = "weighted"
     constant: PositiveFloat = 60
     dense_weight: float = Field(default=0.5, ge=0, le=1)
-    """Of the weighted method; the lexical weight is 1 minus it."""
+    """Of the weighted and the graded method; the lexical weight is 1 minus it."""
     depth: PositiveInt = 100
     """Rows taken from each ranking, at least."""
 
 
-def fuse(dense: Ranking, lexical: Ranking, k: int, settings: FusionSettings) -> Ranking:
-    """The `k` best rows of both, as `settings` say."""
+def fuse(
+    dense: Ranking, lexical: Ranking, k: int, settings: FusionSettings, bands: GradeBands | None = None
+) -> Ranking:
+    """The `k` best rows of both, as `settings` say; the graded method takes `bands`."""
+    weights = settings.dense_weight, 1 - settings.dense_weight
     if settings.method == "weighted":
-        return weighted([dense, lexical], [settings.dense_weight, 1 - settings.dense_weight], k)
+        return weighted([dense, lexical], weights, k)
+    if settings.method == "graded":
+        assert bands is not None
+        return graded(dense, lexical, weights, bands, k)
     return reciprocal_rank([dense[1], lexical[1]], k, settings.constant)
 
 
@@ -50,6 +61,17 @@ def weighted(rankings: Sequence[Ranking], weights: Sequence[float], k: int) -> R
     """
     points = [weight * _min_max(scores, rows >= 0) for weight, (scores, rows) in zip(weights, rankings, strict=True)]
     return _sum_by_row(points, [rows for _, rows in rankings], k)
+
+
+def graded(dense: Ranking, lexical: Ranking, weights: tuple[float, float], bands: GradeBands, k: int) -> Ranking:
+    """As `weighted`, but a cosine counts 1/2 where grade 1 begins and 1 where grade 2 does, in a line (our choice).
+
+    It counts nothing from as far below grade 1 as grade 2 is above it; bands of no width are taken to be 1 apart.
+    """
+    width = 2 * (bands.relevant - bands.moderately) or 1
+    points = np.maximum(0.5 + (dense[0] - bands.moderately) / width, 0, dtype=np.float64)
+    lexical_points = _min_max(lexical[0], lexical[1] >= 0)
+    return _sum_by_row([weights[0] * points, weights[1] * lexical_points], [dense[1], lexical[1]], k)
 
 
 def _min_max(scores: Scores, present: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

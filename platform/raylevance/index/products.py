@@ -41,24 +41,37 @@ class Hit:
     """The band of the cosine, 0 to 2; None without a cosine or without bands."""
 
 
+class ProductIndexSettings(IndexSettings):
+    """How vectors are indexed, and how a hybrid search joins them with BM25."""
+
+    fusion: FusionSettings = FusionSettings()
+
+
 class Header(Settings):
     """`index.json`: what belongs to the index as a whole."""
 
     products: int
     bands: GradeBands | None
+    fusion: FusionSettings
 
 
 class ProductIndex:
     """Products that are found by meaning, by words, or by both."""
 
     def __init__(
-        self, products: pa.Table, vectors: VectorIndex, lexical: LexicalIndex, bands: GradeBands | None
+        self,
+        products: pa.Table,
+        vectors: VectorIndex,
+        lexical: LexicalIndex,
+        bands: GradeBands | None,
+        fusion: FusionSettings,
     ) -> None:
         """`products`: `COLUMNS` and `text`, one row a vector and a BM25 document."""
         self.products = products
         self.vectors = vectors
         self.lexical = lexical
         self.bands = bands
+        self.fusion = fusion
         self._ids: list[str] = products["product_id"].to_pylist()
         self._columns = FilterColumns(products)
 
@@ -68,7 +81,7 @@ class ProductIndex:
         products: pa.Table,
         texts: Sequence[str],
         vectors: Vectors,
-        settings: IndexSettings,
+        settings: ProductIndexSettings,
         bands: GradeBands | None = None,
     ) -> Self:
         """Index `products` (our products schema), n rows, BM25 on title, brand and colour.
@@ -82,7 +95,7 @@ class ProductIndex:
             raise RaylevanceError(f"an index needs one text and one vector a product, got {lengths}")
         kept = products.select(COLUMNS).append_column("text", pa.array(texts, pa.string()))
         lexical = LexicalIndex.build(baseline_text(products))
-        return cls(kept, VectorIndex.build(vectors, settings), lexical, bands)
+        return cls(kept, VectorIndex.build(vectors, settings), lexical, bands, settings.fusion)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -106,10 +119,11 @@ class ProductIndex:
 
         `query_vectors`: float32 [m, d], unit norm; a lexical search can do without and then returns no cosines.
         `minimum_grade` drops what the bands grade lower from the `fusion.depth` best (or `k`, if more), so that fewer
-        than `k` may be left. Raises `UsageError` for an unknown mode, or where vectors or bands are needed and absent.
+        than `k` may be left. `fusion`: in place of the index's own. Raises `UsageError` for an unknown mode, or where
+        vectors or bands are needed and absent.
         """
-        fusion = fusion or FusionSettings()
-        self._check_request(query_vectors, mode, minimum_grade)
+        fusion = fusion or self.fusion
+        self._check_request(query_vectors, mode, minimum_grade, fusion)
         allowed = self._columns.allowed(filters) if filters else None
         depth = max(k, fusion.depth) if minimum_grade or mode == "hybrid" else k
         lexical = None if mode == "dense" else self.lexical.search(query_texts, depth, allowed)
@@ -117,7 +131,7 @@ class ProductIndex:
         if query_vectors is not None and mode != "lexical":
             ranking = dense = self.vectors.search(query_vectors, depth, allowed)
             if lexical is not None:
-                ranking = fuse(dense, lexical, 2 * depth, fusion)
+                ranking = fuse(dense, lexical, 2 * depth, fusion, self.bands)
         assert ranking is not None
         hits = self._hits(ranking, lexical, query_vectors)
         return [[hit for hit in found if (hit.grade or 0) >= (minimum_grade or 0)][:k] for found in hits]
@@ -127,7 +141,7 @@ class ProductIndex:
         self.vectors.save(folder / VECTORS)
         self.lexical.save(folder / LEXICAL)
         pq.write_table(self.products, folder / PRODUCTS)
-        header = Header(products=len(self), bands=self.bands)
+        header = Header(products=len(self), bands=self.bands, fusion=self.fusion)
         (folder / HEADER).write_text(header.model_dump_json(indent=2), encoding="utf-8")
 
     @classmethod
@@ -145,17 +159,21 @@ class ProductIndex:
         if not header.products == products.num_rows == len(vectors) == len(lexical):
             lengths = f"{products.num_rows} products, {len(vectors)} vectors, {len(lexical)} BM25 documents"
             raise RaylevanceError(f"{folder}: damaged index: {header.products} expected, got {lengths}")
-        return cls(products, vectors, lexical, header.bands)
+        return cls(products, vectors, lexical, header.bands, header.fusion)
 
-    def _check_request(self, query_vectors: Vectors | None, mode: str, minimum_grade: int | None) -> None:
+    def _check_request(
+        self, query_vectors: Vectors | None, mode: str, minimum_grade: int | None, fusion: FusionSettings
+    ) -> None:
         if mode not in MODES:
             raise UsageError(f"unknown mode {mode!r}; {nearest(mode, MODES)}")
         if query_vectors is None and mode != "lexical":
             raise UsageError(f"a {mode} search needs query vectors")
         if minimum_grade and query_vectors is None:
             raise UsageError("minimum_grade needs query vectors")
-        if minimum_grade and self.bands is None:
-            raise UsageError("minimum_grade needs grade bands, and this index was built without judgements")
+        graded = mode == "hybrid" and fusion.method == "graded"
+        if (minimum_grade or graded) and self.bands is None:
+            what = "minimum_grade" if minimum_grade else "graded fusion"
+            raise UsageError(f"{what} needs grade bands, and this index was built without judgements")
 
     def _hits(self, ranking: Ranking, lexical: Ranking | None, query_vectors: Vectors | None) -> list[list[Hit]]:
         """The hits of each query, all of `ranking`, whose scores are cosines where there is no `lexical`."""

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +32,17 @@ class InBatch:
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's share of a step: B queries and N items, `labels` [N] and `instance` [N] int64, non-decreasing."""
+    """One worker's share of a step: B queries and N items, `labels` [N] and `instance` [N] int64, non-decreasing.
+
+    `variants`: V misspelt queries, of the queries `variant_of` [V] int64.
+    """
 
     queries: list[Tokens]
     items: list[Tokens]
     labels: torch.Tensor
     instance: torch.Tensor
+    variants: list[Tokens]
+    variant_of: torch.Tensor
     in_batch: InBatch | None = None
 
 
@@ -112,6 +118,7 @@ class BatchPlan:
             items=[item for row in rows for item in self.instances.items(row)],
             labels=torch.from_numpy(np.concatenate([np.empty(0, np.int64), *labels]).astype(np.int64)),
             instance=torch.from_numpy(np.repeat(np.arange(len(rows)), sizes)),
+            **self._variants(rows),
         )
 
     def _draw_batch(self, rows: Ints) -> Batch:
@@ -124,12 +131,18 @@ class BatchPlan:
             items=[self._drawn_item(row) for row in own],
             labels=torch.ones(len(own), dtype=torch.int64),
             instance=torch.arange(len(own)),
+            **self._variants(own),
             in_batch=InBatch(
                 sizes=tuple(map(len, shares)),
                 positive=torch.arange(start, start + len(own)),
                 same=torch.from_numpy(same),
             ),
         )
+
+    def _variants(self, rows: Ints) -> dict[str, Any]:
+        tokens = [self.instances.variant(row) for row in rows]
+        places = [place for place, variant in enumerate(tokens) if len(variant)]
+        return {"variants": [tokens[place] for place in places], "variant_of": torch.tensor(places, dtype=torch.int64)}
 
     def _drawn_item(self, row: int) -> Tokens:
         return self.instances.items(row)[int(self._drawn[row] - self.instances.first_item[row])]

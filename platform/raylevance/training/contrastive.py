@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from raylevance.losses import temperature
 from raylevance.losses.circle import PAPER, Boundaries
@@ -40,6 +40,8 @@ class ContrastiveSettings(TrainSettings):
     """Of circle: how sharply it weighs what is far from its optimum (the paper states none)."""
     detach_weights: bool = True
     """Of circle: whether its weights carry no gradient."""
+    variant_weight: NonNegativeFloat = 1.0
+    """Of the distance between a query and its misspelt variant, where instances have one (`SpellingSettings`)."""
     boundaries: Boundaries = PAPER
     """Of circle: where the grades' bands begin and end."""
 
@@ -122,6 +124,12 @@ class EncoderTrainee(Trainee):
 
 
 def build_objective(settings: ContrastiveSettings) -> Objective:
+    objective = _objective(settings)
+    objective.variant_weight = settings.variant_weight
+    return objective
+
+
+def _objective(settings: ContrastiveSettings) -> Objective:
     if settings.loss == "supcon":
         return SupCon(settings.temperature)
     if settings.loss == "infonce":

@@ -1,4 +1,7 @@
-"""Training instances: a query, its items and their labels, tokenised once into a file that workers map into memory."""
+"""Training instances: a query, its items and their labels, tokenised once into a file that workers map into memory.
+
+A query may have a misspelt variant beside it, for `losses.consistency`.
+"""
 
 import functools
 from pathlib import Path
@@ -8,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raylevance.data.spelling import VARIANT
 from raylevance.models.encoder import load_tokenizer
 from raylevance.models.tokenizer import SideTokenizer
 from raylevance.training.token_file import Ints, RowKind, Tokens, write_tokens
@@ -18,17 +22,19 @@ SCHEMA = pa.schema(
         "query": pa.list_(pa.int32()),
         "items": pa.list_(pa.list_(pa.int32())),
         "labels": pa.list_(pa.int8()),
+        VARIANT: pa.list_(pa.int32()),
     }
 )
+"""`VARIANT` is empty where a query has none."""
 
 
 def tokenise(instances: Path, encoder: Path, output: Path) -> None:
     """Write the instances as token ids to `output`, as `write_tokens` does.
 
-    `instances`: Parquet with columns query (string), items (list of string), labels (list of int). A row whose items
-    and labels do not match is bad.
+    `instances`: Parquet with columns query (string), items (list of string), labels (list of int), and perhaps
+    `VARIANT` (string or null). A row whose items and labels do not match is bad.
     """
-    kind = RowKind("training instances", COLUMNS, SCHEMA, _fault, _tokenise_rows)
+    kind = RowKind("training instances", COLUMNS, SCHEMA, _fault, _tokenise_rows, optional=(VARIANT,))
     write_tokens(instances, encoder, output, kind)
 
 
@@ -40,6 +46,8 @@ class _Chunk(NamedTuple):
     item_tokens: Tokens
     item_offsets: npt.NDArray[np.int32]
     instance_offsets: npt.NDArray[np.int32]
+    variant_tokens: Tokens
+    variant_offsets: npt.NDArray[np.int32]
 
 
 class Instances:
@@ -69,6 +77,11 @@ class Instances:
     def query(self, row: int) -> Tokens:
         chunk, local = self._find(row)
         return chunk.query_tokens[chunk.query_offsets[local] : chunk.query_offsets[local + 1]]
+
+    def variant(self, row: int) -> Tokens:
+        """Of the row's query; empty for none."""
+        chunk, local = self._find(row)
+        return chunk.variant_tokens[chunk.variant_offsets[local] : chunk.variant_offsets[local + 1]]
 
     def items(self, row: int) -> list[Tokens]:
         chunk, local = self._find(row)
@@ -110,13 +123,22 @@ def _tokenise_rows(table: pa.Table, encoder: str) -> pa.Table:
             "query": tokenize([query for query, _, _ in rows], "query"),
             "items": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(tokens, pa.list_(pa.int32()))),
             "labels": [labels for _, _, labels in rows],
+            VARIANT: _tokenise_variants(table, tokenize),
         },
         schema=SCHEMA,
     )
 
 
+def _tokenise_variants(table: pa.Table, tokenize: SideTokenizer) -> list[list[int]]:
+    if VARIANT not in table.column_names:
+        return [[]] * table.num_rows
+    variants = table[VARIANT].to_pylist()
+    tokens = iter(tokenize([variant for variant in variants if variant], "query"))
+    return [next(tokens) if variant else [] for variant in variants]
+
+
 def _views(batch: pa.RecordBatch) -> _Chunk:
-    query, items = batch.column("query"), batch.column("items")
+    query, items, variant = (batch.column(name) for name in ("query", "items", VARIANT))
     tokens = items.values
     return _Chunk(
         query_tokens=query.values.to_numpy(),
@@ -124,6 +146,8 @@ def _views(batch: pa.RecordBatch) -> _Chunk:
         item_tokens=tokens.values.to_numpy(),
         item_offsets=tokens.offsets.to_numpy(),
         instance_offsets=items.offsets.to_numpy(),
+        variant_tokens=variant.values.to_numpy(),
+        variant_offsets=variant.offsets.to_numpy(),
     )
 
 

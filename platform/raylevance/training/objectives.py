@@ -18,9 +18,11 @@ class Objective(nn.Module):
     """`objective(queries [B, d], items [N, d], batch)` is the worker's share of a loss that sums over instances.
 
     `in_batch`: whether it takes one positive item an instance, and the items of the whole batch as negatives.
+    `variant_weight`: of `consistency` between queries and their variants, which a step adds.
     """
 
     in_batch = False
+    variant_weight = 1.0
 
     @abstractmethod
     def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor: ...

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from raylevance.losses.consistency import consistency
 from raylevance.models.batching import length_groups, pad
 from raylevance.models.encoder import Encoder
 from raylevance.models.precision import autocast
@@ -31,7 +32,10 @@ class Compute:
 
 @dataclass(frozen=True)
 class TextGroup:
-    """Texts of one side and about one length: `rows` in the batch (queries, then items), `ids` and `mask` [n, t]."""
+    """Texts of one side and about one length: `rows` in the batch, `ids` and `mask` [n, t].
+
+    The rows of a batch are its queries, then its items, then the variants of its queries.
+    """
 
     side: Side
     rows: torch.Tensor
@@ -45,6 +49,7 @@ def backward(encoder: Encoder, objective: Objective, batch: Batch, compute: Comp
     groups = [
         *text_groups(encoder, batch.queries, "query", 0, compute),
         *text_groups(encoder, batch.items, "item", len(batch.queries), compute),
+        *text_groups(encoder, batch.variants, "query", len(batch.queries) + len(batch.items), compute),
     ]
     if compute.chunk is not None:
         return _cached_backward(encoder, objective, batch, groups, compute)
@@ -77,9 +82,9 @@ def _cached_backward(
 
 
 def _loss(objective: Objective, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
-    queries, items = vectors.split([len(batch.queries), len(batch.items)])
+    queries, items, variants = vectors.split([len(batch.queries), len(batch.items), len(batch.variants)])
     loss: torch.Tensor = objective(queries, items, batch)
-    return loss
+    return loss + objective.variant_weight * consistency(queries[batch.variant_of], variants)
 
 
 def text_groups(
@@ -108,7 +113,8 @@ def in_order(encoder: Encoder, groups: Sequence[TextGroup], vectors: Sequence[to
 
 
 def _on_device(batch: Batch, device: torch.device) -> Batch:
-    moved = replace(batch, labels=batch.labels.to(device), instance=batch.instance.to(device))
+    tensors = {name: getattr(batch, name).to(device) for name in ("labels", "instance", "variant_of")}
+    moved = replace(batch, **tensors)
     if batch.in_batch is None:
         return moved
     layout = replace(batch.in_batch, positive=batch.in_batch.positive.to(device), same=batch.in_batch.same.to(device))

@@ -24,7 +24,8 @@ Ints = npt.NDArray[np.int64]
 class RowKind:
     """What a row holds. Its functions are of a module: they are sent to Ray's workers.
 
-    `name`: of the rows, in errors. `columns`: read from Parquet, no others. `schema`: of the token file.
+    `name`: of the rows, in errors. `columns`: read from Parquet. `schema`: of the token file. `optional`: columns that
+    are read where the files have them, no others.
     `fault(*row)`: why a row is none of this kind, or None. `tokenise(rows, model)`: a table of `columns` as one of
     `schema`, by the tokenizer in the folder `model`.
     """
@@ -34,6 +35,7 @@ class RowKind:
     schema: pa.Schema
     fault: Callable[..., str | None]
     tokenise: Callable[[pa.Table, str], pa.Table]
+    optional: tuple[str, ...] = ()
 
 
 def write_tokens(rows: Path, model: Path, output: Path, kind: RowKind) -> None:
@@ -43,15 +45,15 @@ def write_tokens(rows: Path, model: Path, output: Path, kind: RowKind) -> None:
     """
     if output.exists():
         return
-    _check_columns(rows, kind)
+    columns = _columns(rows, kind)
     count = pa.dataset.dataset(str(rows), format="parquet").count_rows()
     if not count:
         raise RaylevanceError(f"{rows}: has no {kind.name}")
     draft = output.with_name(f".{output.name}.draft")
-    tables = _tokenise_here(rows, model, kind) if count <= ROWS_PER_CHUNK else _tokenise_on_cluster(rows, model, kind)
+    tokenise = _tokenise_here if count <= ROWS_PER_CHUNK else _tokenise_on_cluster
     try:
         with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, kind.schema) as writer:
-            for table in tables:
+            for table in tokenise(rows, columns, model, kind):
                 writer.write_table(table.cast(kind.schema))
         draft.replace(output)
     except (RayTaskError, ValueError):
@@ -61,17 +63,17 @@ def write_tokens(rows: Path, model: Path, output: Path, kind: RowKind) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _tokenise_here(rows: Path, model: Path, kind: RowKind) -> Iterator[pa.Table]:
+def _tokenise_here(rows: Path, columns: list[str], model: Path, kind: RowKind) -> Iterator[pa.Table]:
     """A worker would take longer to import the tokenizer than this takes."""
-    table = pa.dataset.dataset(str(rows), format="parquet").to_table(columns=list(kind.columns))
+    table = pa.dataset.dataset(str(rows), format="parquet").to_table(columns=columns)
     yield _tokenise_chunk(table, str(model), kind)
 
 
-def _tokenise_on_cluster(rows: Path, model: Path, kind: RowKind) -> Iterator[pa.Table]:
+def _tokenise_on_cluster(rows: Path, columns: list[str], model: Path, kind: RowKind) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     with ray.data.DataContext.current(context):
-        texts = ray.data.read_parquet(str(rows)).select_columns(list(kind.columns))
+        texts = ray.data.read_parquet(str(rows)).select_columns(columns)
         tokenised = texts.map_batches(
             cast(Any, _tokenise_chunk),
             fn_kwargs={"model": str(model), "kind": kind},
@@ -87,7 +89,8 @@ def _tokenise_chunk(rows: pa.Table, model: str, kind: RowKind) -> pa.Table:
     return kind.tokenise(rows, model)
 
 
-def _check_columns(rows: Path, kind: RowKind) -> None:
+def _columns(rows: Path, kind: RowKind) -> list[str]:
+    """Those to read. Raises `RaylevanceError` where one is missing."""
     try:
         schema = pa.dataset.dataset(str(rows), format="parquet").schema
     except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
@@ -95,6 +98,7 @@ def _check_columns(rows: Path, kind: RowKind) -> None:
     missing = [name for name in kind.columns if name not in schema.names]
     if missing:
         raise RaylevanceError(f"{rows}: has no column {', '.join(missing)}; training needs {', '.join(kind.columns)}")
+    return [*kind.columns, *(name for name in kind.optional if name in schema.names)]
 
 
 def _check_rows(rows: Path, kind: RowKind) -> None:
