@@ -34,6 +34,7 @@ from raylevance.llm.vllm_engine import (
 from workloads.language_models import model_path
 
 WARM, PAIRS = 64, 256
+WAYS = ("default", "bound", "same", "ray")
 BOUND = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}
 
 
@@ -107,13 +108,17 @@ def measure(way: str, data: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
-    parser.add_argument("--way", choices=("default", "bound", "same", "ray"), help="one of them alone")
+    parser.add_argument("--way", choices=WAYS, help="one of them alone")
+    parser.add_argument("--here", choices=WAYS, help="one of them in this process, with the environment that it has")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    if options.way:
-        sys.stdout.write(f"\nrate {measure(options.way, options.data):.3f}\n")
+    if options.here:
+        sys.stdout.write(f"\nrate {measure(options.here, options.data):.3f}\n")
         return
-    rates = {way: in_a_process(way, options.data) for way in ("default", "bound", "same", "ray")}
+    if options.way:
+        print(f"{options.way}: {in_a_process(options.way, options.data):.2f} pairs a second")
+        return
+    rates = {way: in_a_process(way, options.data) for way in WAYS}
     result = {
         "processors": os.cpu_count(),
         "pairs_per_second": rates,
@@ -126,7 +131,7 @@ def main() -> None:
 def in_a_process(way: str, data: Path) -> float:
     variables = {"default": {"VLLM_CPU_KVCACHE_SPACE": "2"}, "bound": BOUND | {"VLLM_CPU_KVCACHE_SPACE": "2"}}
     added = variables.get(way, environment(VllmSettings(model="")) if way == "same" else {})
-    command = [sys.executable, __file__, "--way", way, "--data", str(data)]
+    command = [sys.executable, __file__, "--here", way, "--data", str(data)]
     done = subprocess.run(command, env=os.environ | added, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.rsplit("rate ", 1)[1])
 

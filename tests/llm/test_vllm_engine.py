@@ -102,13 +102,15 @@ def when_an_engine_runs() -> Iterator[list[Any]]:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("after_s", [10, 40])
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_engine_that_dies_or_hangs_is_replaced(
-    tiny_llama: Path, ray_cluster: None, when_an_engine_runs: list[Any], sent: signal.Signals
+    tiny_llama: Path, ray_cluster: None, when_an_engine_runs: list[Any], sent: signal.Signals, after_s: float
 ) -> None:
+    """Ten seconds after its process is there it starts; a while later it answers."""
     prompts = {f"{key}-{copy}": f"{copy} {prompt}" for key, prompt in PROMPTS.items() for copy in range(100)}
-    when_an_engine_runs.append((sent, 10))
-    found = ask(settings(tiny_llama, stuck_after_s=20), prompts, Request(choices=CHOICES))
+    when_an_engine_runs.append((sent, after_s))
+    found = ask(settings(tiny_llama, stuck_after_s=20, started_within_s=90), prompts, Request(choices=CHOICES))
     assert len(found) == len(prompts) and not any(row["error"] for row in found.values())
     assert not [process for process in engine_processes() if process.status() == psutil.STATUS_STOPPED]
 

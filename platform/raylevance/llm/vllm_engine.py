@@ -5,8 +5,10 @@ import functools
 import json
 import os
 import re
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -26,15 +28,16 @@ CPU_BLOCK = 32
 """Tokens of a block of the KV cache, the least that its attention takes on every processor. The default of 128 caches
 little of a shared prompt, which is cached in whole blocks."""
 
-KILLED = re.compile(r"'EngineCore\w*': -\d")
-"""In vLLM's error: an engine that a signal ended while it started."""
+KILLED = re.compile(r"Failed core proc\(s\): \{(\}|'EngineCore\w*': -\d)")
+"""In vLLM's error: an engine that a signal ended while it started, or whose end was not yet known."""
 
 
 class VllmSettings(Settings):
     """How the engine runs. `model`: a folder or a Hugging Face id.
 
     `engines`: machines (on processors) or groups of GPUs that work at once. `gpus`: of one engine, 0 for processors.
-    `stuck_after_s`: an engine that answers nothing for so long is replaced. `engine`: more of vLLM's own arguments.
+    `stuck_after_s`: an engine that answers nothing for so long is replaced, and so is one that takes longer than
+    `started_within_s` to start. `engine`: more of vLLM's own arguments.
     """
 
     model: str
@@ -43,6 +46,7 @@ class VllmSettings(Settings):
     max_model_len: PositiveInt = 2048
     max_num_seqs: PositiveInt = 64
     stuck_after_s: PositiveFloat = 300
+    started_within_s: PositiveFloat = 1800
     engine: Mapping[str, Any] = {}
 
 
@@ -76,7 +80,7 @@ class VllmModel:
         processor = build_processor(config, preprocess=asked)
         stage = processor.get_stage_by_name("vLLMEngineStage")
         # Past pydantic: validated again, the stage would forget the bundles and ask for a GPU.
-        stage.__dict__["fn"] = watched_engine(settings.stuck_after_s)
+        stage.__dict__["fn"] = watched_engine(settings.stuck_after_s, settings.started_within_s)
         answers = processor(prompts)
         return answers.map_batches(cast(Any, _as_answers), batch_format="pyarrow", batch_size=None)
 
@@ -105,10 +109,11 @@ def load_tokenizer(model: str) -> Any:
         raise RaylevanceError(f"{model}: no readable tokenizer: {' '.join(str(error).split())[:200]}") from None
 
 
-def watched_engine(stuck_after_s: float) -> Any:
+def watched_engine(stuck_after_s: float, started_within_s: float) -> Any:
     """Ray's vLLM stage whose answers are small, and whose process ends where the engine is stuck.
 
-    Ray Data starts another in its place, and gives it the rows that were in flight.
+    Ray Data starts another in its place, and gives it the rows that were in flight. An engine that ends while it starts
+    is started once more here: Ray takes an actor that can't start for a fault of the job.
     """
     from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
 
@@ -118,11 +123,12 @@ def watched_engine(stuck_after_s: float) -> Any:
 
         def __init__(self, *args: Any, **options: Any) -> None:
             try:
-                super().__init__(*args, **options)
+                with _children_killed_after(started_within_s):
+                    super().__init__(*args, **options)
             except RuntimeError as error:
                 if not KILLED.search(str(error)):
                     raise
-                super().__init__(*args, **options)  # Ray takes an actor that can't start for a fault of the job
+                super().__init__(*args, **options)
 
         async def _generate_with_error_handling(self, row: dict[str, Any], batch_uuid: Any) -> dict[str, Any]:
             ids = row["sampling_params"].get("logprob_token_ids")
@@ -149,11 +155,27 @@ def watched_engine(stuck_after_s: float) -> Any:
     return WatchedEngine
 
 
+@contextmanager
+def _children_killed_after(seconds: float) -> Iterator[None]:
+    """The block's child processes end where it takes longer: vLLM waits for its engine without a limit."""
+    timer = threading.Timer(seconds, _kill_children)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _end_process() -> None:
     """End this actor's process and the engine's, which may be stopped and would outlive it."""
+    _kill_children()
+    os._exit(1)
+
+
+def _kill_children() -> None:
     for child in psutil.Process().children(recursive=True):
         child.kill()
-    os._exit(1)
 
 
 def _of_choices(logprobs: list[dict[int, dict[str, Any]]] | None, ids: Any) -> list[float] | None:
