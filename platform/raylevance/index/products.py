@@ -52,7 +52,7 @@ class Header(Settings):
 
     products: int
     bands: GradeBands | None
-    fusion: FusionSettings
+    fusion: FusionSettings = FusionSettings()
 
 
 class ProductIndex:
