@@ -133,7 +133,7 @@ def in_a_process(way: str, data: Path) -> float:
     added = variables.get(way, environment(VllmSettings(model="")) if way == "same" else {})
     command = [sys.executable, __file__, "--here", way, "--data", str(data)]
     done = subprocess.run(command, env=os.environ | added, stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout.rsplit("rate ", 1)[1])
+    return float(done.stdout.rsplit("rate ", 1)[1].split()[0])
 
 
 if __name__ == "__main__":
