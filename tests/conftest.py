@@ -1,8 +1,10 @@
 """What every test shares: quiet, small, local Ray, and the public data where it is at hand."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -142,3 +144,29 @@ def small_store(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, ra
     recipe = recipes.find("mine-and-refine")
     recipes.run(recipe, recipes.settings(recipe, small_recipe, []), str(store), fresh=False)
     return store
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def raylevance(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The command, in this process."""
+    from workloads.cli import main
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["raylevance", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ended(code, *capfd.readouterr())
+
+    return call

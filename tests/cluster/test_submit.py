@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import ray.autoscaler
 import yaml
 
 from raylevance.artifacts import Artifact, Store
+from tests.conftest import Ended
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +70,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             process.terminate()
 
 
-def raylevance(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def in_a_process(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "workloads.cli", *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT, text=True, capture_output=True, check=False)
 
@@ -83,7 +84,7 @@ def contents(artifact: Artifact) -> dict[str, str]:
 def test_a_submitted_recipe_publishes_what_a_local_one_does(
     head: Head, small_recipe: Path, small_store: Path, tmp_path: Path
 ) -> None:
-    remote = raylevance(
+    remote = in_a_process(
         *("submit", "mine-and-refine", "--address", head.address, "--store", str(tmp_path)),
         *("--config", str(small_recipe)),
         environment=head.environment,
@@ -101,7 +102,7 @@ def test_a_submitted_recipe_publishes_what_a_local_one_does(
 @pytest.mark.ray
 def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
     missing = ["--set", "data.source=esci", "--set", f"data.folder={tmp_path}/nowhere"]
-    done = raylevance(
+    done = in_a_process(
         *("submit", "mine-and-refine", "--address", head.address, "--store", str(tmp_path / "store"), *missing),
         environment=head.environment,
     )
@@ -113,21 +114,21 @@ def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
 def test_a_cluster_that_wants_a_token_says_so(head: Head, tmp_path: Path) -> None:
     without = {name: value for name, value in head.environment.items() if not name.startswith("RAY_AUTH")}
     without |= {"RAY_AUTH_MODE": "disabled"}
-    done = raylevance("submit", "mine-and-refine", "--address", head.address, environment=without)
+    done = in_a_process("submit", "mine-and-refine", "--address", head.address, environment=without)
     assert done.returncode == 1
     assert done.stderr.startswith("raylevance: ") and "RAY_AUTH_TOKEN" in done.stderr
 
 
-def test_an_address_where_nothing_answers() -> None:
-    done = raylevance("submit", "mine-and-refine", "--address", f"http://127.0.0.1:{free_port()}")
-    assert done.returncode == 1
-    assert "no Ray dashboard answers there" in done.stderr.splitlines()[-1]
+def test_an_address_where_nothing_answers(raylevance: Callable[..., Ended]) -> None:
+    ended = raylevance("submit", "mine-and-refine", "--address", f"http://127.0.0.1:{free_port()}")
+    assert ended.code == 1
+    assert "no Ray dashboard answers there" in ended.err.splitlines()[-1]
 
 
-def test_the_settings_are_checked_before_anything_is_sent() -> None:
-    done = raylevance("submit", "mine-and-refine", "--address", "http://127.0.0.1:1", "--set", "sead=3")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "did you mean 'seed'?" in done.stderr
+def test_the_settings_are_checked_before_anything_is_sent(raylevance: Callable[..., Ended]) -> None:
+    ended = raylevance("submit", "mine-and-refine", "--address", "http://127.0.0.1:1", "--set", "sead=3")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "did you mean 'seed'?" in ended.err
 
 
 def test_cluster_yaml_follows_rays_schema() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from raylevance.evaluation import pairs
 from raylevance.evaluation.pairs import PAIR_METRICS, auc_difference, bootstrap_pairs, evaluate_pairs, mean_auc
 
 RANDOM = np.random.default_rng(0)
@@ -11,6 +12,11 @@ QUERIES = [f"q{number}" for number in np.repeat(np.arange(30), 20)]
 LABELS = RANDOM.integers(0, 2, 600)
 GOOD = LABELS + RANDOM.normal(0, 1, 600)
 NOISE = RANDOM.normal(0, 1, 600)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "RESAMPLES", 80)
 
 
 def test_a_value_lies_in_its_interval_and_one_query_has_no_spread() -> None:

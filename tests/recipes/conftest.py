@@ -1,9 +1,6 @@
-"""The command as a function, and ESCI files small enough to make wrong by hand."""
+"""ESCI files small enough to make wrong by hand."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,32 +27,6 @@ EXAMPLES = pa.table(
         "split": ["train", "train", "test", "test"],
     }
 )
-
-
-class Ended(NamedTuple):
-    """How a command ended: its exit code, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def raylevance(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """The command, in this process."""
-    from workloads.cli import main
-
-    def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["raylevance", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Ended(code, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture

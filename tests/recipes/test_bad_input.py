@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
-from tests.recipes.conftest import EXAMPLES, PRODUCTS, Ended
+from tests.conftest import Ended
+from tests.recipes.conftest import EXAMPLES, PRODUCTS
 
 Command = Callable[..., Ended]
 EXAMPLES_FILE = "shopping_queries_dataset_examples.parquet"

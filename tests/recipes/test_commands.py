@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from raylevance.artifacts import Store
 from raylevance.models.encoder import Encoder
-from tests.recipes.conftest import Ended
+from tests.conftest import Ended
 
 Command = Callable[..., Ended]
 BASELINES = {"bm25": (0.727, 0.607, 0.819), "zero_shot": (0.657, 0.522, 0.804)}

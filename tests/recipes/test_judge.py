@@ -40,6 +40,7 @@ def judged(
         return folder, recipe(settings, run).as_json()
 
 
+@pytest.mark.long
 def test_the_report_says_how_far_to_trust_it(judged: tuple[Path, dict[str, Any]]) -> None:
     folder, printed = judged
     store = Store(str(folder / "store"))
@@ -56,6 +57,7 @@ def test_the_report_says_how_far_to_trust_it(judged: tuple[Path, dict[str, Any]]
     assert printed["artifacts"]["judge/relevance"] == published.ref
 
 
+@pytest.mark.long
 def test_no_test_query_trains_it(judged: tuple[Path, dict[str, Any]]) -> None:
     """Its pairs, the validation's and the test's share no query."""
     from workloads.graded_pairs import GradedPairs
@@ -71,6 +73,7 @@ def test_no_test_query_trains_it(judged: tuple[Path, dict[str, Any]]) -> None:
     assert printed["pairs"] == len(GradedPairs.of(tables.of(TEST), settings.text).grades)
 
 
+@pytest.mark.long
 def test_the_label_raylevance(judged: tuple[Path, dict[str, Any]], raylevance: Command) -> None:
     """It grades as the published model does, quarantines, finds what it judged before, and refuses below the gate."""
     folder, _ = judged
@@ -101,6 +104,7 @@ def test_the_label_raylevance(judged: tuple[Path, dict[str, Any]], raylevance: C
     assert len(gated.err.strip().splitlines()[-1:]) == 1 and "below the gate of 0.99" in gated.err
 
 
+@pytest.mark.long
 def test_a_judge_that_fails_the_gate_is_not_published(judged: tuple[Path, dict[str, Any]], raylevance: Command) -> None:
     folder, _ = judged
     store = str(folder / "store")

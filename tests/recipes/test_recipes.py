@@ -13,7 +13,7 @@ from raylevance.artifacts import Store
 from raylevance.config import load_settings
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import read_run
-from tests.recipes.conftest import Ended
+from tests.conftest import Ended
 from workloads import recipes
 from workloads.judged import TEST, TRAIN, Judged
 

@@ -16,7 +16,7 @@ from raylevance.data.text import ProductText
 from raylevance.models.encoder import Encoder
 from raylevance.models.hybrid import Hybrid
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
-from tests.recipes.conftest import Ended
+from tests.conftest import Ended
 from workloads.evaluate import _products
 from workloads.product_queries import ProductQueries
 from workloads.scorer import Scorer, find_scorer, gather_evidence, save_scorer, score_pairs

@@ -10,7 +10,7 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
-from tests.recipes.conftest import Ended
+from tests.conftest import Ended
 from workloads import recipes
 from workloads.mine_and_refine import RecipeSettings
 from workloads.tuning import at_once, changed

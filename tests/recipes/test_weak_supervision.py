@@ -34,6 +34,7 @@ def run(raylevance: Callable[..., Any], store: Path, *options: object) -> Any:
     return raylevance("run", "weak-supervision", *arguments)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_it_publishes_a_graph_an_encoder_and_a_scorer(
     store: Path, raylevance: Callable[..., Any], tmp_path: Path
@@ -59,6 +60,7 @@ def test_it_publishes_a_graph_an_encoder_and_a_scorer(
     assert json.loads(scored.out)["scorer"] == "scorer/relevance"
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_second_run_makes_nothing_anew(store: Path, raylevance: Callable[..., Any]) -> None:
     ended = run(raylevance, store)
@@ -66,6 +68,7 @@ def test_a_second_run_makes_nothing_anew(store: Path, raylevance: Callable[..., 
     assert ended.err.count("unchanged") >= 6
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_no_behaviour_of_test_and_validation_queries_is_in_the_graph(
     store: Path, raylevance: Callable[..., Any]
