@@ -51,6 +51,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             "--node-ip-address=127.0.0.1",
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={dashboard}",
+            f"--dashboard-agent-listen-port={free_port()}",
         ),
         *("--temp-dir", str(tmp_path_factory.mktemp("r")), "--disable-usage-stats", "--object-store-memory=500000000"),
     ]
