@@ -123,11 +123,14 @@ def watched_engine(stuck_after_s: float, started_within_s: float) -> Any:
 
         def __init__(self, *args: Any, **options: Any) -> None:
             try:
-                with _children_killed_after(started_within_s):
-                    super().__init__(*args, **options)
+                self._start(*args, **options)
             except RuntimeError as error:
                 if not KILLED.search(str(error)):
                     raise
+                self._start(*args, **options)
+
+        def _start(self, *args: Any, **options: Any) -> None:
+            with _children_killed_after(started_within_s):
                 super().__init__(*args, **options)
 
         async def _generate_with_error_handling(self, row: dict[str, Any], batch_uuid: Any) -> dict[str, Any]:
