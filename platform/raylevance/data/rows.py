@@ -80,6 +80,10 @@ def _domains(columns: dict[str, pa.Array]) -> Iterable[tuple[str, pa.Array, str]
         yield "action", pc.is_in(columns["action"], pa.array(ACTIONS)), f"action is not one of {', '.join(ACTIONS)}"
 
 
+MISFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+"""What a cast raises for a value that its type can't hold."""
+
+
 def _column(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
     return _one(rows[name]) if name in rows.column_names else pa.nulls(rows.num_rows, kind)
 
@@ -105,7 +109,7 @@ def _typed(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
     """`values` as `kind`, and where that was not possible (null there). Only a batch with a misfit pays for a loop."""
     try:
         return values.cast(kind), pa.repeat(False, len(values))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except MISFIT:
         cast = [_scalar(value, kind) for value in values]
         typed = pa.array([None if value is None else value.as_py() for value in cast], kind)
         return typed, pc.and_(typed.is_null(), values.is_valid())
@@ -114,7 +118,7 @@ def _typed(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
 def _scalar(value: pa.Scalar, kind: pa.DataType) -> pa.Scalar | None:
     try:
         return value.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except MISFIT:
         return None
 
 

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,25 +112,29 @@ class BatchPlan:
     def _graded_batch(self, rows: Ints) -> Batch:
         labels = [self.instances.labels_of(row) for row in rows]
         sizes = np.fromiter(map(len, labels), np.int64, len(labels))
+        variants, variant_of = self._variants(rows)
         return Batch(
             queries=[self.instances.query(row) for row in rows],
             items=[item for row in rows for item in self.instances.items(row)],
             labels=torch.from_numpy(np.concatenate([np.empty(0, np.int64), *labels]).astype(np.int64)),
             instance=torch.from_numpy(np.repeat(np.arange(len(rows)), sizes)),
-            **self._variants(rows),
+            variants=variants,
+            variant_of=variant_of,
         )
 
     def _draw_batch(self, rows: Ints) -> Batch:
         shares = [rows[rank :: self.world] for rank in range(self.world)]
         own = shares[self.rank]
         start = sum(map(len, shares[: self.rank]))
+        variants, variant_of = self._variants(own)
         same = _known_positives(self.instances, np.concatenate(shares), self._drawn_item)[start : start + len(own)]
         return Batch(
             queries=[self.instances.query(row) for row in own],
             items=[self._drawn_item(row) for row in own],
             labels=torch.ones(len(own), dtype=torch.int64),
             instance=torch.arange(len(own)),
-            **self._variants(own),
+            variants=variants,
+            variant_of=variant_of,
             in_batch=InBatch(
                 sizes=tuple(map(len, shares)),
                 positive=torch.arange(start, start + len(own)),
@@ -139,10 +142,11 @@ class BatchPlan:
             ),
         )
 
-    def _variants(self, rows: Ints) -> dict[str, Any]:
+    def _variants(self, rows: Ints) -> tuple[list[Tokens], torch.Tensor]:
+        """The variants of the queries `rows`, and the place in `rows` of each one's query."""
         tokens = [self.instances.variant(row) for row in rows]
         places = [place for place, variant in enumerate(tokens) if len(variant)]
-        return {"variants": [tokens[place] for place in places], "variant_of": torch.tensor(places, dtype=torch.int64)}
+        return [tokens[place] for place in places], torch.tensor(places, dtype=torch.int64)
 
     def _drawn_item(self, row: int) -> Tokens:
         return self.instances.items(row)[int(self._drawn[row] - self.instances.first_item[row])]
