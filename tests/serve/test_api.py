@@ -182,4 +182,4 @@ def test_the_schema_describes_every_route(client: TestClient) -> None:
 def test_the_examples_of_the_schema_are_answered(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     for example in schema["components"]["schemas"]["SearchRequest"]["examples"]:
-        search(client, **example)
+        assert search(client, **example)["query"] == example["query"]
