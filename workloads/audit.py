@@ -16,6 +16,7 @@ from raylevance.config import Settings
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.llm.audit import REJUDGED, AuditSettings, apply, audit, engagement
+from workloads.graded_pairs import pair_texts
 from workloads.judged import Judged
 from workloads.judges import NamedJudge, find_judge
 from workloads.labelling import label_table
@@ -75,10 +76,5 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
 
 def rejudge(run: Run, judge: NamedJudge, judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
     """Rows of `REJUDGED` in the order of `pairs` (query_id, product_id)."""
-    queries = dict(zip(*(judged.queries[name].to_pylist() for name in ("query_id", "query")), strict=True))
-    texts = dict(zip(judged.products["product_id"].to_pylist(), text.compose(judged.products), strict=True))
-    asked = {
-        "query": [queries.get(query, "") for query in pairs["query_id"].to_pylist()],
-        "product_text": [texts.get(product, "") for product in pairs["product_id"].to_pylist()],
-    }
-    return label_table(pa.table(asked), judge.labelling, run.store).select(REJUDGED.names).cast(REJUDGED)
+    asked = pair_texts(judged, pairs, judge.text or text)
+    return label_table(asked, judge.labelling, run.store).select(REJUDGED.names).cast(REJUDGED)

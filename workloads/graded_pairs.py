@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylevance.data.text import ProductText
@@ -53,3 +54,18 @@ class GradedPairs:
         confusion = np.zeros((GRADES, GRADES))
         np.add.at(confusion, (np.asarray(self.grades), predicted), 1)
         return {name: float(value) for name, value in metrics(confusion).items()}
+
+
+def pair_texts(judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
+    """Texts of `pairs` (query_id, product_id), columns query and product_text, row by row; none for an unknown id."""
+    products = judged.products
+    query = pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks())
+    product = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
+    distinct = pc.unique(product)
+    texts = pa.array(text.compose(products.take(distinct)), pa.string())
+    return pa.table(
+        {
+            "query": judged.queries["query"].take(query),
+            "product_text": texts.take(pc.index_in(product, distinct)),
+        }
+    )

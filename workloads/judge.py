@@ -26,7 +26,9 @@ from raylevance.llm.prompt import JudgePrompt
 from raylevance.llm.verdict import fit_temperature
 from raylevance.llm.vllm_engine import VllmSettings
 from raylevance.models.cross_encoder import CrossEncoder
+from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.grader import log_probabilities
+from raylevance.models.match_regression import MatchRegression
 from raylevance.training import trainer
 from raylevance.training.grading import Grading, GradingSettings, load_grader
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
@@ -39,8 +41,15 @@ from workloads.language_models import model_digest, model_path
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run, say
 
-Candidate = Literal["cross-encoder", "llm", "zero-shot"]
+Candidate = Literal["regression", "cross-encoder", "llm", "zero-shot"]
 VALIDATION = 0.2
+
+
+class RegressionSettings(Settings):
+    """The encoder whose cosine is one of the two numbers, and how much of a product's text it reads."""
+
+    backbone: str = "minilm"
+    max_tokens: PositiveInt = 96
 
 
 class CrossEncoderSettings(Settings):
@@ -77,9 +86,10 @@ class RecipeSettings(Settings):
 
     seed: int = 0
     data: DataSettings = DataSettings()
-    text: ProductText = ProductText()
+    text: ProductText = ProductText(details=("bullets", "description"))
     validation_fraction: float = Field(VALIDATION, gt=0, lt=1)
-    candidates: tuple[Candidate, ...] = Field(("cross-encoder",), min_length=1)
+    candidates: tuple[Candidate, ...] = Field(("regression",), min_length=1)
+    regression: RegressionSettings = RegressionSettings()
     cross_encoder: CrossEncoderSettings = CrossEncoderSettings()
     llm: LlmSettings = LlmSettings()
     gate: GateSettings = GateSettings()
@@ -92,7 +102,12 @@ def recipe(settings: RecipeSettings, run: Run) -> JudgeOutcome:
     judged = Judged.open(run.store.path(tables.ref))
     train, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
     pairs = {"train": GradedPairs.of(train, settings.text), "validation": GradedPairs.of(validation, settings.text)}
-    make = {"cross-encoder": train_cross_encoder, "llm": train_llm, "zero-shot": describe_zero_shot}
+    make = {
+        "regression": fit_regression,
+        "cross-encoder": train_cross_encoder,
+        "llm": train_llm,
+        "zero-shot": describe_zero_shot,
+    }
     candidates: dict[str, Artifact] = {name: make[name](settings, run, tables, pairs) for name in settings.candidates}
     report = report_step(run, tables, candidates, judged, pairs, settings.text, settings.seed)
     publish_best(settings.gate, run, candidates, report)
@@ -108,6 +123,32 @@ def check_settings(settings: RecipeSettings) -> None:
     load_guideline(settings.llm.guideline)
 
 
+def fit_regression(settings: RecipeSettings, run: Run, tables: Artifact, pairs: Mapping[str, GradedPairs]) -> Artifact:
+    """`judge/regression`: the grade by an encoder's cosine and the share of the query's words in the text."""
+    chosen = settings.regression
+    made_from = {
+        "backbone": backbone_digest(chosen.backbone),
+        "max_tokens": chosen.max_tokens,
+        "text": settings.text.model_dump(mode="json"),
+        "validation_fraction": settings.validation_fraction,
+    }
+
+    def build(draft: Draft) -> None:
+        products = Judged.open(run.store.path(tables.ref)).products
+        reads = EncoderSettings(backbone=str(backbone_path(chosen.backbone)), max_item_tokens=chosen.max_tokens)
+        train, held_out = pairs["train"], pairs["validation"]
+        catalogue, grades = settings.text.compose(products), np.asarray(train.grades)
+        fitted = MatchRegression.fit(Encoder.from_backbone(reads), catalogue, train.queries, train.texts, grades)
+        scores = fitted.log_probabilities(held_out.queries, held_out.texts)
+        temperature = fit_temperature(scores, np.asarray(held_out.grades))
+        fitted.save(draft.path / MODEL_FOLDER)
+        judge = JudgeSettings(backend="regression", regression=MODEL_FOLDER, text=settings.text)
+        save_judge(draft.path, judge.model_copy(update={"temperature": temperature}))
+        draft.metrics |= {"regression": fitted.regression.model_dump(), "temperature": temperature}
+
+    return run.step("judge/regression", build, settings=made_from, inputs=[tables], seed=settings.seed)
+
+
 def train_cross_encoder(
     settings: RecipeSettings, run: Run, tables: Artifact, pairs: Mapping[str, GradedPairs]
 ) -> Artifact:
@@ -118,7 +159,7 @@ def train_cross_encoder(
     def start(folder: Path) -> None:
         CrossEncoder.from_backbone(backbone_path(chosen.backbone), chosen.max_tokens, settings.seed).save(folder)
 
-    judge = JudgeSettings(backend="cross-encoder", cross_encoder=MODEL_FOLDER)
+    judge = JudgeSettings(backend="cross-encoder", cross_encoder=MODEL_FOLDER, text=settings.text)
     return _fine_tuned("judge/cross-encoder", settings, run, tables, pairs, chosen.train, made_from, start, judge)
 
 
@@ -132,7 +173,7 @@ def train_llm(settings: RecipeSettings, run: Run, tables: Artifact, pairs: Mappi
         CausalJudge.from_base(model_path(chosen.model), prompt, chosen.lora, settings.seed).save(folder)
 
     engine = chosen.engine.model_copy(update={"model": MODEL_FOLDER})
-    judge = JudgeSettings(backend="vllm", vllm=engine, prompt=prompt)
+    judge = JudgeSettings(backend="vllm", vllm=engine, prompt=prompt, text=settings.text)
     return _fine_tuned("judge/llm", settings, run, tables, pairs, chosen.train, made_from, start, judge)
 
 

@@ -1,6 +1,7 @@
 """Judges by name: an artifact `judge/NAME`, or a YAML file that describes one of your own."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from raylevance.artifacts import Store, fingerprint
 from raylevance.config import Settings, load_settings
+from raylevance.data.text import ProductText
 from raylevance.errors import UsageError
 from raylevance.llm.endpoint import Endpoint, EndpointSettings
 from raylevance.llm.guideline import load_guideline
@@ -22,25 +24,30 @@ from raylevance.llm.language_model import ANSWERS
 from raylevance.llm.prompt import JudgePrompt
 from raylevance.llm.vllm_engine import VllmModel, VllmSettings, load_tokenizer
 from raylevance.models.cross_encoder import CrossEncoder
+from raylevance.models.match_regression import MatchRegression
 from workloads.language_models import model_path
 
 JUDGE_FILE = "judge.json"
 MODEL_FOLDER = "model"
 LEDGER = "labels.sqlite"
 ZERO_SHOT = "zero-shot"
+GRADERS: dict[str, Callable[[str], Any]] = {"cross-encoder": CrossEncoder.load, "regression": MatchRegression.load}
 
 
 class JudgeSettings(Settings):
-    """What answers, and how its answers are read: `vllm`, `endpoint` or `cross_encoder` (a folder), as `backend` says.
+    """What answers, and how its answers are read: `vllm`, `endpoint`, or a folder, as `backend` says.
 
+    `text`: the template of the product texts it learned from; None: it takes any.
     `prompt`: None for the guideline (`guideline`: a YAML file, None for the one that comes with the library).
     `temperature` divides the log-probabilities, `threshold` is the confidence below which it abstains.
     """
 
-    backend: Literal["vllm", "endpoint", "cross-encoder"]
+    backend: Literal["vllm", "endpoint", "cross-encoder", "regression"]
     vllm: VllmSettings | None = None
     endpoint: EndpointSettings | None = None
     cross_encoder: str | None = None
+    regression: str | None = None
+    text: ProductText | None = None
     guideline: Path | None = None
     prompt: JudgePrompt | None = None
     temperature: PositiveFloat = 1.0
@@ -55,10 +62,14 @@ class JudgeSettings(Settings):
 
 @dataclass(frozen=True)
 class NamedJudge:
-    """A judge ready for work. `agreement`: with people, on queries held out of its training; None where unknown."""
+    """A judge ready for work. `agreement`: with people, on queries held out of its training; None where unknown.
+
+    `text`: the template that it learned from; None: it takes any.
+    """
 
     labelling: Labelling
     agreement: dict[str, Any] | None
+    text: ProductText | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,8 @@ def find_judge(name: str, store: Store) -> NamedJudge:
     found = _describe(name, store)
     settings = found.settings
     judge = _judge(settings, found.model)
-    return NamedJudge(Labelling(judge, found.version, settings.temperature, settings.threshold), found.agreement)
+    labelling = Labelling(judge, found.version, settings.temperature, settings.threshold)
+    return NamedJudge(labelling, found.agreement, settings.text)
 
 
 def judge_version(name: str, store: Store) -> str:
@@ -114,8 +126,9 @@ def save_judge(folder: Path, settings: JudgeSettings) -> None:
 
 
 def _judge(settings: JudgeSettings, model: Path | None) -> Judge:
-    if settings.backend == "cross-encoder":
-        return partial(grade_on_cluster, model=str(model or settings.cross_encoder))
+    if settings.backend in GRADERS:
+        named = getattr(settings, settings.backend.replace("-", "_"))
+        return partial(grade_on_cluster, backend=settings.backend, model=str(model or named))
     if settings.endpoint is not None:
         return llm_judge(Endpoint(settings.endpoint), _prompt(settings))
     assert settings.vllm is not None
@@ -124,13 +137,13 @@ def _judge(settings: JudgeSettings, model: Path | None) -> Judge:
 
 
 class GradePairs:
-    """A Ray Data actor that holds one cross-encoder."""
+    """A Ray Data actor that holds one of `GRADERS`."""
 
-    def __init__(self, model: str, threads: int) -> None:
+    def __init__(self, backend: str, model: str, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self._grader = CrossEncoder.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
+        self._grader = GRADERS[backend](model).to("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, pairs: pa.Table) -> pa.Table:
         texts = pairs["query"].to_pylist(), pairs["product_text"].to_pylist()
@@ -144,14 +157,14 @@ class GradePairs:
         return pa.table({**rows, "text": empty, "error": empty.fill_null("")}).select(ANSWERS.names).cast(ANSWERS)
 
 
-def grade_on_cluster(pairs: ray.data.Dataset, model: str) -> ray.data.Dataset:
-    """Rows of `ANSWERS` from one cross-encoder a GPU, or a machine with all its processors."""
+def grade_on_cluster(pairs: ray.data.Dataset, backend: str, model: str) -> ray.data.Dataset:
+    """Rows of `ANSWERS` from one grader a GPU, or a machine with all its processors."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     machines = sum(node["Alive"] for node in ray.nodes())
     return pairs.map_batches(
         cast(Any, GradePairs),
-        fn_constructor_args=(model, max(1, int(resources["CPU"]) // machines)),
+        fn_constructor_args=(backend, model, max(1, int(resources["CPU"]) // machines)),
         batch_format="pyarrow",
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=gpus or machines),

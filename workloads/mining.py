@@ -20,6 +20,7 @@ from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
 from workloads.embeddings import embed_products
 from workloads.encode import encode_texts, find_encoder
+from workloads.graded_pairs import pair_texts
 from workloads.judged import TRAIN, Judged
 from workloads.judges import ZERO_SHOT, find_judge, judge_version
 from workloads.labelling import label_table
@@ -108,12 +109,13 @@ def graded_anew(
     if settings.unjudged == "irrelevant":
         return assumed(new), {}
     new = hardest(new, settings.most_labelled)
-    judge = find_judge(settings.judge, run.store).labelling
+    named = find_judge(settings.judge, run.store)
+    judge = named.labelling
     order = np.argsort(hash_unit(train.judgements["product_id"], seed), kind="stable")
     check = train.judgements.take(pa.array(order[: settings.check_pairs]))
     # One labelling of both: an engine takes longer to start than to read a few hundred pairs.
     asked = pa.concat_tables([check.select(KNOWN[:2]).cast(new.select(KNOWN[:2]).schema), new.select(KNOWN[:2])])
-    labels = label_table(with_texts(train, asked, text), judge, run.store)
+    labels = label_table(pair_texts(train, asked, named.text or text), judge, run.store)
     report = {"judge": judge.version, **check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa)}
     given = labels.slice(check.num_rows)
     found = pa.table({**{name: new[name] for name in KNOWN[:2]}, **{name: given[name] for name in KNOWN[2:]}})
@@ -135,21 +137,6 @@ def assumed(new: pa.Table) -> pa.Table:
     """Grade 0 for every pair: what mining without re-annotation does."""
     grades, source = np.zeros(new.num_rows, np.int8), pa.array([ASSUMED] * new.num_rows, pa.string())
     return new.select(KNOWN[:2]).append_column("grade", pa.array(grades)).append_column("source", source).cast(GRADED)
-
-
-def with_texts(judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
-    """The pairs' texts, columns query and product_text, row by row."""
-    products = judged.products
-    query = pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks())
-    product = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
-    distinct = pc.unique(product)
-    texts = pa.array(text.compose(products.take(distinct)), pa.string())
-    return pa.table(
-        {
-            "query": judged.queries["query"].take(query),
-            "product_text": texts.take(pc.index_in(product, distinct)),
-        }
-    )
 
 
 def curriculum(train: Judged, mined: pa.Table, settings: MineSettings) -> Judged:

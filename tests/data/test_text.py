@@ -38,6 +38,18 @@ def test_what_a_product_lacks_is_left_out() -> None:
     ]
 
 
+def test_details_come_last() -> None:
+    details = pa.table({"bullets": ["Boils fast", None, ""], "description": [None, "A mug.", None]})
+    products = PRODUCTS.append_column("bullets", details["bullets"]).append_column(
+        "description", details["description"]
+    )
+    assert ProductText(details=("bullets", "description")).compose(products) == [
+        "Kettle. Brand: Acme. Color: Red. Category: Home > Kitchen. Boils fast",
+        "Mug. Color: Blue. Category: Home. A mug.",
+        "Rug",
+    ]
+
+
 def test_baseline_text() -> None:
     assert baseline_text(PRODUCTS.slice(0, 2)) == ["Kettle  Acme Red", "Mug Blue"]
 

@@ -13,8 +13,10 @@ import pytest
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
 from raylevance.models.cross_encoder import CrossEncoder
+from raylevance.models.match_regression import MatchRegression
 from workloads.judge import RecipeSettings, recipe
 from workloads.judges import find_judge
+from workloads.labelling import label_table
 from workloads.steps import Run
 
 Command = Callable[..., Any]
@@ -22,6 +24,7 @@ Command = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
 SMALL = """
 data: {source: demo, demo: {products: 300, queries: 24, events: 500, judged_per_query: 12}}
+candidates: [cross-encoder, regression]
 cross_encoder: {max_tokens: 48, train: {max_steps: 2, evaluate_every: 1}}
 gate: {minimum_kappa: -1}
 """
@@ -34,6 +37,7 @@ def judged(
     """A store with a judge that hardly learned, and what the run ends with."""
     folder = tmp_path_factory.mktemp("judge")
     small = SMALL.replace("max_tokens", f"backbone: {tiny_backbone}, max_tokens")
+    small += f"regression: {{backbone: {tiny_backbone}, max_tokens: 48}}\n"
     (folder / "small.yaml").write_text(small)
     settings = load_settings(RecipeSettings, folder / "small.yaml")
     with Run(Store(str(folder / "store"))) as run:
@@ -45,16 +49,35 @@ def test_the_report_says_how_far_to_trust_it(judged: tuple[Path, dict[str, Any]]
     folder, printed = judged
     store = Store(str(folder / "store"))
     report = store.get("report/judge").metrics
-    assert set(report["judges"]) == {"majority", "cross-encoder"}
+    assert set(report["judges"]) == {"majority", "cross-encoder", "regression"}
     assert report["judges"]["majority"]["test"]["quadratic_kappa"] == 0
     for measured in report["judges"].values():
         low, high = measured["test"]["ci95"]["accuracy"]
         assert low <= measured["test"]["accuracy"] <= high
         assert measured["coverage"][0]["coverage"] == 1 and measured["not_judged"] == 0
     published = store.get("judge/relevance")
-    assert published.metrics["judge"] == "cross-encoder"
-    assert published.metrics["agreement"] == report["judges"]["cross-encoder"]["validation"]
+    best = max(("cross-encoder", "regression"), key=lambda name: validation_kappa(report["judges"][name]))
+    assert published.metrics["judge"] == best
+    assert published.metrics["agreement"] == report["judges"][best]["validation"]
     assert printed["artifacts"]["judge/relevance"] == published.ref
+
+
+def validation_kappa(measured: dict[str, Any]) -> float:
+    return float(measured["validation"]["quadratic_kappa"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "load"), [("cross-encoder", CrossEncoder.load), ("regression", MatchRegression.load)])
+def test_each_candidate_labels_as_its_model_grades(
+    judged: tuple[Path, dict[str, Any]], name: str, load: Callable[[Path], Any]
+) -> None:
+    store = Store(str(judged[0] / "store"))
+    named = find_judge(f"judge/{name}", store)
+    assert named.text == RecipeSettings().text
+    texts = [f"blue lamp {number}" for number in range(20)]
+    labels = label_table(pa.table({"query": ["lamp"] * 20, "product_text": texts}), named.labelling, store)
+    model = load(store.path(f"judge/{name}") / "model")
+    assert labels["grade"].to_pylist() == model.log_probabilities(["lamp"] * 20, texts).argmax(axis=1).tolist()
 
 
 @pytest.mark.long
@@ -86,7 +109,10 @@ def test_the_label_raylevance(judged: tuple[Path, dict[str, Any]], raylevance: C
     summary = json.loads(first.out)
     assert (summary["rows"], summary["judged"], summary["quarantined"], summary["asked"]) == (21, 20, 1, 20)
     store = Store(str(folder / "store"))
-    grader = CrossEncoder.load(store.path("judge/relevance") / "model")
+    load = (
+        CrossEncoder.load if store.get("judge/relevance").metrics["judge"] == "cross-encoder" else MatchRegression.load
+    )
+    grader = load(store.path("judge/relevance") / "model")
     labelling = find_judge("judge/relevance", store).labelling
     expected = grader.log_probabilities(["lamp"] * 20, texts).astype(np.float64) / labelling.temperature
     labels = pq.read_table(folder / "labels.parquet")

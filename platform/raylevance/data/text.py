@@ -15,15 +15,18 @@ BASELINE = ("title", "brand", "color")
 class ProductText(Settings):
     """The template of a product's text: "<title>. Brand: <brand>. Color: <color>. Category: <level 1> > <level 2>".
 
+    `details` follow: the bullets, the description. They are last, since a model cuts the end of what is long for it.
+
     Title and a two-level taxonomy path in a natural-language template are Mine and Refine's (arXiv 2602.17654, section
     on the architecture); its words, the brand and the colour are our choice. What a product lacks is left out.
     """
 
     attributes: tuple[Literal["brand", "color"], ...] = ("brand", "color")
     taxonomy_levels: Literal[0, 2, 4] = 2
+    details: tuple[Literal["bullets", "description"], ...] = ()
 
     def compose(self, products: pa.Table) -> list[str]:
-        """One text a row of `products` (columns title, brand, color, category)."""
+        """One text a row of `products` (columns title, brand, color, category, and the `details`)."""
         texts: list[str] = self.column(products).to_pylist()
         return texts
 
@@ -34,6 +37,7 @@ class ProductText(Settings):
             parts.append(_labelled(name.capitalize(), _clean(products[name])))
         if self.taxonomy_levels:
             parts.append(_labelled("Category", _path(products["category"], self.taxonomy_levels)))
+        parts += [_clean(products[name]) for name in self.details]
         return _joined(parts, ". ")
 
 
