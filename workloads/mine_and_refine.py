@@ -123,14 +123,14 @@ METRIC = "ndcg@10"
 """Of the training queries held out: what a search of settings goes by."""
 
 
-def search_space() -> dict[str, Any]:
-    """What `raylevance tune` varies: Ray Tune's domains by setting."""
+def search_space(settings: RecipeSettings) -> dict[str, Any]:
+    """What `raylevance tune` varies: Ray Tune's domains by setting. The synthetic share only where there are any."""
     from ray import tune
 
-    return {
+    synthetic = {"synthetic.share": tune.uniform(0.0, 0.2)} if settings.synthetic.tables else {}
+    return synthetic | {
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
         "spelling.share": tune.uniform(0.0, 0.5),
-        "synthetic.share": tune.uniform(0.0, 0.2),
         "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
         "stage1.train.temperature": tune.loguniform(0.03, 0.2),
         "mining.k": tune.choice([50, 100, 200]),

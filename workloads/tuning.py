@@ -75,7 +75,7 @@ def tune_recipe(
 ) -> TuneOutcome:
     """Try `trials` settings of the recipe and publish `tuning/<recipe>`: all trials, a picture, the best as YAML.
 
-    A recipe that can be tuned has `METRIC`, `search_space()` (Ray Tune's domains by dotted setting) and
+    A recipe that can be tuned has `METRIC`, `search_space(settings)` (Ray Tune's domains by dotted setting) and
     `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
     out; a trial that is worse than its peers ends there. The first trial has the settings as given.
 
@@ -89,7 +89,7 @@ def tune_recipe(
     opened = Store(store)
     with connected():
         search = Search(name, values, str(opened))
-        grid = _fit(search, recipe, values, trials, seed, opened)
+        grid = _fit(search, recipe, settings, trials, seed, opened)
         found = sorted(_trials(grid, recipe.METRIC), key=lambda trial: -trial["value"])
     if not found:
         raise RaylevanceError(f"tune {name}: no trial ended well: {_first_error(grid)}")
@@ -112,8 +112,8 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return whole
 
 
-def _fit(search: Search, recipe: Any, values: dict[str, Any], trials: int, seed: int, store: Store) -> tune.ResultGrid:
-    space = recipe.search_space()
+def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, store: Store) -> tune.ResultGrid:
+    space, values = recipe.search_space(settings), search.settings
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed)
     given = {name: _at(values, name) for name in space}

@@ -105,7 +105,7 @@ METRIC = "auc"
 """Of grade 2 against 0 on the validation queries: what a search of settings goes by."""
 
 
-def search_space() -> dict[str, Any]:
+def search_space(settings: RecipeSettings) -> dict[str, Any]:
     """What `raylevance tune` varies: Ray Tune's domains by setting."""
     from ray import tune
 

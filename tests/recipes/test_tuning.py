@@ -12,7 +12,7 @@ from raylevance.artifacts import Store
 from raylevance.config import load_settings
 from tests.conftest import Ended
 from workloads import recipes
-from workloads.mine_and_refine import RecipeSettings
+from workloads.mine_and_refine import RecipeSettings, search_space
 from workloads.tuning import at_once, changed
 
 Command = Callable[..., Ended]
@@ -32,10 +32,17 @@ def test_a_change_reaches_its_setting_and_no_other() -> None:
 @pytest.mark.parametrize("name", ["mine-and-refine", "weak-supervision"])
 def test_every_searched_setting_exists(name: str) -> None:
     recipe: Any = recipes.find(name)
-    values = recipe.RecipeSettings().model_dump(mode="json")
-    for setting, domain in recipe.search_space().items():
+    settings = recipe.RecipeSettings()
+    values = settings.model_dump(mode="json")
+    for setting, domain in recipe.search_space(settings).items():
         made = changed(values, {setting: domain.sample()})
         assert recipe.RecipeSettings.model_validate(made).model_dump(mode="json") == made
+
+
+def test_the_synthetic_share_is_searched_where_there_are_synthetic_queries() -> None:
+    with_some = RecipeSettings.model_validate({"synthetic": {"tables": "tables/synthetic"}})
+    found = [search_space(settings).get("synthetic.share") for settings in (RecipeSettings(), with_some)]
+    assert found[0] is None and 0 <= found[1].sample() <= 0.2
 
 
 def test_trials_at_once_leave_processors_to_their_trainings(ray_cluster: None) -> None:
