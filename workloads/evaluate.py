@@ -36,7 +36,8 @@ def retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[
     """Rank all of `products` for every query of `examples` (both in ESCI's official columns; any split is ignored).
 
     Returns `{"queries": n, system: {metric: mean, "ci95": {metric: [low, high]}}}` for the systems dense, bm25,
-    hybrid (the two fused by score), zero_shot (the encoder's backbone on title, brand and colour), random.
+    hybrid (dense and BM25 on the `full_text`, fused by score), zero_shot (the encoder's backbone on title, brand and
+    colour), random.
     """
     judged = Judged(_products(products), *_examples(examples))
     named = find_encoder(encoder, Store(store))

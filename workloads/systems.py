@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raylevance.data.text import baseline_text
+from raylevance.data.text import baseline_text, full_text
 from raylevance.evaluation.intervals import bootstrap_mean
 from raylevance.evaluation.ranking import Run, evaluate_run
 from raylevance.index.fusion import FusionSettings, Ranking, fuse
@@ -48,7 +48,7 @@ def rank_hybrid(judged: Judged, encoder: NamedEncoder, vectors: Vectors | None =
         vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
     index = VectorIndex.build(vectors, IndexSettings(kind="exact"))
     dense = rank_dense(judged, encode_texts(encoder.path, queries, "query"), index)
-    lexical = rank_lexical(judged, baseline_text(judged.products))
+    lexical = rank_lexical(judged, full_text(judged.products))
     hybrid = fuse(dense, lexical, DEPTH, FusionSettings())
     return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *hybrid)}
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raylevance.data.text import ProductText, baseline_text, normalised_query, query_key
+from raylevance.data.text import ProductText, baseline_text, full_text, normalised_query, query_key
 
 PRODUCTS = pa.table(
     {
@@ -52,6 +52,12 @@ def test_details_come_last() -> None:
 
 def test_baseline_text() -> None:
     assert baseline_text(PRODUCTS.slice(0, 2)) == ["Kettle  Acme Red", "Mug Blue"]
+
+
+def test_full_text_says_all_there_is() -> None:
+    assert full_text(PRODUCTS) == ["Kettle  Acme Red Home Kitchen Tea Kettles Electric", "Mug Blue Home", "Rug "]
+    described = PRODUCTS.append_column("description", pa.chunked_array([["Boils fast", None, "Soft"]]))
+    assert [text.split()[-1] for text in full_text(described)] == ["fast", "Home", "Soft"]
 
 
 def test_queries_that_differ_in_case_and_space_are_the_same() -> None:

@@ -1,5 +1,6 @@
 """Text of products and queries: what an encoder reads, and what makes two queries the same."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import CATEGORY_SEPARATOR
 
 BASELINE = ("title", "brand", "color")
+EVERYTHING = (*BASELINE, "category", "bullets", "description")
 
 
 class ProductText(Settings):
@@ -43,8 +45,15 @@ class ProductText(Settings):
 
 def baseline_text(products: pa.Table) -> list[str]:
     """Title, brand and colour joined by spaces: what BM25 and zero-shot encoders are compared on."""
-    texts: list[str] = _joined([products[name].cast(pa.string()) for name in BASELINE], " ").to_pylist()
-    return texts
+    return _words_of(products, BASELINE)
+
+
+def full_text(products: pa.Table) -> list[str]:
+    """All that is said of each product, joined by spaces: what BM25 reads in a search.
+
+    Of brand, colour, category, bullets and description those that `products` has.
+    """
+    return _words_of(products, [name for name in EVERYTHING if name in products.column_names])
 
 
 def normalised_query(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -57,6 +66,12 @@ def query_key(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray
     """An id for each query text, string [n]: equal where the normalised texts are; null for null."""
     keys = pa.array([f"{value:016x}" for value in hash_strings(normalised_query(queries))], pa.string())
     return pc.if_else(queries.is_valid(), keys, pa.scalar(None, pa.string()))
+
+
+def _words_of(products: pa.Table, names: Sequence[str]) -> list[str]:
+    columns = [pc.binary_join(products[name], " ") if name == "category" else products[name] for name in names]
+    texts: list[str] = _joined([column.cast(pa.string()) for column in columns], " ").to_pylist()
+    return texts
 
 
 def _clean(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from raylevance.config import Settings
-from raylevance.data.text import baseline_text
+from raylevance.data.text import full_text
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.index.filters import FilterColumns, Filters
 from raylevance.index.fusion import FusionSettings, Ranking, fuse
@@ -84,7 +84,7 @@ class ProductIndex:
         settings: ProductIndexSettings,
         bands: GradeBands | None = None,
     ) -> Self:
-        """Index `products` (our products schema), n rows, BM25 on title, brand and colour.
+        """Index `products` (our products schema), n rows, BM25 on their `full_text`.
 
         `texts`: what the encoder read of each product; `vectors`: what it made of it, float32 [n, d], unit norm.
         Without `bands` hits carry no grade. Raises `RaylevanceError` as `VectorIndex.build` and
@@ -94,7 +94,7 @@ class ProductIndex:
             lengths = f"{products.num_rows} products, {len(texts)} texts, {len(vectors)} vectors"
             raise RaylevanceError(f"an index needs one text and one vector a product, got {lengths}")
         kept = products.select(COLUMNS).append_column("text", pa.array(texts, pa.string()))
-        lexical = LexicalIndex.build(baseline_text(products))
+        lexical = LexicalIndex.build(full_text(products))
         return cls(kept, VectorIndex.build(vectors, settings), lexical, bands, settings.fusion)
 
     def __len__(self) -> int:
