@@ -17,8 +17,6 @@ from raylevance.data.hashing import hash_strings
 from raylevance.models.encoder import Encoder
 from workloads.encode import FEW, NamedEncoder, Vectors, backbone_digest, encode_texts, on_device, write_npy
 
-COLUMNS = ["product_id", "title", "brand", "color", "category"]
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -38,7 +36,7 @@ def embed_products(store: Store, encoder: NamedEncoder, products: Path, rows_per
     rows = pa.dataset.dataset(products, format="parquet").count_rows()
     shards = []
     for start in range(0, rows, rows_per_shard):
-        texts = encoder.item_texts(read_rows(products, start, start + rows_per_shard))
+        texts = encoder.item_texts(read_rows(products, start, start + rows_per_shard, encoder.item_columns))
         shards.append(Shard(str(_file(store, encoder, texts)), start, min(start + rows_per_shard, rows)))
     missing = [shard for shard in shards if not Path(shard.file).exists()]
     if sum(shard.stop - shard.start for shard in missing) <= FEW:
@@ -74,20 +72,20 @@ class EmbedShard:
         self._encoder = _loaded(encoder.path)
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
-        rows = read_rows(self._products, shard["start"], shard["stop"])
+        rows = read_rows(self._products, shard["start"], shard["stop"], self._named.item_columns)
         write_npy(Path(shard["file"]), self._encoder.encode_items(self._named.item_texts(rows)))
         return shard
 
 
-def read_rows(folder: Path, start: int, stop: int) -> pa.Table:
-    """Rows `start` to `stop` of the Parquet files of a products table, in the order of their names."""
+def read_rows(folder: Path, start: int, stop: int, columns: list[str]) -> pa.Table:
+    """`columns` of rows `start` to `stop` of the Parquet files of a products table, in the order of their names."""
     tables = []
     first = 0
     for fragment in pa.dataset.dataset(folder, format="parquet").get_fragments():
         count = fragment.count_rows()
         low, high = max(start, first) - first, min(stop, first + count) - first
         if low < high:
-            tables.append(fragment.to_table(columns=COLUMNS).slice(low, high - low))
+            tables.append(fragment.to_table(columns=columns).slice(low, high - low))
         first += count
     return pa.concat_tables(tables)
 

@@ -16,7 +16,7 @@ import ray.data
 import torch
 
 from raylevance.artifacts import Artifact, Store, digest
-from raylevance.data.text import ProductText, baseline_text
+from raylevance.data.text import BASELINE, ProductText, baseline_text
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.models.encoder import Encoder
 from workloads.cluster import connected
@@ -38,6 +38,11 @@ class NamedEncoder:
 
     def item_texts(self, products: pa.Table) -> list[str]:
         return self.text.compose(products) if self.text else baseline_text(products)
+
+    @property
+    def item_columns(self) -> list[str]:
+        """What `item_texts` reads of products."""
+        return self.text.columns if self.text else list(BASELINE)
 
     @property
     def backbone(self) -> str:

@@ -43,7 +43,8 @@ def test_details_come_last() -> None:
     products = PRODUCTS.append_column("bullets", details["bullets"]).append_column(
         "description", details["description"]
     )
-    assert ProductText(details=("bullets", "description")).compose(products) == [
+    text = ProductText(details=("bullets", "description"))
+    assert text.compose(products.select(text.columns)) == [
         "Kettle. Brand: Acme. Color: Red. Category: Home > Kitchen. Boils fast",
         "Mug. Color: Blue. Category: Home. A mug.",
         "Rug",

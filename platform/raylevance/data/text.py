@@ -27,8 +27,13 @@ class ProductText(Settings):
     taxonomy_levels: Literal[0, 2, 4] = 2
     details: tuple[Literal["bullets", "description"], ...] = ()
 
+    @property
+    def columns(self) -> list[str]:
+        """What `compose` reads of products."""
+        return ["title", *self.attributes, *(["category"] if self.taxonomy_levels else []), *self.details]
+
     def compose(self, products: pa.Table) -> list[str]:
-        """One text a row of `products` (columns title, brand, color, category, and the `details`)."""
+        """One text a row of `products` (with the `columns`)."""
         texts: list[str] = self.column(products).to_pylist()
         return texts
 
