@@ -18,10 +18,9 @@ from rich.table import Table
 from raylevance.artifacts import Artifact, Draft
 from raylevance.errors import nearest
 from raylevance.evaluation.pairs import auc_difference, mean_auc
-from workloads.behaviour import graph_step
 from workloads.encode import find_encoder
 from workloads.graded_pairs import GradedPairs
-from workloads.judged import TEST, TRAIN, Judged
+from workloads.judged import TEST, Judged
 from workloads.sources import load_tables
 from workloads.steps import Run
 from workloads.tuning import changed
@@ -29,7 +28,7 @@ from workloads.weak_baselines import Baselines
 from workloads.weak_pairs import weak_pairs_step
 from workloads.weak_report import TASKS, Scores, cosines, plain_texts
 from workloads.weak_supervision import RecipeSettings as WeakSettings
-from workloads.weak_supervision import check_settings, train_weak, unseen
+from workloads.weak_supervision import behaviour_graph, check_settings, train_weak
 
 FULL, CLICKS, ZERO_SHOT = "full", "raw clicks, no graph", "zero-shot"
 SUFFIX = "-ablation"
@@ -106,8 +105,7 @@ def train_variant(
     """The variant's encoder. A seed decides the simulated clicks, the held-out queries, the walks and the training."""
     shared = settings.model_dump(mode="json", exclude={"seeds", "only"})
     variant = WeakSettings.model_validate(changed(shared, {**VARIANTS.get(name, {}), "seed": seed}))
-    learned, validation = judged.hold_out(TRAIN, variant.validation_fraction, seed)
-    graph = graph_step(run, tables, learned, unseen(judged, validation), variant.behaviour, seed)
+    graph, learned, validation = behaviour_graph(variant, run, tables, judged)
     if name == CLICKS:
         common = variant.encoder, variant.text, run, tables, graph, learned, validation, seed
         return Baselines(variant.baselines, *common).clicks()

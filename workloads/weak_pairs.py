@@ -1,6 +1,7 @@
 """Weak pairs: what a behaviour graph says belongs together, as rows for MoCo's task."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ def weak_pairs_step(
             raise RaylevanceError("the behaviour graph gives no pair: it is too sparse; lower behaviour.ppmi settings")
         pq.write_table(pairs, draft.path / PAIRS)
         (draft.path / ROWS).mkdir()
+        best = best_queries(nodes.graph, settings.cluster)
         for number, start in enumerate(range(0, pairs.num_rows, ROWS_PER_FILE)):
-            rows = nodes.contrast_rows(pairs.slice(start, ROWS_PER_FILE), settings.cluster)
+            rows = nodes.contrast_rows(pairs.slice(start, ROWS_PER_FILE), best)
             pq.write_table(rows, draft.path / ROWS / f"part-{number:06d}.parquet")
         counts = {kind: part.num_rows for kind, part in zip(KINDS, found, strict=True)}
         draft.metrics |= {"found": counts, "pairs": pairs.num_rows, "source": graph.metrics["source"]}
@@ -86,8 +88,11 @@ class Nodes:
         queries, items = features([Described(self.queries), Described(self.items, self.categories)])
         return queries, items
 
-    def contrast_rows(self, pairs: pa.Table, cluster: int) -> pa.Table:
-        """The rows of `raylevance.training.moco_rows.COLUMNS` of `pairs`; items are numbered after queries."""
+    def contrast_rows(self, pairs: pa.Table, best: Csr) -> pa.Table:
+        """The rows of `raylevance.training.moco_rows.COLUMNS` of `pairs`; items are numbered after queries.
+
+        `best`: the `best_queries` of each item, whose centroid stands for it.
+        """
         first_item = len(self.queries)
         kind = pairs["kind"].to_numpy()
         from_item, to_item = kind == "item-item", kind != "query-query"
@@ -98,7 +103,7 @@ class Nodes:
         negative = negatives.flatten().to_numpy() + np.repeat(first_item * to_item, counts)
         clustered = np.where(to_item, positive, anchor)
         texts = pa.concat_arrays([self.queries, self.items])
-        lists, weights = self._clusters(clustered, anchor, cluster)
+        lists, weights = self._clusters(clustered, anchor, best)
         has_cluster = lists.value_lengths().to_numpy() > 0
         return pa.table(
             {
@@ -108,13 +113,14 @@ class Nodes:
                 "positive_side": np.where(to_item, "item", "query"),
                 "negatives": _lists(counts, texts.take(pa.array(negative))),
                 "positive_id": positive.astype(np.int64),
-                "related": self._neighbours().take(pa.array(anchor)).cast(pa.list_(pa.int64())),
+                "related": self._neighbours.take(pa.array(anchor)).cast(pa.list_(pa.int64())),
                 "cluster": lists,
                 "cluster_weights": weights,
                 "cluster_id": np.where(has_cluster, clustered, -1).astype(np.int64),
             }
         )
 
+    @cached_property
     def _neighbours(self) -> pa.Array:
         """Of each node, queries before items: all nodes near it in any projection."""
         graph, first_item = self.graph, len(self.queries)
@@ -130,11 +136,10 @@ class Nodes:
         """Of every item the texts and weights of its `most` best queries, each a list an item."""
         first_item = len(self.queries)
         everyone = np.arange(first_item, first_item + len(self.items))
-        return self._clusters(everyone, np.full(len(everyone), -1), most)
+        return self._clusters(everyone, np.full(len(everyone), -1), best_queries(self.graph, most))
 
-    def _clusters(self, nodes: npt.NDArray[Any], anchors: npt.NDArray[Any], most: int) -> tuple[pa.Array, pa.Array]:
-        """Texts and weights, softmax of PPMI, of each item node's best queries but for the anchor itself."""
-        back = best_queries(self.graph, most)
+    def _clusters(self, nodes: npt.NDArray[Any], anchors: npt.NDArray[Any], back: Csr) -> tuple[pa.Array, pa.Array]:
+        """Texts and weights, softmax of PPMI, of each item node's queries in `back` but for the anchor itself."""
         items = nodes - len(self.queries)
         degree = np.where(items >= 0, back.degrees[np.maximum(items, 0)], 0)
         row = np.repeat(np.arange(len(nodes)), degree)

@@ -77,8 +77,7 @@ def recipe(settings: RecipeSettings, run: Run) -> WeakOutcome:
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    learned, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
-    graph = graph_step(run, tables, learned, unseen(judged, validation), settings.behaviour, settings.seed)
+    graph, learned, validation = behaviour_graph(settings, run, tables, judged)
     pairs = weak_pairs_step(run, tables, graph, settings.text, settings.pairs, settings.seed)
     weak = train_weak(settings, run, tables, pairs)
     scorer = train_scorer(settings, run, tables, graph, pairs, weak, learned, validation)
@@ -89,9 +88,14 @@ def recipe(settings: RecipeSettings, run: Run) -> WeakOutcome:
     return WeakOutcome(run, report)
 
 
-def unseen(judged: Judged, validation: Judged) -> pa.Array:
-    """Ids of the queries whose behaviour is left out of the graph: those of the test and of `validation`."""
-    return pa.concat_arrays([part.queries["query_id"].combine_chunks() for part in (judged.of(TEST), validation)])
+def behaviour_graph(
+    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged
+) -> tuple[Artifact, Judged, Judged]:
+    """The graph without test and validation queries, the queries that are learned from, and those of validation."""
+    learned, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
+    unseen = pa.concat_arrays([part.queries["query_id"].combine_chunks() for part in (judged.of(TEST), validation)])
+    graph = graph_step(run, tables, learned, unseen, settings.behaviour, settings.seed)
+    return graph, learned, validation
 
 
 def check_settings(settings: RecipeSettings) -> None:
@@ -127,8 +131,7 @@ def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    learned, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
-    graph = graph_step(run, tables, learned, unseen(judged, validation), settings.behaviour, settings.seed)
+    graph, learned, validation = behaviour_graph(settings, run, tables, judged)
     pairs = weak_pairs_step(run, tables, graph, settings.text, settings.pairs, settings.seed, "pairs/weak-trial")
     weak = train_weak(settings, run, tables, pairs, "encoder/weak-trial")
     yield validation_auc(run, weak, validation, settings.text)
