@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
-from raylevance.artifacts import Artifact, Draft, fingerprint
+from raylevance.artifacts import Artifact, Draft, Store, fingerprint
 from raylevance.data.simulated_clicks import SimulationSettings, simulate_clicks
+from raylevance.errors import RaylevanceError
 from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
 from workloads.judged import Judged
 from workloads.steps import Run
@@ -25,14 +26,20 @@ class BehaviourSettings(GraphSettings):
 
 
 def graph_step(
-    run: Run, tables: Artifact, learned: Judged, held_out: pa.Array, settings: BehaviourSettings, seed: int
+    run: Run,
+    tables: Artifact,
+    learned: Judged,
+    held_out: pa.Array,
+    settings: BehaviourSettings,
+    seed: int,
+    name: str = "graph/behaviour",
 ) -> Artifact:
-    """`graph/behaviour`: of all events but those of the queries `held_out` (ids).
+    """The graph of all events but those of the queries `held_out` (ids).
 
     Tables without events get a log that is simulated from the judgements of `learned`.
     """
     folder = run.store.path(tables.ref)
-    before = run.store.get(settings.merge_into) if settings.merge_into else None
+    before = graph_before(settings.merge_into, tables, run.store) if settings.merge_into else None
 
     def build(draft: Draft) -> None:
         queries, items = (pq.read_table(folder / table, columns=[key])[key].combine_chunks() for table, key in NODES)
@@ -54,7 +61,21 @@ def graph_step(
         "learned": fingerprint(learned.queries["query_id"].to_pylist()),
     }
     inputs = [tables, before] if before else [tables]
-    return run.step("graph/behaviour", build, settings=made_from, inputs=inputs, seed=seed)
+    return run.step(name, build, settings=made_from, inputs=inputs, seed=seed)
+
+
+def graph_before(name: str, tables: Artifact, store: Store) -> Artifact:
+    """The graph `name` as it was before the events of `tables` were merged into it: none is counted twice.
+
+    Raises `RaylevanceError` where it was built from `tables` to begin with.
+    """
+    graph = store.get(name)
+    while tables.ref in graph.parents:
+        older = [parent for parent in graph.parents if parent.startswith("graph/")]
+        if not older:
+            raise RaylevanceError(f"behaviour.merge_into={name}: {graph.ref} was built from the events of {tables.ref}")
+        graph = store.get(older[0])
+    return graph
 
 
 NODES = (("queries", "query_id"), ("products", "product_id"))

@@ -4,6 +4,7 @@
 """
 
 import errno
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def run(
     settings = recipes.settings(chosen, config, overrides or [])
     with _stdout_for_results() as results:
         outcome = recipes.run(chosen, settings, store, fresh=fresh)
-        results.print_json(data=outcome.as_json()) if as_json else results.print(outcome.as_table())
+        _print_json(results, outcome.as_json()) if as_json else results.print(outcome.as_table())
 
 
 @app.command()
@@ -69,7 +70,7 @@ def tune(
 
     with _stdout_for_results() as results:
         outcome = tune_recipe(recipe, config, overrides or [], store, trials)
-        results.print_json(data=outcome.as_json()) if as_json else results.print(outcome.as_table())
+        _print_json(results, outcome.as_json()) if as_json else results.print(outcome.as_table())
 
 
 @app.command()
@@ -113,7 +114,7 @@ def encode(
 
     with _stdout_for_results() as results:
         summary = encode_file(encoder, store, input, column, output, side)
-        results.print_json(data=summary) if as_json else results.print(_table(["", ""], summary.items()))
+        _print_json(results, summary) if as_json else results.print(_table(["", ""], summary.items()))
 
 
 @app.command()
@@ -142,7 +143,7 @@ def label(
             minimum_kappa=minimum_kappa,
             price_per_hour=price_per_hour,
         )
-        results.print_json(data=summary) if as_json else results.print(_table(["", ""], summary.items()))
+        _print_json(results, summary) if as_json else results.print(_table(["", ""], summary.items()))
 
 
 @evaluate.command("retrieval")
@@ -160,7 +161,7 @@ def evaluate_retrieval(
     with _stdout_for_results() as results:
         outcome = retrieval(encoder, store, examples, products)
         if as_json:
-            return results.print_json(data=outcome)
+            return _print_json(results, outcome)
         rows = [
             [system, *(f"{values[metric]:.3f} [{_interval(values['ci95'][metric])}]" for metric in REPORTED)]
             for system, values in outcome.items()
@@ -183,7 +184,7 @@ def evaluate_pairs(
 
     with _stdout_for_results() as results:
         outcome = score_pairs(store, pairs, products, encoder=encoder, scorer=scorer)
-        results.print_json(data=outcome) if as_json else results.print(_table(["", ""], outcome.items()))
+        _print_json(results, outcome) if as_json else results.print(_table(["", ""], outcome.items()))
 
 
 @index.command("build")
@@ -201,7 +202,7 @@ def index_build(
     with _stdout_for_results() as results:
         artifact = build_index(encoder, products, store, config, overrides or [])
         summary = {"ref": artifact.ref, **artifact.metrics}
-        results.print_json(data=summary) if as_json else results.print(_table(["", ""], summary.items()))
+        _print_json(results, summary) if as_json else results.print(_table(["", ""], summary.items()))
 
 
 @data.command("import")
@@ -219,7 +220,7 @@ def data_import(
     with _stdout_for_results() as results:
         artifact = import_source(source, folder, store, on_bad_row=on_bad_row, locale=locale)
         summary = {"ref": artifact.ref, **artifact.metrics}
-        results.print_json(data=summary) if as_json else results.print(_table(["", ""], summary.items()))
+        _print_json(results, summary) if as_json else results.print(_table(["", ""], summary.items()))
 
 
 @data.command("demo")
@@ -242,7 +243,7 @@ def data_demo(
     with _stdout_for_results() as results:
         artifact = generate_demo(store, settings)
         summary = {"ref": artifact.ref, **artifact.metrics}
-        results.print_json(data=summary) if as_json else results.print(_table(["", ""], summary.items()))
+        _print_json(results, summary) if as_json else results.print(_table(["", ""], summary.items()))
 
 
 @data.command("download")
@@ -265,17 +266,17 @@ def store_list(store: StoreRoot = DEFAULT_STORE, as_json: AsJson = False) -> Non
     versions = Store(store).artifacts()
     if as_json:
         listed = [artifact.model_dump(mode="json", exclude={"files", "settings"}) for artifact in versions]
-        return Console().print_json(data={"store": str(Store(store)), "artifacts": listed})
+        return _print_json(Console(), {"store": str(Store(store)), "artifacts": listed})
     rows = [[a.ref, f"{a.created:%Y-%m-%d %H:%M:%S}", _size(sum(f.bytes for f in a.files))] for a in versions]
     Console().print(_table(["artifact", "created (UTC)", "size"], rows))
 
 
 @store.command("show")
-def store_show(reference: str, store: StoreRoot = DEFAULT_STORE) -> None:
-    """The manifest of one version: files and hashes, parents, settings, metrics."""
+def store_show(reference: str, store: StoreRoot = DEFAULT_STORE, as_json: AsJson = False) -> None:
+    """The manifest of one version, as JSON with `--json` and without: files, hashes, parents, settings, metrics."""
     from raylevance.artifacts import Store
 
-    Console().print_json(Store(store).get(reference).model_dump_json())
+    _print_json(Console(), Store(store).get(reference).model_dump(mode="json"))
 
 
 @app.command()
@@ -287,7 +288,7 @@ def doctor(store: StoreRoot = DEFAULT_STORE, as_json: AsJson = False) -> None:
     with _stdout_for_results() as results:
         findings = examine(store)
         rows = [["ok" if finding.ok else "MISSING", finding.subject, finding.text] for finding in findings]
-        results.print_json(data=findings_as_json(findings)) if as_json else results.print(_table(["", "", ""], rows))
+        _print_json(results, findings_as_json(findings)) if as_json else results.print(_table(["", "", ""], rows))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -305,6 +306,11 @@ def _stdout_for_results() -> Iterator[Console]:
         sys.stdout.flush()
         os.dup2(stdout, 1)
         os.close(stdout)
+
+
+def _print_json(results: Console, value: Any) -> None:
+    """One JSON object, without the colours that a console may be told to use."""
+    results.file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _table(columns: list[str], rows: Any) -> Table:

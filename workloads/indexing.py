@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.config import load_settings
+from raylevance.data.text import EVERYTHING
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.products import ProductIndex, ProductIndexSettings
@@ -39,7 +40,8 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
         index.save(draft.path)
         draft.metrics |= index.describe()
 
-    return run.step(f"index/{name}", build, settings=settings, inputs=[tables, encoder])
+    made_from = settings.model_dump(mode="json") | {"bm25": list(EVERYTHING)}
+    return run.step(f"index/{name}", build, settings=made_from, inputs=[tables, encoder])
 
 
 def build_index(encoder: str, products: str, store: str, config: Path | None, overrides: Sequence[str]) -> Artifact:

@@ -24,9 +24,9 @@ from raylevance.llm.causal_judge import CausalJudge, LoraSettings
 from raylevance.llm.guideline import load_guideline
 from raylevance.llm.prompt import JudgePrompt
 from raylevance.llm.verdict import fit_temperature
-from raylevance.llm.vllm_engine import VllmSettings
+from raylevance.llm.vllm_engine import VllmSettings, load_tokenizer
 from raylevance.models.cross_encoder import CrossEncoder
-from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
 from raylevance.models.grader import log_probabilities
 from raylevance.models.match_regression import MatchRegression
 from raylevance.training import trainer
@@ -99,7 +99,7 @@ def recipe(settings: RecipeSettings, run: Run) -> JudgeOutcome:
     """The recipe, a line a step."""
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
-    judged = Judged.open(run.store.path(tables.ref))
+    judged = Judged.open(run.store.path(tables.ref)).by_people()
     train, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
     pairs = {"train": GradedPairs.of(train, settings.text), "validation": GradedPairs.of(validation, settings.text)}
     make = {
@@ -116,6 +116,11 @@ def recipe(settings: RecipeSettings, run: Run) -> JudgeOutcome:
 
 def check_settings(settings: RecipeSettings) -> None:
     """Refuse, before any work, a model that can't be found and workers that the cluster has no room for."""
+    named = {"regression": settings.regression.backbone, "cross-encoder": settings.cross_encoder.backbone}
+    for name in named.keys() & set(settings.candidates):
+        read_settings(backbone_path(named[name]))
+    if {"llm", "zero-shot"} & set(settings.candidates):
+        load_tokenizer(model_path(settings.llm.model))
     if "cross-encoder" in settings.candidates:
         trainer.check_settings(settings.cross_encoder.train, evaluates=True)
     if "llm" in settings.candidates:
@@ -167,12 +172,17 @@ def train_llm(settings: RecipeSettings, run: Run, tables: Artifact, pairs: Mappi
     """`judge/llm`: adapters on the language model, trained on the same pairs, merged for the engine."""
     chosen = settings.llm
     prompt = JudgePrompt.fine_tuned().model_copy(update={"max_characters": chosen.max_characters})
-    made_from = {"model": model_digest(chosen.model), "lora": chosen.lora.model_dump(), "prompt": prompt.model_dump()}
+    engine = chosen.engine.model_copy(update={"model": MODEL_FOLDER})
+    made_from = {
+        "model": model_digest(chosen.model),
+        "lora": chosen.lora.model_dump(),
+        "engine": engine.model_dump(mode="json"),
+        "prompt": prompt.model_dump(),
+    }
 
     def start(folder: Path) -> None:
         CausalJudge.from_base(model_path(chosen.model), prompt, chosen.lora, settings.seed).save(folder)
 
-    engine = chosen.engine.model_copy(update={"model": MODEL_FOLDER})
     judge = JudgeSettings(backend="vllm", vllm=engine, prompt=prompt, text=settings.text)
     return _fine_tuned("judge/llm", settings, run, tables, pairs, chosen.train, made_from, start, judge)
 
@@ -184,14 +194,19 @@ def describe_zero_shot(
     chosen = settings.llm
     guideline = load_guideline(chosen.guideline)
     prompt = JudgePrompt.zero_shot(guideline).model_copy(update={"max_characters": chosen.max_characters})
-    engine = chosen.engine.model_copy(update={"model": model_path(chosen.model)})
+    own = str(Path(chosen.model).absolute()) if Path(chosen.model).is_dir() else chosen.model
+    engine = chosen.engine.model_copy(update={"model": own})
     judge = JudgeSettings(backend="vllm", vllm=engine, prompt=prompt)
 
     def build(draft: Draft) -> None:
         save_judge(draft.path, judge)
         draft.metrics["guideline"] = guideline.version
 
-    made_from = {"model": model_digest(chosen.model), "prompt": prompt.model_dump()}
+    made_from = {
+        "model": model_digest(chosen.model),
+        "engine": engine.model_dump(mode="json"),
+        "prompt": prompt.model_dump(),
+    }
     return run.step("judge/zero-shot", build, settings=made_from)
 
 

@@ -52,6 +52,11 @@ class Judged:
         check_leakage(judged.of(TRAIN).queries, judged.of(TEST).queries)
         return judged
 
+    def by_people(self) -> Self:
+        """Without the grades that a language model gave: what a judge's agreement is measured on."""
+        written = pc.starts_with(self.judgements["source"], "llm:")
+        return replace(self, judgements=self.judgements.filter(pc.invert(written)))
+
     def of(self, split: str) -> Self:
         """The queries and judgements of `split`; the products stay whole."""
         queries = queries_of(self.judgements, self.queries, split)

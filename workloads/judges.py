@@ -25,7 +25,7 @@ from raylevance.llm.prompt import JudgePrompt
 from raylevance.llm.vllm_engine import VllmModel, VllmSettings, load_tokenizer
 from raylevance.models.cross_encoder import CrossEncoder
 from raylevance.models.match_regression import MatchRegression
-from workloads.language_models import model_path
+from workloads.language_models import model_digest, model_path
 
 JUDGE_FILE = "judge.json"
 MODEL_FOLDER = "model"
@@ -90,7 +90,8 @@ def find_judge(name: str, store: Store) -> NamedJudge:
     found = _describe(name, store)
     settings = found.settings
     judge = _judge(settings, found.model)
-    labelling = Labelling(judge, found.version, settings.temperature, settings.threshold)
+    reads_prompts = settings.backend not in GRADERS
+    labelling = Labelling(judge, found.version, settings.temperature, settings.threshold, reads_prompts)
     return NamedJudge(labelling, found.agreement, settings.text)
 
 
@@ -117,7 +118,9 @@ def _describe(name: str, store: Store) -> _Description:
 
 def _own(settings: JudgeSettings, name: str) -> _Description:
     described = settings.model_dump(mode="json", exclude={"temperature", "threshold"})
-    return _Description(settings, f"{name}@{fingerprint(described, _prompt(settings).model_dump())}")
+    folder = settings.vllm.model if settings.vllm else settings.regression or settings.cross_encoder
+    held = model_digest(folder) if folder else None
+    return _Description(settings, f"{name}@{fingerprint(described, held, _prompt(settings).model_dump())}")
 
 
 def save_judge(folder: Path, settings: JudgeSettings) -> None:

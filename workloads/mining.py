@@ -111,8 +111,9 @@ def graded_anew(
     new = hardest(new, settings.most_labelled)
     named = find_judge(settings.judge, run.store)
     judge = named.labelling
-    order = np.argsort(hash_unit(train.judgements["product_id"], seed), kind="stable")
-    check = train.judgements.take(pa.array(order[: settings.check_pairs]))
+    human = train.by_people().judgements
+    order = np.argsort(hash_unit(human["product_id"], seed), kind="stable")
+    check = human.take(pa.array(order[: settings.check_pairs]))
     # One labelling of both: an engine takes longer to start than to read a few hundred pairs.
     asked = pa.concat_tables([check.select(KNOWN[:2]).cast(new.select(KNOWN[:2]).schema), new.select(KNOWN[:2])])
     labels = label_table(pair_texts(train, asked, named.text or text), judge, run.store)

@@ -105,10 +105,10 @@ def train_variant(
     """The variant's encoder. A seed decides the simulated clicks, the held-out queries, the walks and the training."""
     shared = settings.model_dump(mode="json", exclude={"seeds", "only"})
     variant = WeakSettings.model_validate(changed(shared, {**VARIANTS.get(name, {}), "seed": seed}))
-    graph, learned, validation = behaviour_graph(variant, run, tables, judged)
+    graph, learned, validation = behaviour_graph(variant, run, tables, judged, f"graph/behaviour{SUFFIX}")
     if name == CLICKS:
         common = variant.encoder, variant.text, run, tables, graph, learned, validation, seed
-        return Baselines(variant.baselines, *common).clicks()
+        return Baselines(variant.baselines, *common).clicks(f"encoder/clicks{SUFFIX}")
     pairs = weak_pairs_step(run, tables, graph, variant.text, variant.pairs, seed, f"pairs/weak{SUFFIX}")
     return train_weak(variant, run, tables, pairs, f"encoder/weak{SUFFIX}")
 

@@ -67,9 +67,9 @@ class Baselines:
         make = {"clicks": self.clicks, "sbert": self.sbert, "masm": self.masm}
         return {name: make[name]() for name in self.settings.which}
 
-    def clicks(self) -> Artifact:
-        """`encoder/clicks`: the backbone, trained on clicked pairs as they are."""
-        training = Training("encoder/clicks", self.settings.clicks, self.text, self.seed)
+    def clicks(self, name: str = "encoder/clicks") -> Artifact:
+        """The backbone, trained on clicked pairs as they are."""
+        training = Training(name, self.settings.clicks, self.text, self.seed)
         described = training.described(self._made_from())
 
         def build(draft: Draft) -> None:

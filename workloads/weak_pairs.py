@@ -171,5 +171,7 @@ def _places(ids: pa.Array, column: pa.ChunkedArray) -> pa.Array:
     places = pc.index_in(ids, column.combine_chunks())
     if places.null_count:
         missing = ids.filter(places.is_null())[0].as_py()
-        raise RaylevanceError(f"node {missing!r} of the graph is not in the tables: import the older days with the new")
+        raise RaylevanceError(
+            f"node {missing!r} of the graph is not in the tables: import the older products and queries with the new"
+        )
     return places

@@ -89,12 +89,12 @@ def recipe(settings: RecipeSettings, run: Run) -> WeakOutcome:
 
 
 def behaviour_graph(
-    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged
+    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, name: str = "graph/behaviour"
 ) -> tuple[Artifact, Judged, Judged]:
     """The graph without test and validation queries, the queries that are learned from, and those of validation."""
     learned, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
     unseen = pa.concat_arrays([part.queries["query_id"].combine_chunks() for part in (judged.of(TEST), validation)])
-    graph = graph_step(run, tables, learned, unseen, settings.behaviour, settings.seed)
+    graph = graph_step(run, tables, learned, unseen, settings.behaviour, settings.seed, name)
     return graph, learned, validation
 
 
@@ -131,7 +131,7 @@ def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    graph, learned, validation = behaviour_graph(settings, run, tables, judged)
+    graph, learned, validation = behaviour_graph(settings, run, tables, judged, "graph/behaviour-trial")
     pairs = weak_pairs_step(run, tables, graph, settings.text, settings.pairs, settings.seed, "pairs/weak-trial")
     weak = train_weak(settings, run, tables, pairs, "encoder/weak-trial")
     yield validation_auc(run, weak, validation, settings.text)

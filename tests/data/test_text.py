@@ -51,6 +51,11 @@ def test_details_come_last() -> None:
     ]
 
 
+def test_a_product_without_text_keeps_its_place() -> None:
+    products = PRODUCTS.set_column(0, "title", pa.chunked_array([["Kettle", "Mug", " "]]))
+    assert ProductText().compose(products)[1:] == ["Mug. Color: Blue. Category: Home", ""]
+
+
 def test_baseline_text() -> None:
     assert baseline_text(PRODUCTS.slice(0, 2)) == ["Kettle  Acme Red", "Mug Blue"]
 

@@ -50,7 +50,7 @@ def test_no_cuts_agree_better(seed: int) -> None:
     scores = grades + rng.normal(0, 1, 60)
 
     def kappa(low: float, high: float) -> float:
-        graded = (scores >= low).astype(int) + (scores >= high)
+        graded = (scores > low).astype(int) + (scores > high)
         return float(cohen_kappa_score(grades, graded, weights="quadratic"))
 
     best = max(kappa(low, high) for low in scores for high in scores if low <= high)

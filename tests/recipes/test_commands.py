@@ -96,6 +96,13 @@ def test_an_index_of_another_kind(raylevance: Command, ray_cluster: None, small_
 
 
 @pytest.mark.ray
+def test_json_has_no_colours(raylevance: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console that is told to colour what it prints does not colour this."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    ended = raylevance("store", "list", "--store", tmp_path, "--json")
+    assert json.loads(ended.out)["artifacts"] == []
+
+
 def test_doctor(raylevance: Command, ray_cluster: None, tmp_path: Path) -> None:
     printed = json.loads(raylevance("doctor", "--store", tmp_path / "store", "--json").out)
     assert printed["ok"], printed

@@ -155,3 +155,20 @@ def test_an_unknown_judge(raylevance: Command, tmp_path: Path, arguments: list[s
     files = ["--pairs", str(tmp_path / "pairs.parquet"), "--output", str(tmp_path / "out.parquet")]
     done = raylevance("label", *arguments, *files, "--store", str(tmp_path / "store"))
     assert done.code == code and line in done.err.splitlines()[-1], done.err
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "regression.backbone=nowhere",
+        "candidates=[llm] llm.model=nowhere",
+        "candidates=[cross-encoder] cross_encoder.backbone=nowhere",
+    ],
+)
+def test_a_model_that_is_not_there_is_refused_before_any_work(
+    raylevance: Command, tmp_path: Path, missing: str, ray_cluster: None
+) -> None:
+    changes = [part for change in missing.split(" ") for part in ("--set", change)]
+    ended = raylevance("run", "judge", "--set", "data.source=demo", *changes, "--store", tmp_path / "store")
+    assert ended.code == 1 and "nowhere" in ended.err.splitlines()[-1], ended.err
+    assert not Store(tmp_path / "store").names()

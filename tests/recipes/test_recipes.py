@@ -76,7 +76,7 @@ def test_people_get_a_table(raylevance: Command, store: Path, small_recipe: Path
 def test_the_store_is_listed_and_shown(raylevance: Command, store: Path) -> None:
     listed = json.loads(raylevance("store", "list", "--store", store, "--json").out)
     assert sorted(artifact["name"] for artifact in listed["artifacts"]) == PUBLISHED
-    shown = json.loads(raylevance("store", "show", "encoder/stage1", "--store", store).out)
+    shown = json.loads(raylevance("store", "show", "encoder/stage1", "--store", store, "--json").out)
     assert [parent.partition("@")[0] for parent in shown["parents"]] == ["tables/demo", "encoder/warmup"]
     assert shown["metrics"]["steps"] == 2
 

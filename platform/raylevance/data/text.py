@@ -1,6 +1,7 @@
 """Text of products and queries: what an encoder reads, and what makes two queries the same."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal
 
 import pyarrow as pa
@@ -95,4 +96,7 @@ def _path(category: pa.ChunkedArray, levels: int) -> pa.ChunkedArray:
 
 
 def _joined(parts: list[pa.ChunkedArray], separator: str) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(*parts, separator, null_handling="skip")
+    """Row by row, without what is null; "" where all is: the join alone would leave that row out."""
+    nothing = reduce(pc.and_, [part.is_null() for part in parts])
+    first = pc.if_else(nothing, "", parts[0])
+    return pc.binary_join_element_wise(first, *parts[1:], separator, null_handling="skip")

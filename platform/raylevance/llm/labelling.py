@@ -42,12 +42,16 @@ LONGEST_QUERY, LONGEST_PRODUCT = 1000, 20_000
 
 
 class Labelling(NamedTuple):
-    """How pairs are graded. `version` names the judge with all that decides its answers: it is in every ledger key."""
+    """How pairs are graded. `version` names the judge with all that decides its answers: it is in every ledger key.
+
+    `reads_prompts`: the judge could follow words that talk to it; such a pair is then quarantined.
+    """
 
     judge: Judge
     version: str
     temperature: float = 1.0
     threshold: float = 0.0
+    reads_prompts: bool = True
 
 
 class Summary(NamedTuple):
@@ -78,7 +82,7 @@ def label_pairs(
     _check_columns(pairs)
     questions = work / "questions"
     shutil.rmtree(questions, ignore_errors=True)
-    missing, kept = _write_questions(pairs, questions, labelling.version, ledger)
+    missing, kept = _write_questions(pairs, questions, labelling, ledger)
     on_start(missing)
     errors = ask(questions, labelling.judge, ledger, progress) if missing else {}
     counts = _write_labels(pairs, output, labelling, ledger, errors)
@@ -98,7 +102,7 @@ class _Row(NamedTuple):
     fault: str = ""
 
 
-def _rows(batch: pa.RecordBatch) -> Iterator[_Row]:
+def _rows(batch: pa.RecordBatch, reads_prompts: bool) -> Iterator[_Row]:
     """The pairs of a batch, each with what is wrong with it. Bytes first: one broken string must lose no other row."""
     columns = [batch.column(name).cast(pa.large_binary()).to_pylist() for name in COLUMNS]
     for values in zip(*columns, strict=True):
@@ -108,17 +112,17 @@ def _rows(batch: pa.RecordBatch) -> Iterator[_Row]:
             yield _Row(fault=f"not UTF-8: {error.reason} at byte {error.start}")
             continue
         query, product_text = texts
-        yield _Row(query, product_text, _fault(query, product_text))
+        yield _Row(query, product_text, _fault(query, product_text, reads_prompts))
 
 
-def _fault(query: str, product_text: str) -> str:
+def _fault(query: str, product_text: str, reads_prompts: bool) -> str:
     for name, text, longest in (("query", query, LONGEST_QUERY), ("product_text", product_text, LONGEST_PRODUCT)):
         if not text.strip():
             return f"{name} is empty"
         if len(text) > longest:
             return f"{name} has {len(text)} characters, more than {longest}"
         words = talks_to_the_judge(text)
-        if words:
+        if reads_prompts and words:
             return f"{name} talks to the judge: {words!r}"
     return ""
 
@@ -143,14 +147,15 @@ def _check_columns(pairs: Path) -> None:
         raise RaylevanceError(f"{pairs}: has a column {taken[0]!r} already, which labelling writes; rename or drop it")
 
 
-def _write_questions(pairs: Path, folder: Path, version: str, ledger: Ledger) -> tuple[int, int]:
+def _write_questions(pairs: Path, folder: Path, labelling: Labelling, ledger: Ledger) -> tuple[int, int]:
     """Parquet parts of `PAIRS`: each good pair once that has no answer yet. Returns how many, and how many have one."""
     folder.mkdir(parents=True)
     seen: set[str] = set()
     waiting: list[dict[str, str]] = []
     parts = kept = 0
     for batch in _batches(pairs):
-        asked = {pair_key(version, row.query, row.product_text): row for row in _rows(batch) if not row.fault}
+        good = [row for row in _rows(batch, labelling.reads_prompts) if not row.fault]
+        asked = {pair_key(labelling.version, row.query, row.product_text): row for row in good}
         new = asked.keys() - seen
         seen |= new
         answered = ledger.get(list(new))
@@ -198,7 +203,7 @@ def _write_labels(
 
 
 def _labels(batch: pa.RecordBatch, labelling: Labelling, ledger: Ledger, errors: dict[str, str]) -> pa.Table:
-    rows = list(_rows(batch))
+    rows = list(_rows(batch, labelling.reads_prompts))
     keys = [pair_key(labelling.version, row.query, row.product_text) for row in rows]
     answers = ledger.get(list({key for key, row in zip(keys, rows, strict=True) if not row.fault}))
     values = [json.loads(answers[key])["log_probabilities"] if key in answers else [0.0, 0.0, 0.0] for key in keys]

@@ -31,7 +31,7 @@ CUTS = 100
 
 
 class Regression(Settings):
-    """score = weights . [cosine, coverage]; grade 1 from a score of `moderately` up, grade 2 from `relevant` up."""
+    """score = weights . [cosine, coverage]; grade 1 above a score of `moderately`, grade 2 above `relevant`."""
 
     weights: tuple[float, float]
     moderately: float
@@ -153,7 +153,7 @@ def best_cuts(scores: Values, grades: npt.NDArray[Any]) -> tuple[float, float]:
     """
     cuts = np.quantile(scores, np.linspace(0, 1, CUTS))
     low, high = np.triu_indices(len(cuts))
-    above = (scores[:, None] >= cuts).astype(np.float64)
+    above = (scores[:, None] > cuts).astype(np.float64)
     mean, with_grade = above.mean(axis=0), grades @ above / len(grades)
     # A grade is the sum of two indicators, of which the second is never without the first.
     predicted = mean[low] + mean[high]

@@ -1,0 +1,34 @@
+"""The graph that a new day is merged into: no event is counted twice, however often the command is called."""
+
+from pathlib import Path
+
+import pytest
+
+from raylevance.artifacts import Artifact, Store
+from raylevance.errors import RaylevanceError
+from workloads.behaviour import graph_before
+
+
+def published(store: Store, name: str, *parents: Artifact) -> Artifact:
+    with store.publish(name, parents=[parent.ref for parent in parents], fingerprint=str(parents)) as draft:
+        (draft.path / "file").write_text(name + str(len(store.artifacts())))
+    assert draft.artifact is not None
+    return draft.artifact
+
+
+def test_a_day_is_merged_into_the_graph_before_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    days = [published(store, "tables/days") for _ in range(3)]
+    first = published(store, "graph/behaviour", days[0])
+    assert graph_before("graph/behaviour", days[1], store).ref == first.ref
+    second = published(store, "graph/behaviour", days[1], first)
+    assert graph_before("graph/behaviour", days[1], store).ref == first.ref, "the same command again"
+    assert graph_before("graph/behaviour", days[2], store).ref == second.ref
+
+
+def test_a_graph_of_the_same_events_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    day = published(store, "tables/days")
+    graph = published(store, "graph/behaviour", day)
+    with pytest.raises(RaylevanceError, match=f"{graph.ref} was built from the events of {day.ref}"):
+        graph_before("graph/behaviour", day, store)
