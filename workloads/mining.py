@@ -117,21 +117,32 @@ def graded_anew(
     # One labelling of both: an engine takes longer to start than to read a few hundred pairs.
     asked = pa.concat_tables([check.select(KNOWN[:2]).cast(new.select(KNOWN[:2]).schema), new.select(KNOWN[:2])])
     labels = label_table(pair_texts(train, asked, named.text or text), judge, run.store)
-    report = {"judge": judge.version, **check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa)}
+    report = check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa, named.agreement)
     given = labels.slice(check.num_rows)
     found = pa.table({**{name: new[name] for name in KNOWN[:2]}, **{name: given[name] for name in KNOWN[2:]}})
     found = found.filter(found["grade"].is_valid()).cast(GRADED)
-    return found, report | {"labelled": found.num_rows, "not_labelled": new.num_rows - found.num_rows}
+    return found, report | {
+        "judge": judge.version,
+        "labelled": found.num_rows,
+        "not_labelled": new.num_rows - found.num_rows,
+    }
 
 
-def check_judge(labels: pa.Table, human: pa.Table, minimum_kappa: float) -> dict[str, Any]:
-    """The judge's agreement with `human`, row by row, and whether that is enough to train on its labels."""
+def check_judge(
+    labels: pa.Table, human: pa.Table, minimum_kappa: float, published: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The judge's agreement with `human`, row by row, and whether that is enough to train on its labels.
+
+    `published`: its agreement on queries held out of its training, where known, which has to be enough as well: with
+    the queries that it learned from a judge agrees best.
+    """
     answered = labels["grade"].is_valid()
     if not pc.any(answered).as_py():
         return {"agreement": None, "trusted": False}
     predicted, human = labels.filter(answered)["grade"].to_numpy(), human.filter(answered)
     found = agreement(predicted, human["grade"].to_numpy(), human["query_id"].to_pylist())
-    return {"agreement": found, "trusted": found["quadratic_kappa"] >= minimum_kappa}
+    kappas = [known["quadratic_kappa"] for known in (found, published) if known]
+    return {"agreement": found, "trusted": min(kappas) >= minimum_kappa}
 
 
 def assumed(new: pa.Table) -> pa.Table:

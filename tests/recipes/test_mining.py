@@ -17,7 +17,7 @@ from raylevance.models.cross_encoder import CrossEncoder
 from workloads.embeddings import embed_products
 from workloads.encode import encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
-from workloads.mining import ASSUMED, MINED, MineSettings, curriculum, mining_step, search
+from workloads.mining import ASSUMED, MINED, MineSettings, check_judge, curriculum, mining_step, search
 from workloads.steps import Run
 
 Mine = Callable[..., tuple[Artifact, pa.Table]]
@@ -79,6 +79,13 @@ def test_a_judge_that_does_not_agree_is_counted_and_not_trained_on(
     assert not made.metrics["trusted"] and made.metrics["labelled_in_upper_half"] > 0
     assert sources(mined) == {"demo"}
     assert "its labels are not trained on" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("published", "trusted"), [(None, True), (0.1, False), (0.5, True)])
+def test_a_judge_has_to_agree_on_queries_it_did_not_learn_from_too(published: float | None, trusted: bool) -> None:
+    grades = pa.table({"grade": pa.array([0, 1, 2], pa.int8()), "query_id": ["a", "b", "c"]})
+    held_out = None if published is None else {"quadratic_kappa": published}
+    assert check_judge(grades, grades, 0.2, held_out)["trusted"] == trusted
 
 
 def test_people_alone_and_the_assumption_that_the_rest_is_irrelevant(mine: Mine) -> None:
