@@ -59,7 +59,11 @@ def embed_items(store: Store, encoder: NamedEncoder, texts: Sequence[str]) -> Ve
 
 
 def _file(store: Store, encoder: NamedEncoder, texts: Sequence[str]) -> Path:
-    made_by = encoder.artifact.ref if encoder.artifact else backbone_digest(str(encoder.path))
+    """Named by what the encoder is and reads: two stages with the same weights share it."""
+    if encoder.artifact:
+        made_by = fingerprint([[file.path, file.sha256] for file in encoder.artifact.files])
+    else:
+        made_by = backbone_digest(str(encoder.path))
     hashes = hash_strings(pa.array(texts, pa.large_string()))
     return store.work_folder("embeddings") / f"{fingerprint(made_by, hashes.tobytes().hex())}.npy"
 

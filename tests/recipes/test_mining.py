@@ -116,6 +116,9 @@ def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: J
     np.testing.assert_allclose(np.concatenate([np.load(file) for file in files]), expected, atol=1e-5)
     written = [file.stat().st_mtime_ns for file in files]
     assert embed_products(store, encoder, products, rows_per_shard=128) == files
+    with store.publish("encoder/copy") as draft:
+        shutil.copytree(encoder.path, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+    assert embed_products(store, find_encoder("encoder/copy", store), products, rows_per_shard=128) == files
     assert [file.stat().st_mtime_ns for file in files] == written
 
 

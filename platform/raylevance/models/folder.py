@@ -83,6 +83,11 @@ def write_tower(folder: Path, model: Any, tokenizer: Any, max_tokens: int) -> No
     model.config.save_pretrained(folder)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     safetensors.torch.save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    # What the last call cut and padded to would be written too: the same encoder would make another file.
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
     tokenizer.save_pretrained(folder)
     write_json(folder / TOWER_CONFIG, {"max_seq_length": max_tokens, "do_lower_case": False})
 
