@@ -203,7 +203,9 @@ def mine_and_refine(
         mined = mining_step(run, tables, encoder, train, *options, name=f"pairs/mined{place}")
         learned = partial(_with_mined, run, mined, train, settings.mining)
         inputs = [tables, encoder, mined, *synthetic]
-        encoder = _train_judged(settings, run, settings.stage2.train, inputs, learned, judged, f"encoder/stage2{place}")
+        stage2, name = settings.stage2.train, f"encoder/stage2{place}"
+        also = {"with_originals": settings.mining.with_originals}
+        encoder = _train_judged(settings, run, stage2, inputs, learned, judged, name, also)
     return encoder
 
 
@@ -235,8 +237,9 @@ def _train_judged(
     learned: Callable[[], Judged],
     judged: Judged,
     name: str,
+    also: dict[str, Any] | None = None,
 ) -> Artifact:
-    """The encoder `inputs[1]`, trained on what `learned` gives."""
+    """The encoder `inputs[1]`, trained on what `learned` gives; `also` decides what that is."""
     training = Training(name, train, settings.text, settings.seed)
     made_from = training.described(
         {
@@ -244,7 +247,7 @@ def _train_judged(
             "validation_fraction": settings.stage1.validation_fraction,
             "instances": settings.stage1.instances.model_dump(),
             "spelling": settings.spelling.model_dump(),
-            "with_originals": settings.mining.with_originals,
+            **(also or {}),
             "synthetic_share": settings.synthetic.share if settings.synthetic.tables else None,
             "queries": fingerprint(judged.of(TRAIN).queries["query_id"].to_pylist()),
         }
