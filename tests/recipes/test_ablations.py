@@ -51,5 +51,7 @@ def test_the_grid_goes_on_and_leaves_the_recipes_encoders_alone(
     assert list(variants) == [STAGE1, FULL, "mined pairs alone"]
     assert variants[FULL]["minus_full"] is None and len(variants[STAGE1]["minus_full"]) == 3
     assert {name: Store(store).get(name).ref for name in before} == before
+    stages1 = [made for made in Store(store).artifacts() if made.name == "encoder/stage1-ablation"]
+    assert len(stages1) == 1, "what both variants start from"
     again = raylevance("run", "ablations", "--config", small_recipe, *chosen, "--store", store, "--json")
     assert json.loads(again.out)["variants"] == variants and "working" not in again.err
