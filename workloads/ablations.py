@@ -6,6 +6,7 @@ What variants share is made once, and a killed run goes on: every step is an art
 Publishes `report/ablations`.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -140,6 +141,7 @@ def report_step(
                 for name, value in values.items()
             },
         }
+        (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
     made_from = {"variants": {name: [encoder.ref for encoder in made] for name, made in encoders.items()}}
     inputs = list({artifact.ref: artifact for made in encoders.values() for artifact in made}.values())

@@ -6,6 +6,7 @@ What variants share is made once, and a killed run goes on: every step is an art
 Publishes `report/weak-ablations`.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -135,6 +136,7 @@ def report_step(
                 name: _measured(values, scores[FULL], pairs, settings.seed) for name, values in scores.items()
             },
         }
+        (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
     made_from = {"variants": {name: [encoder.ref for encoder in made] for name, made in encoders.items()}}
     inputs = list({artifact.ref: artifact for made in encoders.values() for artifact in made}.values())
