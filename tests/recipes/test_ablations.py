@@ -44,11 +44,11 @@ def test_the_grid_goes_on_and_leaves_the_recipes_encoders_alone(
 ) -> None:
     store = Path(shutil.copytree(small_store, tmp_path / "store"))
     before = {name: Store(store).get(name).ref for name in Store(store).names()}
-    chosen = ("--set", "only=[mined pairs alone]", "--set", "seeds=[0]")
+    chosen = ("--set", "only=[stage 2 triplet]", "--set", "seeds=[0]")
     ended = raylevance("run", "ablations", "--config", small_recipe, *chosen, "--store", store, "--json")
     assert ended.code == 0, ended.err
     variants = json.loads(ended.out)["variants"]
-    assert list(variants) == [STAGE1, FULL, "mined pairs alone"]
+    assert list(variants) == [STAGE1, FULL, "stage 2 triplet"]
     assert variants[FULL]["minus_full"] is None and len(variants[STAGE1]["minus_full"]) == 3
     assert {name: Store(store).get(name).ref for name in before} == before
     stages1 = [made for made in Store(store).artifacts() if made.name == "encoder/stage1-ablation"]
