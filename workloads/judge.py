@@ -194,8 +194,9 @@ def describe_zero_shot(
     chosen = settings.llm
     guideline = load_guideline(chosen.guideline)
     prompt = JudgePrompt.zero_shot(guideline).model_copy(update={"max_characters": chosen.max_characters})
-    own = str(Path(chosen.model).absolute()) if Path(chosen.model).is_dir() else chosen.model
-    engine = chosen.engine.model_copy(update={"model": own})
+    # The demo model's folder is each machine's own.
+    named = chosen.model if chosen.model == "gemma" else model_path(chosen.model)
+    engine = chosen.engine.model_copy(update={"model": named})
     judge = JudgeSettings(backend="vllm", vllm=engine, prompt=prompt)
 
     def build(draft: Draft) -> None:

@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 
 from raylevance.data.schema import ACTIONS, GRADES, TABLES
 
+MISFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+"""What a cast raises for a value that its type can't hold."""
+
 FILE, ROW, FAULT, RAW = "_file", "_row", "_fault", "_raw"
 PROVENANCE = [
     pa.field(FILE, pa.string()),
@@ -78,10 +81,6 @@ def _domains(columns: dict[str, pa.Array]) -> Iterable[tuple[str, pa.Array, str]
         yield "position", pc.greater_equal(columns["position"], 0), "position is negative"
     if "action" in columns:
         yield "action", pc.is_in(columns["action"], pa.array(ACTIONS)), f"action is not one of {', '.join(ACTIONS)}"
-
-
-MISFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
-"""What a cast raises for a value that its type can't hold."""
 
 
 def _column(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Array:

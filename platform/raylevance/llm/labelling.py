@@ -121,8 +121,8 @@ def _fault(query: str, product_text: str, reads_prompts: bool) -> str:
             return f"{name} is empty"
         if len(text) > longest:
             return f"{name} has {len(text)} characters, more than {longest}"
-        words = talks_to_the_judge(text)
-        if reads_prompts and words:
+        words = talks_to_the_judge(text) if reads_prompts else ""
+        if words:
             return f"{name} talks to the judge: {words!r}"
     return ""
 
