@@ -1,6 +1,6 @@
-"""The ablations of weak supervision: the recipe's encoder with one part taken away, on judged pairs of test queries.
+"""The ablations of weak supervision: the recipe's encoder with one part changed, on judged pairs of test queries.
 
-    raylevance run weak-ablations [--set 'only=[full, no clusters]'] [--set 'seeds=[0]']
+    raylevance run weak-ablations [--set 'only=[no clusters]'] [--set 'seeds=[0]']
 
 What variants share is made once, and a killed run goes on: every step is an artifact named by what it was made of.
 Publishes `report/weak-ablations`.
@@ -37,13 +37,16 @@ SUFFIX = "-ablation"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     FULL: {},
-    "no hard negatives": {"pairs.pairs.semi_hard": 0, "pairs.pairs.hard": 0},
+    "masks of neighbours alone": {"pairs.related": None},
     "no clusters": {"moco.cluster_weight": 0.0},
-    "no mix-up": {"moco.mixup": 0.0},
-    "no adversarial noise": {"moco.fgm": 0.0},
     "walks of the first order": {"pairs.walks.p": 1.0, "pairs.walks.q": 1.0},
+    "with hard negatives": {"pairs.pairs.hard": 1},
+    "with semi-hard negatives": {"pairs.pairs.semi_hard": 1},
+    "with mix-up": {"moco.mixup": 0.2},
+    "with adversarial noise": {"moco.fgm": 1.0},
 }
-"""What is changed in each. `CLICKS` is trained by in-batch InfoNCE on clicked pairs; `ZERO_SHOT` not at all."""
+"""What is taken from the recipe or added to it in each. `CLICKS` is trained by in-batch InfoNCE on clicked pairs;
+`ZERO_SHOT` not at all."""
 
 
 class RecipeSettings(WeakSettings):

@@ -1,7 +1,6 @@
 """Weak pairs: what a behaviour graph says belongs together, as rows for MoCo's task."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
 from raylevance.graph.features import Described, features
 from raylevance.graph.metapaths import rank_in_row
+from raylevance.graph.related import related_on_cluster
 from raylevance.graph.sampling import KINDS, SamplingSettings, grounds, mixed, sample_on_cluster
 from workloads.steps import Run, say
 
@@ -45,9 +45,10 @@ def weak_pairs_step(
 
     def build(draft: Draft) -> None:
         nodes = Nodes.read(run.store.path(tables.ref), run.store.path(graph.ref), text)
+        related = related_on_cluster(nodes.graph, settings.related, seed)
         found = [
             sample_on_cluster(ground, settings.pairs, seed)
-            for ground in grounds(nodes.graph, nodes.features(), settings.walks)
+            for ground in grounds(nodes.graph, related, nodes.features(), settings.walks)
         ]
         pairs = mixed(found, settings, seed)
         if not pairs.num_rows:
@@ -56,10 +57,15 @@ def weak_pairs_step(
         (draft.path / ROWS).mkdir()
         best = best_queries(nodes.graph, settings.cluster)
         for number, start in enumerate(range(0, pairs.num_rows, ROWS_PER_FILE)):
-            rows = nodes.contrast_rows(pairs.slice(start, ROWS_PER_FILE), best)
+            rows = nodes.contrast_rows(pairs.slice(start, ROWS_PER_FILE), best, related)
             pq.write_table(rows, draft.path / ROWS / f"part-{number:06d}.parquet")
         counts = {kind: part.num_rows for kind, part in zip(KINDS, found, strict=True)}
-        draft.metrics |= {"found": counts, "pairs": pairs.num_rows, "source": graph.metrics["source"]}
+        draft.metrics |= {
+            "found": counts,
+            "pairs": pairs.num_rows,
+            "related": float(related.degrees.mean()),
+            "source": graph.metrics["source"],
+        }
         say(f"weak pairs: {pairs.num_rows} of {counts}, from {graph.metrics['source']}")
 
     made_from = settings.model_dump(mode="json") | {"text": text.model_dump(mode="json")}
@@ -88,10 +94,11 @@ class Nodes:
         queries, items = features([Described(self.queries), Described(self.items, self.categories)])
         return queries, items
 
-    def contrast_rows(self, pairs: pa.Table, best: Csr) -> pa.Table:
+    def contrast_rows(self, pairs: pa.Table, best: Csr, related: Csr) -> pa.Table:
         """The rows of `raylevance.training.moco_rows.COLUMNS` of `pairs`; items are numbered after queries.
 
-        `best`: the `best_queries` of each item, whose centroid stands for it.
+        `best`: the `best_queries` of each item, whose centroid stands for it. `related`: of each node those that are no
+        negatives of it, as `related_on_cluster` says.
         """
         first_item = len(self.queries)
         kind = pairs["kind"].to_numpy()
@@ -113,24 +120,14 @@ class Nodes:
                 "positive_side": np.where(to_item, "item", "query"),
                 "negatives": _lists(counts, texts.take(pa.array(negative))),
                 "positive_id": positive.astype(np.int64),
-                "related": self._neighbours.take(pa.array(anchor)).cast(pa.list_(pa.int64())),
+                "related": _lists(
+                    related.degrees[anchor], pa.array(related.indices[related.edges_of(anchor)], pa.int64())
+                ),
                 "cluster": lists,
                 "cluster_weights": weights,
                 "cluster_id": np.where(has_cluster, clustered, -1).astype(np.int64),
             }
         )
-
-    @cached_property
-    def _neighbours(self) -> pa.Array:
-        """Of each node, queries before items: all nodes near it in any projection."""
-        graph, first_item = self.graph, len(self.queries)
-        parts = [(graph.query_ppmi, 0, 0), (graph.edges, 0, first_item), (graph.item_ppmi, first_item, first_item)]
-        edges = [(part.edge_rows() + row, part.indices + column) for part, row, column in parts]
-        edges.append((graph.edges.indices + first_item, graph.edges.edge_rows()))
-        rows, columns = (np.concatenate(side) for side in zip(*edges, strict=True))
-        nodes = first_item + len(self.items)
-        whole = Csr.from_edges(rows, columns, np.ones(len(rows)), (nodes, nodes))
-        return pa.ListArray.from_arrays(whole.indptr.astype(np.int32), pa.array(whole.indices))
 
     def item_clusters(self, most: int) -> tuple[pa.Array, pa.Array]:
         """Of every item the texts and weights of its `most` best queries, each a list an item."""
@@ -141,9 +138,9 @@ class Nodes:
     def _clusters(self, nodes: npt.NDArray[Any], anchors: npt.NDArray[Any], back: Csr) -> tuple[pa.Array, pa.Array]:
         """Texts and weights, softmax of PPMI, of each item node's queries in `back` but for the anchor itself."""
         items = nodes - len(self.queries)
-        degree = np.where(items >= 0, back.degrees[np.maximum(items, 0)], 0)
-        row = np.repeat(np.arange(len(nodes)), degree)
-        edge = np.repeat(back.indptr[np.maximum(items, 0)] - np.cumsum(degree) + degree, degree) + np.arange(len(row))
+        held = np.flatnonzero(items >= 0)
+        row = np.repeat(held, back.degrees[items[held]])
+        edge = back.edges_of(items[held])
         kept = back.indices[edge] != anchors[row]
         row, edge = row[kept], edge[kept]
         mass = np.exp(back.weights[edge].astype(np.float64))

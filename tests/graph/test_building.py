@@ -9,9 +9,10 @@ import ray.data
 
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
-from raylevance.graph import building, sampling
+from raylevance.graph import building, related, sampling
 from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
 from raylevance.graph.features import Described, features
+from raylevance.graph.related import related_on_cluster
 from raylevance.graph.sampling import KINDS, SamplingSettings, filled, grounds, mixed, sample_on_cluster
 
 WORDS = ["red", "blue", "shoe", "sock", "lamp", "desk", "chair", "cable"]
@@ -80,13 +81,16 @@ def test_chunks_of_anchors_change_no_pair(
 ) -> None:
     described = [Described(pa.array([f"{WORDS[n % 8]} {WORDS[n // 8 % 8]}" for n in range(size)])) for size in (30, 40)]
     settings = SamplingSettings()
-    found = {}
+    found, near = {}, {}
     for chunk in (7, 1000):
         monkeypatch.setattr(sampling, "ANCHORS_PER_CHUNK", chunk)
-        ready = grounds(graph, tuple(features(described)), settings.walks)
+        monkeypatch.setattr(related, "NODES_PER_CHUNK", chunk)
+        near[chunk] = related_on_cluster(graph, settings.related, seed=0)
+        ready = grounds(graph, near[chunk], tuple(features(described)), settings.walks)
         found[chunk] = [sample_on_cluster(ground, settings.pairs, seed=0) for ground in ready]
     assert all(few.equals(many) for few, many in zip(found[7], found[1000], strict=True))
     assert all(part.num_rows > 20 for part in found[7])
+    assert (near[7].indices == near[1000].indices).all() and (near[7].indptr == near[1000].indptr).all()
     table = mixed(found[7], settings.model_copy(update={"most": 50}), seed=0)
     assert [table["kind"].to_pylist().count(each) for each in KINDS] == [20, 10, 20]
 

@@ -33,7 +33,8 @@ def same_kind() -> tuple[Relation, AliasTable]:
     """Items by items."""
     upper = np.triu(random_matrix((NODES, NODES), 0.1, 0), 1)
     graph, words = graph_of(upper + upper.T), graph_of(random_matrix((NODES, 12), 0.2, 1))
-    return Relation(graph, graph, words, words.transposed(), same=True), AliasTable.build(graph)
+    related = graph_of(upper + upper.T + random_matrix((NODES, NODES), 0.1, 5))
+    return Relation(graph, graph, related, words, words.transposed(), same=True), AliasTable.build(graph)
 
 
 def two_kinds() -> tuple[Relation, AliasTable]:
@@ -45,7 +46,8 @@ def two_kinds() -> tuple[Relation, AliasTable]:
     words = graph_of(random_matrix((NODES - QUERIES, 12), 0.2, 3))
     queries = graph_of(random_matrix((QUERIES, 12), 0.2, 4))
     ppmi = graph_of(np.where(edges > 0.5, edges, 0))
-    relation = Relation(ppmi, graph_of(edges), queries, words.transposed(), same=False, first_target=QUERIES)
+    related = graph_of(edges + random_matrix(edges.shape, 0.1, 6))
+    relation = Relation(ppmi, graph_of(edges), related, queries, words.transposed(), same=False, first_target=QUERIES)
     return relation, AliasTable.build(graph_of(whole))
 
 
@@ -77,6 +79,7 @@ def test_samples_follow_the_rules(kind: str) -> None:
         assert [node for node in samples.positives[anchor].tolist() if node >= 0] == expected
         reached_late = {node for node in visits if min(step for other, step in steps if other == node) >= SETTINGS.far}
         words = set(relation.features.row(anchor)[0].tolist())
+        related = set(relation.related.row(anchor)[0].tolist())
         alike = {node for word in words for node in relation.featured.row(word)[0].tolist()}
         for pair in range(SETTINGS.positives):
             semi, hard, easy = np.split(samples.negatives[anchor, pair], [2, 4])
@@ -84,8 +87,8 @@ def test_samples_follow_the_rules(kind: str) -> None:
             assert len(drawn) == len(set(drawn)) and not near & set(drawn)
             assert not relation.same or anchor not in drawn
             assert {node for node in semi.tolist() if node >= 0} <= reached_late
-            assert {node for node in hard.tolist() if node >= 0} <= alike - set(visits)
-            assert {node for node in easy.tolist() if node >= 0}.isdisjoint(visits)
+            assert {node for node in hard.tolist() if node >= 0} <= alike - set(visits) - related
+            assert {node for node in easy.tolist() if node >= 0}.isdisjoint(related | set(visits))
             assert pair < len(expected) or not drawn
             seen.update(semi=int((semi >= 0).sum()), hard=int((hard >= 0).sum()), easy=int((easy >= 0).sum()))
     assert min(seen.values()) > 10
@@ -104,7 +107,7 @@ def test_hard_negatives_are_drawn_evenly_from_a_feature() -> None:
     """Anchor 0 has one positive, 1; all others share its one feature."""
     ppmi = graph_of(np.eye(10, k=1))
     words = graph_of(np.ones((10, 1)))
-    relation = Relation(ppmi, ppmi, words, words.transposed(), same=True)
+    relation = Relation(ppmi, ppmi, ppmi, words, words.transposed(), same=True)
     settings = PairSettings(positives=1, semi_hard=0, hard=1)
     walks = np.array([[0, 1]], np.int32)
     drawn = [

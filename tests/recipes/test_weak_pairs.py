@@ -7,6 +7,7 @@ import pytest
 from raylevance.errors import RaylevanceError
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
+from raylevance.graph.related import neighbours
 from raylevance.graph.sampling import PAIRS
 from workloads.relevance_pairs import BehaviourPairs
 from workloads.weak_pairs import Nodes, _places, best_queries
@@ -42,7 +43,9 @@ def nodes() -> Nodes:
 
 
 def test_pairs_become_texts_on_their_sides(nodes: Nodes) -> None:
-    rows = nodes.contrast_rows(pa.Table.from_pylist(PAIR_ROWS, PAIRS), best_queries(nodes.graph, 5)).to_pylist()
+    rows = nodes.contrast_rows(
+        pa.Table.from_pylist(PAIR_ROWS, PAIRS), best_queries(nodes.graph, 5), neighbours(nodes.graph)
+    ).to_pylist()
     read = [
         (row["anchor"], row["anchor_side"], row["positive"], row["positive_side"], row["negatives"]) for row in rows
     ]
@@ -57,7 +60,9 @@ def test_pairs_become_texts_on_their_sides(nodes: Nodes) -> None:
 
 
 def test_an_item_stands_in_the_cluster_of_its_queries_without_the_anchor(nodes: Nodes) -> None:
-    rows = nodes.contrast_rows(pa.Table.from_pylist(PAIR_ROWS, PAIRS), best_queries(nodes.graph, 5)).to_pylist()
+    rows = nodes.contrast_rows(
+        pa.Table.from_pylist(PAIR_ROWS, PAIRS), best_queries(nodes.graph, 5), neighbours(nodes.graph)
+    ).to_pylist()
     assert [(row["cluster"], row["cluster_id"]) for row in rows] == [
         ([], -1),
         (["ask 1"], 4),

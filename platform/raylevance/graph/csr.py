@@ -68,6 +68,12 @@ class Csr:
         """The row of each edge, int32 [edges]."""
         return np.repeat(np.arange(self.first, self.first + self.rows, dtype=np.int32), self.degrees)
 
+    def edges_of(self, nodes: npt.NDArray[np.integer]) -> Ints:
+        """Where the edges of each of `nodes` [n] stand in `indices`, node by node."""
+        rows = nodes - self.first
+        counts = self.degrees[rows]
+        return np.repeat(self.indptr[rows] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+
     def transposed(self) -> "Csr":
         """The same edges from their other end; of a whole graph."""
         return Csr.from_edges(self.indices, self.edge_rows(), self.weights, (self.columns, self.rows))
@@ -78,6 +84,12 @@ class Csr:
         edges = slice(self.indptr[start], self.indptr[stop])
         indptr = self.indptr[start : stop + 1] - self.indptr[start]
         return Csr(indptr, self.indices[edges], self.weights[edges], self.columns, first)
+
+    def between(self, start: int, stop: int) -> "Csr":
+        """The same rows, numbered from 0, with the columns `start` to `stop` alone, which are numbered from 0 too."""
+        kept = (self.indices >= start) & (self.indices < stop)
+        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr].astype(np.int64)
+        return Csr(indptr, self.indices[kept] - np.int32(start), self.weights[kept], stop - start)
 
     def save(self, file: Path) -> None:
         """Write these rows as one shard."""

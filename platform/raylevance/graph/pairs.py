@@ -5,8 +5,8 @@ reading:
 
     positive    among the anchor's most visited nodes, and PPMI at or above the given quantile of the anchor's
     semi-hard   reached by a walk, first after `far` steps or more, and no neighbour of the anchor
-    hard        shares a feature (a word, a category) with the anchor, was not reached, and is no neighbour
-    easy        any other node, uniformly
+    hard        shares a feature (a word, a category) with the anchor, was not reached, and is not related to it
+    easy        any other node, uniformly, that was not reached and is not related
 """
 
 from dataclasses import dataclass
@@ -43,13 +43,15 @@ class PairSettings(Settings):
 class Relation:
     """What decides the pairs of one type of anchor and target; nodes of both are numbered from 0.
 
-    `ppmi`: anchors by targets. `near`: anchors by targets that are no negatives (the edges themselves, or `ppmi`).
-    `features`: anchors by features; `featured`: features by targets. `same`: whether both are of one kind, so that an
-    anchor is no target of its own. `first_target`: the number of target 0 in walks.
+    `ppmi`: anchors by targets. `near`: anchors by targets that are no semi-hard negatives (the edges themselves, or
+    `ppmi`); `related`: by those that are neither hard nor easy ones. `features`: anchors by features; `featured`:
+    features by targets. `same`: whether both are of one kind, so that an anchor is no target of its own.
+    `first_target`: the number of target 0 in walks.
     """
 
     ppmi: Csr
     near: Csr
+    related: Csr
     features: Csr
     featured: Csr
     same: bool
@@ -82,6 +84,7 @@ def sample_pairs(
             states(seed, anchors),
             (relation.ppmi.indptr, relation.ppmi.indices, relation.ppmi.weights),
             (relation.near.indptr, relation.near.indices),
+            (relation.related.indptr, relation.related.indices),
             (relation.features.indptr, relation.features.indices),
             (relation.featured.indptr, relation.featured.indices),
             relation.same,
@@ -98,14 +101,15 @@ def sample_pairs(
 
 @compiled
 def _sample(
-    walks: Any, anchors: Any, rng: Any, ppmi: Any, near: Any, features: Any, featured: Any, same: Any,
-    first_target: Any, targets: Any, quantile: Any, far: Any, kinds: Any, positives: Any, negatives: Any,
+    walks: Any, anchors: Any, rng: Any, ppmi: Any, near: Any, related: Any, features: Any, featured: Any,
+    same: Any, first_target: Any, targets: Any, quantile: Any, far: Any, kinds: Any, positives: Any, negatives: Any,
 ) -> Any:  # fmt: skip
     for place in range(len(anchors)):
         anchor, state = anchors[place], rng[place]
         own = anchor if same else -1
         reached, visits, step = _reached(walks[place], first_target, targets)
         row = near[1][near[0][anchor] : near[0][anchor + 1]]
+        no_negatives = related[1][related[0][anchor] : related[0][anchor + 1]]
         found = _positives(
             ppmi[1][ppmi[0][anchor] : ppmi[0][anchor + 1]],
             ppmi[2][ppmi[0][anchor] : ppmi[0][anchor + 1]],
@@ -138,14 +142,14 @@ def _sample(
                         continue
                     state += GOLDEN
                     node = featured[1][start + int(mixed(state) % np.uint64(end - start))]
-                    if _is_free(node, own, row, reached, out):
+                    if _is_free(node, own, no_negatives, reached, out):
                         out[draw] = node
                         break
             for draw in range(kinds[0] + kinds[1], len(out)):
                 for _ in range(TRIES):
                     state += GOLDEN
                     node = int(mixed(state) % np.uint64(targets))
-                    if _is_free(node, own, row, reached, out):
+                    if _is_free(node, own, no_negatives, reached, out):
                         out[draw] = node
                         break
 
@@ -195,8 +199,8 @@ def _positives(nodes: Any, ppmi: Any, reached: Any, visits: Any, own: Any, quant
 
 
 @compiled
-def _is_free(node: Any, own: Any, near: Any, reached: Any, taken: Any) -> Any:
-    if node == own or _holds(near, node) or _holds(reached, node):
+def _is_free(node: Any, own: Any, related: Any, reached: Any, taken: Any) -> Any:
+    if node == own or _holds(related, node) or _holds(reached, node):
         return False
     return not (taken == node).any()
 

@@ -20,6 +20,7 @@ from raylevance.graph.alias import AliasTable
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
 from raylevance.graph.pairs import PairSettings, Relation, sample_pairs
+from raylevance.graph.related import bipartite
 from raylevance.graph.walks import WalkSettings, walk
 
 Kind = Literal["query-query", "item-item", "query-item"]
@@ -42,6 +43,8 @@ class SamplingSettings(Settings):
     """Walks, the rules of pairs, their mix, and how many there are in all at most (null: as `filled` says)."""
 
     walks: WalkSettings = WalkSettings(p=0.5, q=2.0)
+    related: WalkSettings | None = WalkSettings(walks_per_node=200)
+    """Walks from a node that come by what is no negative of it (null: its neighbours alone are none)."""
     pairs: PairSettings = PairSettings()
     mix: Mix = Mix()
     most: PositiveInt | None = None
@@ -57,41 +60,54 @@ class Ground:
     walks: WalkSettings
 
 
-def grounds(graph: BehaviourGraph, features: tuple[Csr, Csr], settings: WalkSettings) -> list[Ground]:
-    """Of each kind. `features`: queries by features and items by features."""
+def grounds(graph: BehaviourGraph, related: Csr, features: tuple[Csr, Csr], settings: WalkSettings) -> list[Ground]:
+    """Of each kind. `related`: as `related_on_cluster` says. `features`: queries by features and items by features."""
     queries, items = features
-    both = bipartite(graph.edges)
     alternating = settings.model_copy(update={"meta_path": (0, 1)})
-    first_item = graph.edges.rows
+    first_item, nodes = graph.edges.rows, related.rows
+    of_queries, of_items = related.part(0, first_item), related.part(first_item, nodes)
     return [
         Ground(
             "query-query",
             AliasTable.build(graph.query_ppmi),
-            Relation(graph.query_ppmi, graph.query_ppmi, queries, queries.transposed(), same=True),
+            Relation(
+                ppmi=graph.query_ppmi,
+                near=graph.query_ppmi,
+                related=of_queries.between(0, first_item),
+                features=queries,
+                featured=queries.transposed(),
+                same=True,
+            ),
             settings,
         ),
         Ground(
             "item-item",
             AliasTable.build(graph.item_ppmi),
-            Relation(graph.item_ppmi, graph.item_ppmi, items, items.transposed(), same=True),
+            Relation(
+                ppmi=graph.item_ppmi,
+                near=graph.item_ppmi,
+                related=of_items.between(first_item, nodes),
+                features=items,
+                featured=items.transposed(),
+                same=True,
+            ),
             settings,
         ),
         Ground(
             "query-item",
-            AliasTable.build(both, (0, first_item)),
-            Relation(graph.query_item_ppmi, graph.edges, queries, items.transposed(), False, first_item),
+            AliasTable.build(bipartite(graph.edges), (0, first_item)),
+            Relation(
+                ppmi=graph.query_item_ppmi,
+                near=graph.edges,
+                related=of_queries.between(first_item, nodes),
+                features=queries,
+                featured=items.transposed(),
+                same=False,
+                first_target=first_item,
+            ),
             alternating,
         ),
     ]
-
-
-def bipartite(edges: Csr) -> Csr:
-    """Queries and items as one set of nodes, queries first, with every edge in both directions."""
-    back = edges.transposed()
-    indptr = np.concatenate([edges.indptr, edges.indptr[-1] + back.indptr[1:]])
-    indices = np.concatenate([edges.indices + np.int32(edges.rows), back.indices])
-    nodes = edges.rows + edges.columns
-    return Csr(indptr, indices.astype(np.int32), np.concatenate([edges.weights, back.weights]), nodes)
 
 
 def sample_on_cluster(ground: Ground, settings: PairSettings, seed: int) -> pa.Table:
