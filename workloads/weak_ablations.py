@@ -40,8 +40,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "masks of neighbours alone": {"pairs.related": None},
     "no clusters": {"moco.cluster_weight": 0.0},
     "walks of the first order": {"pairs.walks.p": 1.0, "pairs.walks.q": 1.0},
-    "with hard negatives": {"pairs.pairs.hard": 1},
-    "with semi-hard negatives": {"pairs.pairs.semi_hard": 1},
+    "hard negatives for easy ones": {"pairs.pairs.hard": 1, "pairs.pairs.easy": 0},
+    "semi-hard negatives for easy ones": {"pairs.pairs.semi_hard": 1, "pairs.pairs.easy": 0},
     "with mix-up": {"moco.mixup": 0.2},
     "with adversarial noise": {"moco.fgm": 1.0},
 }

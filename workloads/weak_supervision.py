@@ -63,7 +63,9 @@ class RecipeSettings(Settings):
     text: ProductText = ProductText(taxonomy_levels=0)
     behaviour: BehaviourSettings = BehaviourSettings(ppmi=PpmiSettings(minimum_support=1))
     """On a log of some hundred queries two nodes seldom share two neighbours."""
-    pairs: WeakPairSettings = WeakPairSettings(pairs=PairSettings(positives=8, quantile=0.5, semi_hard=0, hard=0))
+    pairs: WeakPairSettings = WeakPairSettings(
+        pairs=PairSettings(positives=8, quantile=0.5, semi_hard=0, hard=0, easy=1)
+    )
     encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_query_tokens=16, max_item_tokens=40)
     """Hard negatives, mix-up and adversarial noise are off: on the demo shop they cost more than they give
     (docs/decisions/0008-weak-defaults.md)."""
