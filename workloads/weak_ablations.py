@@ -18,20 +18,22 @@ from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.errors import nearest
-from raylevance.evaluation.pairs import auc_difference, mean_auc
+from raylevance.evaluation.pairs import PAIR_METRICS, auc_difference, evaluate_pairs
 from workloads.encode import find_encoder
 from workloads.graded_pairs import GradedPairs
-from workloads.judged import TEST, Judged
+from workloads.judged import TEST, TRAIN, Judged
+from workloads.relevance_pairs import LabelledPairs
+from workloads.scorer import find_scorer
 from workloads.sources import load_tables
 from workloads.steps import Run
 from workloads.tuning import changed
 from workloads.weak_baselines import Baselines
 from workloads.weak_pairs import weak_pairs_step
-from workloads.weak_report import TASKS, Scores, cosines, plain_texts
+from workloads.weak_report import TASKS, Scores, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
 from workloads.weak_supervision import RecipeSettings as WeakSettings
-from workloads.weak_supervision import behaviour_graph, check_settings, train_weak
+from workloads.weak_supervision import behaviour_graph, check_settings, train_scorer, train_weak
 
-FULL, CLICKS, ZERO_SHOT = "full", "raw clicks, no graph", "zero-shot"
+FULL, BM25, ZERO_SHOT = "full", "BM25", "zero-shot"
 SUFFIX = "-ablation"
 """Of the artifacts' names: the newest of the others stay what they were."""
 
@@ -45,8 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "with mix-up": {"moco.mixup": 0.2},
     "with adversarial noise": {"moco.fgm": 1.0},
 }
-"""What is taken from the recipe or added to it in each. `CLICKS` is trained by in-batch InfoNCE on clicked pairs;
-`ZERO_SHOT` not at all."""
+"""What is taken from the recipe or added to it in each. The click-trained baseline is what is left without a graph."""
 
 
 class RecipeSettings(WeakSettings):
@@ -59,8 +60,8 @@ class RecipeSettings(WeakSettings):
     @classmethod
     def _known(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for name in only or ():
-            if name not in (*VARIANTS, CLICKS):
-                raise ValueError(f"no variant {name!r}; {nearest(name, [*VARIANTS, CLICKS])}")
+            if name not in VARIANTS:
+                raise ValueError(f"no variant {name!r}; {nearest(name, list(VARIANTS))}")
         return only
 
 
@@ -75,65 +76,88 @@ class AblationOutcome:
         return {"report": self.report.ref, **self.report.metrics}
 
     def as_table(self) -> Table:
-        """A variant a row: the AUC of both tasks, and its difference to the full recipe's."""
+        """A variant a row: the AUC of both tasks with its difference to the full recipe's, F1 and KS of the first."""
         metrics = self.report.metrics
         title = f"{metrics['queries']} test queries of {metrics['data']}, seeds {metrics['seeds']}"
-        names = [cell for task in TASKS for cell in (f"AUC, {task}", f"minus {FULL}")]
+        first, second = TASKS
+        names = (f"AUC, {first}", f"minus {FULL}", "F1", "KS", f"AUC, {second}", f"minus {FULL}")
         table = Table("", *names, box=None, pad_edge=False, title=title, title_justify="left")
         table.caption, table.caption_justify = f"behaviour: {metrics['behaviour']}", "left"
         for name, tasks in metrics["variants"].items():
-            cells = []
-            for values in tasks.values():
-                minus = "" if name == FULL else "{:.3f} [{:.3f}, {:.3f}]".format(*values["minus_full"])
-                cells += [f"{values['auc']:.3f}", minus]
-            table.add_row(name, *cells)
+            minus = [
+                "" if name == FULL else "{:.3f} [{:.3f}, {:.3f}]".format(*tasks[task]["minus_full"]) for task in TASKS
+            ]
+            cells = [*(tasks[first][metric] for metric in PAIR_METRICS), tasks[second]["auc"]]
+            auc, f1, ks, other = (f"{cell:.3f}" for cell in cells)
+            table.add_row(name, auc, minus[0], f1, ks, other, minus[1])
         return table
 
 
 def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
-    """Every variant under every seed, then the report."""
+    """Every variant under every seed, then the baselines and the full recipe's scorer, then the report."""
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    chosen = settings.only or (*VARIANTS, CLICKS)
-    encoders: dict[str, list[Artifact]] = {}
-    for name in dict.fromkeys((FULL, *chosen)):
-        for seed in settings.seeds:
-            encoders.setdefault(name, []).append(train_variant(settings, run, tables, judged, name, seed))
-    return AblationOutcome(run, report_step(settings, run, tables, judged.of(TEST), encoders))
+    changes = {name: VARIANTS[name] for name in (FULL, *(settings.only or VARIANTS))}
+    grid = {
+        name: [train_variant(settings, run, tables, judged, each, seed) for seed in settings.seeds]
+        for name, each in changes.items()
+    }
+    scorers: list[Artifact] = []
+    for seed, weak in zip(settings.seeds, grid[FULL], strict=True):
+        baselines, scorer = train_beside(settings, run, tables, judged, weak, seed)
+        scorers.append(scorer)
+        for name, artifact in baselines.items():
+            grid.setdefault(name, []).append(artifact)
+    return AblationOutcome(run, report_step(settings, run, tables, judged, grid, scorers))
 
 
 def train_variant(
-    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, name: str, seed: int
+    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, changes: Mapping[str, Any], seed: int
 ) -> Artifact:
     """The variant's encoder. A seed decides the simulated clicks, the held-out queries, the walks and the training."""
-    shared = settings.model_dump(mode="json", exclude={"seeds", "only"})
-    variant = WeakSettings.model_validate(changed(shared, {**VARIANTS.get(name, {}), "seed": seed}))
-    graph, learned, validation = behaviour_graph(variant, run, tables, judged, f"graph/behaviour{SUFFIX}")
-    if name == CLICKS:
-        common = variant.encoder, variant.text, run, tables, graph, learned, validation, seed
-        return Baselines(variant.baselines, *common).clicks(f"encoder/clicks{SUFFIX}")
+    variant = with_changes(settings, changes, seed)
+    graph, *_ = behaviour_graph(variant, run, tables, judged, f"graph/behaviour{SUFFIX}")
     pairs = weak_pairs_step(run, tables, graph, variant.text, variant.pairs, seed, f"pairs/weak{SUFFIX}")
     return train_weak(variant, run, tables, pairs, f"encoder/weak{SUFFIX}")
 
 
+def train_beside(
+    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, weak: Artifact, seed: int
+) -> tuple[dict[str, Artifact], Artifact]:
+    """The baselines by title, and the scorer on the full recipe's encoder `weak`: of one seed."""
+    full = with_changes(settings, VARIANTS[FULL], seed)
+    graph, learned, validation = behaviour_graph(full, run, tables, judged, f"graph/behaviour{SUFFIX}")
+    common = full.encoder, full.text, run, tables, graph, learned, validation, seed
+    baselines = Baselines(full.baselines, *common, SUFFIX).train()
+    pairs = run.store.get(next(ref for ref in weak.parents if ref.startswith("pairs/")))
+    scorer = train_scorer(full, run, tables, graph, pairs, weak, learned, validation, f"scorer/relevance{SUFFIX}")
+    return baselines, scorer
+
+
+def with_changes(settings: RecipeSettings, changes: Mapping[str, Any], seed: int) -> WeakSettings:
+    """The recipe's settings, changed, under `seed`."""
+    shared = settings.model_dump(mode="json", exclude={"seeds", "only"})
+    return WeakSettings.model_validate(changed(shared, {**changes, "seed": seed}))
+
+
 def report_step(
-    settings: RecipeSettings, run: Run, tables: Artifact, test: Judged, encoders: Mapping[str, list[Artifact]]
+    settings: RecipeSettings,
+    run: Run,
+    tables: Artifact,
+    judged: Judged,
+    grid: Mapping[str, list[Artifact]],
+    scorers: list[Artifact],
 ) -> Artifact:
-    """`report/weak-ablations`: AUC by task, the mean over seeds, and its difference to the full recipe's."""
+    """`report/weak-ablations`: AUC, F1 and KS by task as means over seeds, and the AUC minus the full recipe's."""
 
     def build(draft: Draft) -> None:
-        pairs = GradedPairs.of(test, settings.text)
-        scores: dict[str, Scores] = {
-            name: np.stack([cosines(find_encoder(encoder.ref, run.store), pairs) for encoder in made])
-            for name, made in encoders.items()
-        }
-        untrained = find_encoder(find_encoder(encoders[FULL][0].ref, run.store).backbone, run.store)
-        scores[ZERO_SHOT] = cosines(untrained, replace(pairs, texts=plain_texts(test, pairs)))[None]
+        pairs = GradedPairs.of(judged.of(TEST), settings.text)
+        scores = score_all(settings, run, judged, pairs, grid, scorers)
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
-            "behaviour": encoders[FULL][0].metrics["source"],
-            "queries": test.queries.num_rows,
+            "behaviour": grid[FULL][0].metrics["source"],
+            "queries": judged.of(TEST).queries.num_rows,
             "seeds": list(settings.seeds),
             "variants": {
                 name: _measured(values, scores[FULL], pairs, settings.seed) for name, values in scores.items()
@@ -141,9 +165,33 @@ def report_step(
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    made_from = {"variants": {name: [encoder.ref for encoder in made] for name, made in encoders.items()}}
-    inputs = list({artifact.ref: artifact for made in encoders.values() for artifact in made}.values())
+    made_from = {"variants": {name: [each.ref for each in made] for name, made in grid.items()}}
+    inputs = list({artifact.ref: artifact for made in (*grid.values(), scorers) for artifact in made}.values())
     return run.step("report/weak-ablations", build, settings=made_from, inputs=[tables, *inputs], seed=settings.seed)
+
+
+def score_all(
+    settings: RecipeSettings,
+    run: Run,
+    judged: Judged,
+    pairs: GradedPairs,
+    grid: Mapping[str, list[Artifact]],
+    scorers: list[Artifact],
+) -> dict[str, Scores]:
+    """[seeds, pairs] by row of the table; of what has no seed, [1, pairs]."""
+    test = judged.of(TEST)
+    scores = {name: np.stack([scores_of(run, each, pairs) for each in made]) for name, made in grid.items()}
+    parts = []
+    for seed, scorer in zip(settings.seeds, scorers, strict=True):
+        _, validation = judged.hold_out(TRAIN, settings.validation_fraction, seed)
+        parts.append(
+            scorer_parts(find_scorer(scorer.ref, run.store), pairs, LabelledPairs.of(validation, settings.text))
+        )
+    scores |= {f"{FULL}, {part}": np.stack([each[part] for each in parts]) for part in parts[0]}
+    untrained = find_encoder(find_encoder(grid[FULL][0].ref, run.store).backbone, run.store)
+    scores[ZERO_SHOT] = cosines(untrained, replace(pairs, texts=plain_texts(test, pairs)))[None]
+    scores[BM25] = lexical_scores(test, pairs)[None]
+    return scores
 
 
 def _measured(scores: Scores, full: Scores, pairs: GradedPairs, seed: int) -> dict[str, Any]:
@@ -151,6 +199,8 @@ def _measured(scores: Scores, full: Scores, pairs: GradedPairs, seed: int) -> di
     for task, (relevant, taken) in TASKS.items():
         kept = np.flatnonzero(np.isin(grades, taken))
         labels, queries = (grades[kept] >= relevant).astype(np.int8), [pairs.query_ids[row] for row in kept]
-        minus = auc_difference(scores[:, kept], full[:, kept], labels, queries, seed)
-        found[task] = {"auc": mean_auc(scores[:, kept], labels), "minus_full": minus}
+        means = [evaluate_pairs(run, labels) for run in scores[:, kept]]
+        found[task] = {metric: float(np.mean([each[metric] for each in means])) for metric in PAIR_METRICS} | {
+            "minus_full": auc_difference(scores[:, kept], full[:, kept], labels, queries, seed)
+        }
     return found

@@ -29,6 +29,8 @@ from workloads.weak_pairs import Nodes
 
 Baseline = Literal["clicks", "sbert", "masm"]
 
+TITLES: dict[Baseline, str] = {"clicks": "click-trained", "sbert": "SBERT-style", "masm": "MASM-like"}
+
 LEVELS = {"purchase": 1.0, "cart": 0.8, "click": 0.6}
 """Weights of a clicked pair by the highest level of its engagement (our choice; MASM states none)."""
 IGNORED_AFTER = 3
@@ -61,15 +63,17 @@ class Baselines:
     learned: Judged
     validation: Judged
     seed: int
+    suffix: str = ""
+    """Of the artifacts' names."""
 
     def train(self) -> dict[str, Artifact]:
-        """Those that the settings ask for, by name."""
+        """Those that the settings ask for, by title."""
         make = {"clicks": self.clicks, "sbert": self.sbert, "masm": self.masm}
-        return {name: make[name]() for name in self.settings.which}
+        return {TITLES[name]: make[name]() for name in self.settings.which}
 
-    def clicks(self, name: str = "encoder/clicks") -> Artifact:
-        """The backbone, trained on clicked pairs as they are."""
-        training = Training(name, self.settings.clicks, self.text, self.seed)
+    def clicks(self) -> Artifact:
+        """`encoder/clicks`: the backbone, trained on clicked pairs as they are."""
+        training = Training(f"encoder/clicks{self.suffix}", self.settings.clicks, self.text, self.seed)
         described = training.described(self._made_from())
 
         def build(draft: Draft) -> None:
@@ -84,13 +88,13 @@ class Baselines:
     def sbert(self) -> Artifact:
         """`scorer/sbert`: encoder and classifier, trained on the judged pairs."""
         return self._of_pairs(
-            "scorer/sbert", lambda: LabelledPairs.of(self.learned, self.text).rows(), interaction=False
+            f"scorer/sbert{self.suffix}", lambda: LabelledPairs.of(self.learned, self.text).rows(), interaction=False
         )
 
     def masm(self) -> Artifact:
         """`scorer/masm`: encoder and classifier with token interaction, trained on levels of engagement."""
         return self._of_pairs(
-            "scorer/masm", lambda: level_rows(self._counts(), self._nodes(), self.seed), interaction=True
+            f"scorer/masm{self.suffix}", lambda: level_rows(self._counts(), self._nodes(), self.seed), interaction=True
         )
 
     def _of_pairs(self, name: str, rows: Callable[[], pa.Table], *, interaction: bool) -> Artifact:

@@ -104,15 +104,16 @@ def score_all(
         "BM25": lexical_scores(test, pairs),
         "zero-shot": cosines(untrained, replace(pairs, texts=plain_texts(test, pairs))),
     }
-    titles = {"clicks": "click-trained", "sbert": "SBERT-style", "masm": "MASM-like"}
-    for name, artifact in baselines.items():
-        if artifact.name.startswith("encoder/"):
-            scores[titles[name]] = cosines(find_encoder(artifact.ref, run.store), pairs)
-        else:
-            model = RelevanceModel.load(run.store.path(artifact.ref) / "model")
-            scores[titles[name]] = model.score(pairs.queries, pairs.texts)
+    scores |= {name: scores_of(run, artifact, pairs) for name, artifact in baselines.items()}
     scores["weak"] = cosines(encoder, pairs)
     return scores | scorer_parts(find_scorer(scorer.ref, run.store), pairs, LabelledPairs.of(validation, text))
+
+
+def scores_of(run: Run, artifact: Artifact, pairs: GradedPairs) -> Scores:
+    """The score of each pair by an encoder's cosine, or by the relevance model of a baseline."""
+    if artifact.name.startswith("encoder/"):
+        return cosines(find_encoder(artifact.ref, run.store), pairs)
+    return RelevanceModel.load(run.store.path(artifact.ref) / "model").score(pairs.queries, pairs.texts)
 
 
 def scorer_parts(scorer: Scorer, pairs: GradedPairs, validation: LabelledPairs) -> dict[str, Scores]:

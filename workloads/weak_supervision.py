@@ -67,11 +67,10 @@ class RecipeSettings(Settings):
         pairs=PairSettings(positives=8, quantile=0.5, semi_hard=0, hard=0, easy=1)
     )
     encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_query_tokens=16, max_item_tokens=40)
-    """Hard negatives, mix-up and adversarial noise are off: on the demo shop they cost more than they give
-    (docs/decisions/0008-weak-defaults.md)."""
     moco: MoCoSettings = MoCoSettings(
         batch=32, epochs=3, queue=2048, max_steps=100, mixup=0, fgm=0, checkpoint_every=25
     )
+    """Mix-up and adversarial noise are off, as hard negatives are: docs/decisions/0007-false-negatives.md."""
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     """Of the training queries: they pick the best step and calibrate the scorer, and nothing is learned from them."""
     scorer: ScorerSettings = ScorerSettings()

@@ -36,3 +36,16 @@ def test_the_difference_is_paired_and_a_mean_over_runs() -> None:
     assert difference == pytest.approx(expected) and 0 < low < difference < high
     assert auc_difference(runs, runs, LABELS, QUERIES) == [0, 0, 0]
     assert mean_auc(runs, LABELS) == pytest.approx(expected + roc_auc_score(LABELS, NOISE))
+
+
+def test_the_interval_is_that_of_areas_of_drawn_queries() -> None:
+    """Each draw's areas by scikit-learn, with ties and with a query that has no positive."""
+    labels = np.where(np.array(QUERIES) == "q3", 0, LABELS)
+    runs, baseline = np.stack([GOOD, NOISE]).round(1), NOISE[None].round(1)
+    _, group = np.unique(np.asarray(QUERIES), return_inverse=True)
+    again = []
+    for drawn in np.random.default_rng(7).integers(0, 30, (80, 30)):
+        rows = np.concatenate([np.flatnonzero(group == query) for query in drawn])
+        again.append(mean_auc(runs[:, rows], labels[rows]) - mean_auc(baseline[:, rows], labels[rows]))
+    _, low, high = auc_difference(runs, baseline, labels, QUERIES, seed=7)
+    assert [low, high] == pytest.approx(np.percentile(again, [2.5, 97.5]))

@@ -100,11 +100,12 @@ def test_baselines_are_measured_beside_it(store: Path, raylevance: Callable[...,
 def test_a_variant_is_measured_against_the_full_recipe(store: Path, raylevance: Callable[..., Any]) -> None:
     config = store.parent / "small.yaml"
     config.write_text(SMALL)
-    chosen = ("--set", "seeds=[0]", "--set", "only=[no clusters, 'raw clicks, no graph']")
+    chosen = ("--set", "seeds=[0]", "--set", "only=[no clusters]")
     ended = raylevance("run", "weak-ablations", "--config", config, "--store", store, "--json", *chosen)
     assert ended.code == 0, ended.err
     variants = json.loads(ended.out)["variants"]
-    assert list(variants) == ["full", "no clusters", "raw clicks, no graph", "zero-shot"]
+    parts = [f"full, {part}" for part in ("head alone", "transfer alone", "hybrid")]
+    assert list(variants) == ["full", "no clusters", *parts, "zero-shot", "BM25"]
     for name, tasks in variants.items():
         for values in tasks.values():
             assert values["minus_full"][1] <= values["minus_full"][0] <= values["minus_full"][2]

@@ -56,11 +56,32 @@ def auc_difference(
     seed: int = 0,
 ) -> list[float]:
     """`mean_auc` of `scores` minus that of `baseline`, both [runs, n], with its 95% interval over resampled queries."""
-    again = [
-        mean_auc(scores[:, rows], labels[rows]) - mean_auc(baseline[:, rows], labels[rows])
-        for rows in _resampled(labels, queries, seed)
-    ]
+    _, group = np.unique(np.asarray(queries), return_inverse=True)
+    groups = int(group.max()) + 1
+    ahead = _wins(scores, labels, group) - _wins(baseline, labels, group)
+    positives, negatives = (np.bincount(group[labels == label], minlength=groups) for label in (1, 0))
+    again = []
+    for drawn in np.random.default_rng(seed).integers(0, groups, (RESAMPLES, groups)):
+        times = np.bincount(drawn, minlength=groups)
+        compared = (times @ positives) * (times @ negatives)
+        if compared:
+            again.append(times @ ahead @ times / compared)
     return [mean_auc(scores, labels) - mean_auc(baseline, labels), *map(float, np.percentile(again, [2.5, 97.5]))]
+
+
+def _wins(
+    scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], group: npt.NDArray[np.integer]
+) -> npt.NDArray[np.float64]:
+    """[g, g]: how often a positive of one query is above a negative of another, a tie counting half; the mean over runs
+    of `scores` [runs, n]. The AUC of any draw of queries is a sum of these, over as many pairs."""
+    groups, positive = int(group.max()) + 1, labels == 1
+    wins = np.zeros((groups, groups))
+    for run in scores:
+        for other in range(groups):
+            negatives = np.sort(run[(group == other) & ~positive])
+            below, upto = (np.searchsorted(negatives, run[positive], side) for side in ("left", "right"))
+            wins[:, other] += np.bincount(group[positive], (below + upto) / 2, groups)
+    return wins / len(scores)
 
 
 def mean_auc(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
