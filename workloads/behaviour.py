@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
-from raylevance.artifacts import Artifact, Draft, Store, fingerprint
+from raylevance.artifacts import Artifact, Draft, Store, digest, fingerprint
 from raylevance.data.simulated_clicks import SimulationSettings, simulate_clicks
 from raylevance.errors import RaylevanceError
+from raylevance.graph.baskets import BasketFile, read_baskets
 from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
 from workloads.judged import Judged
 from workloads.steps import Run
@@ -19,10 +20,12 @@ LOGGED, SIMULATED = "the log", "clicks simulated from training judgements"
 
 
 class BehaviourSettings(GraphSettings):
-    """`simulation`: of data that has no log. `merge_into`: a graph that the tables' events are added to."""
+    """`simulation`: of data that has no log. `merge_into`: a graph that the tables' events are added to. `baskets`:
+    products that go together without a search."""
 
     simulation: SimulationSettings = SimulationSettings()
     merge_into: str | None = None
+    baskets: BasketFile | None = None
 
 
 def graph_step(
@@ -40,6 +43,7 @@ def graph_step(
     """
     folder = run.store.path(tables.ref)
     before = graph_before(settings.merge_into, tables, run.store) if settings.merge_into else None
+    baskets = partial(read_baskets, settings.baskets, without=held_out) if settings.baskets else None
 
     def build(draft: Draft) -> None:
         queries, items = (pq.read_table(folder / table, columns=[key])[key].combine_chunks() for table, key in NODES)
@@ -50,16 +54,21 @@ def graph_step(
         else:
             events = ray.data.from_arrow(simulate_clicks(learned.judgements, settings.simulation, seed))
         if before is None:
-            build_graph(events, queries, items, draft.path, settings)
+            build_graph(events, queries, items, draft.path, settings, baskets)
         else:
-            merge_graph(run.store.path(before.ref), events, queries, items, draft.path, settings)
+            merge_graph(run.store.path(before.ref), events, queries, items, draft.path, settings, baskets)
         source = LOGGED if has_log(folder) else SIMULATED
+        if settings.baskets:
+            source += f", with the baskets of {settings.baskets.file.name}"
         draft.metrics |= {"source": source, **describe_graph(BehaviourGraph.load(draft.path), draft.path)}
 
     made_from = settings.model_dump(mode="json") | {
         "held_out": fingerprint(sorted(held_out.to_pylist())),
         "learned": fingerprint(learned.queries["query_id"].to_pylist()),
     }
+    if settings.baskets:
+        settings.baskets.check()
+        made_from["baskets"] |= {"file": digest([settings.baskets.file])}
     inputs = [tables, before] if before else [tables]
     return run.step(name, build, settings=made_from, inputs=inputs, seed=seed)
 

@@ -12,6 +12,7 @@ The last four are shards of `Csr`.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -63,15 +64,24 @@ class BehaviourGraph:
         return cls(*ids, *(Csr.load(folder / name) for name in (EDGES, QUERY_PPMI, ITEM_PPMI, QUERY_ITEM_PPMI)))
 
 
+Baskets = Callable[[Ids], Csr]
+"""Baskets by items, given the items' numbers: they count where items are projected on items."""
+
+
 def build_graph(
-    events: ray.data.Dataset, query_ids: pa.Array, item_ids: pa.Array, folder: Path, settings: GraphSettings
+    events: ray.data.Dataset,
+    query_ids: pa.Array,
+    item_ids: pa.Array,
+    folder: Path,
+    settings: GraphSettings,
+    baskets: Baskets | None = None,
 ) -> None:
     """Write the graph of `events` (query_id, product_id, action) to `folder`; other ids than those given are left out.
 
     Raises `RaylevanceError` where no edge is left.
     """
     queries, items = Ids.number(query_ids), Ids.number(item_ids)
-    _write(count_events(events, queries, items), queries, items, folder, settings)
+    _write(count_events(events, queries, items), queries, items, folder, settings, baskets)
 
 
 def merge_graph(
@@ -81,6 +91,7 @@ def merge_graph(
     item_ids: pa.Array,
     folder: Path,
     settings: GraphSettings,
+    baskets: Baskets | None = None,
 ) -> None:
     """Write to `folder` the graph at `before` with new `events`: equal to `build_graph` of all events together.
 
@@ -100,10 +111,13 @@ def merge_graph(
         return counts
 
     old = ray.data.read_parquet(str(before / COUNTED)).map_batches(renumber, batch_format="pyarrow", batch_size=None)
-    _write(merge_counts([old, count_events(events, queries, items)]), queries, items, folder, settings)
+    counts = merge_counts([old, count_events(events, queries, items)])
+    _write(counts, queries, items, folder, settings, baskets)
 
 
-def _write(counts: ray.data.Dataset, queries: Ids, items: Ids, folder: Path, settings: GraphSettings) -> None:
+def _write(
+    counts: ray.data.Dataset, queries: Ids, items: Ids, folder: Path, settings: GraphSettings, baskets: Baskets | None
+) -> None:
     for name, ids in ((QUERIES, queries), (ITEMS, items)):
         pq.write_table(pa.table({"id": ids.of}), folder / name)
     table = collect(counts, COUNTS).sort_by([("query", "ascending"), ("item", "ascending")])
@@ -115,7 +129,8 @@ def _write(counts: ray.data.Dataset, queries: Ids, items: Ids, folder: Path, set
     edges.save(folder / EDGES / "0.arrow")
     transposed = edges.transposed()
     project_on_cluster(edges, transposed, settings.ppmi, folder / QUERY_PPMI)
-    project_on_cluster(transposed, edges, settings.ppmi, folder / ITEM_PPMI)
+    together = Csr.joined([edges, baskets(items)]) if baskets else edges
+    project_on_cluster(together.transposed(), together, settings.ppmi, folder / ITEM_PPMI)
     direct_ppmi(edges, settings.ppmi).save(folder / QUERY_ITEM_PPMI / "0.arrow")
 
 

@@ -1,0 +1,74 @@
+"""Baskets as a Parquet file, and what they add to a graph."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray.data
+
+from raylevance.errors import RaylevanceError
+from raylevance.graph.baskets import BasketFile, read_baskets
+from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph
+from raylevance.graph.csr import Csr
+from raylevance.graph.edges import Ids
+from raylevance.graph.metapaths import PpmiSettings
+
+ITEMS = Ids.number(pa.array(["p0", "p1", "p2", "p3"]))
+NOBODY = pa.array([], pa.string())
+
+
+def written(file: Path, rows: list[tuple[object, ...]], names: list[str]) -> Path:
+    pq.write_table(pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))), file)
+    return file
+
+
+def lists(baskets: Csr) -> list[list[int]]:
+    return sorted(baskets.row(row)[0].tolist() for row in range(baskets.rows))
+
+
+def test_a_basket_is_named_by_all_its_columns(tmp_path: Path) -> None:
+    rows = [(1, 10, "p1"), (1, 10, "p0"), (1, 10, "p0"), (1, 11, "p2"), (11, 0, "p3"), (1, 10, "unknown")]
+    file = written(tmp_path / "b.parquet", rows, ["customer", "minute", "what"])
+    settings = BasketFile(file=file, basket=("customer", "minute"), product="what")
+    assert lists(read_baskets(settings, ITEMS, NOBODY)) == [[0, 1], [2], [3]]
+
+
+def test_baskets_of_held_out_queries_are_left_out(tmp_path: Path) -> None:
+    file = written(tmp_path / "b.parquet", [(7, "p0"), (7, "p1"), (8, "p1"), (8, "p2")], ["query_id", "product_id"])
+    settings = BasketFile(file=file, basket=("query_id",))
+    assert lists(read_baskets(settings, ITEMS, pa.array(["7"]))) == [[1, 2]]
+    with pytest.raises(RaylevanceError, match="no basket has two products of the catalogue"):
+        read_baskets(settings, ITEMS, pa.array(["7", "8"]))
+
+
+def test_a_file_that_can_not_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RaylevanceError, match=r"none\.parquet: no such file of baskets"):
+        BasketFile(file=tmp_path / "none.parquet").check()
+    file = written(tmp_path / "b.parquet", [(7, "p0")], ["basket", "product_id"])
+    with pytest.raises(RaylevanceError, match=r"b\.parquet: has no column 'basket_id'.*basket"):
+        BasketFile(file=file).check()
+
+
+@pytest.mark.ray
+def test_they_relate_products_and_nothing_else(tmp_path: Path, ray_cluster: None) -> None:
+    events = pa.table({"query_id": ["q0", "q0", "q1"], "product_id": ["p0", "p1", "p2"], "action": ["click"] * 3})
+    file = written(tmp_path / "b.parquet", [(1, "p2"), (1, "p3")], ["basket_id", "product_id"])
+    settings = GraphSettings(ppmi=PpmiSettings(minimum_support=1))
+    settings = settings.model_copy(update={"edges": settings.edges.model_copy(update={"minimum_support": 1})})
+    graphs = []
+    for name, baskets in (
+        ("without", None),
+        ("with", lambda items: read_baskets(BasketFile(file=file), items, NOBODY)),
+    ):
+        (tmp_path / name).mkdir()
+        nodes = pa.array(["q0", "q1"]), ITEMS.of
+        build_graph(ray.data.from_arrow(events), *nodes, tmp_path / name, settings, baskets)
+        graphs.append(BehaviourGraph.load(tmp_path / name))
+    alone, together = graphs
+    assert [alone.item_ppmi.row(node)[0].tolist() for node in range(4)] == [[1], [0], [], []]
+    assert [together.item_ppmi.row(node)[0].tolist() for node in range(4)] == [[1], [0], [3], [2]]
+    for part in ("edges", "query_ppmi", "query_item_ppmi"):
+        assert np.array_equal(getattr(alone, part).indices, getattr(together, part).indices)
+        assert np.array_equal(getattr(alone, part).weights, getattr(together, part).weights)
