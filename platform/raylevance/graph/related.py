@@ -61,7 +61,8 @@ def with_visited(near: Csr, table: AliasTable, walks: WalkSettings, seed: int) -
     rows, columns = rows[columns >= 0], columns[columns >= 0]
     keys = [_keys(rows, columns, near.columns), _keys(near.edge_rows() - near.first, near.indices, near.columns)]
     rows, columns = np.divmod(np.unique(np.concatenate(keys)), near.columns)
-    return Csr.from_edges(rows, columns, np.ones(len(rows)), (near.rows, near.columns))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=near.rows))])
+    return Csr(indptr, columns.astype(np.int32), np.ones(len(rows), np.float32), near.columns)
 
 
 def neighbours(graph: BehaviourGraph) -> Csr:
