@@ -95,7 +95,9 @@ class AblationOutcome:
 
 def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
     """Every variant under every seed, then the report."""
-    chosen = {FULL: VARIANTS[FULL]} | {name: VARIANTS[name] for name in settings.only or VARIANTS}
+    chosen = {FULL: VARIANTS[FULL]} | {
+        name: VARIANTS[name] for name in (VARIANTS if settings.only is None else settings.only)
+    }
     if settings.synthetic.tables is None:
         chosen.pop(NO_SYNTHETIC, None)
     shared = settings.model_dump(mode="json", exclude={"seeds", "only"})

@@ -51,7 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 class RecipeSettings(WeakSettings):
-    """Those of weak-supervision, the `seeds` of each variant, and the variants (None: all)."""
+    """Those of weak-supervision, the `seeds` of each variant, and the variants beside the full recipe (None: all)."""
 
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     only: tuple[str, ...] | None = None
@@ -98,7 +98,7 @@ def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    changes = {name: VARIANTS[name] for name in (FULL, *(settings.only or VARIANTS))}
+    changes = {name: VARIANTS[name] for name in (FULL, *(VARIANTS if settings.only is None else settings.only))}
     grid = {
         name: [train_variant(settings, run, tables, judged, each, seed) for seed in settings.seeds]
         for name, each in changes.items()
