@@ -118,4 +118,4 @@ def test_a_variant_is_measured_against_the_full_recipe(store: Path, raylevance: 
 
 def test_an_unknown_variant_is_refused(raylevance: Callable[..., Any], tmp_path: Path) -> None:
     ended = raylevance("run", "weak-ablations", "--set", "only=[no mixup]", "--store", tmp_path)
-    assert ended.code == 2 and "no variant 'no mixup'" in ended.err and "no mix-up" in ended.err
+    assert ended.code == 2 and "no variant 'no mixup'" in ended.err and "'with mix-up'" in ended.err
