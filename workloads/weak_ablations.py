@@ -7,12 +7,14 @@ Publishes `report/weak-ablations`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 from rich.table import Table
 
@@ -36,6 +38,7 @@ from workloads.weak_supervision import behaviour_graph, check_settings, train_sc
 FULL, BM25, ZERO_SHOT = "full", "BM25", "zero-shot"
 SUFFIX = "-ablation"
 """Of the artifacts' names: the newest of the others stay what they were."""
+SCORES = "scores.parquet"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     FULL: {},
@@ -94,51 +97,79 @@ class AblationOutcome:
 
 
 def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
-    """Every variant under every seed, then the baselines and the full recipe's scorer, then the report."""
+    """A seed after the other, then the report."""
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    changes = {name: VARIANTS[name] for name in (FULL, *(VARIANTS if settings.only is None else settings.only))}
-    grid = {
-        name: [train_variant(settings, run, tables, judged, each, seed) for seed in settings.seeds]
-        for name, each in changes.items()
-    }
-    scorers: list[Artifact] = []
-    for seed, weak in zip(settings.seeds, grid[FULL], strict=True):
-        baselines, scorer = train_beside(settings, run, tables, judged, weak, seed)
-        scorers.append(scorer)
-        for name, artifact in baselines.items():
-            grid.setdefault(name, []).append(artifact)
-    return AblationOutcome(run, report_step(settings, run, tables, judged, grid, scorers))
+    pairs = GradedPairs.of(judged.of(TEST), settings.text)
+    scored = [row for seed in settings.seeds for row in SeedGrid(settings, run, tables, judged, pairs, seed).scored()]
+    return AblationOutcome(run, report_step(settings, run, tables, judged, pairs, scored))
 
 
-def train_variant(
-    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, changes: Mapping[str, Any], seed: int
-) -> Artifact:
-    """The variant's encoder. A seed decides the simulated clicks, the held-out queries, the walks and the training."""
-    variant = with_changes(settings, changes, seed)
-    graph, *_ = behaviour_graph(variant, run, tables, judged, f"graph/behaviour{SUFFIX}")
-    pairs = weak_pairs_step(run, tables, graph, variant.text, variant.pairs, seed, f"pairs/weak{SUFFIX}")
-    return train_weak(variant, run, tables, pairs, f"encoder/weak{SUFFIX}")
+@dataclass(frozen=True)
+class SeedGrid:
+    """What is trained under one seed, and its scores of `pairs`, the judged ones of test queries.
 
+    A seed decides the simulated clicks, the held-out queries, the walks and the training.
+    """
 
-def train_beside(
-    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, weak: Artifact, seed: int
-) -> tuple[dict[str, Artifact], Artifact]:
-    """The baselines by title, and the scorer on the full recipe's encoder `weak`: of one seed."""
-    full = with_changes(settings, VARIANTS[FULL], seed)
-    graph, learned, validation = behaviour_graph(full, run, tables, judged, f"graph/behaviour{SUFFIX}")
-    common = full.encoder, full.text, run, tables, graph, learned, validation, seed
-    baselines = Baselines(full.baselines, *common, SUFFIX).train()
-    pairs = run.store.get(next(ref for ref in weak.parents if ref.startswith("pairs/")))
-    scorer = train_scorer(full, run, tables, graph, pairs, weak, learned, validation, f"scorer/relevance{SUFFIX}")
-    return baselines, scorer
+    settings: RecipeSettings
+    run: Run
+    tables: Artifact
+    judged: Judged
+    pairs: GradedPairs
+    seed: int
 
+    def scored(self) -> list[Artifact]:
+        """`scores/weak-ablation` of every variant, of every baseline, and of the full recipe's scorer."""
+        chosen = (FULL, *(VARIANTS if self.settings.only is None else self.settings.only))
+        trained = {name: self.train_variant(VARIANTS[name]) for name in dict.fromkeys(chosen)}
+        baselines, scorer = self.train_beside(trained[FULL])
+        scores = [self.scores_step(name, artifact, self.one_row) for name, artifact in (trained | baselines).items()]
+        return [*scores, self.scores_step(FULL, scorer, self.a_row_a_part)]
 
-def with_changes(settings: RecipeSettings, changes: Mapping[str, Any], seed: int) -> WeakSettings:
-    """The recipe's settings, changed, under `seed`."""
-    shared = settings.model_dump(mode="json", exclude={"seeds", "only"})
-    return WeakSettings.model_validate(changed(shared, {**changes, "seed": seed}))
+    def train_variant(self, changes: Mapping[str, Any]) -> Artifact:
+        """The variant's encoder."""
+        variant = self.with_changes(changes)
+        graph, *_ = behaviour_graph(variant, self.run, self.tables, self.judged, f"graph/behaviour{SUFFIX}")
+        pairs = weak_pairs_step(
+            self.run, self.tables, graph, variant.text, variant.pairs, self.seed, f"pairs/weak{SUFFIX}"
+        )
+        return train_weak(variant, self.run, self.tables, pairs, f"encoder/weak{SUFFIX}")
+
+    def train_beside(self, weak: Artifact) -> tuple[dict[str, Artifact], Artifact]:
+        """The baselines by title, and the scorer on the full recipe's encoder `weak`."""
+        full, run, tables = self.with_changes(VARIANTS[FULL]), self.run, self.tables
+        graph, learned, validation = behaviour_graph(full, run, tables, self.judged, f"graph/behaviour{SUFFIX}")
+        common = full.encoder, full.text, run, tables, graph, learned, validation, self.seed
+        baselines = Baselines(full.baselines, *common, SUFFIX).train()
+        pairs = run.store.get(next(ref for ref in weak.parents if ref.startswith("pairs/")))
+        scorer = train_scorer(full, run, tables, graph, pairs, weak, learned, validation, f"scorer/relevance{SUFFIX}")
+        return baselines, scorer
+
+    def with_changes(self, changes: Mapping[str, Any]) -> WeakSettings:
+        """The recipe's settings, changed."""
+        shared = self.settings.model_dump(mode="json", exclude={"seeds", "only"})
+        return WeakSettings.model_validate(changed(shared, {**changes, "seed": self.seed}))
+
+    def scores_step(
+        self, name: str, trained: Artifact, score: Callable[[str, Artifact], Mapping[str, Scores]]
+    ) -> Artifact:
+        """`scores/weak-ablation`: a column for each row of the table that `trained` stands for."""
+
+        def build(draft: Draft) -> None:
+            pq.write_table(pa.table(dict(score(name, trained))), draft.path / SCORES)
+
+        return self.run.step(f"scores/weak{SUFFIX}", build, settings={"row": name}, inputs=[self.tables, trained])
+
+    def one_row(self, name: str, trained: Artifact) -> Mapping[str, Scores]:
+        return {name: scores_of(self.run, trained, self.pairs)}
+
+    def a_row_a_part(self, name: str, scorer: Artifact) -> Mapping[str, Scores]:
+        _, validation = self.judged.hold_out(TRAIN, self.settings.validation_fraction, self.seed)
+        labelled = LabelledPairs.of(validation, self.settings.text)
+        parts = scorer_parts(find_scorer(scorer.ref, self.run.store), self.pairs, labelled)
+        return {f"{name}, {part}": values for part, values in parts.items()}
 
 
 def report_step(
@@ -146,17 +177,17 @@ def report_step(
     run: Run,
     tables: Artifact,
     judged: Judged,
-    grid: Mapping[str, list[Artifact]],
-    scorers: list[Artifact],
+    pairs: GradedPairs,
+    scored: list[Artifact],
 ) -> Artifact:
     """`report/weak-ablations`: AUC, F1 and KS by task as means over seeds, and the AUC minus the full recipe's."""
 
     def build(draft: Draft) -> None:
-        pairs = GradedPairs.of(judged.of(TEST), settings.text)
-        scores = score_all(settings, run, judged, pairs, grid, scorers)
+        scores = rows_of_the_table(settings, run, judged.of(TEST), pairs, scored)
+        full_encoder = run.store.get(scored[0].parents[-1])
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
-            "behaviour": grid[FULL][0].metrics["source"],
+            "behaviour": full_encoder.metrics["source"],
             "queries": judged.of(TEST).queries.num_rows,
             "seeds": list(settings.seeds),
             "variants": {
@@ -165,33 +196,22 @@ def report_step(
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    made_from = {"variants": {name: [each.ref for each in made] for name, made in grid.items()}}
-    inputs = list({artifact.ref: artifact for made in (*grid.values(), scorers) for artifact in made}.values())
-    return run.step("report/weak-ablations", build, settings=made_from, inputs=[tables, *inputs], seed=settings.seed)
+    made_from = {"rows": [each.ref for each in scored]}
+    return run.step("report/weak-ablations", build, settings=made_from, inputs=[tables, *scored], seed=settings.seed)
 
 
-def score_all(
-    settings: RecipeSettings,
-    run: Run,
-    judged: Judged,
-    pairs: GradedPairs,
-    grid: Mapping[str, list[Artifact]],
-    scorers: list[Artifact],
+def rows_of_the_table(
+    settings: RecipeSettings, run: Run, test: Judged, pairs: GradedPairs, scored: list[Artifact]
 ) -> dict[str, Scores]:
-    """[seeds, pairs] by row of the table; of what has no seed, [1, pairs]."""
-    test = judged.of(TEST)
-    scores = {name: np.stack([scores_of(run, each, pairs) for each in made]) for name, made in grid.items()}
-    parts = []
-    for seed, scorer in zip(settings.seeds, scorers, strict=True):
-        _, validation = judged.hold_out(TRAIN, settings.validation_fraction, seed)
-        parts.append(
-            scorer_parts(find_scorer(scorer.ref, run.store), pairs, LabelledPairs.of(validation, settings.text))
-        )
-    scores |= {f"{FULL}, {part}": np.stack([each[part] for each in parts]) for part in parts[0]}
-    untrained = find_encoder(find_encoder(grid[FULL][0].ref, run.store).backbone, run.store)
-    scores[ZERO_SHOT] = cosines(untrained, replace(pairs, texts=plain_texts(test, pairs)))[None]
-    scores[BM25] = lexical_scores(test, pairs)[None]
-    return scores
+    """[seeds, pairs] by row; of what has no seed, [1, pairs]."""
+    rows: dict[str, list[Scores]] = {}
+    for artifact in scored:
+        for name, values in pq.read_table(run.store.path(artifact.ref) / SCORES).to_pydict().items():
+            rows.setdefault(name, []).append(np.asarray(values))
+    untrained = find_encoder(settings.encoder.backbone, run.store)
+    rows[ZERO_SHOT] = [cosines(untrained, replace(pairs, texts=plain_texts(test, pairs)))]
+    rows[BM25] = [lexical_scores(test, pairs)]
+    return {name: np.stack(values) for name, values in rows.items()}
 
 
 def _measured(scores: Scores, full: Scores, pairs: GradedPairs, seed: int) -> dict[str, Any]:
