@@ -44,8 +44,8 @@ def ours(folder: Path, products: int, queries: int) -> dict[str, float]:
     from raylevance.index.sharded_search import search_shards
     from raylevance.index.vectors import IndexSettings
     from workloads.cluster import connected
-    from workloads.embeddings import embed_products
     from workloads.encode import encode_texts, find_encoder
+    from workloads.retrieval.embeddings import embed_products
 
     catalogue, asked, positives = shop(folder, products, queries)
     store = Store(folder / "store")

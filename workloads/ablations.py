@@ -23,7 +23,7 @@ from raylevance.evaluation.ranking import evaluate_run
 from workloads.encode import find_encoder
 from workloads.judged import TEST, Judged
 from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
-from workloads.reports import measure_encoder, measure_margins
+from workloads.retrieval.reports import measure_encoder, measure_margins
 from workloads.sources import load_tables
 from workloads.steps import Run
 from workloads.tuning import changed

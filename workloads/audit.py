@@ -18,8 +18,8 @@ from raylevance.errors import RaylevanceError
 from raylevance.llm.audit import REJUDGED, AuditSettings, apply, audit, engagement
 from workloads.graded_pairs import pair_texts
 from workloads.judged import Judged
-from workloads.judges import NamedJudge, find_judge
-from workloads.labelling import label_table
+from workloads.judging.judges import NamedJudge, find_judge
+from workloads.judging.labelling import label_table
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.tables_outcome import TablesOutcome

@@ -130,7 +130,7 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Grade pairs. A pair that this judge judged before is not judged again; a killed run goes on where it stopped."""
-    from workloads.labelling import label_file
+    from workloads.judging.labelling import label_file
 
     with _stdout_for_results() as results:
         summary = label_file(
@@ -156,7 +156,7 @@ def evaluate_retrieval(
 ) -> None:
     """Rank every product for each query; dense beside BM25, hybrid, zero-shot and random."""
     from workloads.evaluate import retrieval
-    from workloads.systems import REPORTED
+    from workloads.retrieval.systems import REPORTED
 
     with _stdout_for_results() as results:
         outcome = retrieval(encoder, store, examples, products)
@@ -197,7 +197,7 @@ def index_build(
     as_json: AsJson = False,
 ) -> None:
     """Encode products and publish index/ENCODER: vectors, BM25, ids and text."""
-    from workloads.indexing import build_index
+    from workloads.retrieval.indexing import build_index
 
     with _stdout_for_results() as results:
         artifact = build_index(encoder, products, store, config, overrides or [])

@@ -17,11 +17,11 @@ from pydantic import Field
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.evaluation.ranking import Run as Ranked
-from workloads.embeddings import embed_items
 from workloads.encode import Vectors, backbone_digest, find_encoder
 from workloads.judged import TEST, Judged
 from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
-from workloads.reports import (
+from workloads.retrieval.embeddings import embed_items
+from workloads.retrieval.reports import (
     LAST,
     Outcome,
     describe,
@@ -29,9 +29,9 @@ from workloads.reports import (
     measure_margins,
     write_runs,
 )
+from workloads.retrieval.systems import rank_baselines, rank_hybrid
 from workloads.sources import load_tables
 from workloads.steps import Run
-from workloads.systems import rank_baselines, rank_hybrid
 
 
 class RecipeSettings(EncoderRecipe):

@@ -16,8 +16,8 @@ from raylevance.evaluation.pairs import evaluate_pairs
 from workloads.encode import NamedEncoder, find_encoder, pair_cosines
 from workloads.files import read_table
 from workloads.judged import Judged
-from workloads.scorer import Scorer, find_scorer, score_pairs
-from workloads.systems import rank_baselines, rank_hybrid, summarise
+from workloads.retrieval.systems import rank_baselines, rank_hybrid, summarise
+from workloads.weak.scorer import Scorer, find_scorer, score_pairs
 
 EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
 PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")

@@ -34,10 +34,10 @@ from raylevance.training.grading import Grading, GradingSettings, load_grader
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
 from workloads.encode import backbone_digest, backbone_path
 from workloads.graded_pairs import GradedPairs
-from workloads.judge_report import JudgeOutcome, report_step
 from workloads.judged import TRAIN, Judged
-from workloads.judges import MODEL_FOLDER, JudgeSettings, save_judge
-from workloads.language_models import model_digest, model_path
+from workloads.judging.judges import MODEL_FOLDER, JudgeSettings, save_judge
+from workloads.judging.language_models import model_digest, model_path
+from workloads.judging.report import JudgeOutcome, report_step
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run, say
 

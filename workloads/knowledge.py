@@ -16,11 +16,11 @@ from raylevance.llm.asking import ask_prompts
 from raylevance.llm.knowledge import QUERY_REQUEST, TITLES, query_knowledge, query_prompts
 from raylevance.llm.ledger import Ledger
 from workloads.judged import Judged
-from workloads.judges import LEDGER
-from workloads.language_models import LanguageModelSettings, open_language_model
+from workloads.judging.judges import LEDGER
+from workloads.judging.language_models import LanguageModelSettings, open_language_model
+from workloads.retrieval.systems import rank_lexical
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.systems import rank_lexical
 from workloads.tables_outcome import TablesOutcome
 
 

@@ -21,8 +21,8 @@ from raylevance.llm.ledger import Ledger
 from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries
 from workloads.audit import rejudge
 from workloads.judged import TRAIN, Judged
-from workloads.judges import LEDGER, find_judge
-from workloads.language_models import LanguageModelSettings, open_language_model
+from workloads.judging.judges import LEDGER, find_judge
+from workloads.judging.language_models import LanguageModelSettings, open_language_model
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.tables_outcome import TablesOutcome

@@ -24,14 +24,14 @@ from raylevance.evaluation.pairs import PAIR_METRICS, auc_difference, evaluate_p
 from workloads.encode import find_encoder
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import TEST, TRAIN, Judged
-from workloads.relevance_pairs import LabelledPairs
-from workloads.scorer import find_scorer
 from workloads.sources import load_tables
 from workloads.steps import Run
 from workloads.tuning import changed
-from workloads.weak_baselines import Baselines
-from workloads.weak_pairs import weak_pairs_step
-from workloads.weak_report import TASKS, Scores, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
+from workloads.weak.baselines import Baselines
+from workloads.weak.pairs import weak_pairs_step
+from workloads.weak.relevance_pairs import LabelledPairs
+from workloads.weak.report import TASKS, Scores, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
+from workloads.weak.scorer import find_scorer
 from workloads.weak_supervision import RecipeSettings as WeakSettings
 from workloads.weak_supervision import behaviour_graph, check_settings, train_scorer, train_weak
 

@@ -29,18 +29,18 @@ from raylevance.training import trainer
 from raylevance.training.moco import MoCo, MoCoSettings
 from raylevance.training.relevance import Relevance, RelevanceSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
-from workloads.behaviour import BehaviourSettings, graph_step
 from workloads.encode import backbone_digest, backbone_path, find_encoder, pair_cosines, save_template
 from workloads.judged import TEST, TRAIN, Judged
-from workloads.product_queries import ProductQueries
-from workloads.relevance_pairs import BehaviourPairs, LabelledPairs, relevance_rows
-from workloads.scorer import gather_evidence, save_scorer
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.trainings import new_encoder
-from workloads.weak_baselines import Baselines, BaselineSettings
-from workloads.weak_pairs import PAIRS, ROWS, Nodes, WeakPairSettings, weak_pairs_step
-from workloads.weak_report import WeakOutcome, report_step
+from workloads.weak.baselines import Baselines, BaselineSettings
+from workloads.weak.behaviour import BehaviourSettings, graph_step
+from workloads.weak.pairs import PAIRS, ROWS, Nodes, WeakPairSettings, weak_pairs_step
+from workloads.weak.product_queries import ProductQueries
+from workloads.weak.relevance_pairs import BehaviourPairs, LabelledPairs, relevance_rows
+from workloads.weak.report import WeakOutcome, report_step
+from workloads.weak.scorer import gather_evidence, save_scorer
 
 
 class ScorerSettings(Settings):

@@ -6,7 +6,7 @@ import pytest
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.errors import RaylevanceError
-from workloads.behaviour import graph_before
+from workloads.weak.behaviour import graph_before
 
 
 def published(store: Store, name: str, *parents: Artifact) -> Artifact:

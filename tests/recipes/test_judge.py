@@ -15,8 +15,8 @@ from raylevance.config import load_settings
 from raylevance.models.cross_encoder import CrossEncoder
 from raylevance.models.match_regression import MatchRegression
 from workloads.judge import RecipeSettings, recipe
-from workloads.judges import find_judge
-from workloads.labelling import label_table
+from workloads.judging.judges import find_judge
+from workloads.judging.labelling import label_table
 from workloads.steps import Run
 
 Command = Callable[..., Any]

@@ -11,7 +11,7 @@ from raylevance.data.text import ProductText
 from raylevance.models.cross_encoder import CrossEncoder
 from workloads.graded_pairs import pair_texts
 from workloads.judged import Judged
-from workloads.judges import find_judge, judge_version
+from workloads.judging.judges import find_judge, judge_version
 
 
 def test_a_model_that_is_trained_again_is_another_judge(tiny_backbone: Path, tmp_path: Path) -> None:

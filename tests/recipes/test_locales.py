@@ -22,8 +22,8 @@ from raylevance.index.vectors import IndexSettings, VectorIndex
 from workloads import recipes
 from workloads.encode import Vectors
 from workloads.judged import Judged, Ranking
-from workloads.reports import by_locale
-from workloads.systems import DEPTH, as_run, rank_baselines, rank_dense
+from workloads.retrieval.reports import by_locale
+from workloads.retrieval.systems import DEPTH, as_run, rank_baselines, rank_dense
 
 SHOP = """
 data: {source: demo, demo: {products: 360, queries: 36, events: 500, judged_per_query: 12, seed: 1,

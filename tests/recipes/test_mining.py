@@ -14,10 +14,10 @@ import yaml
 from raylevance.artifacts import Artifact, Store
 from raylevance.index.mining import pair_ids
 from raylevance.models.cross_encoder import CrossEncoder
-from workloads.embeddings import embed_products
 from workloads.encode import encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
-from workloads.mining import ASSUMED, MINED, MineSettings, check_judge, curriculum, mining_step, search
+from workloads.retrieval.embeddings import embed_products
+from workloads.retrieval.mining import ASSUMED, MINED, MineSettings, check_judge, curriculum, mining_step, search
 from workloads.steps import Run
 
 Mine = Callable[..., tuple[Artifact, pa.Table]]
@@ -128,7 +128,7 @@ def test_one_worker_and_two_mine_the_same_set(
     mine: Mine, store: Store, train: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One shard is embedded by one actor, two shards by two; what is mined is the same."""
-    monkeypatch.setattr("workloads.embeddings.FEW", 0)
+    monkeypatch.setattr("workloads.retrieval.embeddings.FEW", 0)
     tables, encoder = store.get("tables/demo"), store.get("encoder/stage1")
     found = {}
     for rows_per_shard in (300, 150):

@@ -18,8 +18,8 @@ from raylevance.models.hybrid import Hybrid
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
 from tests.conftest import Ended
 from workloads.evaluate import _products
-from workloads.product_queries import ProductQueries
-from workloads.scorer import Scorer, find_scorer, gather_evidence, save_scorer, score_pairs
+from workloads.weak.product_queries import ProductQueries
+from workloads.weak.scorer import Scorer, find_scorer, gather_evidence, save_scorer, score_pairs
 
 Command = Callable[..., Ended]
 TEXT = ProductText(attributes=("brand",), taxonomy_levels=0)

@@ -9,8 +9,8 @@ from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
 from raylevance.graph.related import neighbours
 from raylevance.graph.sampling import PAIRS
-from workloads.relevance_pairs import BehaviourPairs
-from workloads.weak_pairs import Nodes, _places, best_queries
+from workloads.weak.pairs import Nodes, _places, best_queries
+from workloads.weak.relevance_pairs import BehaviourPairs
 
 PAIR_ROWS = [
     {"kind": "query-query", "anchor": 0, "positive": 1, "negatives": [2]},

@@ -19,7 +19,7 @@ from raylevance.errors import RaylevanceError, UsageError
 from raylevance.models.hybrid import Evidence, Hybrid, Values
 from raylevance.models.relevance import RelevanceModel
 from workloads.encode import TEXT_TEMPLATE, save_template
-from workloads.product_queries import ProductQueries
+from workloads.weak.product_queries import ProductQueries
 
 MODEL, NEIGHBOURS, HYBRID = "model", "neighbours", "hybrid.json"
 

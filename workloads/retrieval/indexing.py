@@ -14,9 +14,9 @@ from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.index.vectors import VectorIndex
-from workloads.embeddings import embed_items
 from workloads.encode import Vectors, encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
+from workloads.retrieval.embeddings import embed_items
 from workloads.steps import Run
 
 

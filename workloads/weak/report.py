@@ -18,9 +18,9 @@ from raylevance.models.relevance import RelevanceModel
 from workloads.encode import NamedEncoder, find_encoder, pair_cosines
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import Judged
-from workloads.relevance_pairs import LabelledPairs
-from workloads.scorer import Scorer, find_scorer, gather_evidence
 from workloads.steps import Run
+from workloads.weak.relevance_pairs import LabelledPairs
+from workloads.weak.scorer import Scorer, find_scorer, gather_evidence
 
 Scores = npt.NDArray[np.floating[Any]]
 

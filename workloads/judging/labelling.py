@@ -19,7 +19,7 @@ from raylevance.llm.labelling import JUDGED, Labelling, Summary, label_pairs
 from raylevance.llm.ledger import Ledger
 from workloads.cluster import connected
 from workloads.files import read_table
-from workloads.judges import LEDGER, find_judge
+from workloads.judging.judges import LEDGER, find_judge
 
 
 def label_file(

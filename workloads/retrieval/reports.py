@@ -21,12 +21,12 @@ from raylevance.evaluation.report import Report, render
 from raylevance.index.filters import Filters
 from raylevance.index.products import Mode, ProductIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
-from workloads.embeddings import embed_items
 from workloads.encode import NamedEncoder, Vectors, backbone_digest, encode_texts, find_encoder
-from workloads.indexing import pair_scores
 from workloads.judged import TEST, Judged
+from workloads.retrieval.embeddings import embed_items
+from workloads.retrieval.indexing import pair_scores
+from workloads.retrieval.systems import DEPTH, REPORTED, as_run, rank_baselines, rank_dense, summarise
 from workloads.steps import Run
-from workloads.systems import DEPTH, REPORTED, as_run, rank_baselines, rank_dense, summarise
 
 BASELINES = ("random", "bm25", "zero_shot")
 LAST = "stage 2"

@@ -14,8 +14,8 @@ from raylevance.data.text import ProductText
 from raylevance.evaluation.agreement import accuracy_by_coverage, agreement, by_slice, calibration
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import TEST, Judged
-from workloads.judges import find_judge
-from workloads.labelling import label_table
+from workloads.judging.judges import find_judge
+from workloads.judging.labelling import label_table
 from workloads.steps import Run
 
 SHOWN = ("accuracy", "within_1", "macro_f1", "kappa", "quadratic_kappa")

@@ -18,12 +18,12 @@ from raylevance.index.mining import MINED as MINED_PAIRS
 from raylevance.index.mining import MiningSettings, candidates, false_negatives, hardest, mine, pair_ids, unjudged
 from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
-from workloads.embeddings import embed_products
 from workloads.encode import encode_texts, find_encoder
 from workloads.graded_pairs import pair_texts
 from workloads.judged import TRAIN, Judged
-from workloads.judges import ZERO_SHOT, find_judge, judge_version
-from workloads.labelling import label_table
+from workloads.judging.judges import ZERO_SHOT, find_judge, judge_version
+from workloads.judging.labelling import label_table
+from workloads.retrieval.embeddings import embed_products
 from workloads.steps import Run, say
 
 MINED = "mined.parquet"

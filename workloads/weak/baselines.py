@@ -22,10 +22,10 @@ from raylevance.training.relevance import Relevance, RelevanceSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
 from workloads.encode import backbone_digest
 from workloads.judged import Judged
-from workloads.relevance_pairs import LabelledPairs, labelled_rows
 from workloads.steps import Run
 from workloads.trainings import Training, new_encoder
-from workloads.weak_pairs import Nodes
+from workloads.weak.pairs import Nodes
+from workloads.weak.relevance_pairs import LabelledPairs, labelled_rows
 
 Baseline = Literal["clicks", "sbert", "masm"]
 
