@@ -13,25 +13,21 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from pydantic import Field, field_validator
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
-from raylevance.errors import nearest
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.ranking import evaluate_run
 from workloads.encode import find_encoder
+from workloads.grid import FULL, SUFFIX, GridOutcome, GridSettings
 from workloads.judged import TEST, Judged
 from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
 from workloads.retrieval.reports import measure_encoder, measure_margins
 from workloads.sources import load_tables
 from workloads.steps import Run
-from workloads.tuning import changed
 
-FULL, STAGE1, NO_SYNTHETIC = "full", "stage 1 alone", "no synthetic queries"
+STAGE1, NO_SYNTHETIC = "stage 1 alone", "no synthetic queries"
 METRIC = "ndcg@10"
-SUFFIX = "-ablation"
-"""Of the encoders' names: the newest of the others stay what they were."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     FULL: {},
@@ -57,30 +53,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """
 
 
-class RecipeSettings(EncoderRecipe):
+class RecipeSettings(GridSettings, EncoderRecipe):
     """Those of mine-and-refine, the `seeds` of each variant, and the variants (None: all)."""
 
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    only: tuple[str, ...] | None = None
-
-    @field_validator("only")
-    @classmethod
-    def _known(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for name in only or ():
-            if name not in VARIANTS:
-                raise ValueError(f"no variant {name!r}; {nearest(name, list(VARIANTS))}")
-        return only
+    variants = VARIANTS
 
 
 @dataclass(frozen=True)
-class AblationOutcome:
+class AblationOutcome(GridOutcome):
     """`report/ablations`."""
-
-    run: Run
-    report: Artifact
-
-    def as_json(self) -> dict[str, Any]:
-        return {"report": self.report.ref, **self.report.metrics}
 
     def as_table(self) -> Table:
         """A variant a row: nDCG@10, its difference to the full recipe, and the average margin of grades 2 and 0."""
@@ -95,25 +76,20 @@ class AblationOutcome:
 
 def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
     """Every variant under every seed, then the report."""
-    chosen = {FULL: VARIANTS[FULL]} | {
-        name: VARIANTS[name] for name in (VARIANTS if settings.only is None else settings.only)
-    }
-    if settings.synthetic.tables is None:
-        chosen.pop(NO_SYNTHETIC, None)
-    shared = settings.model_dump(mode="json", exclude={"seeds", "only"})
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     encoders: dict[str, list[Artifact]] = {STAGE1: []}
-    for name, changes in chosen.items():
-        encoders[name] = []
+    for name in settings.chosen():
+        if name == NO_SYNTHETIC and settings.synthetic.tables is None:
+            continue
         for seed in settings.seeds:
-            variant = EncoderRecipe.model_validate(changed(shared, {**changes, "seed": seed}))
+            variant = settings.variant(EncoderRecipe, name, seed)
             warmup = train_warmup(variant, run, tables, f"encoder/warmup{SUFFIX}")
             stage1 = train_stage1(variant, run, tables, warmup, judged, f"encoder/stage1{SUFFIX}")
             if name == FULL:
                 encoders[STAGE1].append(stage1)
-            encoders[name].append(mine_and_refine(variant, run, tables, stage1, judged, SUFFIX))
+            encoders.setdefault(name, []).append(mine_and_refine(variant, run, tables, stage1, judged, SUFFIX))
     return AblationOutcome(run, report_step(settings, run, tables, judged, encoders))
 
 

@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, field_validator
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
-from raylevance.errors import nearest
 from raylevance.evaluation.pairs import PAIR_METRICS, auc_difference, evaluate_pairs
 from workloads.encode import find_encoder
 from workloads.graded_pairs import GradedPairs
+from workloads.grid import FULL, SUFFIX, GridOutcome, GridSettings
 from workloads.judged import TEST, TRAIN, Judged
 from workloads.sources import load_tables
 from workloads.steps import Run
-from workloads.tuning import changed
 from workloads.weak.baselines import Baselines
 from workloads.weak.pairs import weak_pairs_step
 from workloads.weak.relevance_pairs import LabelledPairs
@@ -35,9 +33,7 @@ from workloads.weak.scorer import find_scorer
 from workloads.weak_supervision import RecipeSettings as WeakSettings
 from workloads.weak_supervision import behaviour_graph, check_settings, train_scorer, train_weak
 
-FULL, BM25, ZERO_SHOT = "full", "BM25", "zero-shot"
-SUFFIX = "-ablation"
-"""Of the artifacts' names: the newest of the others stay what they were."""
+BM25, ZERO_SHOT = "BM25", "zero-shot"
 SCORES = "scores.parquet"
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -53,30 +49,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What is taken from the recipe or added to it in each. The click-trained baseline is what is left without a graph."""
 
 
-class RecipeSettings(WeakSettings):
+class RecipeSettings(GridSettings, WeakSettings):
     """Those of weak-supervision, the `seeds` of each variant, and the variants beside the full recipe (None: all)."""
 
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    only: tuple[str, ...] | None = None
-
-    @field_validator("only")
-    @classmethod
-    def _known(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for name in only or ():
-            if name not in VARIANTS:
-                raise ValueError(f"no variant {name!r}; {nearest(name, list(VARIANTS))}")
-        return only
+    variants = VARIANTS
 
 
 @dataclass(frozen=True)
-class AblationOutcome:
+class AblationOutcome(GridOutcome):
     """`report/weak-ablations`."""
-
-    run: Run
-    report: Artifact
-
-    def as_json(self) -> dict[str, Any]:
-        return {"report": self.report.ref, **self.report.metrics}
 
     def as_table(self) -> Table:
         """A variant a row: the AUC of both tasks with its difference to the full recipe's, F1 and KS of the first."""
@@ -122,15 +103,14 @@ class SeedGrid:
 
     def scored(self) -> list[Artifact]:
         """`scores/weak-ablation` of every variant, of every baseline, and of the full recipe's scorer."""
-        chosen = (FULL, *(VARIANTS if self.settings.only is None else self.settings.only))
-        trained = {name: self.train_variant(VARIANTS[name]) for name in dict.fromkeys(chosen)}
+        trained = {name: self.train_variant(name) for name in self.settings.chosen()}
         baselines, scorer = self.train_beside(trained[FULL])
         scores = [self.scores_step(name, artifact, self.one_row) for name, artifact in (trained | baselines).items()]
         return [*scores, self.scores_step(FULL, scorer, self.a_row_a_part)]
 
-    def train_variant(self, changes: Mapping[str, Any]) -> Artifact:
+    def train_variant(self, name: str) -> Artifact:
         """The variant's encoder."""
-        variant = self.with_changes(changes)
+        variant = self.settings.variant(WeakSettings, name, self.seed)
         graph, *_ = behaviour_graph(variant, self.run, self.tables, self.judged, f"graph/behaviour{SUFFIX}")
         pairs = weak_pairs_step(
             self.run, self.tables, graph, variant.text, variant.pairs, self.seed, f"pairs/weak{SUFFIX}"
@@ -139,18 +119,13 @@ class SeedGrid:
 
     def train_beside(self, weak: Artifact) -> tuple[dict[str, Artifact], Artifact]:
         """The baselines by title, and the scorer on the full recipe's encoder `weak`."""
-        full, run, tables = self.with_changes(VARIANTS[FULL]), self.run, self.tables
+        full, run, tables = self.settings.variant(WeakSettings, FULL, self.seed), self.run, self.tables
         graph, learned, validation = behaviour_graph(full, run, tables, self.judged, f"graph/behaviour{SUFFIX}")
         common = full.encoder, full.text, run, tables, graph, learned, validation, self.seed
         baselines = Baselines(full.baselines, *common, SUFFIX).train()
         pairs = run.store.get(next(ref for ref in weak.parents if ref.startswith("pairs/")))
         scorer = train_scorer(full, run, tables, graph, pairs, weak, learned, validation, f"scorer/relevance{SUFFIX}")
         return baselines, scorer
-
-    def with_changes(self, changes: Mapping[str, Any]) -> WeakSettings:
-        """The recipe's settings, changed."""
-        shared = self.settings.model_dump(mode="json", exclude={"seeds", "only"})
-        return WeakSettings.model_validate(changed(shared, {**changes, "seed": self.seed}))
 
     def scores_step(
         self, name: str, trained: Artifact, score: Callable[[str, Artifact], Mapping[str, Scores]]

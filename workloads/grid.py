@@ -1,0 +1,59 @@
+"""What the ablations of the recipes share: a grid of variants and seeds, and the outcome that is its report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, Field, field_validator
+
+from raylevance.artifacts import Artifact
+from raylevance.config import Settings
+from raylevance.errors import nearest
+from workloads.steps import Run
+from workloads.tuning import changed
+
+FULL = "full"
+"""The recipe as it is set: what each variant is compared with."""
+SUFFIX = "-ablation"
+"""Of the names of a grid's artifacts: the newest of the others stay what they were."""
+
+Changes = Mapping[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class GridSettings(Settings):
+    """The `seeds` of each variant, and the variants beside the full recipe (None: all of `variants`)."""
+
+    variants: ClassVar[Mapping[str, Changes]]
+    """By name the settings of the recipe that are changed."""
+
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    only: tuple[str, ...] | None = None
+
+    @field_validator("only")
+    @classmethod
+    def _known(cls, only: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in only or ():
+            if name not in cls.variants:
+                raise ValueError(f"no variant {name!r}; {nearest(name, list(cls.variants))}")
+        return only
+
+    def chosen(self) -> list[str]:
+        """The variants' names, the full recipe's first."""
+        return list(dict.fromkeys((FULL, *(self.variants if self.only is None else self.only))))
+
+    def variant(self, recipe: type[Model], name: str, seed: int) -> Model:
+        """The settings of `recipe`, changed, under `seed`."""
+        shared = self.model_dump(mode="json", exclude={"seeds", "only"})
+        return recipe.model_validate(changed(shared, {**self.variants[name], "seed": seed}))
+
+
+@dataclass(frozen=True)
+class GridOutcome:
+    """The report of a run."""
+
+    run: Run
+    report: Artifact
+
+    def as_json(self) -> dict[str, Any]:
+        return {"report": self.report.ref, **self.report.metrics}
