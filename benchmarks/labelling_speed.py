@@ -31,7 +31,7 @@ from raylevance.llm.vllm_engine import (
     environment,
     sampling_parameters,
 )
-from workloads.judging.language_models import model_path
+from workloads.language_models import model_path
 
 WARM, PAIRS = 64, 256
 WAYS = ("default", "bound", "same", "ray")

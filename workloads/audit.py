@@ -8,18 +8,16 @@ recipe's tables with corrected judgements, which keep what they replaced, and th
 
 import shutil
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
-from raylevance.llm.audit import REJUDGED, AuditSettings, apply, audit, engagement
-from workloads.graded_pairs import pair_texts
+from raylevance.llm.audit import AuditSettings, apply, audit, engagement
 from workloads.judged import Judged
-from workloads.judging.judges import NamedJudge, find_judge
-from workloads.judging.labelling import label_table
+from workloads.judging.judges import find_judge
+from workloads.judging.labelling import judge_pairs
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.tables_outcome import TablesOutcome
@@ -48,7 +46,7 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
         found = audit(
             judged.judgements,
             engagement(pq.read_table(events)),
-            lambda pairs: rejudge(run, judge, judged, pairs, settings.text),
+            lambda pairs: judge_pairs(run, judge, judged, pairs, settings.text),
             settings.audit,
         )
         shutil.copytree(folder, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("judgements", "*.json"))
@@ -72,9 +70,3 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
         "tables/audited", build, settings=made_from, inputs=[tables], seed=settings.audit.seed
     )
     return TablesOutcome(run, artifact)
-
-
-def rejudge(run: Run, judge: NamedJudge, judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
-    """Rows of `REJUDGED` in the order of `pairs` (query_id, product_id)."""
-    asked = pair_texts(judged, pairs, judge.text or text)
-    return label_table(asked, judge.labelling, run.store).select(REJUDGED.names).cast(REJUDGED)

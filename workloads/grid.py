@@ -7,10 +7,9 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, Field, field_validator
 
 from raylevance.artifacts import Artifact
-from raylevance.config import Settings
+from raylevance.config import Settings, changed
 from raylevance.errors import nearest
 from workloads.steps import Run
-from workloads.tuning import changed
 
 FULL = "full"
 """The recipe as it is set: what each variant is compared with."""

@@ -36,10 +36,11 @@ from workloads.encode import backbone_digest, backbone_path
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import TRAIN, Judged
 from workloads.judging.judges import MODEL_FOLDER, JudgeSettings, save_judge
-from workloads.judging.language_models import model_digest, model_path
 from workloads.judging.report import JudgeOutcome, report_step
+from workloads.language_models import model_digest, model_path
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run, say
+from workloads.trainings import train_in
 
 Candidate = Literal["regression", "cross-encoder", "llm", "zero-shot"]
 VALIDATION = 0.2
@@ -234,23 +235,18 @@ def _fine_tuned(
         with run.work_folder(name, described, tables.ref, settings.seed) as work:
             start(work / "model")
             pairs["train"].write(work / "pairs.parquet")
-            result = trainer.train(
-                Grading(work / "model", work / "pairs.parquet", train),
-                run_dir=work / "run",
-                output=work / "trained",
-                evaluate=pairs["validation"].agreement_of,
-                seed=settings.seed,
-            )
-            trained = load_grader(result.model)
             held_out = pairs["validation"]
+            task = Grading(work / "model", work / "pairs.parquet", train)
+            model = train_in(work, task, draft, settings.seed, held_out.agreement_of)
+            trained = load_grader(model)
             scores = log_probabilities(trained, held_out.queries, held_out.texts)
             temperature = fit_temperature(scores, np.asarray(held_out.grades))
             if isinstance(trained, CausalJudge):
                 trained.save_merged(draft.path / MODEL_FOLDER)
             else:
-                shutil.copytree(result.model, draft.path / MODEL_FOLDER)
+                shutil.copytree(model, draft.path / MODEL_FOLDER)
             save_judge(draft.path, judge.model_copy(update={"temperature": temperature}))
-            draft.metrics |= {"steps": result.steps, "history": result.history, "temperature": temperature}
+            draft.metrics["temperature"] = temperature
 
     return run.step(name, build, settings=described, inputs=[tables], seed=settings.seed)
 

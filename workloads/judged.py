@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylevance.data.hashing import hash_unit
+from raylevance.data.schema import TABLES
 from raylevance.data.splits import check_leakage, folds_by_query, queries_of, split_by_query
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -41,7 +42,7 @@ class Judged:
         for name in names:
             if not (folder / name).is_dir():
                 raise RaylevanceError(f"{folder}: has no {name}; this recipe needs {', '.join(names)}")
-        judged = cls(*(pq.read_table(folder / name) for name in names))
+        judged = cls(*(pq.read_table(folder / name, columns=TABLES[name].names) for name in names))
         unsplit = judged.judgements["split"].null_count
         if 0 < unsplit < judged.judgements.num_rows:
             raise RaylevanceError(f"{folder}: {unsplit} judgements have no split and others do; give all one, or none")

@@ -14,10 +14,8 @@ from raylevance.config import Settings
 from raylevance.data.text import baseline_text
 from raylevance.llm.asking import ask_prompts
 from raylevance.llm.knowledge import QUERY_REQUEST, TITLES, query_knowledge, query_prompts
-from raylevance.llm.ledger import Ledger
 from workloads.judged import Judged
-from workloads.judging.judges import LEDGER
-from workloads.judging.language_models import LanguageModelSettings, open_language_model
+from workloads.language_models import LanguageModelSettings, open_language_model, open_ledger
 from workloads.retrieval.systems import rank_lexical
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
@@ -40,7 +38,7 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
         judged = Judged.open(run.store.path(tables.ref))
         described = with_titles(judged)
         asked = query_prompts(described, version)
-        with Ledger(run.store.work_folder("ledger") / LEDGER) as ledger:
+        with open_ledger(run.store) as ledger:
             work = run.store.work_folder(f"knowledge-{tables.version}")
             answers = ask_prompts(asked, model, QUERY_REQUEST, ledger, work)
         known = query_knowledge(answers, described, version)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray.data
 from pydantic import field_validator
@@ -30,14 +30,27 @@ READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
 }
 
 
-class DataSettings(Settings):
-    """What a recipe learns from. `auto`: ESCI in RAYLEVANCE_DATA or ../shared/data, else the demo shop."""
+SOURCES = ["auto", "esci", "tables", "demo"]
 
-    source: Literal["auto", "esci", "tables", "demo"] = "auto"
+
+class DataSettings(Settings):
+    """What a recipe learns from. `auto`: ESCI in RAYLEVANCE_DATA or ../shared/data, else the demo shop.
+
+    `source` may name tables of the store instead, `tables/NAME[@VERSION]`: they are taken as they are.
+    """
+
+    source: str = "auto"
     folder: Path | None = None
     locale: str = "us"
     on_bad_row: OnBadRow = "stop"
     demo: DemoSettings = DemoSettings()
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        if source not in SOURCES and not source.startswith("tables/"):
+            raise ValueError(f"{source!r} is no source; {nearest(source, SOURCES)}, or tables/NAME of the store")
+        return source
 
     @field_validator("folder")
     @classmethod
@@ -47,7 +60,11 @@ class DataSettings(Settings):
 
 
 def load_tables(settings: DataSettings, run: Run) -> Artifact:
-    """The step that imports or generates the recipe's tables; says which data it took."""
+    """The step that imports, generates or finds the recipe's tables; says which data it took."""
+    if settings.source.startswith("tables/"):
+        found = run.store.get(settings.source)
+        say(f"data: {found.ref} of the store")
+        return found
     source, folder = locate(settings)
     if source == "demo":
         reason = "as asked" if settings.source == "demo" else "no public data at hand"
@@ -101,8 +118,10 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
             say(f"quarantined: {summary.quarantined}")
 
     own = Path(str(run.store))
+    inside = own in (folder, *folder.parents)
     try:
-        files = digest(file for file in sorted(folder.rglob("*")) if file.is_file() and own not in file.parents)
+        read = (file for file in sorted(folder.rglob("*")) if file.is_file() and (inside or own not in file.parents))
+        files = digest(read)
     except OSError as error:
         raise RaylevanceError(f"{error.filename}: can't be read: {error.strerror}") from None
     settings = {"source": source, "files": files, "on_bad_row": on_bad_row, **options}

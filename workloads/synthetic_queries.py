@@ -17,12 +17,11 @@ from raylevance.config import Settings
 from raylevance.data.schema import TABLES
 from raylevance.data.text import ProductText
 from raylevance.llm.asking import ask_prompts
-from raylevance.llm.ledger import Ledger
 from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries
-from workloads.audit import rejudge
 from workloads.judged import TRAIN, Judged
-from workloads.judging.judges import LEDGER, find_judge
-from workloads.judging.language_models import LanguageModelSettings, open_language_model
+from workloads.judging.judges import find_judge
+from workloads.judging.labelling import judge_pairs
+from workloads.language_models import LanguageModelSettings, open_language_model, open_ledger
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.tables_outcome import TablesOutcome
@@ -48,12 +47,12 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
         judged = Judged.open(run.store.path(tables.ref))
         known = judged.of(TRAIN).judgements  # which products a test query finds is not to be known
         asked = prompts(judged.products, known, version)
-        with Ledger(run.store.work_folder("ledger") / LEDGER) as ledger:
+        with open_ledger(run.store) as ledger:
             answers = ask_prompts(asked, model, REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}"))
         written = queries(answers, judged.products, known, judged.queries, version, settings.synthetic)
         found = pairs(written, settings.synthetic)
         made = Judged(judged.products, written.drop_columns(["product_id"]), found)
-        grades = rejudge(run, judge, made, found, settings.text)
+        grades = judge_pairs(run, judge, made, found, settings.text)
         shutil.copytree(run.store.path(tables.ref) / "products", draft.path / "products")
         for name, table in {"queries": made.queries, "judgements": judgements(found, grades)}.items():
             (draft.path / name).mkdir()

@@ -15,6 +15,7 @@ from raylevance.data.text import ProductText
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.loop import Evaluate
+from raylevance.training.task import Task
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT, train
 from workloads.encode import backbone_path, save_template
 from workloads.judged import Judged
@@ -37,12 +38,21 @@ class Training:
     def train(self, draft: Draft, encoder: Path, work: Path, evaluate: Evaluate | None = None) -> None:
         """Train `encoder` on `work`/instances into `draft`; a killed run goes on from the checkpoints in `work`."""
         task = Contrastive(encoder, work / "instances", self.settings)
-        result = train(task, run_dir=work / "run", output=work / "trained", evaluate=evaluate, seed=self.seed)
-        shutil.copytree(result.model, draft.path, dirs_exist_ok=True)
-        for logs in (work / "run").glob("log-*"):
-            shutil.copytree(logs, draft.path / logs.name)
+        model = train_in(work, task, draft, self.seed, evaluate)
+        shutil.copytree(model, draft.path, dirs_exist_ok=True)
         save_template(draft.path, self.text)
-        draft.metrics |= {"steps": result.steps, "history": result.history}
+
+
+def train_in(work: Path, task: Task, draft: Draft, seed: int, evaluate: Evaluate | None = None) -> Path:
+    """The folder of the model that `task` trains; a killed run goes on from the checkpoints in `work`.
+
+    The draft gets the history and the logs.
+    """
+    result = train(task, run_dir=work / "run", output=work / "trained", evaluate=evaluate, seed=seed)
+    for logs in (work / "run").glob("log-*"):
+        shutil.copytree(logs, draft.path / logs.name)
+    draft.metrics |= {"steps": result.steps, "history": result.history}
+    return result.model
 
 
 def new_encoder(settings: EncoderSettings, folder: Path) -> Path:

@@ -20,7 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft, Store
-from raylevance.config import load_settings
+from raylevance.config import changed, load_settings
 from raylevance.errors import RaylevanceError, UsageError
 from workloads import recipes
 from workloads.cluster import connected
@@ -98,18 +98,6 @@ def tune_recipe(
         _write(draft, metrics, values)
     assert draft.artifact is not None
     return TuneOutcome(opened, draft.artifact)
-
-
-def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` (nested) with `changes` (by dotted name)."""
-    whole: dict[str, Any] = json.loads(json.dumps(settings))
-    for name, value in changes.items():
-        *groups, last = name.split(".")
-        place = whole
-        for group in groups:
-            place = place[group]
-        place[last] = value
-    return whole
 
 
 def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, store: Store) -> tune.ResultGrid:

@@ -28,8 +28,8 @@ from workloads.steps import Run
 from workloads.weak.baselines import Baselines
 from workloads.weak.pairs import weak_pairs_step
 from workloads.weak.relevance_pairs import LabelledPairs
-from workloads.weak.report import TASKS, Scores, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
 from workloads.weak.scorer import find_scorer
+from workloads.weak.scoring import TASKS, Scores, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
 from workloads.weak_supervision import RecipeSettings as WeakSettings
 from workloads.weak_supervision import behaviour_graph, check_settings, train_scorer, train_weak
 

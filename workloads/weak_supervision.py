@@ -33,10 +33,11 @@ from workloads.encode import backbone_digest, backbone_path, find_encoder, pair_
 from workloads.judged import TEST, TRAIN, Judged
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.trainings import new_encoder
+from workloads.trainings import new_encoder, train_in
 from workloads.weak.baselines import Baselines, BaselineSettings
 from workloads.weak.behaviour import BehaviourSettings, graph_step
-from workloads.weak.pairs import PAIRS, ROWS, Nodes, WeakPairSettings, weak_pairs_step
+from workloads.weak.nodes import Nodes
+from workloads.weak.pairs import PAIRS, ROWS, WeakPairSettings, weak_pairs_step
 from workloads.weak.product_queries import ProductQueries
 from workloads.weak.relevance_pairs import BehaviourPairs, LabelledPairs, relevance_rows
 from workloads.weak.report import WeakOutcome, report_step
@@ -166,10 +167,9 @@ def train_weak(
         with run.work_folder(name, made_from, pairs.ref, settings.seed) as work:
             backbone = new_encoder(settings.encoder, work / "backbone")
             task = MoCo(backbone, run.store.path(pairs.ref) / ROWS, settings.moco)
-            result = trainer.train(task, run_dir=work / "run", output=work / "trained", seed=settings.seed)
-            shutil.copytree(result.model, draft.path, dirs_exist_ok=True)
+            shutil.copytree(train_in(work, task, draft, settings.seed), draft.path, dirs_exist_ok=True)
             save_template(draft.path, settings.text)
-            draft.metrics |= {"steps": result.steps, "history": result.history, "source": pairs.metrics["source"]}
+            draft.metrics["source"] = pairs.metrics["source"]
 
     return run.step(name, build, settings=made_from, inputs=[tables, pairs], seed=settings.seed)
 
@@ -206,15 +206,13 @@ def train_scorer(
             rows = relevance_rows(LabelledPairs.of(learned, settings.text), behaviour)
             pq.write_table(rows, work / "pairs.parquet")
             task = Relevance(work / "model", work / "pairs.parquet", chosen.train)
-            result = trainer.train(
-                task, run_dir=work / "run", output=work / "trained", evaluate=held_out.auc_of, seed=settings.seed
-            )
-            model = RelevanceModel.load(result.model)
-            products = ProductQueries.of(neighbour_queries(nodes, chosen.neighbours), result.model / "encoder")
+            trained = train_in(work, task, draft, settings.seed, held_out.auc_of)
+            model = RelevanceModel.load(trained)
+            products = ProductQueries.of(neighbour_queries(nodes, chosen.neighbours), trained / "encoder")
             evidence = gather_evidence(model, products, held_out.queries, held_out.texts)
             hybrid = Hybrid.fit(evidence, held_out.labels, chosen.parts)
-            save_scorer(draft.path, result.model, products, hybrid, settings.text)
-            draft.metrics |= {"steps": result.steps, "history": result.history, "hybrid": hybrid.model_dump()}
+            save_scorer(draft.path, trained, products, hybrid, settings.text)
+            draft.metrics["hybrid"] = hybrid.model_dump()
 
     inputs = [tables, graph, pairs, weak]
     return run.step(name, build, settings=made_from, inputs=inputs, seed=settings.seed)

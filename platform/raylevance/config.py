@@ -1,5 +1,6 @@
 """Typed settings: one frozen pydantic model a recipe, a YAML file on top of its defaults, `a.b=c` on top of that."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,18 @@ def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[st
         return cls.model_validate(_on_defaults(cls, values))
     except ValidationError as error:
         raise UsageError(_explain(cls, error, origin)) from None
+
+
+def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` (nested) with `changes` (by dotted name)."""
+    whole: dict[str, Any] = json.loads(json.dumps(settings))
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        place = whole
+        for group in groups:
+            place = place[group]
+        place[last] = value
+    return whole
 
 
 def known_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:

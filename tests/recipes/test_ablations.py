@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.config import changed
 from tests.conftest import Ended
 from workloads.ablations import FULL, STAGE1, VARIANTS
 from workloads.mine_and_refine import EncoderRecipe
-from workloads.tuning import changed
 
 Command = Callable[..., Ended]
 

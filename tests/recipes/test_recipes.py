@@ -16,6 +16,8 @@ from raylevance.evaluation.ranking import read_run
 from tests.conftest import Ended
 from workloads import recipes
 from workloads.judged import TEST, TRAIN, Judged
+from workloads.sources import DataSettings, load_tables
+from workloads.steps import Run
 
 Command = Callable[..., Ended]
 PUBLISHED = [
@@ -154,3 +156,26 @@ def test_the_yaml_beside_a_recipe_holds_its_defaults(name: str) -> None:
     settings = recipes.find(name.replace("_", "-")).RecipeSettings
     file = Path(__file__).parents[2] / "workloads" / f"{name}.yaml"
     assert load_settings(settings, file) == settings()
+
+
+def test_a_recipe_takes_tables_of_the_store(small_store: Path) -> None:
+    with Run(Store(small_store)) as run:
+        tables = load_tables(DataSettings(source="tables/demo"), run)
+        assert tables.ref == Store(small_store).get("tables/demo").ref and run.made == []
+    with pytest.raises(ValueError, match="'esc' is no source; did you mean 'esci'"):
+        DataSettings(source="esc")
+
+
+def test_tables_that_lie_in_the_store_are_told_apart(small_store: Path, tmp_path: Path, ray_cluster: None) -> None:
+    """A folder of the store is a source like any other: other rows in it are other tables."""
+    store = tmp_path / "store"
+    for name in ("products", "queries", "judgements"):
+        shutil.copytree(small_store / "tables/demo" / versions(small_store)["tables/demo"] / name, store / "own" / name)
+    settings = DataSettings(source="tables", folder=store / "own")
+    with Run(Store(store)) as run:
+        first = load_tables(settings, run)
+    file = next((store / "own" / "queries").glob("*.parquet"))
+    queries = pq.read_table(file)
+    pq.write_table(queries.set_column(1, "query", pa.array(["kettle"] * len(queries))), file)
+    with Run(Store(store)) as run:
+        assert load_tables(settings, run).ref != first.ref

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.config import load_settings
+from raylevance.config import changed, load_settings
 from tests.conftest import Ended
 from workloads import recipes
 from workloads.mine_and_refine import RecipeSettings, search_space
-from workloads.tuning import at_once, changed
+from workloads.tuning import at_once
 
 Command = Callable[..., Ended]
 

@@ -9,7 +9,7 @@ from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
 from raylevance.graph.related import neighbours
 from raylevance.graph.sampling import PAIRS
-from workloads.weak.pairs import Nodes, _places, best_queries
+from workloads.weak.nodes import Nodes, _places, best_queries
 from workloads.weak.relevance_pairs import BehaviourPairs
 
 PAIR_ROWS = [

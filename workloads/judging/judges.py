@@ -25,11 +25,10 @@ from raylevance.llm.prompt import JudgePrompt
 from raylevance.llm.vllm_engine import VllmModel, VllmSettings, load_tokenizer
 from raylevance.models.cross_encoder import CrossEncoder
 from raylevance.models.match_regression import MatchRegression
-from workloads.judging.language_models import model_digest, model_path
+from workloads.language_models import model_digest, model_path
 
 JUDGE_FILE = "judge.json"
 MODEL_FOLDER = "model"
-LEDGER = "labels.sqlite"
 ZERO_SHOT = "zero-shot"
 GRADERS: dict[str, Callable[[str], Any]] = {"cross-encoder": CrossEncoder.load, "regression": MatchRegression.load}
 

@@ -13,13 +13,19 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from raylevance.artifacts import Store, fingerprint
+from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.agreement import agreement
+from raylevance.llm.audit import REJUDGED
 from raylevance.llm.labelling import JUDGED, Labelling, Summary, label_pairs
 from raylevance.llm.ledger import Ledger
 from workloads.cluster import connected
 from workloads.files import read_table
-from workloads.judging.judges import LEDGER, find_judge
+from workloads.graded_pairs import pair_texts
+from workloads.judged import Judged
+from workloads.judging.judges import NamedJudge, find_judge
+from workloads.language_models import open_ledger
+from workloads.steps import Run
 
 
 def label_file(
@@ -42,7 +48,7 @@ def label_file(
     named = find_judge(judge, opened)
     labelling = named.labelling if threshold is None else named.labelling._replace(threshold=threshold)
     work = opened.work_folder(f"label-{fingerprint(labelling.version, str(pairs.absolute()))}")
-    with connected(), Ledger(opened.work_folder("ledger") / LEDGER) as ledger:
+    with connected(), open_ledger(opened) as ledger:
         known = named.agreement
         if check:
             known = check_agreement(check, labelling, opened)
@@ -67,14 +73,17 @@ def check_agreement(pairs: Path, labelling: Labelling, store: Store) -> dict[str
 
 def label_table(pairs: pa.Table, labelling: Labelling, store: Store) -> pa.Table:
     """`pairs` (query, product_text) with the columns `LABELS`, row by row; answers are kept in the store's ledger."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Ledger(store.work_folder("ledger") / LEDGER) as ledger,
-    ):
+    with tempfile.TemporaryDirectory() as folder, open_ledger(store) as ledger:
         asked, answered = Path(folder, "asked.parquet"), Path(folder, "answered.parquet")
         pq.write_table(pairs, asked)
         label_pairs(asked, answered, labelling, ledger, Path(folder))
         return pq.read_table(answered)
+
+
+def judge_pairs(run: Run, judge: NamedJudge, judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
+    """Rows of `REJUDGED` in the order of `pairs` (query_id, product_id), whose texts are in `judged`."""
+    asked = pair_texts(judged, pairs, judge.text or text)
+    return label_table(asked, judge.labelling, run.store).select(REJUDGED.names).cast(REJUDGED)
 
 
 def _refuse_below(minimum: float, known: dict[str, Any] | None, judge: str) -> None:

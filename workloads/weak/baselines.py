@@ -16,15 +16,14 @@ from raylevance.data.text import ProductText
 from raylevance.graph.building import COUNTED
 from raylevance.models.encoder import EncoderSettings
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
-from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
 from raylevance.training.relevance import Relevance, RelevanceSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
 from workloads.encode import backbone_digest
 from workloads.judged import Judged
 from workloads.steps import Run
-from workloads.trainings import Training, new_encoder
-from workloads.weak.pairs import Nodes
+from workloads.trainings import Training, new_encoder, train_in
+from workloads.weak.nodes import Nodes
 from workloads.weak.relevance_pairs import LabelledPairs, labelled_rows
 
 Baseline = Literal["clicks", "sbert", "masm"]
@@ -111,15 +110,9 @@ class Baselines:
                 backbone = new_encoder(self.encoder, work / "backbone")
                 RelevanceModel.from_encoder(backbone, model, self.seed).save(work / "model")
                 pq.write_table(rows(), work / "pairs.parquet")
-                result = trainer.train(
-                    Relevance(work / "model", work / "pairs.parquet", train),
-                    run_dir=work / "run",
-                    output=work / "trained",
-                    evaluate=held_out.auc_of,
-                    seed=self.seed,
-                )
-                shutil.copytree(result.model, draft.path / "model")
-                draft.metrics |= {"steps": result.steps, "history": result.history}
+                task = Relevance(work / "model", work / "pairs.parquet", train)
+                trained = train_in(work, task, draft, self.seed, held_out.auc_of)
+                shutil.copytree(trained, draft.path / "model")
 
         return self._step(name, build, described)
 

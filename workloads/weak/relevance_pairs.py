@@ -13,7 +13,7 @@ from raylevance.evaluation.pairs import evaluate_pairs
 from raylevance.models.relevance import RelevanceModel
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import Judged
-from workloads.weak.pairs import Nodes
+from workloads.weak.nodes import Nodes
 
 RELEVANT, IRRELEVANT = 2, 0
 

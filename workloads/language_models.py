@@ -8,15 +8,21 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from raylevance.artifacts import digest, fingerprint
+from raylevance.artifacts import Store, digest, fingerprint
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.llm.endpoint import Endpoint, EndpointSettings
 from raylevance.llm.language_model import LanguageModel
+from raylevance.llm.ledger import Ledger
 from raylevance.llm.vllm_engine import VllmModel, VllmSettings
 from workloads.steps import say
 
 GEMMA = "gemma3-270m"
+
+
+def open_ledger(store: Store) -> Ledger:
+    """The answers that language models gave: each is asked once."""
+    return Ledger(store.work_folder("ledger") / "labels.sqlite")
 
 
 class LanguageModelSettings(Settings):

@@ -1,0 +1,63 @@
+"""Scores of judged pairs by every kind of scorer: an encoder, a relevance model and its parts, BM25."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raylevance.artifacts import Artifact
+from raylevance.data.text import baseline_text
+from raylevance.index.lexical import LexicalIndex
+from raylevance.models.hybrid import Hybrid, Parts
+from raylevance.models.relevance import RelevanceModel
+from workloads.encode import NamedEncoder, find_encoder, pair_cosines
+from workloads.graded_pairs import GradedPairs
+from workloads.judged import Judged
+from workloads.steps import Run
+from workloads.weak.relevance_pairs import LabelledPairs
+from workloads.weak.scorer import Scorer, gather_evidence
+
+Scores = npt.NDArray[np.floating[Any]]
+
+TASKS = {"grade 2 against 0": (2, (2, 0)), "grades 2 and 1 against 0": (1, (2, 1, 0))}
+"""The least grade that counts as relevant, and the grades of the pairs that are taken."""
+PARTS: dict[str, Parts] = {"head alone": "fine_tuned", "transfer alone": "transfer", "hybrid": "hybrid"}
+
+
+def scores_of(run: Run, artifact: Artifact, pairs: GradedPairs) -> Scores:
+    """The score of each pair by an encoder's cosine, or by the relevance model of a baseline."""
+    if artifact.name.startswith("encoder/"):
+        return cosines(find_encoder(artifact.ref, run.store), pairs)
+    return RelevanceModel.load(run.store.path(artifact.ref) / "model").score(pairs.queries, pairs.texts)
+
+
+def scorer_parts(scorer: Scorer, pairs: GradedPairs, validation: LabelledPairs) -> dict[str, Scores]:
+    """The scorer's parts and the whole, each calibrated on validation pairs."""
+    fitted_on = gather_evidence(scorer.model, scorer.products, validation.queries, validation.texts)
+    evidence = gather_evidence(scorer.model, scorer.products, pairs.queries, pairs.texts)
+    return {name: Hybrid.fit(fitted_on, validation.labels, parts)(evidence) for name, parts in PARTS.items()}
+
+
+def cosines(encoder: NamedEncoder, pairs: GradedPairs) -> Scores:
+    """The encoder's cosine of each pair, float32 [n]."""
+    return pair_cosines(encoder.path, pairs.queries, pairs.texts)
+
+
+def lexical_scores(test: Judged, pairs: GradedPairs) -> Scores:
+    """BM25 of each pair, over the whole catalogue's title, brand and colour; 0 where they share no word."""
+    index = LexicalIndex.build(baseline_text(test.products))
+    queries = list(dict.fromkeys(pairs.queries))
+    found, rows = index.search(queries, len(index))
+    products = test.products["product_id"].to_pylist()
+    scores = {
+        query: {products[row]: score for row, score in zip(places, values, strict=True) if row >= 0}
+        for query, places, values in zip(queries, rows, found, strict=True)
+    }
+    pairs_of = zip(pairs.queries, pairs.product_ids, strict=True)
+    return np.array([scores[query].get(product, 0.0) for query, product in pairs_of])
+
+
+def plain_texts(test: Judged, pairs: GradedPairs) -> list[str]:
+    """Title, brand and colour of each pair's product."""
+    texts = dict(zip(test.products["product_id"].to_pylist(), baseline_text(test.products), strict=True))
+    return [texts[product] for product in pairs.product_ids]
