@@ -31,7 +31,9 @@ StoreRoot = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML with settings, on top of the defaults.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as stage1.batch=16. Repeatable.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, such as stage1.train.batch=16. Repeatable.")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Make every step again.")]
 EncoderName = Annotated[str, typer.Option("--encoder", help="encoder/NAME[@VERSION], or a Hugging Face path.")]
 DEFAULT_STORE = "./store"
@@ -39,7 +41,9 @@ DEFAULT_STORE = "./store"
 
 @app.command()
 def run(
-    recipe: str,
+    recipe: Annotated[
+        str, typer.Argument(help="mine-and-refine, weak-supervision, judge, ...; a wrong one lists all.")
+    ],
     config: ConfigFile = None,
     overrides: Overrides = None,
     store: StoreRoot = DEFAULT_STORE,

@@ -123,9 +123,9 @@ def check_settings(settings: RecipeSettings) -> None:
     if {"llm", "zero-shot"} & set(settings.candidates):
         load_tokenizer(model_path(settings.llm.model))
     if "cross-encoder" in settings.candidates:
-        trainer.check_settings(settings.cross_encoder.train, evaluates=True)
+        trainer.check_settings(settings.cross_encoder.train, evaluates=True, name="cross_encoder.train.")
     if "llm" in settings.candidates:
-        trainer.check_settings(settings.llm.train, evaluates=True)
+        trainer.check_settings(settings.llm.train, evaluates=True, name="llm.train.")
     load_guideline(settings.llm.guideline)
 
 

@@ -19,7 +19,7 @@ from raylevance.index.groups import ALL, Groups
 from raylevance.llm.synthetic import most
 from raylevance.models.encoder import Encoder
 
-TRAIN, TEST = "train", "test"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLIT_SEED = 1_000_003
 """Of the split that judgements without one get: with its hashes `hold_out` would cut off nothing, or everything."""
 
@@ -68,9 +68,14 @@ class Judged:
     def hold_out(self, split: str, fraction: float, seed: int) -> tuple[Self, Self]:
         """`split` cut in two by query: what is learned from, and the share `fraction` that picks the best step."""
         whole = self.of(split)
-        shares = {TRAIN: 1 - fraction, "validation": fraction}
+        shares = {TRAIN: 1 - fraction, VALIDATION: fraction}
         cut = replace(whole, judgements=split_by_query(whole.judgements, whole.queries, shares, seed))
-        return cut.of(TRAIN), cut.of("validation")
+        return cut.of(TRAIN), cut.of(VALIDATION)
+
+    def train_and_validation(self, fraction: float, seed: int) -> tuple[Self, Self]:
+        """What is learned from, and what picks the best step: the data's own validation split, else `hold_out`'s."""
+        validation = self.of(VALIDATION)
+        return (self.of(TRAIN), validation) if validation.queries.num_rows else self.hold_out(TRAIN, fraction, seed)
 
     def with_queries(self, other: "Judged", share: float, seed: int) -> Self:
         """Also queries of `other` with their judgements, by hash, until they are `share` of all; products stay."""

@@ -114,9 +114,9 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     read_settings(backbone_path(settings.encoder.backbone))
     if settings.synthetic.tables:
         store.get(settings.synthetic.tables)
-    trainer.check_settings(settings.warmup.train, evaluates=False)
-    for stage in (settings.stage1, settings.stage2):
-        trainer.check_settings(stage.train, evaluates=True)
+    trainer.check_settings(settings.warmup.train, evaluates=False, name="warmup.train.")
+    trainer.check_settings(settings.stage1.train, evaluates=True, name="stage1.train.")
+    trainer.check_settings(settings.stage2.train, evaluates=True, name="stage2.train.")
 
 
 METRIC = "ndcg@10"

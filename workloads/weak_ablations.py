@@ -22,7 +22,7 @@ from raylevance.evaluation.pairs import PAIR_METRICS, auc_difference, evaluate_p
 from workloads.encode import find_encoder
 from workloads.graded_pairs import GradedPairs
 from workloads.grid import FULL, SUFFIX, GridOutcome, GridSettings
-from workloads.judged import TEST, TRAIN, Judged
+from workloads.judged import TEST, Judged
 from workloads.sources import load_tables
 from workloads.steps import Run
 from workloads.weak.baselines import Baselines
@@ -141,7 +141,7 @@ class SeedGrid:
         return {name: scores_of(self.run, trained, self.pairs)}
 
     def a_row_a_part(self, name: str, scorer: Artifact) -> Mapping[str, Scores]:
-        _, validation = self.judged.hold_out(TRAIN, self.settings.validation_fraction, self.seed)
+        _, validation = self.judged.train_and_validation(self.settings.validation_fraction, self.seed)
         labelled = LabelledPairs.of(validation, self.settings.text)
         parts = scorer_parts(find_scorer(scorer.ref, self.run.store), self.pairs, labelled)
         return {f"{name}, {part}": values for part, values in parts.items()}

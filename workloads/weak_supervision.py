@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
@@ -30,7 +31,7 @@ from raylevance.training.moco import MoCo, MoCoSettings
 from raylevance.training.relevance import Relevance, RelevanceSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
 from workloads.encode import backbone_digest, backbone_path, find_encoder, pair_cosines, save_template
-from workloads.judged import TEST, TRAIN, Judged
+from workloads.judged import TEST, Judged
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.trainings import new_encoder, train_in
@@ -73,7 +74,8 @@ class RecipeSettings(Settings):
     )
     """Mix-up and adversarial noise are off, as hard negatives are: docs/decisions/0007-false-negatives.md."""
     validation_fraction: float = Field(0.2, gt=0, lt=1)
-    """Of the training queries: they pick the best step and calibrate the scorer, and nothing is learned from them."""
+    """Of the training queries, where the data have no validation split: they pick the best step and calibrate the
+    scorer, and nothing is learned from them."""
     scorer: ScorerSettings = ScorerSettings()
     baselines: BaselineSettings = BaselineSettings()
 
@@ -97,9 +99,11 @@ def recipe(settings: RecipeSettings, run: Run) -> WeakOutcome:
 def behaviour_graph(
     settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, name: str = "graph/behaviour"
 ) -> tuple[Artifact, Judged, Judged]:
-    """The graph without test and validation queries, the queries that are learned from, and those of validation."""
-    learned, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
-    unseen = pa.concat_arrays([part.queries["query_id"].combine_chunks() for part in (judged.of(TEST), validation)])
+    """The graph without queries that are judged for another purpose than training, the queries that are learned from,
+    and those of validation."""
+    learned, validation = judged.train_and_validation(settings.validation_fraction, settings.seed)
+    of_any_purpose = pc.unique(judged.judgements["query_id"])
+    unseen = of_any_purpose.filter(pc.invert(pc.is_in(of_any_purpose, learned.queries["query_id"].combine_chunks())))
     graph = graph_step(run, tables, learned, unseen, settings.behaviour, settings.seed, name)
     return graph, learned, validation
 
@@ -107,8 +111,10 @@ def behaviour_graph(
 def check_settings(settings: RecipeSettings) -> None:
     """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for."""
     read_settings(backbone_path(settings.encoder.backbone))
-    trainer.check_settings(settings.moco, evaluates=False)
-    trainer.check_settings(settings.scorer.train, evaluates=True)
+    trainer.check_settings(settings.moco, evaluates=False, name="moco.")
+    trainer.check_settings(settings.scorer.train, evaluates=True, name="scorer.train.")
+    trainer.check_settings(settings.baselines.clicks, evaluates=False, name="baselines.clicks.")
+    trainer.check_settings(settings.baselines.pairs, evaluates=True, name="baselines.pairs.")
 
 
 METRIC = "auc"

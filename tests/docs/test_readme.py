@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = re.compile(
-    " (submit|tune|label|evaluate pairs) | serve$| run "
+    " (submit|tune|label|evaluate pairs|data import tables) | serve$| --try | index/weak| encoder/weak | run "
     "(cross-validation|ablations|judge|audit|synthetic-queries|knowledge|weak-supervision|weak-ablations)"
 )
 """Run by tests/cluster, which has a cluster, tests/serve, and tests/recipes, with fewer folds and a smaller judge."""

@@ -37,10 +37,21 @@ def test_a_basket_is_named_by_all_its_columns(tmp_path: Path) -> None:
 
 def test_baskets_of_held_out_queries_are_left_out(tmp_path: Path) -> None:
     file = written(tmp_path / "b.parquet", [(7, "p0"), (7, "p1"), (8, "p1"), (8, "p2")], ["query_id", "product_id"])
-    settings = BasketFile(file=file, basket=("query_id",))
+    settings = BasketFile(file=file, basket=("query_id",), query="query_id")
     assert lists(read_baskets(settings, ITEMS, pa.array(["7"]))) == [[1, 2]]
     with pytest.raises(RaylevanceError, match="no basket has two products of the catalogue"):
         read_baskets(settings, ITEMS, pa.array(["7", "8"]))
+
+
+def test_the_query_of_a_basket_is_what_its_column_says(tmp_path: Path) -> None:
+    """An order may have the number of a held-out query, and a basket of a query may have a name of its own."""
+    rows = [("a", 7, "p0"), ("a", 7, "p1"), ("b", None, "p1"), ("b", None, "p2")]
+    file = written(tmp_path / "b.parquet", rows, ["session", "asked", "product_id"])
+    held_out = pa.array(["7"])
+    of_queries = BasketFile(file=file, basket=("session",), query="asked")
+    assert lists(read_baskets(of_queries, ITEMS, held_out)) == [[1, 2]]
+    orders = written(tmp_path / "orders.parquet", [(7, "p0"), (7, "p1")], ["order", "product_id"])
+    assert lists(read_baskets(BasketFile(file=orders, basket=("order",)), ITEMS, held_out)) == [[0, 1]]
 
 
 def test_a_file_that_can_not_be_used_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import ray.data
 
@@ -62,6 +63,23 @@ def test_a_new_day_merged_equals_a_rebuild(tmp_path: Path, ray_cluster: None) ->
     build_graph(ray.data.from_arrow(together), *ids(together), whole, settings)
     assert files(merged) == files(whole)
     assert files(before) != files(whole)
+
+
+@pytest.mark.ray
+def test_a_query_that_is_held_out_is_unknown_whenever_it_was_seen(tmp_path: Path, ray_cluster: None) -> None:
+    """Its events of the day before are taken back too: the graph is that of the other events, over the same nodes."""
+    first, second = log(700, seed=1), log(900, seed=2)
+    before, merged, whole, others = (folder_of(tmp_path, name) for name in ("before", "merged", "whole", "others"))
+    settings, held_out = GraphSettings(), pa.array(["q03", "q11", "unheard of"])
+    build_graph(ray.data.from_arrow(first), *ids(first), before, settings)
+    merge_graph(before, ray.data.from_arrow(second), *ids(second), merged, settings, without=held_out)
+    together = pa.concat_tables([first, second])
+    build_graph(ray.data.from_arrow(together), *ids(together), whole, settings, without=held_out)
+    kept = together.filter(pc.invert(pc.is_in(together["query_id"], held_out)))
+    build_graph(ray.data.from_arrow(kept), *ids(together), others, settings)
+    assert files(merged) == files(whole) == files(others)
+    loaded = BehaviourGraph.load(merged)
+    assert [name.as_py() for name in loaded.queries.filter(pa.array(loaded.edges.degrees == 0))] == ["q03", "q11"]
 
 
 @pytest.mark.ray

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
+from raylevance.errors import RaylevanceError
 from raylevance.graph.alias import AliasTable
 from raylevance.graph.csr import Csr
 from raylevance.graph.sharded_walks import walk_shards
@@ -97,7 +98,7 @@ def test_a_walk_is_its_own_whatever_else_is_walked() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("shards", [1, 2, 4])
+@pytest.mark.parametrize("shards", [1, 2, 4, 7])
 @pytest.mark.parametrize("q", [0.5, 2.0])
 def test_shards_make_the_walks_of_the_whole_graph(tmp_path: Path, ray_cluster: None, shards: int, q: float) -> None:
     graph = graph_of(random_graph(40, 0.2, seed=4))
@@ -110,6 +111,24 @@ def test_shards_make_the_walks_of_the_whole_graph(tmp_path: Path, ray_cluster: N
     whole = walk(AliasTable.build(graph, (0, 20)), starts, settings, seed=3)
     assert (walk_shards(files, starts, settings, seed=3, type_starts=(0, 20)) == whole).all()
     assert (whole[:, 2] != END).any()
+
+
+@pytest.mark.ray
+def test_shards_out_of_order_are_named(tmp_path: Path, ray_cluster: None) -> None:
+    graph = graph_of(random_graph(10, 0.5, seed=4))
+    files = [tmp_path / "0.arrow", tmp_path / "5.arrow"]
+    for file, first in zip(files, (0, 5), strict=True):
+        graph.part(first, first + 5).save(file)
+    with pytest.raises(RaylevanceError, match=r"5\.arrow: begins at node 5, where the shard before it ends at 0"):
+        walk_shards(files[::-1], np.array([1]), WalkSettings(), seed=0)
+    assert walk_shards(files, np.array([], np.int64), WalkSettings(), seed=0).shape == (0, 9)
+
+
+@pytest.mark.parametrize(("types", "meta_path"), [((0,), (0, 1)), ((0, 5), ()), ((0, 5), (0, 2))])
+def test_types_and_a_meta_path_go_together(types: tuple[int, ...], meta_path: tuple[int, ...]) -> None:
+    table = AliasTable.build(graph_of(random_graph(10, 0.5, seed=4)), types)
+    with pytest.raises(ValueError, match="meta_path="):
+        walk(table, np.arange(10), WalkSettings(meta_path=meta_path), seed=0)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("p", 0), ("q", -1), ("length", 0), ("walks_per_node", 0)])

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.errors import RaylevanceError
-from workloads.weak.behaviour import graph_before
+from workloads.weak.behaviour import graph_before, with_the_text_of
 
 
 def published(store: Store, name: str, *parents: Artifact) -> Artifact:
@@ -32,3 +33,9 @@ def test_a_graph_of_the_same_events_is_refused(tmp_path: Path) -> None:
     graph = published(store, "graph/behaviour", day)
     with pytest.raises(RaylevanceError, match=f"{graph.ref} was built from the events of {day.ref}"):
         graph_before("graph/behaviour", day, store)
+
+
+def test_a_query_with_the_text_of_a_held_out_one_is_held_out_too() -> None:
+    queries = pa.table({"query_id": ["a", "b", "c", "d"], "query": ["red lamp", "Red  Lamp", "lamp", "lamp"]})
+    assert with_the_text_of(pa.array(["a"]), queries).to_pylist() == ["a", "b"]
+    assert with_the_text_of(pa.array(["d", "z"]), queries).to_pylist() == ["c", "d"]

@@ -1,6 +1,8 @@
 """The recipe weak-supervision on a small demo shop: what it publishes, and what it must not have seen."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.graph.building import BehaviourGraph
-from workloads.judged import TEST, TRAIN, Judged
+from workloads.judged import Judged
 
 SMALL = """
 data: {source: demo, demo: {products: 300, queries: 60, events: 20000, judged_per_query: 12, users: 50}}
@@ -76,8 +78,7 @@ def test_no_behaviour_of_test_and_validation_queries_is_in_the_graph(
     assert run(raylevance, store).code == 0
     opened = Store(store)
     judged = Judged.open(opened.path("tables/demo"))
-    _, validation = judged.hold_out(TRAIN, 0.2, 0)
-    unseen = {name for part in (judged.of(TEST), validation) for name in part.queries["query_id"].to_pylist()}
+    unseen = {name for part in ("test", "validation") for name in judged.of(part).queries["query_id"].to_pylist()}
     graph = BehaviourGraph.load(opened.path("graph/behaviour"))
     seen = {graph.queries[int(node)].as_py() for node in np.flatnonzero(graph.edges.degrees)}
     assert seen and not seen & unseen
@@ -93,6 +94,28 @@ def test_baselines_are_measured_beside_it(store: Path, raylevance: Callable[...,
     scorers = json.loads(ended.out)["scorers"]
     assert {"click-trained", "SBERT-style", "MASM-like"} < set(scorers)
     assert len({json.dumps(tasks) for tasks in scorers.values()}) == len(scorers)
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_from_tables_of_ones_own_to_a_served_index(store: Path, raylevance: Callable[..., Any], tmp_path: Path) -> None:
+    """The commands of the README."""
+    own, config = tmp_path / "store", store.parent / "small.yaml"
+    config.write_text(SMALL)
+    assert raylevance("data", "demo", "--products", "300", "--events", "20000", "--store", own).code == 0
+    folder = Store(own).path("tables/demo")
+    assert raylevance("data", "import", "tables", "--from", folder, "--store", own).code == 0
+    source = ("--set", "data.source=tables/tables")
+    ended = raylevance("run", "weak-supervision", "--config", config, "--store", own, "--json", *source)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["behaviour"] == "the log"
+    encoder = ("--encoder", "encoder/weak", "--products", "tables/tables")
+    assert raylevance("index", "build", *encoder, "--store", own).code == 0
+    asked = ["serve", "--index", "index/weak", "--try", "red lamp", "--port", "0", "--store", str(own)]
+    command = [sys.executable, "-m", "workloads.cli", *asked]
+    answered = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert answered.returncode == 0 and "index/weak@" in answered.stderr, answered.stderr
+    assert "red lamp" in answered.stdout
 
 
 @pytest.mark.long

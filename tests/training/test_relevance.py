@@ -119,6 +119,17 @@ def test_behaviour_comes_before_people() -> None:
     assert np.concatenate(steps[:6]).tolist() != np.concatenate(steps[6:12]).tolist()
 
 
+def test_a_training_that_ends_before_people_is_refused(
+    starts: dict[str, Path], pairs_file: Path, tmp_path: Path
+) -> None:
+    """Two epochs of behaviour are 22 steps of four pairs."""
+    settings = RelevanceSettings(batch=4, epochs=2, order="coarse_to_fine", max_steps=22)
+    with pytest.raises(RaylevanceError, match=r"max_steps=22 with order=coarse_to_fine .* alone takes 22 steps"):
+        opened(Relevance(starts["frozen"], pairs_file, settings), tmp_path)
+    longer = settings.model_copy(update={"max_steps": 23})
+    assert opened(Relevance(starts["frozen"], pairs_file, longer), tmp_path).steps_per_epoch == 15
+
+
 @pytest.mark.parametrize(("name", "batch_tokens"), [("frozen", 9999), ("tuned", 40)])
 def test_a_step_equals_its_pairs_one_by_one(
     starts: dict[str, Path], pairs_file: Path, tmp_path: Path, name: str, batch_tokens: int

@@ -10,6 +10,7 @@ import ray.data
 
 from raylevance.artifacts import Artifact, Draft, Store, digest, fingerprint
 from raylevance.data.simulated_clicks import SimulationSettings, simulate_clicks
+from raylevance.data.text import query_key
 from raylevance.errors import RaylevanceError
 from raylevance.graph.baskets import BasketFile, read_baskets
 from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
@@ -21,7 +22,7 @@ LOGGED, SIMULATED = "the log", "clicks simulated from training judgements"
 
 class BehaviourSettings(GraphSettings):
     """`simulation`: of data that has no log. `merge_into`: a graph that the tables' events are added to. `baskets`:
-    products that go together without a search."""
+    products that go together without a search; they are given again where a day is merged."""
 
     simulation: SimulationSettings = SimulationSettings()
     merge_into: str | None = None
@@ -37,27 +38,31 @@ def graph_step(
     seed: int,
     name: str = "graph/behaviour",
 ) -> Artifact:
-    """The graph of all events but those of the queries `held_out` (ids).
+    """The graph of all events but those of the queries `held_out` (ids), and of queries with the text of one of them.
 
-    Tables without events get a log that is simulated from the judgements of `learned`.
+    Tables without events get a log that is simulated from the judgements of `learned`. Raises `RaylevanceError` where
+    such a log would be merged into another.
     """
     folder = run.store.path(tables.ref)
     before = graph_before(settings.merge_into, tables, run.store) if settings.merge_into else None
+    if before and not has_log(folder):
+        raise RaylevanceError(f"behaviour.merge_into={settings.merge_into}: {tables.ref} has no events to merge")
+    held_out = with_the_text_of(held_out, pq.read_table(folder / "queries", columns=["query_id", "query"]))
     baskets = partial(read_baskets, settings.baskets, without=held_out) if settings.baskets else None
 
     def build(draft: Draft) -> None:
         queries, items = (pq.read_table(folder / table, columns=[key])[key].combine_chunks() for table, key in NODES)
         if has_log(folder):
-            events = ray.data.read_parquet(str(folder / "events")).select_columns(["query_id", "product_id", "action"])
-            without = partial(_without, queries=held_out)
-            events = events.map_batches(without, batch_format="pyarrow", batch_size=None)
+            events = ray.data.read_parquet(str(folder / "events"))
         else:
             events = ray.data.from_arrow(simulate_clicks(learned.judgements, settings.simulation, seed))
         if before is None:
-            build_graph(events, queries, items, draft.path, settings, baskets)
+            build_graph(events, queries, items, draft.path, settings, baskets, held_out)
         else:
-            merge_graph(run.store.path(before.ref), events, queries, items, draft.path, settings, baskets)
+            merge_graph(run.store.path(before.ref), events, queries, items, draft.path, settings, baskets, held_out)
         source = LOGGED if has_log(folder) else SIMULATED
+        if before and before.metrics["source"] != source:
+            source = f"{source}, merged into {before.metrics['source']}"
         if settings.baskets:
             source += f", with the baskets of {settings.baskets.file.name}"
         draft.metrics |= {"source": source, **describe_graph(BehaviourGraph.load(draft.path), draft.path)}
@@ -95,5 +100,8 @@ def has_log(tables: Path) -> bool:
     return (tables / "events").is_dir()
 
 
-def _without(events: pa.Table, queries: pa.Array) -> pa.Table:
-    return events.filter(pc.invert(pc.is_in(events["query_id"], queries)))
+def with_the_text_of(chosen: pa.Array, queries: pa.Table) -> pa.Array:
+    """The ids of `queries` (query_id, query) whose normalised text one of the `chosen` (ids) has."""
+    keys, ids = query_key(queries["query"]), queries["query_id"]
+    texts = keys.filter(pc.is_in(ids, chosen.cast(ids.type))).combine_chunks()
+    return ids.filter(pc.is_in(keys, texts)).combine_chunks()

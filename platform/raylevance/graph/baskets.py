@@ -20,11 +20,15 @@ from raylevance.graph.edges import Ids
 
 
 class BasketFile(Settings):
-    """A Parquet file with a row for each product of a basket. `basket`: the columns that name it together."""
+    """A Parquet file with a row for each product of a basket. `basket`: the columns that name it together.
+
+    `query`: the column with the query whose judged or clicked products a basket is; null where there is none.
+    """
 
     file: Path
     basket: tuple[str, ...] = Field(("basket_id",), min_length=1)
     product: str = "product_id"
+    query: str | None = None
 
     @field_validator("file")
     @classmethod
@@ -36,22 +40,26 @@ class BasketFile(Settings):
         """Raise `RaylevanceError` for a file that can't be read or lacks a column."""
         if not self.file.is_file():
             raise RaylevanceError(f"{self.file}: no such file of baskets")
-        require_columns(self.file, column_names(self.file), [*self.basket, self.product])
+        require_columns(self.file, column_names(self.file), self.columns)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(dict.fromkeys([*self.basket, self.product, *([self.query] if self.query else [])]))
 
 
 def read_baskets(settings: BasketFile, items: Ids, without: pa.Array) -> Csr:
     """Baskets by items, each of weight 1, as often as it may be in the file.
 
-    Left out are products that `items` does not know and, where one column names a basket, those named in `without`
-    (ids of held-out queries, whose judgements some baskets are). Raises `RaylevanceError` where no basket has two
-    products.
+    Left out are products that `items` does not know, and the baskets of the queries `without` (ids), which are held
+    out. Raises `RaylevanceError` where no basket has two products.
     """
     settings.check()
-    table = pq.read_table(settings.file, columns=[*settings.basket, settings.product]).drop_null()
+    table = pq.read_table(settings.file, columns=settings.columns)
+    for name in (*settings.basket, settings.product):
+        table = table.filter(table[name].is_valid())
+    if settings.query:
+        table = table.filter(pc.invert(pc.is_in(table[settings.query].cast(pa.string()), without.cast(pa.string()))))
     names = [pc.cast(table[name], pa.string()) for name in settings.basket]
-    if len(names) == 1:
-        kept = pc.invert(pc.is_in(names[0], without.cast(pa.string())))
-        table, names = table.filter(kept), [names[0].filter(kept)]
     item = items.numbers(pc.cast(table[settings.product], pa.string()))
     _, basket = np.unique(hash_strings(pc.binary_join_element_wise(*names, "\x1f")), return_inverse=True)
     row, column = np.unique(np.stack([basket, item])[:, item >= 0], axis=1)

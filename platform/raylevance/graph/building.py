@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 import ray.data
@@ -30,7 +31,7 @@ from raylevance.data.blocks import collect
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
 from raylevance.graph.csr import Csr
-from raylevance.graph.edges import COUNTS, EdgeWeights, Ids, count_events, merge_counts
+from raylevance.graph.edges import COUNTS, EdgeWeights, Ids, buckets_for, count_events, merge_counts
 from raylevance.graph.metapaths import Marginals, PpmiSettings, direct_ppmi, project, row_blocks
 
 QUERIES, ITEMS, COUNTED = "queries.parquet", "items.parquet", "counts"
@@ -66,6 +67,7 @@ class BehaviourGraph:
 
 Baskets = Callable[[Ids], Csr]
 """Baskets by items, given the items' numbers: they count where items are projected on items."""
+NOBODY = pa.array([], pa.string())
 
 
 def build_graph(
@@ -75,13 +77,15 @@ def build_graph(
     folder: Path,
     settings: GraphSettings,
     baskets: Baskets | None = None,
+    without: pa.Array = NOBODY,
 ) -> None:
     """Write the graph of `events` (query_id, product_id, action) to `folder`; other ids than those given are left out.
 
-    Raises `RaylevanceError` where no edge is left.
+    The queries `without` (ids) are nodes that nothing is known of. Raises `RaylevanceError` where no edge is left.
     """
     queries, items = Ids.number(query_ids), Ids.number(item_ids)
-    _write(count_events(events, queries, items), queries, items, folder, settings, baskets)
+    counts = count_events(events, queries.without(without), items)
+    _write(counts, queries, items, folder, settings, baskets)
 
 
 def merge_graph(
@@ -92,26 +96,30 @@ def merge_graph(
     folder: Path,
     settings: GraphSettings,
     baskets: Baskets | None = None,
+    without: pa.Array = NOBODY,
 ) -> None:
     """Write to `folder` the graph at `before` with new `events`: equal to `build_graph` of all events together.
 
-    Only the new events are counted; the counts of before are numbered anew and added.
+    Only the new events are counted; the counts of before are numbered anew and added, but for those of the queries
+    `without`, which may have been known then.
     """
     known = [pq.read_table(before / name)["id"].combine_chunks() for name in (QUERIES, ITEMS)]
     queries, items = (
         Ids.number(pa.concat_arrays([old, new.cast(old.type)]))
         for old, new in zip(known, (query_ids, item_ids), strict=True)
     )
-    places = [ids.numbers(old) for ids, old in zip((queries, items), known, strict=True)]
+    seen = queries.without(without)
+    places = [ids.numbers(old) for ids, old in zip((seen, items), known, strict=True)]
 
     def renumber(counts: pa.Table) -> pa.Table:
         for column, place in zip(("query", "item"), places, strict=True):
             number = pa.array(place[counts[column].to_numpy()])
             counts = counts.set_column(counts.column_names.index(column), column, number)
-        return counts
+        return counts.filter(pc.greater_equal(counts["query"], 0))
 
-    old = ray.data.read_parquet(str(before / COUNTED)).map_batches(renumber, batch_format="pyarrow", batch_size=None)
-    counts = merge_counts([old, count_events(events, queries, items)])
+    old = ray.data.read_parquet(str(before / COUNTED))
+    renumbered = old.map_batches(renumber, batch_format="pyarrow", batch_size=None)
+    counts = merge_counts([renumbered, count_events(events, seen, items)], buckets_for(old.count()))
     _write(counts, queries, items, folder, settings, baskets)
 
 

@@ -5,7 +5,7 @@ anything is moved, so an edge costs one row a block however hot its query is, an
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, cast
 
 import numpy as np
@@ -76,6 +76,11 @@ class Ids:
             raise RaylevanceError(f"the ids {same[0]!r} and {same[1]!r} have one hash; rename one")
         return cls(distinct, hashes[order], order.astype(np.int32))
 
+    def without(self, ids: pa.Array) -> Self:
+        """The same numbers, but that `ids` are not known."""
+        kept = ~pc.is_in(self.of, ids.cast(self.of.type)).to_numpy(zero_copy_only=False)[self.places]
+        return replace(self, hashes=self.hashes[kept], places=self.places[kept])
+
     def numbers(self, ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
         """The number of each of `ids` [n]; -1 for one that is not known."""
         hashes = hash_strings(ids)
@@ -94,10 +99,15 @@ def count_events(events: ray.data.Dataset, queries: Ids | None, items: Ids | Non
     query, or of an id that has no number, are left out.
     """
     columns = events.select_columns(["query_id", "product_id", "action"])
-    buckets = 1 + events.count() // EDGES_PER_BUCKET
+    buckets = buckets_for(events.count())
     count = functools.partial(count_block, queries=queries, items=items, buckets=buckets)
     partial = columns.map_batches(count, batch_format="pyarrow", batch_size=None)
     return _sum_buckets(partial, buckets)
+
+
+def buckets_for(rows: int) -> int:
+    """In how many parts so many rows are summed, so that no worker holds more than it can."""
+    return 1 + rows // EDGES_PER_BUCKET
 
 
 def merge_counts(counts: list[ray.data.Dataset], buckets: int = 1) -> ray.data.Dataset:

@@ -32,7 +32,7 @@ def related_on_cluster(graph: BehaviourGraph, walks: WalkSettings | None, seed: 
     edges = neighbours(graph)
     if walks is None:
         return edges
-    shared = ray.put((edges, AliasTable.build(bipartite(graph.edges), (0, graph.edges.rows)), walks))
+    shared = ray.put((edges, AliasTable.build(bipartite(graph.edges)), walks))
 
     def visit(batch: pa.Table) -> pa.Table:
         near, table, settings = ray.get(shared)

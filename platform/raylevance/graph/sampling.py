@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.data
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from raylevance.config import Settings
 from raylevance.data.blocks import collect
@@ -48,6 +48,13 @@ class SamplingSettings(Settings):
     pairs: PairSettings = PairSettings()
     mix: Mix = Mix()
     most: PositiveInt | None = None
+
+    @field_validator("walks", "related")
+    @classmethod
+    def _no_path(cls, walks: WalkSettings | None) -> WalkSettings | None:
+        if walks and walks.meta_path:
+            raise ValueError("meta_path is not to be set here: each kind of pairs has its own")
+        return walks
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import ray
 
+from raylevance.errors import RaylevanceError
 from raylevance.graph.alias import AliasTable
 from raylevance.graph.csr import Csr, Nodes
 from raylevance.graph.walks import Walkers, WalkSettings, advance
@@ -44,12 +45,19 @@ def walk_shards(
 ) -> Nodes:
     """`walk` over the shards `files`, an actor each, in the order of their rows: int32 [n * each, length + 1].
 
-    A shard whose process dies is started again, wherever there is room.
+    A shard whose process dies is started again, wherever there is room. Raises `RaylevanceError` where the files are
+    not the shards of one graph in their order.
     """
     shards = [Csr.map(file) for file in files]
-    bounds = np.array([*(shard.first for shard in shards), shards[-1].first + shards[-1].rows], np.int64)
-    # A call that died with its actor changed nothing, so it may be made again.
-    remote = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0.5)(WalkShard)
+    bounds = np.array([0, *(shard.first + shard.rows for shard in shards)], np.int64)
+    for file, shard, first in zip(files, shards, bounds, strict=False):
+        if shard.first != first:
+            raise RaylevanceError(f"{file}: begins at node {shard.first}, where the shard before it ends at {first}")
+    if not len(starts):
+        return Walkers.start(starts, settings, seed).paths
+    # A call that died with its actor changed nothing, so it may be made again. Shards are for memory: any number of
+    # them fits on the processors that there are.
+    remote = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)(WalkShard)
     actors: list[Any] = [remote.remote(file.absolute(), bounds, settings, type_starts) for file in files]
     walkers = Walkers.start(starts, settings, seed)
     home = np.searchsorted(bounds, walkers.paths[:, 0], side="right") - 1

@@ -79,9 +79,13 @@ def advance(
     """Let `walkers` go, in place, as far as they get on the rows of `table`: the shard each must go on at, int32 [n].
 
     Shard i has the nodes `bounds[i]` to `bounds[i + 1]`. A walk that is over has the shard -1.
+    Raises `ValueError` where the table's types of nodes are not those that the meta-path goes by.
     """
-    kinds = table.segments.shape[1] - 1
-    path = settings.meta_path if kinds > 1 and settings.meta_path else ()
+    kinds, path = table.segments.shape[1] - 1, settings.meta_path
+    if (kinds > 1) != bool(path) or not all(0 <= kind < kinds for kind in path):
+        raise ValueError(
+            f"meta_path={path}: the table has {kinds} types of nodes; give both types and path, or neither"
+        )
     places = np.empty(len(walkers.ids), np.int32)
     _advance(
         table.slots,

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import torch
 from pydantic import Field, PositiveInt
 
+from raylevance.errors import RaylevanceError
 from raylevance.losses.binary_cross_entropy import weighted_binary_cross_entropy
 from raylevance.models.batching import length_groups, pad
 from raylevance.models.pair_features import Reading
@@ -120,6 +121,11 @@ class RelevanceTrainee(Trainee):
             seed=place.seed,
         )
         self.steps_per_epoch = self._plan.steps_per_epoch
+        if settings.max_steps and pairs.human.any() and settings.max_steps <= self._plan.coarse_steps:
+            raise RaylevanceError(
+                f"max_steps={settings.max_steps} with order=coarse_to_fine ends before any human label: behaviour "
+                f"alone takes {self._plan.coarse_steps} steps; raise max_steps, or take order=mixed"
+            )
 
     def rows(self, step: int) -> Ints:
         return self._plan.rows(step)

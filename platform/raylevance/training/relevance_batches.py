@@ -34,13 +34,16 @@ class RelevancePlan:
         epochs: int,
         seed: int,
     ) -> None:
-        """Of n pairs, `human` [n] tells the source and `cost` [n] what is bucketed by. `batch`: pairs, even."""
+        """Of n pairs, `human` [n] tells the source and `cost` [n] what is bucketed by. `batch`: pairs, even.
+
+        `coarse_steps`: those before the first human pair.
+        """
         self._cost, self._batch, self._seed = cost, batch, seed
         self._sources = {COARSE: np.flatnonzero(~human), FINE: np.flatnonzero(human)}
         counts = {phase: len(rows) for phase, rows in self._sources.items()}
         self._couples = order == "mixed" and min(counts.values()) > 0
         self._steps = {phase: -(-count // batch) for phase, count in counts.items()}
-        self._coarse_steps = epochs * self._steps[COARSE]
+        self.coarse_steps = 0 if self._couples else epochs * self._steps[COARSE]
         self.steps_per_epoch = sum(self._steps.values())
         if self._couples:
             self.steps_per_epoch = -(-max(counts.values()) // (batch // 2))
@@ -51,8 +54,8 @@ class RelevancePlan:
         if self._couples:
             epoch, index = divmod(step, self.steps_per_epoch)
             return self._epoch(MIXED, epoch)[index]
-        coarse = step < self._coarse_steps
-        phase, done = (COARSE, step) if coarse else (FINE, step - self._coarse_steps)
+        coarse = step < self.coarse_steps
+        phase, done = (COARSE, step) if coarse else (FINE, step - self.coarse_steps)
         epoch, index = divmod(done, self._steps[phase])
         return self._epoch(phase, epoch)[index]
 

@@ -64,19 +64,21 @@ def train(task: Task, *, run_dir: Path, output: Path, evaluate: Evaluate | None 
     return TrainResult(progress.history, output, progress.step, time.perf_counter() - start)
 
 
-def check_settings(settings: TrainSettings, *, evaluates: bool) -> int:
-    """Processors of one worker on the cluster at hand.
+def check_settings(settings: TrainSettings, *, evaluates: bool, name: str = "") -> int:
+    """Processors of one worker on the cluster at hand. `name`: of the settings, as messages put it before theirs.
 
     Raises `RaylevanceError` where the workers do not fit, the package behind `log_to` is missing, or an evaluation is
     asked of a training that has none.
     """
     if settings.evaluate_every and not evaluates:
-        raise RaylevanceError("evaluate_every: this training has nothing to evaluate on; leave it and keep_best unset")
+        raise RaylevanceError(
+            f"{name}evaluate_every: this training has nothing to evaluate on; leave it and keep_best unset"
+        )
     check_log_package(settings)
-    return cpus_for_each_worker(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    return cpus_for_each_worker(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]], name)
 
 
-def cpus_for_each_worker(settings: TrainSettings, nodes: list[dict[str, float]]) -> int:
+def cpus_for_each_worker(settings: TrainSettings, nodes: list[dict[str, float]], name: str = "") -> int:
     """Processors of one worker, given the resources of each node.
 
     Raises `RaylevanceError` where the workers do not fit: Ray Train would wait for more nodes for ever.
@@ -91,7 +93,7 @@ def cpus_for_each_worker(settings: TrainSettings, nodes: list[dict[str, float]])
     if fits < settings.workers:
         wanted = f"{cpus} CPU" + (" and a GPU" if settings.use_gpu else "")
         raise RaylevanceError(
-            f"workers={settings.workers} with {wanted} each: the cluster has room for {fits}; "
+            f"{name}workers={settings.workers} with {wanted} each: the cluster has room for {fits}; "
             "lower workers or cpus_per_worker"
         )
     return cpus
