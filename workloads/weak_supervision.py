@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from pydantic import Field, PositiveInt
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
 from raylevance.evaluation.pairs import evaluate_pairs
 from raylevance.graph.metapaths import PpmiSettings
 from raylevance.graph.pairs import PairSettings
@@ -102,6 +104,10 @@ def behaviour_graph(
     """The graph without queries that are judged for another purpose than training, the queries that are learned from,
     and those of validation."""
     learned, validation = judged.train_and_validation(settings.validation_fraction, settings.seed)
+    if len(np.unique(LabelledPairs.of(validation, settings.text).labels)) < 2:
+        raise RaylevanceError(
+            "the validation queries lack judgements of grade 2, or of grade 0: raise validation_fraction, or judge more"
+        )
     of_any_purpose = pc.unique(judged.judgements["query_id"])
     unseen = of_any_purpose.filter(pc.invert(pc.is_in(of_any_purpose, learned.queries["query_id"].combine_chunks())))
     graph = graph_step(run, tables, learned, unseen, settings.behaviour, settings.seed, name)
@@ -215,7 +221,7 @@ def train_scorer(
             trained = train_in(work, task, draft, settings.seed, held_out.auc_of)
             model = RelevanceModel.load(trained)
             products = ProductQueries.of(neighbour_queries(nodes, chosen.neighbours), trained / "encoder")
-            evidence = gather_evidence(model, products, held_out.queries, held_out.texts)
+            evidence = gather_evidence(model, products, held_out.queries, held_out.texts, held_out.product_ids)
             hybrid = Hybrid.fit(evidence, held_out.labels, chosen.parts)
             save_scorer(draft.path, trained, products, hybrid, settings.text)
             draft.metrics["hybrid"] = hybrid.model_dump()

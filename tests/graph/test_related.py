@@ -6,7 +6,7 @@ import pytest
 
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
-from raylevance.graph.related import neighbours, related_on_cluster
+from raylevance.graph.related import both_ways, neighbours, related_on_cluster
 from raylevance.graph.walks import WalkSettings
 
 
@@ -34,6 +34,11 @@ def rows(graph: Csr) -> list[list[int]]:
 
 def test_neighbours_are_those_of_every_projection(chain: BehaviourGraph) -> None:
     assert rows(neighbours(chain)) == [[4], [4, 5], [5, 6], [7], [0, 1, 7], [1, 2], [2], [3, 4]]
+
+
+def test_a_neighbour_of_one_side_is_one_of_the_other() -> None:
+    """As where a node is one of another's best and has better ones itself."""
+    assert rows(both_ways(edges((3, 3), [(0, 1), (0, 2), (2, 0)]))) == [[1, 2], [0], [0]]
 
 
 @pytest.mark.ray

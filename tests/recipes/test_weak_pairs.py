@@ -1,5 +1,7 @@
 """Rows for MoCo from pairs by number, on a graph small enough to read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -57,6 +59,14 @@ def test_pairs_become_texts_on_their_sides(nodes: Nodes) -> None:
     ]
     assert [row["positive_id"] for row in rows] == [1, 4, 3, 5]
     assert [sorted(row["related"]) for row in rows] == [[1, 3], [0, 1, 4], [1, 3], [5]]
+
+
+def test_another_node_of_the_same_text_is_no_negative(nodes: Nodes) -> None:
+    same = replace(nodes, items=pa.array(["thing 0", "thing 1", "thing 0"]))
+    rows = same.contrast_rows(
+        pa.Table.from_pylist(PAIR_ROWS, PAIRS), best_queries(nodes.graph, 5), neighbours(nodes.graph)
+    ).to_pylist()
+    assert [row["negatives"] for row in rows] == [["ask 2"], [], ["thing 1"], []]
 
 
 def test_an_item_stands_in_the_cluster_of_its_queries_without_the_anchor(nodes: Nodes) -> None:

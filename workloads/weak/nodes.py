@@ -51,11 +51,12 @@ class Nodes:
         from_item, to_item = kind == "item-item", kind != "query-query"
         anchor = pairs["anchor"].to_numpy() + first_item * from_item
         positive = pairs["positive"].to_numpy() + first_item * to_item
-        negatives = pairs["negatives"].combine_chunks()
-        counts = negatives.value_lengths().to_numpy()
-        negative = negatives.flatten().to_numpy() + np.repeat(first_item * to_item, counts)
+        drawn = pairs["negatives"].combine_chunks()
+        counts = drawn.value_lengths().to_numpy()
+        negative = drawn.flatten().to_numpy() + np.repeat(first_item * to_item, counts)
         clustered = np.where(to_item, positive, anchor)
         texts = pa.concat_arrays([self.queries, self.items])
+        counts, negatives = _without_same_text(counts, texts.take(negative), texts.take(anchor), texts.take(positive))
         lists, weights = self._clusters(clustered, anchor, best)
         has_cluster = lists.value_lengths().to_numpy() > 0
         return pa.table(
@@ -64,7 +65,7 @@ class Nodes:
                 "anchor_side": np.where(from_item, "item", "query"),
                 "positive": texts.take(pa.array(positive)),
                 "positive_side": np.where(to_item, "item", "query"),
-                "negatives": _lists(counts, texts.take(pa.array(negative))),
+                "negatives": _lists(counts, negatives),
                 "positive_id": positive.astype(np.int64),
                 "related": _lists(
                     related.degrees[anchor], pa.array(related.indices[related.edges_of(anchor)], pa.int64())
@@ -102,6 +103,17 @@ def best_queries(graph: BehaviourGraph, most: int) -> Csr:
     rows = back.edge_rows()
     kept = rank_in_row(rows, back.weights.astype(np.float64), back.indices) < most
     return Csr.from_edges(rows[kept], back.indices[kept], back.weights[kept], (back.rows, back.columns))
+
+
+def _without_same_text(
+    counts: npt.NDArray[Any], negatives: pa.Array, anchors: pa.Array, positives: pa.Array
+) -> tuple[npt.NDArray[Any], pa.Array]:
+    """Lists of `negatives` by their `counts` [n], without the texts of their row's anchor and positive [n]: another
+    node may have the same."""
+    row = np.repeat(np.arange(len(counts)), counts)
+    same = pc.or_(pc.equal(negatives, anchors.take(row)), pc.equal(negatives, positives.take(row)))
+    kept = ~same.to_numpy(zero_copy_only=False)
+    return np.bincount(row[kept], minlength=len(counts)), negatives.filter(pa.array(kept))
 
 
 def _lists(counts: npt.NDArray[Any], values: pa.Array) -> pa.Array:

@@ -22,7 +22,7 @@ RELEVANT, IRRELEVANT = 2, 0
 class LabelledPairs:
     """n judged pairs of grade 2 (label 1) or grade 0 (label 0); what is moderately relevant is neither (our choice)."""
 
-    query_ids: list[str]
+    product_ids: list[str]
     queries: list[str]
     texts: list[str]
     labels: npt.NDArray[np.int8]
@@ -32,7 +32,7 @@ class LabelledPairs:
         graded = GradedPairs.of(judged, text)
         kept = [row for row, grade in enumerate(graded.grades) if grade in (RELEVANT, IRRELEVANT)]
         ids, queries, texts = (
-            [column[row] for row in kept] for column in (graded.query_ids, graded.queries, graded.texts)
+            [column[row] for row in kept] for column in (graded.product_ids, graded.queries, graded.texts)
         )
         return cls(ids, queries, texts, np.array([graded.grades[row] == RELEVANT for row in kept], np.int8))
 

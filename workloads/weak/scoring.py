@@ -33,8 +33,10 @@ def scores_of(run: Run, artifact: Artifact, pairs: GradedPairs) -> Scores:
 
 def scorer_parts(scorer: Scorer, pairs: GradedPairs, validation: LabelledPairs) -> dict[str, Scores]:
     """The scorer's parts and the whole, each calibrated on validation pairs."""
-    fitted_on = gather_evidence(scorer.model, scorer.products, validation.queries, validation.texts)
-    evidence = gather_evidence(scorer.model, scorer.products, pairs.queries, pairs.texts)
+    fitted_on, evidence = (
+        gather_evidence(scorer.model, scorer.products, part.queries, part.texts, part.product_ids)
+        for part in (validation, pairs)
+    )
     return {name: Hybrid.fit(fitted_on, validation.labels, parts)(evidence) for name, parts in PARTS.items()}
 
 

@@ -44,8 +44,9 @@ class Relation:
     """What decides the pairs of one type of anchor and target; nodes of both are numbered from 0.
 
     `ppmi`: anchors by targets. `near`: anchors by targets that are no semi-hard negatives (the edges themselves, or
-    `ppmi`); `related`: by those that are neither hard nor easy ones. `features`: anchors by features; `featured`:
-    features by targets. `same`: whether both are of one kind, so that an anchor is no target of its own.
+    `ppmi` in both directions); `related`: by those that are neither hard nor easy ones. `features`: anchors by
+    features; `featured`: features by targets. `same`: whether both are of one kind, so that an anchor is no target of
+    its own.
     `first_target`: the number of target 0 in walks.
     """
 

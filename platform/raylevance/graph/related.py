@@ -66,15 +66,23 @@ def with_visited(near: Csr, table: AliasTable, walks: WalkSettings, seed: int) -
 
 
 def neighbours(graph: BehaviourGraph) -> Csr:
-    """Of each node, items numbered after queries, its neighbours in any projection: [queries + items] square."""
+    """Of each node, items numbered after queries, its neighbours in any projection: [queries + items] square.
+
+    In both directions: a projection keeps a node's best neighbours, and a hub is not always one of theirs.
+    """
     first_item, nodes = graph.edges.rows, graph.edges.rows + graph.edges.columns
     parts = [(graph.query_ppmi, 0, 0), (graph.edges, 0, first_item), (graph.item_ppmi, first_item, first_item)]
-    edges: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [
-        (part.edge_rows() + row, part.indices + column) for part, row, column in parts
-    ]
-    edges.append((graph.edges.indices + first_item, graph.edges.edge_rows()))
+    edges = [(part.edge_rows() + row, part.indices + column) for part, row, column in parts]
     rows, columns = (np.concatenate(side) for side in zip(*edges, strict=True))
-    return Csr.from_edges(rows, columns, np.ones(len(rows)), (nodes, nodes))
+    return both_ways(Csr.from_edges(rows, columns, np.ones(len(rows)), (nodes, nodes)))
+
+
+def both_ways(graph: Csr) -> Csr:
+    """The edges of a square `graph` and those back, each once, of weight 1."""
+    rows, columns = graph.edge_rows(), graph.indices
+    keys = np.concatenate([_keys(rows, columns, graph.columns), _keys(columns, rows, graph.columns)])
+    rows, columns = np.divmod(np.unique(keys), graph.columns)
+    return Csr.from_edges(rows, columns, np.ones(len(rows)), (graph.columns, graph.columns))
 
 
 def bipartite(edges: Csr) -> Csr:

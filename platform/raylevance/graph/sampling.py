@@ -20,7 +20,7 @@ from raylevance.graph.alias import AliasTable
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
 from raylevance.graph.pairs import PairSettings, Relation, sample_pairs
-from raylevance.graph.related import bipartite
+from raylevance.graph.related import bipartite, both_ways
 from raylevance.graph.walks import WalkSettings, walk
 
 Kind = Literal["query-query", "item-item", "query-item"]
@@ -79,7 +79,7 @@ def grounds(graph: BehaviourGraph, related: Csr, features: tuple[Csr, Csr], sett
             AliasTable.build(graph.query_ppmi),
             Relation(
                 ppmi=graph.query_ppmi,
-                near=graph.query_ppmi,
+                near=both_ways(graph.query_ppmi),
                 related=of_queries.between(0, first_item),
                 features=queries,
                 featured=queries.transposed(),
@@ -92,7 +92,7 @@ def grounds(graph: BehaviourGraph, related: Csr, features: tuple[Csr, Csr], sett
             AliasTable.build(graph.item_ppmi),
             Relation(
                 ppmi=graph.item_ppmi,
-                near=graph.item_ppmi,
+                near=both_ways(graph.item_ppmi),
                 related=of_items.between(first_item, nodes),
                 features=items,
                 featured=items.transposed(),
