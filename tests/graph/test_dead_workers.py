@@ -8,12 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
+import ray.data
 
-from raylevance.graph import building
+from raylevance.data.blocks import collect
+from raylevance.data.schema import ACTIONS
+from raylevance.graph import building, related
 from raylevance.graph.alias import AliasTable
+from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
+from raylevance.graph.edges import COUNTS, count_events
 from raylevance.graph.metapaths import PpmiSettings
+from raylevance.graph.related import related_on_cluster
 from raylevance.graph.sharded_walks import walk_shards
 from raylevance.graph.walks import WalkSettings, walk
 
@@ -70,6 +79,41 @@ def test_a_projection_survives_the_death_of_a_worker(
     assert killer.killed == 1
     quiet, survived = Csr.load(tmp_path / "quiet"), Csr.load(tmp_path / "killed")
     assert (quiet.indices == survived.indices).all() and (quiet.weights == survived.weights).all()
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_counting_survives_the_death_of_a_worker(tmp_path: Path, ray_cluster: None) -> None:
+    random, rows = np.random.default_rng(0), 1_000_000
+    for part in range(8):
+        columns = {"query_id": random.integers(0, 9_000, rows), "product_id": random.integers(0, 9_000, rows)}
+        pq.write_table(pa.table({**columns, "action": random.integers(0, 4, rows)}), tmp_path / f"{part}.parquet")
+
+    def counted() -> pa.Table:
+        return collect(count_events(ray.data.read_parquet(str(tmp_path)), None, None), COUNTS)
+
+    quiet = counted()
+    with Killer("count_block") as killer:
+        survived = counted()
+    assert killer.killed == 1
+    order = [("query", "ascending"), ("item", "ascending")]
+    assert survived.sort_by(order).equals(quiet.sort_by(order))
+    assert sum(pc.sum(quiet[action]).as_py() for action in ACTIONS) == 8 * rows
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_walks_survive_the_death_of_a_worker(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(related, "NODES_PER_CHUNK", 2_000)
+    edges, nothing = random_graph(6_000, 6_000, 60_000), random_graph(6_000, 6_000, 1)
+    nodes = pa.array([f"{number:04}" for number in range(6_000)])
+    graph = BehaviourGraph(nodes, nodes, edges, query_ppmi=nothing, item_ppmi=nothing, query_item_ppmi=nothing)
+    walks = WalkSettings(length=8, walks_per_node=200)
+    quiet = related_on_cluster(graph, walks, seed=0)
+    with Killer("visit") as killer:
+        survived = related_on_cluster(graph, walks, seed=0)
+    assert killer.killed == 1
+    assert (quiet.indptr == survived.indptr).all() and (quiet.indices == survived.indices).all()
 
 
 @pytest.mark.long

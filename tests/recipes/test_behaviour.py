@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from raylevance.artifacts import Artifact, Store
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, UsageError
 from workloads.weak.behaviour import graph_before, with_the_text_of
 
 
@@ -33,6 +33,8 @@ def test_a_graph_of_the_same_events_is_refused(tmp_path: Path) -> None:
     graph = published(store, "graph/behaviour", day)
     with pytest.raises(RaylevanceError, match=f"{graph.ref} was built from the events of {day.ref}"):
         graph_before("graph/behaviour", day, store)
+    with pytest.raises(UsageError, match=r"behaviour\.merge_into=tables/days: expected graph/NAME"):
+        graph_before("tables/days", day, store)
 
 
 def test_a_query_with_the_text_of_a_held_out_one_is_held_out_too() -> None:

@@ -11,7 +11,7 @@ import ray.data
 from raylevance.artifacts import Artifact, Draft, Store, digest, fingerprint
 from raylevance.data.simulated_clicks import SimulationSettings, simulate_clicks
 from raylevance.data.text import query_key
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.graph.baskets import BasketFile, read_baskets
 from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
 from workloads.judged import Judged
@@ -83,6 +83,8 @@ def graph_before(name: str, tables: Artifact, store: Store) -> Artifact:
 
     Raises `RaylevanceError` where it was built from `tables` to begin with.
     """
+    if not name.startswith("graph/"):
+        raise UsageError(f"behaviour.merge_into={name}: expected graph/NAME[@VERSION]")
     graph = store.get(name)
     while tables.ref in graph.parents:
         older = [parent for parent in graph.parents if parent.startswith("graph/")]

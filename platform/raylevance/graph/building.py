@@ -61,6 +61,8 @@ class BehaviourGraph:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises `RaylevanceError` where a part is missing or torn."""
+        if not all((folder / name).is_file() for name in (QUERIES, ITEMS)):
+            raise RaylevanceError(f"{folder}: has no {QUERIES} or no {ITEMS}; it is no behaviour graph")
         ids = [pq.read_table(folder / name)["id"].combine_chunks() for name in (QUERIES, ITEMS)]
         return cls(*ids, *(Csr.load(folder / name) for name in (EDGES, QUERY_PPMI, ITEM_PPMI, QUERY_ITEM_PPMI)))
 
