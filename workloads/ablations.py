@@ -22,7 +22,7 @@ from workloads.encode import find_encoder
 from workloads.grid import FULL, SUFFIX, GridOutcome, GridSettings
 from workloads.judged import TEST, Judged
 from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
-from workloads.retrieval.reports import measure_encoder, measure_margins
+from workloads.retrieval.report import measure_encoder, measure_margins
 from workloads.sources import load_tables
 from workloads.steps import Run
 

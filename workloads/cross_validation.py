@@ -21,7 +21,7 @@ from workloads.encode import Vectors, backbone_digest, find_encoder
 from workloads.judged import TEST, Judged
 from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
 from workloads.retrieval.embeddings import embed_items
-from workloads.retrieval.reports import (
+from workloads.retrieval.report import (
     LAST,
     Outcome,
     describe,

@@ -25,11 +25,12 @@ from raylevance.training.contrastive import ContrastiveSettings
 from workloads.encode import backbone_digest, backbone_path
 from workloads.judged import TRAIN, Judged
 from workloads.retrieval.indexing import index_step
+from workloads.retrieval.instances import write_judged_instances, write_pseudo_queries
 from workloads.retrieval.mining import MINED, MineSettings, curriculum, mining_step
-from workloads.retrieval.reports import Outcome, baselines_step, report_step
+from workloads.retrieval.report import Outcome, baselines_step, report_step
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.trainings import Training, new_encoder, write_judged_instances, write_pseudo_queries
+from workloads.trainings import Training, new_encoder
 
 
 class WarmupSettings(Settings):

@@ -1,16 +1,11 @@
-"""What the recipes' training steps share: instances from tables, and an encoder artifact from a training run."""
+"""What the recipes' training steps share: an artifact from a training run."""
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray.data
-
 from raylevance.artifacts import Draft
-from raylevance.data.instances import InstanceSettings, write_instances
-from raylevance.data.pseudo_queries import pseudo_queries
-from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.contrastive import Contrastive, ContrastiveSettings
@@ -18,7 +13,6 @@ from raylevance.training.loop import Evaluate
 from raylevance.training.task import Task
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT, train
 from workloads.encode import backbone_path, save_template
-from workloads.judged import Judged
 
 
 @dataclass(frozen=True)
@@ -60,26 +54,3 @@ def new_encoder(settings: EncoderSettings, folder: Path) -> Path:
     located = settings.model_copy(update={"backbone": str(backbone_path(settings.backbone))})
     Encoder.from_backbone(located).save(folder)
     return folder
-
-
-def write_pseudo_queries(
-    products: Path, output: Path, text: ProductText, per_product: int, seed: int, category_share: float
-) -> None:
-    """Warm-up instances of the table `products`, written anew: a killed run may have left half of them."""
-    shutil.rmtree(output, ignore_errors=True)
-    rows = ray.data.read_parquet(str(products))
-    pseudo_queries(rows, text, per_product, seed, category_share).write_parquet(str(output))
-
-
-def write_judged_instances(
-    judged: Judged,
-    output: Path,
-    text: ProductText,
-    settings: InstanceSettings,
-    spelling: SpellingSettings,
-    seed: int,
-) -> None:
-    """Instances of the judged queries, written anew."""
-    shutil.rmtree(output, ignore_errors=True)
-    judgements, queries, products = map(ray.data.from_arrow, (judged.judgements, judged.queries, judged.products))
-    write_instances(judgements, queries, products, output, text, settings, spelling, seed)

@@ -22,7 +22,7 @@ from raylevance.index.vectors import IndexSettings, VectorIndex
 from workloads import recipes
 from workloads.encode import Vectors
 from workloads.judged import Judged, Ranking
-from workloads.retrieval.reports import by_locale
+from workloads.retrieval.report import by_locale
 from workloads.retrieval.systems import DEPTH, as_run, rank_baselines, rank_dense
 
 SHOP = """
