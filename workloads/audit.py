@@ -49,7 +49,9 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
             lambda pairs: judge_pairs(run, judge, judged, pairs, settings.text),
             settings.audit,
         )
-        shutil.copytree(folder, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("judgements", "*.json"))
+        shutil.copytree(
+            folder, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("judgements", "corrections", "*.json")
+        )
         for name, table in {
             "judgements": apply(judged.judgements, found.corrections),
             "corrections": found.corrections,

@@ -42,7 +42,7 @@ DEFAULT_STORE = "./store"
 @app.command()
 def run(
     recipe: Annotated[
-        str, typer.Argument(help="mine-and-refine, weak-supervision, judge, ...; a wrong one lists all.")
+        str, typer.Argument(help="mine-and-refine, weak-supervision, judge, ...; see workloads/recipes.py.")
     ],
     config: ConfigFile = None,
     overrides: Overrides = None,

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylevance.data.hashing import hash_unit
-from raylevance.data.schema import TABLES
 from raylevance.data.splits import check_leakage, folds_by_query, queries_of, split_by_query
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -42,7 +41,7 @@ class Judged:
         for name in names:
             if not (folder / name).is_dir():
                 raise RaylevanceError(f"{folder}: has no {name}; this recipe needs {', '.join(names)}")
-        judged = cls(*(pq.read_table(folder / name, columns=TABLES[name].names) for name in names))
+        judged = cls(*(pq.read_table(folder / name) for name in names))
         unsplit = judged.judgements["split"].null_count
         if 0 < unsplit < judged.judgements.num_rows:
             raise RaylevanceError(f"{folder}: {unsplit} judgements have no split and others do; give all one, or none")
@@ -73,9 +72,16 @@ class Judged:
         return cut.of(TRAIN), cut.of(VALIDATION)
 
     def train_and_validation(self, fraction: float, seed: int) -> tuple[Self, Self]:
-        """What is learned from, and what picks the best step: the data's own validation split, else `hold_out`'s."""
-        validation = self.of(VALIDATION)
-        return (self.of(TRAIN), validation) if validation.queries.num_rows else self.hold_out(TRAIN, fraction, seed)
+        """What is learned from, and what picks the best step: the data's own validation split, else `hold_out`'s.
+
+        Raises `RaylevanceError` for a query of the validation split that is in train or in test too.
+        """
+        if not pc.any(pc.equal(self.judgements["split"], VALIDATION)).as_py():
+            return self.hold_out(TRAIN, fraction, seed)
+        learned, validation = self.of(TRAIN), self.of(VALIDATION)
+        check_leakage(learned.queries, validation.queries, ("training", "validation"))
+        check_leakage(validation.queries, self.of(TEST).queries, ("validation", "test"))
+        return learned, validation
 
     def with_queries(self, other: "Judged", share: float, seed: int) -> Self:
         """Also queries of `other` with their judgements, by hash, until they are `share` of all; products stay."""
@@ -86,8 +92,8 @@ class Judged:
         )
         return replace(
             self,
-            queries=pa.concat_tables([self.queries, queries.cast(self.queries.schema)]),
-            judgements=pa.concat_tables([self.judgements, judgements.cast(self.judgements.schema)]),
+            queries=pa.concat_tables([self.queries, queries], promote_options="permissive"),
+            judgements=pa.concat_tables([self.judgements, judgements], promote_options="permissive"),
         )
 
     def locales(self) -> list[str]:

@@ -49,7 +49,7 @@ class DataSettings(Settings):
     @classmethod
     def _known(cls, source: str) -> str:
         if source not in SOURCES and not source.startswith("tables/"):
-            raise ValueError(f"{source!r} is no source; {nearest(source, SOURCES)}, or tables/NAME of the store")
+            raise ValueError(f"{source!r} is no source, nor tables/NAME of the store; {nearest(source, SOURCES)}")
         return source
 
     @field_validator("folder")
@@ -64,6 +64,7 @@ def load_tables(settings: DataSettings, run: Run) -> Artifact:
     if settings.source.startswith("tables/"):
         found = run.store.get(settings.source)
         say(f"data: {found.ref} of the store")
+        run.made.append(found)
         return found
     source, folder = locate(settings)
     if source == "demo":

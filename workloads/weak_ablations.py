@@ -91,7 +91,7 @@ def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
 class SeedGrid:
     """What is trained under one seed, and its scores of `pairs`, the judged ones of test queries.
 
-    A seed decides the simulated clicks, the held-out queries, the walks and the training.
+    A seed decides the simulated clicks, the walks and the training, and what is held out where the data do not say.
     """
 
     settings: RecipeSettings

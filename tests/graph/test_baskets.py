@@ -37,7 +37,7 @@ def test_a_basket_is_named_by_all_its_columns(tmp_path: Path) -> None:
 
 def test_baskets_of_held_out_queries_are_left_out(tmp_path: Path) -> None:
     file = written(tmp_path / "b.parquet", [(7, "p0"), (7, "p1"), (8, "p1"), (8, "p2")], ["query_id", "product_id"])
-    settings = BasketFile(file=file, basket=("query_id",), query="query_id")
+    settings = BasketFile(file=file, basket=("query_id",))
     assert lists(read_baskets(settings, ITEMS, pa.array(["7"]))) == [[1, 2]]
     with pytest.raises(RaylevanceError, match="no basket has two products of the catalogue"):
         read_baskets(settings, ITEMS, pa.array(["7", "8"]))

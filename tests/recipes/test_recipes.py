@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -146,6 +147,21 @@ def test_judgements_without_splits_get_them_by_query(tables: Callable[[list[str 
     assert 75 <= len(sides[0]) <= 115 and 12 <= len(sides[1]) <= 40
 
 
+def test_validation_queries_are_the_datas_own_or_cut_off(tables: Callable[[list[str | None]], Path]) -> None:
+    judged = Judged.open(tables([*["train"] * 100, *["test"] * 20]))
+    learned, validation = judged.train_and_validation(0.2, seed=0)
+    assert validation.queries.equals(judged.hold_out(TRAIN, 0.2, 0)[1].queries)
+    assert learned.queries.num_rows + validation.queries.num_rows == 100
+    split = pa.array([*["train"] * 70, *["validation"] * 30, *["test"] * 20])
+    own = replace(judged, judgements=judged.judgements.set_column(2, "split", split))
+    learned, validation = own.train_and_validation(0.2, seed=0)
+    assert [part.queries.num_rows for part in (learned, validation)] == [70, 30]
+    asked = pa.chunked_array([pa.array(["query q0"] * 120)])
+    same = replace(own, queries=own.queries.set_column(1, "query", asked))
+    with pytest.raises(RaylevanceError, match="leakage: 30 of 30 validation queries are judged in training too"):
+        same.train_and_validation(0.2, seed=0)
+
+
 def test_judgements_of_which_some_have_a_split(tables: Callable[[list[str | None]], Path]) -> None:
     with pytest.raises(RaylevanceError, match="1 judgements have no split and others do"):
         Judged.open(tables(["train", None, "test"]))
@@ -161,8 +177,8 @@ def test_the_yaml_beside_a_recipe_holds_its_defaults(name: str) -> None:
 def test_a_recipe_takes_tables_of_the_store(small_store: Path) -> None:
     with Run(Store(small_store)) as run:
         tables = load_tables(DataSettings(source="tables/demo"), run)
-        assert tables.ref == Store(small_store).get("tables/demo").ref and run.made == []
-    with pytest.raises(ValueError, match="'esc' is no source; did you mean 'esci'"):
+        assert tables.ref == Store(small_store).get("tables/demo").ref and run.made == [tables]
+    with pytest.raises(ValueError, match="'esc' is no source, nor tables/NAME of the store; did you mean 'esci'"):
         DataSettings(source="esc")
 
 

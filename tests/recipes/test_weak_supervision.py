@@ -114,8 +114,8 @@ def test_from_tables_of_ones_own_to_a_served_index(store: Path, raylevance: Call
     asked = ["serve", "--index", "index/weak", "--try", "red lamp", "--port", "0", "--store", str(own)]
     command = [sys.executable, "-m", "workloads.cli", *asked]
     answered = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert answered.returncode == 0 and "index/weak@" in answered.stderr, answered.stderr
-    assert "red lamp" in answered.stdout
+    assert answered.returncode == 0, answered.stderr
+    assert "red lamp" in answered.stdout and "index/weak@" in answered.stdout
 
 
 @pytest.mark.long

@@ -88,22 +88,22 @@ def queries_of(judgements: pa.Table, queries: pa.Table, split: str) -> pa.Table:
     return queries.filter(pc.is_in(queries["query_id"], judged.unique()))
 
 
-def check_leakage(train: pa.Table, test: pa.Table) -> None:
+def check_leakage(train: pa.Table, test: pa.Table, names: tuple[str, str] = ("training", "test")) -> None:
     """Raise `RaylevanceError` where a query is on both sides, by id or by normalised text; name some.
 
-    `train`, `test`: the queries judged in each (columns query_id, query; see `queries_of`).
+    `train`, `test`: the queries judged in each (columns query_id, query; see `queries_of`); messages call them `names`.
     """
-    for side, name in ((train, "training"), (test, "test")):
+    for side, name in zip((train, test), names, strict=True):
         if not side.num_rows:
             raise RaylevanceError(f"the {name} split is empty: it judges no query")
     same_id = pc.is_in(test["query_id"], train["query_id"].combine_chunks())
     same_text = pc.is_in(normalised_query(test["query"]), normalised_query(train["query"]).combine_chunks())
     leaked = test.filter(pc.or_(same_id, same_text)).sort_by("query_id").select(["query_id", "query"]).to_pylist()
     if leaked:
-        named = ", ".join(f"{row['query']!r} ({row['query_id']})" for row in leaked[:NAMED])
+        some = ", ".join(f"{row['query']!r} ({row['query_id']})" for row in leaked[:NAMED])
         raise RaylevanceError(
-            f"leakage: {len(leaked)} of {test.num_rows} test queries are judged in training too, such as {named}; "
-            "split by query"
+            f"leakage: {len(leaked)} of {test.num_rows} {names[1]} queries are judged in {names[0]} too, "
+            f"such as {some}; split by query"
         )
 
 

@@ -22,7 +22,8 @@ from raylevance.graph.edges import Ids
 class BasketFile(Settings):
     """A Parquet file with a row for each product of a basket. `basket`: the columns that name it together.
 
-    `query`: the column with the query whose judged or clicked products a basket is; null where there is none.
+    `query`: the column with the query whose judged or clicked products a basket is (null: query_id, if that is one of
+    the columns that name it, else none).
     """
 
     file: Path
@@ -43,8 +44,12 @@ class BasketFile(Settings):
         require_columns(self.file, column_names(self.file), self.columns)
 
     @property
+    def of_query(self) -> str | None:
+        return self.query or ("query_id" if "query_id" in self.basket else None)
+
+    @property
     def columns(self) -> list[str]:
-        return list(dict.fromkeys([*self.basket, self.product, *([self.query] if self.query else [])]))
+        return list(dict.fromkeys([*self.basket, self.product, *([self.of_query] if self.of_query else [])]))
 
 
 def read_baskets(settings: BasketFile, items: Ids, without: pa.Array) -> Csr:
@@ -57,8 +62,8 @@ def read_baskets(settings: BasketFile, items: Ids, without: pa.Array) -> Csr:
     table = pq.read_table(settings.file, columns=settings.columns)
     for name in (*settings.basket, settings.product):
         table = table.filter(table[name].is_valid())
-    if settings.query:
-        table = table.filter(pc.invert(pc.is_in(table[settings.query].cast(pa.string()), without.cast(pa.string()))))
+    if settings.of_query:
+        table = table.filter(pc.invert(pc.is_in(table[settings.of_query].cast(pa.string()), without.cast(pa.string()))))
     names = [pc.cast(table[name], pa.string()) for name in settings.basket]
     item = items.numbers(pc.cast(table[settings.product], pa.string()))
     _, basket = np.unique(hash_strings(pc.binary_join_element_wise(*names, "\x1f")), return_inverse=True)

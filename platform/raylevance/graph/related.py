@@ -74,15 +74,19 @@ def neighbours(graph: BehaviourGraph) -> Csr:
     parts = [(graph.query_ppmi, 0, 0), (graph.edges, 0, first_item), (graph.item_ppmi, first_item, first_item)]
     edges = [(part.edge_rows() + row, part.indices + column) for part, row, column in parts]
     rows, columns = (np.concatenate(side) for side in zip(*edges, strict=True))
-    return both_ways(Csr.from_edges(rows, columns, np.ones(len(rows)), (nodes, nodes)))
+    return _undirected(rows, columns, nodes)
 
 
 def both_ways(graph: Csr) -> Csr:
     """The edges of a square `graph` and those back, each once, of weight 1."""
-    rows, columns = graph.edge_rows(), graph.indices
-    keys = np.concatenate([_keys(rows, columns, graph.columns), _keys(columns, rows, graph.columns)])
-    rows, columns = np.divmod(np.unique(keys), graph.columns)
-    return Csr.from_edges(rows, columns, np.ones(len(rows)), (graph.columns, graph.columns))
+    return _undirected(graph.edge_rows(), graph.indices, graph.columns)
+
+
+def _undirected(rows: npt.NDArray[Any], columns: npt.NDArray[Any], nodes: int) -> Csr:
+    keys = np.unique(np.concatenate([_keys(rows, columns, nodes), _keys(columns, rows, nodes)]))
+    rows, columns = np.divmod(keys, nodes)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=nodes))])
+    return Csr(indptr, columns.astype(np.int32), np.ones(len(keys), np.float32), nodes)
 
 
 def bipartite(edges: Csr) -> Csr:
