@@ -35,6 +35,7 @@ stage2: {train: {max_steps: 2}}
 """
 
 os.environ.update(
+    RAYLEVANCE_PRECISION="fp32",  # What is compared to the last digit is computed alike on every machine.
     RAY_USAGE_STATS_ENABLED="0",
     RAY_DATA_DEFAULT_MIN_PARALLELISM="4",
     RAY_DATA_DISABLE_PROGRESS_BARS="1",

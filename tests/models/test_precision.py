@@ -1,0 +1,24 @@
+"""The number format by machine and by environment."""
+
+import pytest
+import torch
+
+from raylevance.errors import RaylevanceError
+from raylevance.models.precision import VARIABLE, autocast_dtype
+
+
+@pytest.mark.parametrize(("able", "dtype"), [(True, torch.bfloat16), (False, None)])
+def test_a_processor_computes_in_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, able: bool, dtype: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    monkeypatch.delenv(VARIABLE)
+    assert autocast_dtype("cpu") is dtype
+    monkeypatch.setenv(VARIABLE, "fp32")
+    assert autocast_dtype("cpu") is None
+
+
+def test_an_unknown_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "fp16")
+    with pytest.raises(RaylevanceError, match="RAYLEVANCE_PRECISION=fp16: expected auto or fp32"):
+        autocast_dtype("cpu")
