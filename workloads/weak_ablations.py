@@ -29,7 +29,7 @@ from workloads.weak.baselines import Baselines
 from workloads.weak.pairs import weak_pairs_step
 from workloads.weak.relevance_pairs import LabelledPairs
 from workloads.weak.scorer import find_scorer
-from workloads.weak.scoring import TASKS, Scores, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
+from workloads.weak.scoring import TASKS, Scores, by_task, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
 from workloads.weak_supervision import RecipeSettings as WeakSettings
 from workloads.weak_supervision import behaviour_graph, check_settings, train_scorer, train_weak
 
@@ -190,10 +190,8 @@ def rows_of_the_table(
 
 
 def _measured(scores: Scores, full: Scores, pairs: GradedPairs, seed: int) -> dict[str, Any]:
-    grades, found = np.asarray(pairs.grades), {}
-    for task, (relevant, taken) in TASKS.items():
-        kept = np.flatnonzero(np.isin(grades, taken))
-        labels, queries = (grades[kept] >= relevant).astype(np.int8), [pairs.query_ids[row] for row in kept]
+    found = {}
+    for task, kept, labels, queries in by_task(pairs):
         means = [evaluate_pairs(run, labels) for run in scores[:, kept]]
         found[task] = {metric: float(np.mean([each[metric] for each in means])) for metric in PAIR_METRICS} | {
             "minus_full": auc_difference(scores[:, kept], full[:, kept], labels, queries, seed)

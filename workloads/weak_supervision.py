@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -42,7 +41,7 @@ from workloads.weak.behaviour import BehaviourSettings, graph_step
 from workloads.weak.nodes import Nodes
 from workloads.weak.pairs import PAIRS, ROWS, WeakPairSettings, weak_pairs_step
 from workloads.weak.product_queries import ProductQueries
-from workloads.weak.relevance_pairs import BehaviourPairs, LabelledPairs, relevance_rows
+from workloads.weak.relevance_pairs import IRRELEVANT, RELEVANT, BehaviourPairs, LabelledPairs, relevance_rows
 from workloads.weak.report import WeakOutcome, report_step
 from workloads.weak.scorer import gather_evidence, save_scorer
 
@@ -104,7 +103,7 @@ def behaviour_graph(
     """The graph without queries that are judged for another purpose than training, the queries that are learned from,
     and those of validation."""
     learned, validation = judged.train_and_validation(settings.validation_fraction, settings.seed)
-    if len(np.unique(LabelledPairs.of(validation, settings.text).labels)) < 2:
+    if not {IRRELEVANT, RELEVANT} <= set(validation.judgements["grade"].unique().to_pylist()):
         raise RaylevanceError(
             "the validation queries lack judgements of grade 2, or of grade 0: raise validation_fraction, or judge more"
         )

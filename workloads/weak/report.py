@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
@@ -18,7 +17,7 @@ from workloads.judged import Judged
 from workloads.steps import Run
 from workloads.weak.relevance_pairs import LabelledPairs
 from workloads.weak.scorer import find_scorer
-from workloads.weak.scoring import TASKS, Scores, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
+from workloads.weak.scoring import TASKS, Scores, by_task, cosines, lexical_scores, plain_texts, scorer_parts, scores_of
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,15 @@ def report_step(
     """`report/weak-supervision`. Intervals are over resampled queries."""
 
     def build(draft: Draft) -> None:
-        scores = score_all(run, weak, scorer, baselines, test, validation, text, seed)
-        grades = np.asarray(GradedPairs.of(test, text).grades)
-        names = GradedPairs.of(test, text).query_ids
+        pairs = GradedPairs.of(test, text)
+        scores = score_all(run, weak, scorer, baselines, test, pairs, LabelledPairs.of(validation, text), seed)
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
             "behaviour": graph.metrics["source"],
             "queries": test.queries.num_rows,
-            "pairs": len(grades),
+            "pairs": len(pairs.grades),
             "seed": seed,
-            "scorers": {name: _measured(values, grades, names, seed) for name, values in scores.items()},
+            "scorers": {name: _measured(values, pairs, seed) for name, values in scores.items()},
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
@@ -83,12 +81,11 @@ def score_all(
     scorer: Artifact,
     baselines: Mapping[str, Artifact],
     test: Judged,
-    validation: Judged,
-    text: ProductText,
+    pairs: GradedPairs,
+    validation: LabelledPairs,
     seed: int,
 ) -> dict[str, Scores]:
-    """A score for each judged pair of `test`, by scorer."""
-    pairs = GradedPairs.of(test, text)
+    """A score for each of `pairs`, the judged ones of `test`, by scorer."""
     encoder = find_encoder(weak.ref, run.store)
     untrained = find_encoder(encoder.backbone, run.store)
     scores: dict[str, Scores] = {
@@ -98,13 +95,10 @@ def score_all(
     }
     scores |= {name: scores_of(run, artifact, pairs) for name, artifact in baselines.items()}
     scores["weak"] = cosines(encoder, pairs)
-    return scores | scorer_parts(find_scorer(scorer.ref, run.store), pairs, LabelledPairs.of(validation, text))
+    return scores | scorer_parts(find_scorer(scorer.ref, run.store), pairs, validation)
 
 
-def _measured(scores: Scores, grades: npt.NDArray[Any], queries: list[str], seed: int) -> dict[str, Any]:
-    measured = {}
-    for task, (relevant, taken) in TASKS.items():
-        kept = np.flatnonzero(np.isin(grades, taken))
-        labels = (grades[kept] >= relevant).astype(np.int8)
-        measured[task] = bootstrap_pairs(scores[kept], labels, [queries[row] for row in kept], seed)
-    return measured
+def _measured(scores: Scores, pairs: GradedPairs, seed: int) -> dict[str, Any]:
+    return {
+        task: bootstrap_pairs(scores[kept], labels, queries, seed) for task, kept, labels, queries in by_task(pairs)
+    }

@@ -1,5 +1,6 @@
 """Scores of judged pairs by every kind of scorer: an encoder, a relevance model and its parts, BM25."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,14 @@ Scores = npt.NDArray[np.floating[Any]]
 TASKS = {"grade 2 against 0": (2, (2, 0)), "grades 2 and 1 against 0": (1, (2, 1, 0))}
 """The least grade that counts as relevant, and the grades of the pairs that are taken."""
 PARTS: dict[str, Parts] = {"head alone": "fine_tuned", "transfer alone": "transfer", "hybrid": "hybrid"}
+
+
+def by_task(pairs: GradedPairs) -> Iterator[tuple[str, npt.NDArray[np.intp], npt.NDArray[np.int8], list[str]]]:
+    """Of each of `TASKS` its name, the rows of `pairs` that are taken, and their labels and query ids."""
+    grades = np.asarray(pairs.grades)
+    for task, (relevant, taken) in TASKS.items():
+        kept = np.flatnonzero(np.isin(grades, taken))
+        yield task, kept, (grades[kept] >= relevant).astype(np.int8), [pairs.query_ids[row] for row in kept]
 
 
 def scores_of(run: Run, artifact: Artifact, pairs: GradedPairs) -> Scores:
