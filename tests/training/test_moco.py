@@ -23,7 +23,7 @@ from raylevance.training.key_queue import KeyQueue, matches
 from raylevance.training.loop import Progress
 from raylevance.training.moco import MoCo, MoCoSettings, MoCoTrainee
 from raylevance.training.moco_batches import CLUSTER, HARD, POSITIVE, MoCoBatch
-from raylevance.training.moco_rows import MoCoRows, text_hash
+from raylevance.training.moco_rows import MoCoRows, text_hashes
 from raylevance.training.moco_targets import build_targets
 from raylevance.training.optimizer import build_optimizer
 from raylevance.training.task import Place
@@ -214,8 +214,8 @@ def test_matches_are_those_of_a_loop() -> None:
 
 
 def test_false_negatives_are_left_out(tiny_backbone: Path, tmp_path: Path) -> None:
-    """Keys in the queue: of a related node, with the anchor's text, with the positive's, and one that is a negative;
-    centroids: of the own cluster, of a related node, and one that is a negative."""
+    """Keys in the queue: of a related node, with the anchor's text but for case and space, with the positive's, and one
+    that is a negative; centroids: of the own cluster, of a related node, and one that is a negative."""
     row = {
         "anchor": "red shoe",
         "anchor_side": "item",
@@ -230,9 +230,9 @@ def test_false_negatives_are_left_out(tiny_backbone: Path, tmp_path: Path) -> No
     }
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
     trainee = opened(tiny_backbone, tmp_path / "rows.parquet", tmp_path, **OFF)
-    labels = [(5, "desk"), (20, "red shoe"), (21, "shoe"), (22, "lamp")]
+    labels = [(5, "desk"), (20, "Red  shoe"), (21, "shoe"), (22, "lamp")]
     vectors = functional.normalize(torch.randn(4, 32), dim=-1)
-    trainee.keys.put(vectors, torch.tensor([[node, text_hash(text)] for node, text in labels]))
+    trainee.keys.put(vectors, torch.tensor([[node, text_hashes([text])[0]] for node, text in labels]))
     trainee.centroids.put(vectors[:3], torch.tensor([[7], [6], [8]]))
     batch = trainee.plan.load(0)
     targets = build_targets(MoCoRows(tmp_path / "contrast.arrow"), batch, vectors[:3], trainee.keys, trainee.centroids)

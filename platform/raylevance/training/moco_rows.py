@@ -1,7 +1,6 @@
 """Rows for momentum contrast: an anchor, its positive, hard negatives and a cluster, tokenised once."""
 
 import functools
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylevance.data.hashing import hash_strings
+from raylevance.data.text import normalised_query
 from raylevance.models.encoder import load_tokenizer
 from raylevance.models.tokenizer import Side, SideTokenizer
 from raylevance.training.token_file import Ints, RowKind, Tokens, write_tokens
@@ -69,7 +70,7 @@ def tokenise(rows: Path, encoder: Path, output: Path) -> None:
 class MoCoRows:
     """Tokenised rows in a memory-mapped file of n rows; what is one number a row is held in memory, as arrays [n].
 
-    `anchor_is_item`, `positive_is_item` bool: their sides. `anchor_hash`, `positive_hash`: of their texts.
+    `anchor_is_item`, `positive_is_item` bool: their sides. `anchor_hash`, `positive_hash`: `text_hashes` of both.
     `positive_id`, `cluster_id` int64. `lengths`: tokens of anchor and positive.
     """
 
@@ -158,10 +159,10 @@ def _tokenise_rows(table: pa.Table, encoder: str) -> pa.Table:
         {
             "anchor": _tokenise_texts(tokenize, columns["anchor"], columns["anchor_side"]),
             "anchor_is_item": [side == "item" for side in columns["anchor_side"]],
-            "anchor_hash": [text_hash(text) for text in columns["anchor"]],
+            "anchor_hash": text_hashes(columns["anchor"]),
             "positive": _tokenise_texts(tokenize, columns["positive"], sides),
             "positive_is_item": [side == "item" for side in sides],
-            "positive_hash": [text_hash(text) for text in columns["positive"]],
+            "positive_hash": text_hashes(columns["positive"]),
             "positive_id": columns["positive_id"],
             "negatives": pa.ListArray.from_arrays(offsets["negatives"], pa.array(negatives, TEXT)),
             "related": columns["related"],
@@ -184,6 +185,6 @@ def _tokenise_texts(tokenize: SideTokenizer, texts: Sequence[str], sides: Sequen
     return tokens
 
 
-def text_hash(text: str) -> int:
-    """64 bits that tell texts apart, the same in every process."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+def text_hashes(texts: Sequence[str]) -> Ints:
+    """64 bits a text, int64 [n]; texts that differ in case or white space alone are one."""
+    return hash_strings(normalised_query(pa.array(texts, pa.string()))).view(np.int64)
