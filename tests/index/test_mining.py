@@ -12,8 +12,8 @@ from raylevance.index.mining import (
     MiningSettings,
     candidates,
     false_negatives,
-    hardest,
     mine,
+    to_label,
     unjudged,
 )
 from raylevance.index.sharded_search import search_shards
@@ -77,8 +77,10 @@ def test_false_negatives_are_counted_among_new_pairs_of_the_upper_half() -> None
 def test_what_is_asked_of_the_judge() -> None:
     new = unjudged(FOUND, grades(("q1", "e", 2, "human"), ("q2", "e", 0, "human")))
     assert pairs(new) == [pair for pair in pairs(FOUND) if pair != ("q1", "e")]
-    assert pairs(hardest(new, 3)) == [("q2", "d"), ("q1", "a"), ("q2", "c")]
-    assert hardest(new, None).num_rows == 6
+    whole = [("q2", "d"), ("q1", "b"), ("q2", "b"), ("q1", "a"), ("q2", "c"), ("q1", "c")]
+    assert pairs(to_label(new, None, SETTINGS)) == whole
+    assert pairs(to_label(new, 3, SETTINGS)) == whole[:3]
+    assert pairs(to_label(new, None, SETTINGS.model_copy(update={"skip_top": 1}))) == whole[1:]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from raylevance.data.schema import JUDGEMENTS
 from raylevance.data.text import ProductText
 from raylevance.evaluation.agreement import agreement
 from raylevance.index.mining import MINED as MINED_PAIRS
-from raylevance.index.mining import MiningSettings, candidates, false_negatives, hardest, mine, pair_ids, unjudged
+from raylevance.index.mining import MiningSettings, candidates, false_negatives, mine, pair_ids, to_label, unjudged
 from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
 from workloads.encode import encode_texts, find_encoder
@@ -38,8 +38,8 @@ class MineSettings(MiningSettings):
 
     `unjudged`: judge asks `judge` (judge/NAME, a YAML file, or zero-shot: vLLM on the guideline); skip leaves them out;
     irrelevant takes them for grade 0, as mining without re-annotation does. `most_labelled`: pairs that the judge
-    reads, the hardest of each query first; None: all. It also reads `check_pairs` human judgements of training queries:
-    where its quadratic kappa on these is below `minimum_kappa`, its labels are counted and not trained on.
+    reads, the best of each query and half first; None: all. It also reads `check_pairs` human judgements of training
+    queries: where its quadratic kappa on these is below `minimum_kappa`, its labels are counted and not trained on.
     `with_originals=false` trains on mined pairs alone, for comparison.
     """
 
@@ -69,10 +69,8 @@ def mining_step(
         found = search(run, tables, encoder, train, settings)
         known = train.judgements.select(KNOWN).cast(GRADED)
         labels, report = graded_anew(run, train, unjudged(found, known), settings, text, seed)
-        mined = mine(found, pa.concat_tables([known, labels]), settings)
-        wrong, of = false_negatives(mined, settings)
-        if not report.get("trusted", True):
-            mined = mine(found, known, settings)
+        wrong, of = false_negatives(mine(found, labels, settings), settings)
+        mined = mine(found, pa.concat_tables([known, labels]) if report["trusted"] else known, settings)
         pq.write_table(mined, draft.path / MINED)
         draft.metrics |= report | {
             "candidates": found.num_rows,
@@ -105,10 +103,10 @@ def graded_anew(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Grades (rows of `GRADED`) of the candidates that nobody has judged, and what there is to say about them."""
     if settings.unjudged == "skip" or not new.num_rows:
-        return GRADED.empty_table(), {}
+        return GRADED.empty_table(), {"trusted": True}
     if settings.unjudged == "irrelevant":
-        return assumed(new), {}
-    new = hardest(new, settings.most_labelled)
+        return assumed(new), {"trusted": True}
+    new = to_label(new, settings.most_labelled, settings)
     named = find_judge(settings.judge, run.store)
     judge = named.labelling
     human = train.by_people().judgements
@@ -176,8 +174,9 @@ def summary(metrics: dict[str, Any]) -> str:
     line = f"mining: {wrong} of {of} new neighbours ({wrong / of:.0%}) are relevant to the judge"
     line += ": false negatives of plain hard-negative mining"
     if not metrics["trusted"]:
-        kappa = metrics["agreement"]["quadratic_kappa"]
-        line += f"; its labels are not trained on, for it agrees too little with people (quadratic kappa {kappa:.2f})"
+        agreed = metrics["agreement"]
+        kappa = f"quadratic kappa {agreed['quadratic_kappa']:.2f}" if agreed else "it graded no pair that they did"
+        line += f"; its labels are not trained on, for it agrees too little with people ({kappa})"
     return line
 
 

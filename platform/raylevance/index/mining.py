@@ -60,10 +60,18 @@ def unjudged(found: pa.Table, judgements: pa.Table) -> pa.Table:
     return found.filter(pc.invert(pc.is_in(pair_ids(found), pc.unique(pair_ids(judgements)))))
 
 
-def hardest(found: pa.Table, most: int | None) -> pa.Table:
-    """At most `most` candidates: the best of every query first, then the second best, and so on."""
-    order = found.sort_by([("rank", "ascending"), ("query_id", "ascending")])
-    return order if most is None else order.slice(0, most)
+def to_label(new: pa.Table, most: int | None, settings: MiningSettings) -> pa.Table:
+    """At most `most` of the unjudged candidates that a grade would give a role: the best of each half first.
+
+    Rank 1 of every query, then the first rank below the cut of every query, then rank 2, and so on: a judge that reads
+    few pairs finds hard positives as well as hard negatives. Negatives within `skip_top` are left out anyway.
+    """
+    rank = new["rank"].to_numpy()
+    below = rank > settings.k * settings.cut
+    depth = np.where(below, rank - int(settings.k * settings.cut), rank)
+    order = np.lexsort((new["query_id"].to_numpy(), below, depth))
+    order = order[rank[order] > settings.skip_top]
+    return new.take(pa.array(order if most is None else order[:most]))
 
 
 def mine(found: pa.Table, grades: pa.Table, settings: MiningSettings) -> pa.Table:
@@ -83,9 +91,10 @@ def mine(found: pa.Table, grades: pa.Table, settings: MiningSettings) -> pa.Tabl
 
 
 def false_negatives(mined: pa.Table, settings: MiningSettings) -> tuple[int, int]:
-    """Of the pairs in the upper half that a judge graded: how many it called relevant (1 or 2), and all.
+    """Of the `mined` pairs in the upper half that a judge graded: how many it called relevant (1 or 2), and all.
 
-    Mining that takes every unjudged neighbour for a negative trains on the first of these as negatives.
+    `mined`: those that nothing was known of before. Mining that takes every unjudged neighbour for a negative trains
+    on the first of these as negatives.
     """
     by_judge = pc.starts_with(mined["source"], JUDGE)
     new = mined.filter(pc.and_(by_judge, pc.less_equal(mined["rank"], int(settings.k * settings.cut))))
