@@ -18,6 +18,7 @@ from raylevance.config import Settings
 from raylevance.data.instances import InstanceSettings
 from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
+from raylevance.errors import UsageError
 from raylevance.index.products import ProductIndexSettings
 from raylevance.models.encoder import EncoderSettings, read_settings
 from raylevance.training import trainer
@@ -125,9 +126,15 @@ METRIC = "ndcg@10"
 
 
 def search_space(settings: RecipeSettings) -> dict[str, Any]:
-    """What `raylevance tune` varies: Ray Tune's domains by setting. The synthetic share only where there are any."""
+    """What `raylevance tune` varies: Ray Tune's domains by setting. The synthetic share only where there are any.
+
+    Raises `UsageError` for a stage that is never evaluated: trials are compared by `METRIC`.
+    """
     from ray import tune
 
+    for name, train in (("stage1", settings.stage1.train), ("stage2", settings.stage2.train)):
+        if train.evaluate_every is None:
+            raise UsageError(f"{name}.train.evaluate_every=null: a search compares trials by {METRIC}; set it")
     synthetic = {"synthetic.share": tune.uniform(0.0, 0.2)} if settings.synthetic.tables else {}
     return synthetic | {
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
@@ -138,18 +145,24 @@ def search_space(settings: RecipeSettings) -> dict[str, Any]:
         "stage2.train.learning_rate": tune.loguniform(5e-6, 5e-5),
         "stage2.train.gamma": tune.choice([16, 32, 64, 80, 128]),
         "stage2.train.boundaries.positive_2": tune.uniform(0.65, 0.85),
+        "stage2.train.boundaries.negative_1": tune.uniform(0.5, 0.65),
+        "stage2.train.boundaries.positive_1": tune.uniform(0.35, 0.5),
         "stage2.train.boundaries.negative_0": tune.uniform(0.15, 0.35),
     }
 
 
 def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
-    """`METRIC` of stage 1, then of stage 2. Its artifacts have names of their own: the newest of the others stay."""
+    """`METRIC` of stage 1, where there is one, then of stage 2.
+
+    Its artifacts have names of their own: the newest of the others stay.
+    """
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     warmup = train_warmup(settings, run, tables, "encoder/warmup-trial")
     stage1 = train_stage1(settings, run, tables, warmup, judged, "encoder/stage1-trial")
-    yield best_metric(stage1)
+    if settings.stage1.enabled:
+        yield best_metric(stage1)
     yield best_metric(mine_and_refine(settings, run, tables, stage1, judged, suffix="-trial"))
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search.sample import Categorical
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft, Store
@@ -79,7 +80,7 @@ def tune_recipe(
     `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
     out; a trial that is worse than its peers ends there. The first trial has the settings as given.
 
-    Raises `UsageError` for a recipe that can't be tuned.
+    Raises `UsageError` for a recipe that can't be tuned, and for settings without what trials are compared by.
     """
     recipe: Any = recipes.find(name)
     if not hasattr(recipe, "search_space"):
@@ -101,7 +102,8 @@ def tune_recipe(
 
 
 def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, store: Store) -> tune.ResultGrid:
-    space, values = recipe.search_space(settings), search.settings
+    values = search.settings
+    space = {name: _with_given(domain, _at(values, name)) for name, domain in recipe.search_space(settings).items()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed)
     given = {name: _at(values, name) for name in space}
@@ -123,6 +125,13 @@ def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, sto
         ),
     )
     return tuner.fit()
+
+
+def _with_given(domain: Any, value: Any) -> Any:
+    """`domain`, with `value` among its choices: the first trial has the settings as given."""
+    if isinstance(domain, Categorical) and value not in domain.categories:
+        return tune.choice([*domain.categories, value])
+    return domain
 
 
 def at_once(settings: Mapping[str, Any]) -> int:

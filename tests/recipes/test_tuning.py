@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.tune.search.optuna import OptunaSearch
 
 from raylevance.artifacts import Store
 from raylevance.config import changed, load_settings
+from raylevance.errors import UsageError
 from tests.conftest import Ended
 from workloads import recipes
 from workloads.mine_and_refine import RecipeSettings, search_space
-from workloads.tuning import at_once
+from workloads.tuning import _at, _with_given, at_once
 
 Command = Callable[..., Ended]
 
@@ -43,6 +45,25 @@ def test_the_synthetic_share_is_searched_where_there_are_synthetic_queries() -> 
     with_some = RecipeSettings.model_validate({"synthetic": {"tables": "tables/synthetic"}})
     found = [search_space(settings).get("synthetic.share") for settings in (RecipeSettings(), with_some)]
     assert found[0] is None and 0 <= found[1].sample() <= 0.2
+
+
+def test_the_first_trial_has_the_settings_as_given(tmp_path: Path) -> None:
+    """Choices take in a value that is none of them; whatever the other boundaries draw, they stay in order."""
+    values = changed(RecipeSettings().model_dump(mode="json"), {"mining.k": 150, "stage2.train.gamma": 48})
+    settings = RecipeSettings.model_validate(values)
+    space = {name: _with_given(domain, _at(values, name)) for name, domain in search_space(settings).items()}
+    search = OptunaSearch(space, metric="ndcg@10", mode="max", points_to_evaluate=[{n: _at(values, n) for n in space}])
+    drawn = [search.suggest(str(trial)) for trial in range(20)]
+    assert RecipeSettings.model_validate(changed(values, drawn[0])) == settings
+    for changes in drawn:
+        RecipeSettings.model_validate(changed(values, changes))
+
+
+def test_a_search_needs_stages_that_are_evaluated() -> None:
+    values = RecipeSettings().model_dump(mode="json")
+    never = RecipeSettings.model_validate(changed(values, {"stage2.train.evaluate_every": None}))
+    with pytest.raises(UsageError, match=r"stage2.train.evaluate_every=null: a search compares trials by ndcg@10"):
+        search_space(never)
 
 
 def test_trials_at_once_leave_processors_to_their_trainings(ray_cluster: None) -> None:
