@@ -34,7 +34,7 @@ from raylevance.training.grading import Grading, GradingSettings, load_grader
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
 from workloads.encode import backbone_digest, backbone_path
 from workloads.graded_pairs import GradedPairs
-from workloads.judged import TRAIN, Judged
+from workloads.judged import Judged
 from workloads.judging.judges import MODEL_FOLDER, JudgeSettings, save_judge
 from workloads.judging.report import JudgeOutcome, report_step
 from workloads.language_models import model_digest, model_path
@@ -101,7 +101,7 @@ def recipe(settings: RecipeSettings, run: Run) -> JudgeOutcome:
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref)).by_people()
-    train, validation = judged.hold_out(TRAIN, settings.validation_fraction, settings.seed)
+    train, validation = judged.train_and_validation(settings.validation_fraction, settings.seed)
     pairs = {"train": GradedPairs.of(train, settings.text), "validation": GradedPairs.of(validation, settings.text)}
     make = {
         "regression": fit_regression,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
@@ -17,14 +18,16 @@ from raylevance.artifacts import Artifact, Draft, Store, fingerprint
 from raylevance.config import Settings
 from raylevance.data.instances import InstanceSettings
 from raylevance.data.spelling import SpellingSettings
-from raylevance.data.text import ProductText
+from raylevance.data.text import ProductText, normalised_query
 from raylevance.errors import UsageError
 from raylevance.index.products import ProductIndexSettings
+from raylevance.index.vectors import check_gpu
 from raylevance.models.encoder import EncoderSettings, read_settings
 from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
 from workloads.encode import backbone_digest, backbone_path
 from workloads.judged import TRAIN, Judged
+from workloads.judging.judges import judge_version
 from workloads.retrieval.indexing import index_step
 from workloads.retrieval.instances import write_judged_instances, write_pseudo_queries
 from workloads.retrieval.mining import MINED, MineSettings, curriculum, mining_step
@@ -114,6 +117,9 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
 def check_settings(settings: EncoderRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     read_settings(backbone_path(settings.encoder.backbone))
+    check_gpu(settings.mining.index)
+    if settings.mining.unjudged == "judge":
+        judge_version(settings.mining.judge, store)
     if settings.synthetic.tables:
         store.get(settings.synthetic.tables)
     trainer.check_settings(settings.warmup.train, evaluates=False, name="warmup.train.")
@@ -224,19 +230,29 @@ def mine_and_refine(
 
 
 def learned_from(settings: EncoderRecipe, run: Run, judged: Judged) -> tuple[Judged, list[Artifact]]:
-    """The queries that the stages learn from, synthetic ones among them, and where those come from."""
+    """The queries that the stages learn from, synthetic ones among them, and where those come from.
+
+    A synthetic query with the text of one that is held out is left out.
+    """
     train, _ = held_out(settings, judged)
     if settings.synthetic.tables is None:
         return train, []
     synthetic = run.store.get(settings.synthetic.tables)
     folder = run.store.path(synthetic.ref)
-    written = Judged(judged.products, *(pq.read_table(folder / name) for name in ("queries", "judgements")))
+    queries, judgements = (pq.read_table(folder / name) for name in ("queries", "judgements"))
+    learned = pc.is_in(judged.queries["query_id"], train.queries["query_id"].combine_chunks())
+    others = normalised_query(judged.queries.filter(pc.invert(learned))["query"]).combine_chunks()
+    queries = queries.filter(pc.invert(pc.is_in(normalised_query(queries["query"]), others)))
+    written = Judged(judged.products, queries, judgements)
     return train.with_queries(written, settings.synthetic.share, settings.seed), [synthetic]
 
 
 def held_out(settings: EncoderRecipe, judged: Judged) -> tuple[Judged, Judged]:
-    """The training queries that people judged: those to learn from, and those that pick the best step."""
-    return judged.hold_out(TRAIN, settings.stage1.validation_fraction, settings.seed)
+    """The queries that people judged: those to learn from, and those that pick the best step.
+
+    The latter are the data's own validation queries where it has some, else a part of the training ones.
+    """
+    return judged.train_and_validation(settings.stage1.validation_fraction, settings.seed)
 
 
 def _with_mined(run: Run, mined: Artifact, train: Judged, settings: MineSettings) -> Judged:

@@ -43,6 +43,27 @@ def test_a_title_of_one_word_has_none() -> None:
     assert cut_pseudo_queries(table, TEXT).num_rows == 0
 
 
+@pytest.mark.parametrize(
+    ("title", "pieces"),
+    [
+        ("ステンレス製ケトル笛吹き2.5L", {"ステンレス", "製", "ケトル", "笛吹き", "2.5l"}),
+        ("不锈钢水壶大容量", {"不锈", "钢水", "壶大", "容量"}),
+        ("लाल साड़ी", {"लाल", "साड़ी"}),
+        ("Cre\u0300me bru\u0302le\u0301e", {"cr\u00e8me", "br\u00fbl\u00e9e"}),
+    ],
+)
+def test_words_of_other_scripts(title: str, pieces: set[str]) -> None:
+    """Without spaces, with marks that are no letters, and with accents that stand apart from theirs."""
+    table = pa.Table.from_pylist([{"product_id": "p", "title": title}], PRODUCTS)
+    asked = cut_pseudo_queries(table, TEXT, per_product=50)["query"].to_pylist()
+    assert {word for query in asked for word in query.split()} == pieces
+
+
+def test_a_title_of_one_word_can_be_asked_for_by_its_category() -> None:
+    table = pa.Table.from_pylist([{"product_id": "p", "title": "Mug", "category": ["Home", "Mugs"]}], PRODUCTS)
+    assert cut_pseudo_queries(table, TEXT, category_share=1.0)["query"].to_pylist() == ["mugs"]
+
+
 def test_a_share_of_them_are_names_of_categories() -> None:
     """A product without a category keeps its span; what is not replaced is what it was."""
     paths = [["Home", "Kettles"], [], None, ["Home", "Kettles"]] * 250

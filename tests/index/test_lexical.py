@@ -87,6 +87,12 @@ def test_words_without_spaces_are_found_by_pairs_of_characters() -> None:
     assert sorted(index.search(["グレー"], 3)[1][0].tolist()) == [-1, 0, 4]
 
 
+def test_accents_and_vowels_that_combine() -> None:
+    """A title with accents that stand apart is found by a query without; a mark does not cut a word in two."""
+    index = LexicalIndex.build(["cre\u0300me bru\u0302le\u0301e", "साड़ी", "सूट"])
+    assert index.search(["cr\u00e8me br\u00fbl\u00e9e", "साड़ी", "स"], 2)[1].tolist() == [[0, -1], [1, -1], [-1, -1]]
+
+
 def test_nothing_to_index() -> None:
     with pytest.raises(RaylevanceError, match="no word to index in 2 texts"):
         LexicalIndex.build(["", "the"])

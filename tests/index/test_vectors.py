@@ -56,6 +56,19 @@ def test_search_finds_what_brute_force_finds(index: VectorIndex, items: Vectors,
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("filtered", [False, True])
+def test_the_lower_rows_of_equals_at_the_end_are_found(filtered: bool) -> None:
+    """Twenty equal rows, then five better ones: of ten, five are the lowest of the equals. So it is beyond all rows."""
+    query = np.eye(DIMENSION, dtype=np.float32)[:1]
+    equal, better = unit(query + np.eye(DIMENSION)[1]), unit(2 * query + np.eye(DIMENSION)[1])
+    index = VectorIndex.build(np.concatenate([equal] * 20 + [better] * 5), IndexSettings(kind="exact"))
+    allowed = np.arange(25) != 1 if filtered else None
+    low = [0, *range(2, 6)] if filtered else [*range(5)]
+    assert index.search(query, 10, allowed)[1].tolist() == [[*range(20, 25), *low]]
+    count = 24 if filtered else 25
+    assert (index.search(query, 40, allowed)[1][0] >= 0).sum() == count
+
+
 def test_an_approximate_index_says_how_well_it_finds(index: VectorIndex) -> None:
     description = index.describe()
     if description["kind"] == "exact":

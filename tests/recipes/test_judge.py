@@ -84,13 +84,13 @@ def test_each_candidate_labels_as_its_model_grades(
 def test_no_test_query_trains_it(judged: tuple[Path, dict[str, Any]]) -> None:
     """Its pairs, the validation's and the test's share no query."""
     from workloads.graded_pairs import GradedPairs
-    from workloads.judged import TEST, TRAIN, Judged
+    from workloads.judged import TEST, Judged
 
     folder, printed = judged
     store = Store(str(folder / "store"))
     tables = Judged.open(store.path("tables/demo"))
     settings = RecipeSettings()
-    train, validation = tables.hold_out(TRAIN, settings.validation_fraction, settings.seed)
+    train, validation = tables.train_and_validation(settings.validation_fraction, settings.seed)
     queries = [set(GradedPairs.of(part, settings.text).queries) for part in (train, validation, tables.of(TEST))]
     assert not queries[0] & queries[1] and not (queries[0] | queries[1]) & queries[2]
     assert printed["pairs"] == len(GradedPairs.of(tables.of(TEST), settings.text).grades)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,9 +40,8 @@ def embed_products(store: Store, encoder: NamedEncoder, products: Path, rows_per
         shards.append(Shard(str(_file(store, encoder, texts)), start, min(start + rows_per_shard, rows)))
     missing = [shard for shard in shards if not Path(shard.file).exists()]
     if sum(shard.stop - shard.start for shard in missing) <= FEW:
-        embed = EmbedShard(encoder, products)
         for shard in missing:
-            embed(vars(shard))
+            EmbedShard(encoder, products)(vars(shard))
     else:
         _embed_on_cluster(encoder, products, missing)
     return [Path(shard.file) for shard in shards]
@@ -106,6 +105,6 @@ def _embed_on_cluster(encoder: NamedEncoder, products: Path, shards: list[Shard]
     ).materialize()
 
 
-@cache
+@lru_cache(maxsize=1)
 def _loaded(path: Path) -> Encoder:
     return on_device(Encoder.load(path))

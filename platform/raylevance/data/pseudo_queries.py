@@ -9,13 +9,14 @@ import ray.data
 
 from raylevance.data.hashing import hash_strings
 from raylevance.data.text import ProductText
+from raylevance.data.words import LETTER, in_pieces
 
 MIN_WORDS, MAX_WORDS = 2, 5
 SHUFFLED = 0.5
 """The share of pseudo-queries whose words are put in another order: people do not search in the order of a title."""
 
 POSITIVE = 2
-WORD = re.compile(r"\w+(?:['’.-]\w+)*")
+WORD = re.compile(rf"{LETTER}+(?:['’.-]{LETTER}+)*")
 SCHEMA = pa.schema({"query": pa.string(), "items": pa.list_(pa.string()), "labels": pa.list_(pa.int8())})
 
 
@@ -26,7 +27,7 @@ def pseudo_queries(
 
     A span has 2 to 5 words; with the probability `category_share` the name of the product's own category stands in its
     place. What a product gives depends on `seed` and its id alone, not on the order of rows. A title of one word gives
-    nothing.
+    no span. Of a title without spaces the words are those of `in_pieces`.
     """
     cut = functools.partial(
         cut_pseudo_queries, text=text, per_product=per_product, seed=seed, category_share=category_share
@@ -42,21 +43,22 @@ def cut_pseudo_queries(
     rows: list[int] = []
     columns = (products[name].to_pylist() for name in ("title", "category"))
     for row, (title, path, product) in enumerate(zip(*columns, hash_strings(products["product_id"]), strict=True)):
-        words = WORD.findall(title.lower())
-        if len(words) >= MIN_WORDS:
-            random = np.random.default_rng([seed, int(product)])
-            spans = _spans(words, per_product, random)
-            if path and path[-1] and category_share:
-                name = path[-1].lower()
-                spans = [name if random.random() < category_share else span for span in spans]
-            queries += spans
-            rows += [row] * len(spans)
+        random = np.random.default_rng([seed, int(product)])
+        spans = _spans(WORD.findall(in_pieces(title.lower())), per_product, random)
+        if path and path[-1] and category_share:
+            spans = [path[-1].lower() if random.random() < category_share else span for span in spans]
+        cut = [span for span in spans if span]
+        queries += cut
+        rows += [row] * len(cut)
     items = text.column(products).take(pa.array(rows, pa.int64())).to_pylist()
     instances = {"query": queries, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(rows)}
     return pa.table(instances, schema=SCHEMA)
 
 
 def _spans(words: list[str], count: int, random: np.random.Generator) -> list[str]:
+    """`count` spans; empty ones of a title that has too few words."""
+    if len(words) < MIN_WORDS:
+        return [""] * count
     spans = []
     for _ in range(count):
         length = int(random.integers(MIN_WORDS, min(MAX_WORDS, len(words)) + 1))

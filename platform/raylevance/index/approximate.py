@@ -28,13 +28,6 @@ REFINED = 8
 rows: recall@100 of 0.92 at a factor of 2, 0.96 at 4, 0.97 at 8 and no more at 16 (half of the lists read or fewer)."""
 
 
-def build_exact(vectors: npt.NDArray[np.float32]) -> Any:
-    """A flat index of `vectors`, float32 [n, d]."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    return index
-
-
 def build_hnsw(vectors: npt.NDArray[np.float32]) -> Any:
     """An HNSW graph over `vectors`, float32 [n, d], which it keeps as they are."""
     index = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)

@@ -11,18 +11,19 @@ import numpy.typing as npt
 import Stemmer
 from bm25s.tokenization import Tokenized
 
-from raylevance.data.words import spaced
+from raylevance.data.words import LETTER, spaced
 from raylevance.errors import RaylevanceError
 from raylevance.index.ranking import Rows, Scores, best
 
 K1, B, METHOD = 1.5, 0.75, "lucene"
-TOKEN_PATTERN = r"\w+"
+TOKEN_PATTERN = f"{LETTER}+"
 
 
 class LexicalIndex:
-    """BM25: lower case, `\\w+` tokens, no English stop words, Snowball's English stems; Lucene's BM25, k1 1.5, b 0.75.
+    """BM25: lower case, words with their combining marks, no English stop words, Snowball's English stems.
 
-    Han characters and kana, which no spaces part into words, are indexed by overlapping pairs.
+    Lucene's BM25, k1 1.5, b 0.75. Han characters and kana, which no spaces part into words, are indexed by overlapping
+    pairs; Unicode's composed and decomposed forms are one.
     Measured on ESCI's sample (title, brand, colour; 40 test queries): nDCG@10 0.730, recall@100 0.818.
     """
 

@@ -14,13 +14,13 @@ from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.index.approximate import (
     Kind,
-    build_exact,
     build_hnsw,
     build_ivfpq,
     exact_store,
     most_effort,
     search_parameters,
 )
+from raylevance.index.exact import build_exact, search_exactly
 from raylevance.index.ranking import Rows, Scores, by_score
 from raylevance.index.recall import Tuning, tune
 
@@ -79,8 +79,7 @@ class VectorIndex:
         _check_vectors(vectors)
         rows, dimension = vectors.shape
         kind = _choose(settings, rows)
-        if settings.use_gpu:
-            _check_gpu(kind)
+        check_gpu(settings)
         with _threads(settings.threads):
             index = _fill(np.ascontiguousarray(vectors), kind, settings.seed)
             tuning = None
@@ -100,7 +99,8 @@ class VectorIndex:
         """The `k` rows nearest to each of `queries`, float32 [m, d], unit norm, among `allowed`, bool [n].
 
         Returns cosines float32 [m, k], best first and the lower row first among equals, and rows int64 [m, k]; where
-        there are fewer than k rows, the rest is -inf and -1. A filter that leaves few rows is searched exactly.
+        there are fewer than k rows, the rest is -inf and -1. A filter that leaves few rows is searched exactly. On a
+        GPU, and approximately, any of those that are equal at the end may be the ones found.
         """
         if queries.ndim != 2 or queries.shape[1] != self._description.dimension:
             wanted = self._description.dimension
@@ -110,6 +110,8 @@ class VectorIndex:
             scores, rows = self._search_allowed(queries, k, allowed)
         elif self._gpu is not None:
             scores, rows = self._gpu.search(queries, k)
+        elif self._description.kind == "exact":
+            scores, rows = search_exactly(self._store, queries, k)
         else:
             scores, rows = self._index.search(queries, k, params=self._parameters(k))
         return by_score(scores, rows)
@@ -148,11 +150,9 @@ class VectorIndex:
         selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         count = int(allowed.sum())
         if count <= EXACT_ROWS:
-            parameters = faiss.SearchParameters(sel=selector)
-            found: tuple[Scores, Rows] = self._store.search(queries, k, params=parameters)
-            return found
+            return search_exactly(self._store, queries, k, faiss.SearchParameters(sel=selector))
         share = count / len(allowed)
-        found = self._index.search(queries, k, params=self._parameters(k, share, selector))
+        found: tuple[Scores, Rows] = self._index.search(queries, k, params=self._parameters(k, share, selector))
         return found
 
     def _parameters(self, k: int, share: float = 1.0, selector: Any | None = None) -> Any:
@@ -185,6 +185,12 @@ def _check_vectors(vectors: Vectors) -> None:
     if len(off):
         norm = np.linalg.norm(vectors[off[0]])
         raise RaylevanceError(f"vector {off[0]} has norm {norm:g}, expected 1 ({len(off)} such vectors)")
+
+
+def check_gpu(settings: IndexSettings) -> None:
+    """Raises `RaylevanceError` where `settings` want a GPU that is not there, or a kind that none searches."""
+    if settings.use_gpu:
+        _check_gpu("exact" if settings.kind == "auto" else settings.kind)
 
 
 def _check_gpu(kind: Kind) -> None:
