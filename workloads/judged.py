@@ -9,14 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raylevance.data.hashing import hash_unit
+from raylevance.data.hashing import hash_strings, hash_unit
 from raylevance.data.splits import check_leakage, folds_by_query, queries_of, split_by_query
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import evaluate_run
 from raylevance.index.groups import ALL, Groups
+from raylevance.index.mining import pair_ids
 from raylevance.llm.synthetic import most
 from raylevance.models.encoder import Encoder
+from workloads.steps import say
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLIT_SEED = 1_000_003
@@ -35,13 +37,14 @@ class Judged:
     def open(cls, folder: Path) -> Self:
         """Read a tables folder; judgements that name no split get one by query.
 
+        Of a pair that is judged more than once the first judgement counts, a person's before a language model's.
         Raises `RaylevanceError` without judgements, where only some name a split, and for a query in train and in test.
         """
         names = ("products", "queries", "judgements")
         for name in names:
             if not (folder / name).is_dir():
                 raise RaylevanceError(f"{folder}: has no {name}; this recipe needs {', '.join(names)}")
-        judged = cls(*(pq.read_table(folder / name) for name in names))
+        judged = cls(*(pq.read_table(folder / name) for name in names))._each_pair_once()
         unsplit = judged.judgements["split"].null_count
         if 0 < unsplit < judged.judgements.num_rows:
             raise RaylevanceError(f"{folder}: {unsplit} judgements have no split and others do; give all one, or none")
@@ -51,6 +54,15 @@ class Judged:
             judged = replace(judged, judgements=judgements)
         check_leakage(judged.of(TRAIN).queries, judged.of(TEST).queries)
         return judged
+
+    def _each_pair_once(self) -> Self:
+        by_model = pc.starts_with(self.judgements["source"], "llm:").to_numpy()
+        order = np.argsort(by_model, kind="stable")
+        pairs = hash_strings(pair_ids(self.judgements))
+        kept = np.sort(order[np.unique(pairs[order], return_index=True)[1]])
+        if len(kept) < len(pairs):
+            say(f"{len(pairs) - len(kept)} judgements of pairs that are judged already are left out")
+        return replace(self, judgements=self.judgements.take(pa.array(kept)))
 
     def by_people(self) -> Self:
         """Without the grades that a language model gave: what a judge's agreement is measured on."""

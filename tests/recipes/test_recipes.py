@@ -128,6 +128,8 @@ def tables(tmp_path: Path) -> Callable[[list[str | None]], Path]:
                 "query_id": ids,
                 "product_id": ["p"] * len(ids),
                 "split": pa.array(splits, pa.string()),
+                "source": ["human"] * len(ids),
+                "grade": pa.array([2] * len(ids), pa.int8()),
             },
         }.items():
             (tmp_path / name).mkdir()
@@ -160,6 +162,22 @@ def test_validation_queries_are_the_datas_own_or_cut_off(tables: Callable[[list[
     same = replace(own, queries=own.queries.set_column(1, "query", asked))
     with pytest.raises(RaylevanceError, match="leakage: 30 of 30 validation queries are judged in training too"):
         same.train_and_validation(0.2, seed=0)
+
+
+def test_a_pair_that_is_judged_more_than_once(
+    tables: Callable[[list[str | None]], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A person's first judgement counts, wherever a language model's stands."""
+    folder = tables(["train", "train", "test"])
+    judgements = pq.read_table(folder / "judgements")
+    again = pa.concat_tables([*[judgements.slice(0, 1)] * 2, judgements])
+    for name, values in (("source", ["llm:a", *["human"] * 4]), ("grade", [0, 1, 2, 0, 2])):
+        column = again.column_names.index(name)
+        again = again.set_column(column, again.field(name), pa.array(values, again.field(name).type))
+    pq.write_table(again, folder / "judgements" / "part.parquet")
+    kept = Judged.open(folder).judgements
+    assert kept["grade"].to_pylist() == [1, 0, 2] and set(kept["source"].to_pylist()) == {"human"}
+    assert "2 judgements of pairs that are judged already are left out" in capfd.readouterr().err
 
 
 def test_judgements_of_which_some_have_a_split(tables: Callable[[list[str | None]], Path]) -> None:

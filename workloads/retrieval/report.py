@@ -25,13 +25,15 @@ from workloads.encode import NamedEncoder, Vectors, backbone_digest, encode_text
 from workloads.judged import TEST, Judged
 from workloads.retrieval.embeddings import embed_items
 from workloads.retrieval.indexing import pair_scores
+from workloads.retrieval.mining import summary as mining_summary
 from workloads.retrieval.systems import DEPTH, REPORTED, as_run, rank_baselines, rank_dense, summarise
 from workloads.steps import Run
 
 BASELINES = ("random", "bm25", "zero_shot")
 LAST = "stage 2"
 AGAINST = ("zero_shot", "bm25")
-"""What every system is compared with, query by query."""
+"""What a report's table compares every system with, query by query; `minus` has the earlier stages as well."""
+STAGES = ("warm-up", "stage 1")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Outcome:
             cells = [_cell(values[metric], *values["ci95"][metric]) for metric in REPORTED]
             changes = [_cell(*values["minus"][name]) if name != system else "" for name in AGAINST]
             table.add_row(system, *cells, *changes)
-        table.caption, table.caption_justify = f"report: {self._page()}", "left"
+        mined = metrics.get("mining")
+        lines = [*([mining_summary(mined)] if mined else []), f"report: {self._page()}"]
+        table.caption, table.caption_justify = "\n".join(lines), "left"
         return table
 
     def _page(self) -> Path:
@@ -106,6 +110,7 @@ def report_step(
         write_runs(draft.path, runs)
         write_qrels(draft.path / "qrels", test.judgements)
         draft.metrics |= describe(tables, test, runs, seed) | {"margins": measure_margins(test, cosines, seed)}
+        draft.metrics["mining"] = mining_of(run.store, index)
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
         (draft.path / "report.html").write_text(render(page(index, test, runs, cosines, draft.metrics)), "utf-8")
 
@@ -162,6 +167,7 @@ def page(
             "data": f"{metrics['data']}, {metrics['queries']} test queries, {metrics['products']} products ranked",
             "seed": str(metrics["seed"]),
             "index": index.ref,
+            **({"what was mined": mining_summary(metrics["mining"])} if metrics["mining"] else {}),
         },
     )
 
@@ -225,12 +231,22 @@ def encoder_of(index: Artifact) -> str:
     return next(parent for parent in index.parents if parent.startswith("encoder/"))
 
 
+def mining_of(store: Store, index: Artifact) -> dict[str, Any] | None:
+    """What mining found for the last stage of the index's encoder; None of an encoder without mined pairs."""
+    mined = [parent for parent in store.get(encoder_of(index)).parents if parent.startswith("pairs/")]
+    return store.get(mined[0]).metrics if mined else None
+
+
 def compare(runs: Mapping[str, Ranked], test: Judged) -> dict[str, Any]:
-    """`summarise`, and under `minus` each system's paired difference of nDCG@10 to `AGAINST`: mean, low, high."""
+    """`summarise`, and under `minus` each system's paired difference of nDCG@10 to `AGAINST` and `STAGES`.
+
+    A difference is mean, low, high. The warm-up is trained by InfoNCE on in-batch negatives: that baseline too.
+    """
     summary = summarise(runs, test.judgements)
     values = {system: evaluate_run(run, test.judgements)["ndcg@10"] for system, run in runs.items()}
+    others = [*AGAINST, *(stage for stage in STAGES if stage in runs)]
     for system in runs:
-        summary[system]["minus"] = {name: list(paired_difference(values[system], values[name])) for name in AGAINST}
+        summary[system]["minus"] = {name: list(paired_difference(values[system], values[name])) for name in others}
     return summary
 
 
