@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import model_validator
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
@@ -61,6 +62,12 @@ class RecipeSettings(GridSettings, EncoderRecipe):
 
     variants = VARIANTS
 
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        if NO_SYNTHETIC in (self.only or ()) and self.synthetic.tables is None:
+            raise ValueError(f"only=[{NO_SYNTHETIC}]: there are none to leave out; set synthetic.tables")
+        return self
+
 
 @dataclass(frozen=True)
 class AblationOutcome(GridOutcome):
@@ -88,7 +95,7 @@ def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
             continue
         for seed in settings.seeds:
             variant = settings.variant(EncoderRecipe, name, seed)
-            warmup = train_warmup(variant, run, tables, f"encoder/warmup{SUFFIX}")
+            warmup = train_warmup(variant, run, tables, judged, SUFFIX)
             stage1 = train_stage1(variant, run, tables, warmup, judged, f"encoder/stage1{SUFFIX}")
             if name == FULL:
                 encoders[STAGE1].append(stage1)

@@ -45,7 +45,7 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    warmup = train_warmup(settings, run, tables)
+    warmup = train_warmup(settings, run, tables, None)
     folds = judged.folds(settings.folds, settings.seed)
     encoders = []
     for number, fold in enumerate(folds):

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
@@ -20,16 +22,19 @@ from raylevance.data.instances import InstanceSettings
 from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText, normalised_query
 from raylevance.errors import UsageError
+from raylevance.graph.edges import EdgeWeights
 from raylevance.index.products import ProductIndexSettings
 from raylevance.index.vectors import check_gpu
 from raylevance.models.encoder import EncoderSettings, read_settings
 from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
+from workloads.behaviour import BehaviourSettings, graph_step, has_choices
 from workloads.encode import backbone_digest, backbone_path
 from workloads.judged import TRAIN, Judged
 from workloads.judging.judges import judge_version
+from workloads.retrieval.bands import save_bands
 from workloads.retrieval.indexing import index_step
-from workloads.retrieval.instances import write_judged_instances, write_pseudo_queries
+from workloads.retrieval.instances import write_clicked_pairs, write_judged_instances, write_pseudo_queries
 from workloads.retrieval.mining import MINED, MineSettings, curriculum, mining_step
 from workloads.retrieval.report import Outcome, baselines_step, report_step
 from workloads.sources import DataSettings, load_tables
@@ -40,11 +45,14 @@ from workloads.trainings import Training, new_encoder
 class WarmupSettings(Settings):
     """In-batch InfoNCE on pseudo-queries cut from titles (our choice: stage 1 alone overfits on few queries).
 
-    `category_share` of them are the name of the product's category instead.
+    `category_share` of them are the name of the product's category instead. Where the tables have events, at most
+    `behaviour_share` of all pairs are a query of the log with a product that was chosen for it; none of a query that
+    is validated or tested on.
     """
 
     queries_per_product: int = Field(1, gt=0)
     category_share: float = Field(0.2, ge=0, le=1)
+    behaviour_share: float = Field(0.2, ge=0, lt=1)
     train: ContrastiveSettings = ContrastiveSettings(loss="infonce", batch=64, max_steps=100, checkpoint_every=25)
 
 
@@ -102,11 +110,11 @@ class RecipeSettings(EncoderRecipe):
 
 def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     """The recipe, a line a step. A step's result is an artifact; one that exists is not made again."""
-    run.check = partial(check_settings, settings, run.store)
+    run.check = partial(check_recipe, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     baselines = baselines_step(run, tables, judged, settings.encoder.backbone, settings.seed)
-    warmup = train_warmup(settings, run, tables)
+    warmup = train_warmup(settings, run, tables, judged)
     stage1 = train_stage1(settings, run, tables, warmup, judged)
     stage2 = mine_and_refine(settings, run, tables, stage1, judged)
     index = index_step(run, "stage2", tables, stage2, settings.index)
@@ -125,6 +133,12 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     trainer.check_settings(settings.warmup.train, evaluates=False, name="warmup.train.")
     trainer.check_settings(settings.stage1.train, evaluates=True, name="stage1.train.")
     trainer.check_settings(settings.stage2.train, evaluates=True, name="stage2.train.")
+
+
+def check_recipe(settings: RecipeSettings, store: Store) -> None:
+    """As `check_settings`, and for the index."""
+    check_settings(settings, store)
+    check_gpu(settings.index)
 
 
 METRIC = "ndcg@10"
@@ -165,7 +179,7 @@ def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
-    warmup = train_warmup(settings, run, tables, "encoder/warmup-trial")
+    warmup = train_warmup(settings, run, tables, judged, "-trial")
     stage1 = train_stage1(settings, run, tables, warmup, judged, "encoder/stage1-trial")
     if settings.stage1.enabled:
         yield best_metric(stage1)
@@ -179,9 +193,18 @@ def best_metric(encoder: Artifact) -> float:
     return float(max(values) if keeps_best else values[-1])
 
 
-def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact, name: str = "encoder/warmup") -> Artifact:
-    """`encoder/warmup`: the backbone, trained to find a product by a few words of its title."""
+def train_warmup(
+    settings: EncoderRecipe, run: Run, tables: Artifact, judged: Judged | None, suffix: str = ""
+) -> Artifact:
+    """`encoder/warmup`: the backbone, trained to find a product by a few words of its title, or by a query of the log.
+
+    Of the queries of `judged` the log is read for those alone that the stages learn from; None: no log is read.
+    """
+    name, share = f"encoder/warmup{suffix}", settings.warmup.behaviour_share
     training = Training(name, settings.warmup.train, settings.text, settings.seed)
+    folder = run.store.path(tables.ref)
+    graph = clicked_graph(settings, run, tables, judged, f"graph/warmup{suffix}") if judged and share else None
+    inputs = [tables, *([graph] if graph else [])]
     made_from = training.described(
         {
             "encoder": settings.encoder.model_dump(),
@@ -191,13 +214,32 @@ def train_warmup(settings: EncoderRecipe, run: Run, tables: Artifact, name: str 
     )
 
     def build(draft: Draft) -> None:
-        with run.work_folder(training.name, made_from, tables.ref, settings.seed) as work:
-            products = run.store.path(tables.ref) / "products"
+        with run.work_folder(name, made_from, [parent.ref for parent in inputs], settings.seed) as work:
             queries = settings.warmup.queries_per_product, settings.seed, settings.warmup.category_share
-            write_pseudo_queries(products, work / "instances", settings.text, *queries)
+            write_pseudo_queries(folder / "products", work / "instances", settings.text, *queries)
+            if graph:
+                pseudo = pyarrow.dataset.dataset(work / "instances", format="parquet").count_rows()
+                most = round(pseudo * share / (1 - share))
+                write_clicked_pairs(run.store.path(graph.ref), folder, work / "instances", settings.text, most)
             training.train(draft, new_encoder(settings.encoder, work / "backbone"), work)
 
-    return run.step(training.name, build, settings=made_from, inputs=[tables], seed=settings.seed)
+    return run.step(name, build, settings=made_from, inputs=inputs, seed=settings.seed)
+
+
+def clicked_graph(settings: EncoderRecipe, run: Run, tables: Artifact, judged: Judged, name: str) -> Artifact | None:
+    """The behaviour graph of all queries but those held out; None where the tables have no product chosen for one."""
+    learned, _ = held_out(settings, judged)
+    unseen = queries_beside(judged, learned)["query_id"].combine_chunks()
+    every_choice = BehaviourSettings(edges=EdgeWeights(minimum_support=1))
+    if not has_choices(run.store.path(tables.ref), unseen):
+        return None
+    return graph_step(run, tables, learned, unseen, every_choice, settings.seed, name)
+
+
+def queries_beside(judged: Judged, learned: Judged) -> pa.Table:
+    """The queries of `judged` that are not among those of `learned`."""
+    known = pc.is_in(judged.queries["query_id"], learned.queries["query_id"].combine_chunks())
+    return judged.queries.filter(pc.invert(known))
 
 
 def train_stage1(
@@ -240,8 +282,7 @@ def learned_from(settings: EncoderRecipe, run: Run, judged: Judged) -> tuple[Jud
     synthetic = run.store.get(settings.synthetic.tables)
     folder = run.store.path(synthetic.ref)
     queries, judgements = (pq.read_table(folder / name) for name in ("queries", "judgements"))
-    learned = pc.is_in(judged.queries["query_id"], train.queries["query_id"].combine_chunks())
-    others = normalised_query(judged.queries.filter(pc.invert(learned))["query"]).combine_chunks()
+    others = normalised_query(queries_beside(judged, train)["query"]).combine_chunks()
     queries = queries.filter(pc.invert(pc.is_in(normalised_query(queries["query"]), others)))
     written = Judged(judged.products, queries, judgements)
     return train.with_queries(written, settings.synthetic.share, settings.seed), [synthetic]
@@ -289,5 +330,6 @@ def _train_judged(
             options = settings.text, settings.stage1.instances, settings.spelling, settings.seed
             write_judged_instances(learned(), work / "instances", *options)
             training.train(draft, run.store.path(inputs[1].ref), work, validation.ranking(settings.text))
+            save_bands(draft.path, settings.text, validation)
 
     return run.step(name, build, settings=made_from, inputs=inputs, seed=settings.seed)

@@ -31,13 +31,13 @@ from raylevance.training import trainer
 from raylevance.training.moco import MoCo, MoCoSettings
 from raylevance.training.relevance import Relevance, RelevanceSettings
 from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
+from workloads.behaviour import BehaviourSettings, graph_step
 from workloads.encode import backbone_digest, backbone_path, find_encoder, pair_cosines, save_template
 from workloads.judged import TEST, Judged
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.trainings import new_encoder, train_in
 from workloads.weak.baselines import Baselines, BaselineSettings
-from workloads.weak.behaviour import BehaviourSettings, graph_step
 from workloads.weak.nodes import Nodes
 from workloads.weak.pairs import PAIRS, ROWS, WeakPairSettings, weak_pairs_step
 from workloads.weak.product_queries import ProductQueries

@@ -222,13 +222,19 @@ def test_bands_have_the_highest_macro_f1(present: tuple[int, ...]) -> None:
     grades = rng.choice(present, 60)
     scores = np.round(0.3 * grades + 0.2 * rng.standard_normal(60), 2)
     fitted = macro_f1(fit_grade_bands(scores, grades), scores, grades)
-    distinct = np.unique(scores)
+    distinct = np.append(np.unique(scores), 2)
     best = max(
         macro_f1(GradeBands(moderately=low, relevant=high), scores, grades)
         for low in distinct
         for high in distinct[distinct >= low]
     )
     assert fitted == pytest.approx(best)
+
+
+def test_a_grade_that_no_pair_has_is_given_to_none() -> None:
+    scores = np.array([0.1, 0.2, 0.8, 0.9])
+    bands = fit_grade_bands(scores, np.array([0, 0, 1, 1]))
+    assert bands.grade(np.array([*scores, 1.0])).tolist() == [0, 0, 1, 1, 1]
 
 
 def test_bands_of_separate_grades_are_found() -> None:

@@ -6,17 +6,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
+from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import read_run
+from raylevance.index.grades import fit_grade_bands
+from raylevance.index.products import ProductIndex
 from tests.conftest import Ended
 from workloads import recipes
+from workloads.encode import pair_cosines
+from workloads.graded_pairs import GradedPairs
 from workloads.judged import TEST, TRAIN, Judged
+from workloads.mine_and_refine import RecipeSettings, held_out
+from workloads.retrieval.bands import load_bands
+from workloads.retrieval.indexing import build_index
+from workloads.retrieval.instances import write_clicked_pairs
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 
@@ -25,6 +36,7 @@ PUBLISHED = [
     "encoder/stage1",
     "encoder/stage2",
     "encoder/warmup",
+    "graph/warmup",
     "index/stage2",
     "pairs/mined",
     "report/baselines",
@@ -101,6 +113,46 @@ def test_every_query_is_ranked_by_an_encoder_that_never_saw_it(
     assert ranked.keys() == set(judged.queries["query_id"].to_pylist())
     first, second = (opened.get(f"encoder/stage1-fold{number}").settings["queries"] for number in (0, 1))
     assert first != second
+
+
+def test_bands_are_of_queries_held_out_and_go_with_the_encoder(store: Path, small_recipe: Path) -> None:
+    """An index of a catalogue without judgements has them too."""
+    made = Store(store)
+    encoder = made.path("encoder/stage2")
+    settings = load_settings(RecipeSettings, small_recipe)
+    learned, validation = held_out(settings, Judged.open(made.path("tables/demo")))
+    pairs, others = (GradedPairs.of(part, settings.text) for part in (validation, learned))
+    scores, of_others = (pair_cosines(encoder, part.queries, part.texts) for part in (pairs, others))
+    bands = load_bands(encoder)
+    assert (
+        bands == fit_grade_bands(scores, np.array(pairs.grades)) != fit_grade_bands(of_others, np.array(others.grades))
+    )
+    assert ProductIndex.load(made.path("index/stage2")).bands == bands
+    with made.publish("tables/bare") as draft:
+        shutil.copytree(made.path("tables/demo") / "products", draft.path / "products")
+    bare = build_index("encoder/stage2", "tables/bare", str(store), None, [])
+    assert ProductIndex.load(made.path(bare.ref)).bands == bands
+
+
+def test_the_warm_up_reads_the_log_but_for_queries_held_out(small_store: Path, tmp_path: Path) -> None:
+    """Every pair was chosen in the log, each query's first product before its second; none is of a held-out query."""
+    store = Store(small_store)
+    tables = store.path("tables/demo")
+    learned, _ = held_out(RecipeSettings(), Judged.open(tables))
+    graph = store.path("graph/warmup")
+    write_clicked_pairs(graph, tables, tmp_path, ProductText(), most=40)
+    written = pq.read_table(tmp_path / "clicked.parquet")
+    events = pq.read_table(tables / "events").filter(pc.field("action") != "exposure")
+    events = events.join(pq.read_table(tables / "queries", columns=["query_id", "query"]), "query_id")
+    products = pq.read_table(tables / "products")
+    texts = pa.table({"product_id": products["product_id"], "text": ProductText().column(products)})
+    events = events.join(texts, "product_id")
+    chosen = set(zip(events["query"].to_pylist(), events["text"].to_pylist(), strict=True))
+    queries = written["query"].to_pylist()
+    pairs = list(zip(queries, (items[0] for items in written["items"].to_pylist()), strict=True))
+    assert pairs and len(set(pairs)) == len(pairs) and set(pairs) <= chosen
+    assert set(queries) <= set(learned.queries["query"].to_pylist())
+    assert queries[: len(set(queries))] == list(dict.fromkeys(queries))
 
 
 def test_folds_part_the_queries(small_store: Path) -> None:

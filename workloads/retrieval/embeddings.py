@@ -16,6 +16,7 @@ from raylevance.artifacts import Store, fingerprint
 from raylevance.data.hashing import hash_strings
 from raylevance.models.encoder import Encoder
 from workloads.encode import FEW, NamedEncoder, Vectors, backbone_digest, encode_texts, on_device, write_npy
+from workloads.retrieval.bands import BANDS
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def embed_items(store: Store, encoder: NamedEncoder, texts: Sequence[str]) -> Ve
 def _file(store: Store, encoder: NamedEncoder, texts: Sequence[str]) -> Path:
     """Named by what the encoder is and reads: two stages with the same weights share it."""
     if encoder.artifact:
-        made_by = fingerprint([[file.path, file.sha256] for file in encoder.artifact.files])
+        files = encoder.artifact.files
+        made_by = fingerprint([[file.path, file.sha256] for file in files if file.path != BANDS])
     else:
         made_by = backbone_digest(str(encoder.path))
     hashes = hash_strings(pa.array(texts, pa.large_string()))

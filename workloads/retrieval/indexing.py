@@ -16,6 +16,7 @@ from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.index.vectors import VectorIndex
 from workloads.encode import Vectors, encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
+from workloads.retrieval.bands import load_bands
 from workloads.retrieval.embeddings import embed_items
 from workloads.steps import Run
 
@@ -23,18 +24,22 @@ from workloads.steps import Run
 def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, settings: ProductIndexSettings) -> Artifact:
     """`index/<name>`: every product of `tables` encoded by `encoder`.
 
-    The bands of the grades are fitted on the training judgements; tables without judgements give an index without them.
+    The bands of the grades are the encoder's own, which were fitted on queries that it did not learn from. Those of an
+    encoder that has none are fitted on the training judgements; without judgements the index has none either.
     """
 
     def build(draft: Draft) -> None:
         folder = run.store.path(tables.ref)
-        judged = (folder / "judgements").is_dir()
-        if settings.fusion.method == "graded" and not judged:
-            raise RaylevanceError(f"fusion.method=graded needs grade bands, and {tables.ref} has no judgements")
-        products = pq.read_table(folder / "products")
         named = find_encoder(encoder.ref, run.store)
+        bands = load_bands(named.path)
+        judged = bands is None and (folder / "judgements").is_dir()
+        if settings.fusion.method == "graded" and not bands and not judged:
+            lacks = f"{encoder.ref} has none and {tables.ref} has no judgements"
+            raise RaylevanceError(f"fusion.method=graded needs grade bands: {lacks}")
+        products = pq.read_table(folder / "products")
         texts = named.item_texts(products)
         index = ProductIndex.build(products, texts, embed_items(run.store, named, texts), settings)
+        index.bands = bands
         if judged:
             index.bands = _fit_bands(Judged.open(folder).of(TRAIN), named.path, index.vectors)
         index.save(draft.path)

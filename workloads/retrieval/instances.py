@@ -3,12 +3,16 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray.data
 
 from raylevance.data.instances import InstanceSettings, write_instances
-from raylevance.data.pseudo_queries import pseudo_queries
+from raylevance.data.pseudo_queries import POSITIVE, SCHEMA, pseudo_queries
 from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
+from raylevance.graph.building import BehaviourGraph
 from workloads.judged import Judged
 
 
@@ -19,6 +23,23 @@ def write_pseudo_queries(
     shutil.rmtree(output, ignore_errors=True)
     rows = ray.data.read_parquet(str(products))
     pseudo_queries(rows, text, per_product, seed, category_share).write_parquet(str(output))
+
+
+def write_clicked_pairs(graph: Path, tables: Path, output: Path, text: ProductText, most: int) -> None:
+    """Add warm-up instances to the folder `output`: queries of the behaviour graph with products chosen for them.
+
+    At most `most`: the product of the highest PPMI of every query first, then the second, and so on.
+    """
+    edges = BehaviourGraph.load(graph).query_item_ppmi
+    queries = np.repeat(np.arange(len(edges.indptr) - 1), np.diff(edges.indptr))
+    strongest = np.lexsort((-edges.weights, queries))
+    place = np.arange(len(queries)) - edges.indptr[queries]
+    chosen = np.lexsort((queries, place))[:most]
+    asked = pq.read_table(tables / "queries", columns=["query"])["query"].take(pa.array(queries[chosen]))
+    products = pq.read_table(tables / "products", columns=text.columns)
+    items = text.column(products.take(pa.array(edges.indices[strongest[chosen]]))).to_pylist()
+    instances = {"query": asked, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(items)}
+    pq.write_table(pa.table(instances, schema=SCHEMA), output / "clicked.parquet")
 
 
 def write_judged_instances(

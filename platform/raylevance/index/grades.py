@@ -9,6 +9,9 @@ from pydantic import model_validator
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 
+NEVER = 2.0
+"""A threshold beyond every cosine: of grades that no judged pair has."""
+
 MOST_THRESHOLDS = 400
 """Candidates for a threshold: quantiles of the scores where there are more distinct scores than this."""
 
@@ -34,7 +37,7 @@ def fit_grade_bands(scores: npt.NDArray[Any], grades: npt.NDArray[Any]) -> Grade
     """The bands with the highest macro F1 on judged pairs: cosines [n] and grades [n], 0 to 2.
 
     Macro F1, since the grades are of unequal size and none should be given up (our choice); over the grades present.
-    Raises `RaylevanceError` for fewer than two different grades.
+    Where no pair has grade 2 no cosine gets it. Raises `RaylevanceError` for fewer than two different grades.
     """
     present = np.unique(grades)
     if len(present) < 2:
@@ -54,6 +57,6 @@ def fit_grade_bands(scores: npt.NDArray[Any], grades: npt.NDArray[Any]) -> Grade
 
 def _thresholds(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
     distinct = np.unique(scores)
-    if len(distinct) <= MOST_THRESHOLDS:
-        return distinct
-    return np.unique(np.quantile(scores, np.linspace(0, 1, MOST_THRESHOLDS), method="nearest"))
+    if len(distinct) > MOST_THRESHOLDS:
+        distinct = np.unique(np.quantile(scores, np.linspace(0, 1, MOST_THRESHOLDS), method="nearest"))
+    return np.append(distinct, NEVER)

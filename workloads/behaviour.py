@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import ray.data
 
@@ -100,6 +101,15 @@ NODES = (("queries", "query_id"), ("products", "product_id"))
 def has_log(tables: Path) -> bool:
     """Whether a tables folder has events that followed searches."""
     return (tables / "events").is_dir()
+
+
+def has_choices(tables: Path, held_out: pa.Array) -> bool:
+    """Whether a tables folder has an event beside exposures of a query other than those `held_out`, by text."""
+    if not has_log(tables):
+        return False
+    unseen = with_the_text_of(held_out, pq.read_table(tables / "queries", columns=["query_id", "query"]))
+    chosen = (pc.field("action") != "exposure") & ~pc.field("query_id").isin(unseen)
+    return bool(pyarrow.dataset.dataset(tables / "events", format="parquet").head(1, filter=chosen).num_rows)
 
 
 def with_the_text_of(chosen: pa.Array, queries: pa.Table) -> pa.Array:
