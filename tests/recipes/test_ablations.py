@@ -37,6 +37,11 @@ def test_an_unknown_variant_is_refused(raylevance: Command, tmp_path: Path) -> N
     assert ended.code == 2 and "did you mean 'no taxonomy'" in ended.err
 
 
+def test_a_variant_that_has_nothing_to_leave_out_is_refused(raylevance: Command, tmp_path: Path) -> None:
+    ended = raylevance("run", "ablations", "--set", "only=[no synthetic queries]", "--store", tmp_path)
+    assert ended.code == 2 and "there are none to leave out; set synthetic.tables" in ended.err
+
+
 @pytest.mark.long
 @pytest.mark.ray
 def test_the_grid_goes_on_and_leaves_the_recipes_encoders_alone(

@@ -24,7 +24,7 @@ from workloads import recipes
 from workloads.encode import pair_cosines
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import TEST, TRAIN, Judged
-from workloads.mine_and_refine import RecipeSettings, held_out
+from workloads.mine_and_refine import RecipeSettings, held_out, learned_from
 from workloads.retrieval.bands import load_bands
 from workloads.retrieval.indexing import build_index
 from workloads.retrieval.instances import write_clicked_pairs
@@ -65,6 +65,10 @@ def test_what_the_recipe_publishes(small_store: Path) -> None:
     assert {"report.html", "report.json", "qrels", "stage1.run", "stage2.run", "hybrid.run", "bm25.run"} <= files
     for parent in report.parents:
         assert store.get(parent).ref == parent
+    assert report.metrics["mining"] == store.get("pairs/mined").metrics
+    systems = report.metrics["systems"]
+    assert list(systems["stage 2"]["minus"]) == ["zero_shot", "bm25", "warm-up", "stage 1"]
+    assert systems["stage 1"]["minus"]["stage 1"] == [0, 0, 0]
 
 
 def test_a_second_run_makes_nothing(raylevance: Command, store: Path, small_recipe: Path) -> None:
@@ -85,7 +89,7 @@ def test_people_get_a_table(raylevance: Command, store: Path, small_recipe: Path
     ended = raylevance("run", "mine-and-refine", "--config", small_recipe, "--store", store)
     rows = [line.split("  ")[0] for line in ended.out.splitlines()]
     assert [row for row in rows if row in SYSTEMS] == SYSTEMS
-    assert "queries of demo, 300 products ranked" in ended.out
+    assert "queries of demo, 300 products ranked" in ended.out and "mining: {'hard_" in ended.out
 
 
 def test_the_store_is_listed_and_shown(raylevance: Command, store: Path) -> None:
@@ -153,6 +157,16 @@ def test_the_warm_up_reads_the_log_but_for_queries_held_out(small_store: Path, t
     assert pairs and len(set(pairs)) == len(pairs) and set(pairs) <= chosen
     assert set(queries) <= set(learned.queries["query"].to_pylist())
     assert queries[: len(set(queries))] == list(dict.fromkeys(queries))
+
+
+def test_synthetic_queries_with_the_text_of_a_held_out_one_are_left_out(small_store: Path) -> None:
+    settings = RecipeSettings.model_validate({"synthetic": {"tables": "tables/demo", "share": 0.5}})
+    with Run(Store(small_store)) as run:
+        judged = Judged.open(run.store.path("tables/demo"))
+        learned, _ = held_out(settings, judged)
+        joined, _ = learned_from(settings, run, judged)
+    assert set(joined.queries["query_id"].to_pylist()) == set(learned.queries["query_id"].to_pylist())
+    assert joined.queries.num_rows > learned.queries.num_rows
 
 
 def test_folds_part_the_queries(small_store: Path) -> None:
