@@ -63,6 +63,7 @@ def test_wrong_usage(raylevance: Command, tmp_path: Path, arguments: str, messag
         ("data import wands --from {esci}", "query.csv"),
         ("index build --encoder encoder/x --products tables/x", "encoder/x: no such artifact"),
         ("run mine-and-refine --set data.source=esci --set data.folder=nowhere", "nowhere: no such folder of data"),
+        ("run mine-and-refine --set data.source=demo --set mining.judge=judge/typo", "judge/typo: no such artifact"),
     ],
 )
 def test_what_is_not_there(raylevance: Command, esci: Path, tmp_path: Path, arguments: str, message: str) -> None:

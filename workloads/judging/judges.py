@@ -111,7 +111,7 @@ def _describe(name: str, store: Store) -> _Description:
         return _Description(settings, version, model if model.is_dir() else None, artifact.metrics.get("agreement"))
     if Path(name).suffix not in (".yaml", ".yml"):
         expected = f"judge/NAME[@VERSION], {ZERO_SHOT}, or a YAML file that describes a judge"
-        raise UsageError(f"--judge {name}: expected {expected}")
+        raise UsageError(f"judge {name!r}: expected {expected}")
     return _own(load_settings(JudgeSettings, Path(name)), Path(name).stem)
 
 
