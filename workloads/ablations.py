@@ -10,10 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from pydantic import model_validator
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
@@ -27,7 +26,7 @@ from workloads.retrieval.report import measure_encoder, measure_margins
 from workloads.sources import load_tables
 from workloads.steps import Run
 
-STAGE1, NO_SYNTHETIC = "stage 1 alone", "no synthetic queries"
+STAGE1 = "stage 1 alone"
 METRIC = "ndcg@10"
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -43,30 +42,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no misspelt queries": {"spelling.mode": "none"},
     "misspelt in place": {"spelling.mode": "in-place"},
     "misspelt drawn to clean": {"spelling.mode": "regularise"},
-    NO_SYNTHETIC: {"synthetic.tables": None},
+    "no synthetic queries": {"synthetic.tables": None},
     "mined pairs alone": {"mining.with_originals": False},
-    "no pairs graded anew": {"mining.unjudged": "skip"},
-    "without the ten hardest": {"mining.skip_top": 10},
+    "pairs graded anew": {"mining.unjudged": "judge"},
+    "graded anew but the ten hardest": {"mining.unjudged": "judge", "mining.skip_top": 10},
     "unjudged as irrelevant": {"mining.unjudged": "irrelevant"},
     "in-batch negatives": {"stage1.train.loss": "infonce"},
     "mean over instances": {"stage1.train.reduction": "mean", "stage2.train.reduction": "mean"},
 }
-"""What is changed in each; `stage 1 alone` is measured on the way of `full`.
-
-`NO_SYNTHETIC` is left out where the recipe is given none.
-"""
+"""What is changed in each; `stage 1 alone` is measured on the way of `full`."""
 
 
 class RecipeSettings(GridSettings, EncoderRecipe):
     """Those of mine-and-refine, the `seeds` of each variant, and the variants (None: all)."""
 
     variants = VARIANTS
-
-    @model_validator(mode="after")
-    def _can_be_run(self) -> Self:
-        if NO_SYNTHETIC in (self.only or ()) and self.synthetic.tables is None:
-            raise ValueError(f"only=[{NO_SYNTHETIC}]: there are none to leave out; set synthetic.tables")
-        return self
 
 
 @dataclass(frozen=True)
@@ -91,8 +81,6 @@ def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
     judged = Judged.open(run.store.path(tables.ref))
     encoders: dict[str, list[Artifact]] = {STAGE1: []}
     for name in settings.chosen():
-        if name == NO_SYNTHETIC and settings.synthetic.tables is None:
-            continue
         for seed in settings.seeds:
             variant = settings.variant(EncoderRecipe, name, seed)
             warmup = train_warmup(variant, run, tables, judged, SUFFIX)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from raylevance.artifacts import Artifact
 from raylevance.config import Settings, changed
@@ -37,9 +37,21 @@ class GridSettings(Settings):
                 raise ValueError(f"no variant {name!r}; {nearest(name, list(cls.variants))}")
         return only
 
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        for name in set(self.only or ()) - {FULL}:
+            if self._is_full(name):
+                raise ValueError(f"only=[{name}]: changes nothing, {self.variants[name]} is set already")
+        return self
+
     def chosen(self) -> list[str]:
-        """The variants' names, the full recipe's first."""
-        return list(dict.fromkeys((FULL, *(self.variants if self.only is None else self.only))))
+        """The variants' names, the full recipe's first, but for those that are the full recipe as it is set."""
+        names = self.variants if self.only is None else self.only
+        return [FULL, *(name for name in dict.fromkeys(names) if not self._is_full(name))]
+
+    def _is_full(self, name: str) -> bool:
+        values = self.model_dump(mode="json")
+        return changed(values, self.variants[name]) == values
 
     def variant(self, recipe: type[Model], name: str, seed: int) -> Model:
         """The settings of `recipe`, changed, under `seed`."""

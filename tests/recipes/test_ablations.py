@@ -10,7 +10,7 @@ import pytest
 from raylevance.artifacts import Store
 from raylevance.config import changed
 from tests.conftest import Ended
-from workloads.ablations import FULL, STAGE1, VARIANTS
+from workloads.ablations import FULL, STAGE1, VARIANTS, RecipeSettings
 from workloads.mine_and_refine import EncoderRecipe
 
 Command = Callable[..., Ended]
@@ -18,7 +18,7 @@ Command = Callable[..., Ended]
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != FULL])
 def test_a_variant_changes_the_recipe_and_nothing_shared(name: str) -> None:
-    full = EncoderRecipe.model_validate({"synthetic": {"tables": "tables/synthetic"}})
+    full = EncoderRecipe.model_validate({"synthetic": {"tables": "tables/synthetic"}, "mining": {"unjudged": "skip"}})
     values = full.model_dump(mode="json")
     variant = EncoderRecipe.model_validate(changed(values, VARIANTS[name]))
     assert variant != full
@@ -37,9 +37,12 @@ def test_an_unknown_variant_is_refused(raylevance: Command, tmp_path: Path) -> N
     assert ended.code == 2 and "did you mean 'no taxonomy'" in ended.err
 
 
-def test_a_variant_that_has_nothing_to_leave_out_is_refused(raylevance: Command, tmp_path: Path) -> None:
-    ended = raylevance("run", "ablations", "--set", "only=[no synthetic queries]", "--store", tmp_path)
-    assert ended.code == 2 and "there are none to leave out; set synthetic.tables" in ended.err
+def test_a_variant_that_is_set_already_is_refused_and_left_out(raylevance: Command, tmp_path: Path) -> None:
+    """The judge is asked by default."""
+    assert "pairs graded anew" in VARIANTS and "pairs graded anew" not in RecipeSettings().chosen()
+    ended = raylevance("run", "ablations", "--set", "only=[pairs graded anew]", "--store", tmp_path)
+    assert "no synthetic queries" not in RecipeSettings().chosen(), "it is given none"
+    assert ended.code == 2 and "changes nothing, {'mining.unjudged': 'judge'} is set already" in ended.err
 
 
 @pytest.mark.long
