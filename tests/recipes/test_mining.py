@@ -17,7 +17,16 @@ from raylevance.models.cross_encoder import CrossEncoder
 from workloads.encode import encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
 from workloads.retrieval.embeddings import embed_products
-from workloads.retrieval.mining import ASSUMED, MINED, MineSettings, check_judge, curriculum, mining_step, search
+from workloads.retrieval.mining import (
+    ASSUMED,
+    MINED,
+    MineSettings,
+    check_judge,
+    curriculum,
+    mining_step,
+    search,
+    to_check,
+)
 from workloads.steps import Run
 
 Mine = Callable[..., tuple[Artifact, pa.Table]]
@@ -79,6 +88,15 @@ def test_a_judge_that_does_not_agree_is_counted_and_not_trained_on(
     assert not made.metrics["trusted"] and made.metrics["labelled_in_upper_half"] > 0
     assert sources(mined) == {"demo"}
     assert "its labels are not trained on" in capfd.readouterr().err
+
+
+def test_a_judge_is_checked_where_it_is_used() -> None:
+    """On human judgements of candidates; on others only where there are too few."""
+    human = pa.table({"query_id": ["q"] * 6, "product_id": list("abcdef"), "grade": pa.array([2] * 6, pa.int8())})
+    found = pa.table({"query_id": ["q", "q", "p"], "product_id": ["f", "b", "c"]})
+    assert sorted(to_check(human, found, 2, seed=0)["product_id"].to_pylist()) == ["b", "f"]
+    four = to_check(human, found, 4, seed=0)["product_id"].to_pylist()
+    assert sorted(four[:2]) == ["b", "f"] and len(set(four)) == 4
 
 
 @pytest.mark.parametrize(("published", "trusted"), [(None, True), (0.1, False), (0.5, True)])

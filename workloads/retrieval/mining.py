@@ -39,7 +39,8 @@ class MineSettings(MiningSettings):
     `unjudged`: judge asks `judge` (judge/NAME, a YAML file, or zero-shot: vLLM on the guideline); skip leaves them out;
     irrelevant takes them for grade 0, as mining without re-annotation does. `most_labelled`: pairs that the judge
     reads, the best of each query and half first; None: all. It also reads `check_pairs` human judgements of training
-    queries: where its quadratic kappa on these is below `minimum_kappa`, its labels are counted and not trained on.
+    queries, of candidates if there are some: where its quadratic kappa on these is below `minimum_kappa`, its labels
+    are counted and not trained on.
     `with_originals=false` trains on mined pairs alone, for comparison.
     """
 
@@ -68,7 +69,7 @@ def mining_step(
     def build(draft: Draft) -> None:
         found = search(run, tables, encoder, train, settings)
         known = train.judgements.select(KNOWN).cast(GRADED)
-        labels, report = graded_anew(run, train, unjudged(found, known), settings, text, seed)
+        labels, report = graded_anew(run, train, found, known, settings, text, seed)
         wrong, of = false_negatives(mine(found, labels, settings), settings)
         mined = mine(found, pa.concat_tables([known, labels]) if report["trusted"] else known, settings)
         pq.write_table(mined, draft.path / MINED)
@@ -99,9 +100,10 @@ def search(run: Run, tables: Artifact, encoder: Artifact, train: Judged, setting
 
 
 def graded_anew(
-    run: Run, train: Judged, new: pa.Table, settings: MineSettings, text: ProductText, seed: int
+    run: Run, train: Judged, found: pa.Table, known: pa.Table, settings: MineSettings, text: ProductText, seed: int
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Grades (rows of `GRADED`) of the candidates that nobody has judged, and what there is to say about them."""
+    """Grades (rows of `GRADED`) of the candidates `found` that `known` has none of, and what to say of them."""
+    new = unjudged(found, known)
     if settings.unjudged == "skip" or not new.num_rows:
         return GRADED.empty_table(), {"trusted": True}
     if settings.unjudged == "irrelevant":
@@ -109,21 +111,29 @@ def graded_anew(
     new = to_label(new, settings.most_labelled, settings)
     named = find_judge(settings.judge, run.store)
     judge = named.labelling
-    human = train.by_people().judgements
-    order = np.argsort(hash_unit(human["product_id"], seed), kind="stable")
-    check = human.take(pa.array(order[: settings.check_pairs]))
+    check = to_check(train.by_people().judgements, found, settings.check_pairs, seed)
     # One labelling of both: an engine takes longer to start than to read a few hundred pairs.
     asked = pa.concat_tables([check.select(KNOWN[:2]).cast(new.select(KNOWN[:2]).schema), new.select(KNOWN[:2])])
     labels = label_table(pair_texts(train, asked, named.text or text), judge, run.store)
     report = check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa, named.agreement)
     given = labels.slice(check.num_rows)
-    found = pa.table({**{name: new[name] for name in KNOWN[:2]}, **{name: given[name] for name in KNOWN[2:]}})
-    found = found.filter(found["grade"].is_valid()).cast(GRADED)
-    return found, report | {
+    graded = pa.table({**{name: new[name] for name in KNOWN[:2]}, **{name: given[name] for name in KNOWN[2:]}})
+    graded = graded.filter(graded["grade"].is_valid()).cast(GRADED)
+    return graded, report | {
         "judge": judge.version,
-        "labelled": found.num_rows,
-        "not_labelled": new.num_rows - found.num_rows,
+        "labelled": graded.num_rows,
+        "not_labelled": new.num_rows - graded.num_rows,
     }
+
+
+def to_check(human: pa.Table, found: pa.Table, most: int, seed: int) -> pa.Table:
+    """`most` of the judgements `human`, to check a judge on: of candidates `found` first, then of others, by hash.
+
+    A judge that agrees with people on any pair may be blind among neighbours, which are what it is asked about.
+    """
+    elsewhere = pc.invert(pc.is_in(pair_ids(human), pair_ids(found))).to_numpy()
+    order = np.lexsort((hash_unit(human["product_id"], seed), elsewhere))
+    return human.take(pa.array(order[:most]))
 
 
 def check_judge(
