@@ -77,10 +77,13 @@ def test_false_negatives_are_counted_among_new_pairs_of_the_upper_half() -> None
 def test_what_is_asked_of_the_judge() -> None:
     new = unjudged(FOUND, grades(("q1", "e", 2, "human"), ("q2", "e", 0, "human")))
     assert pairs(new) == [pair for pair in pairs(FOUND) if pair != ("q1", "e")]
-    whole = [("q2", "d"), ("q1", "b"), ("q2", "b"), ("q1", "a"), ("q2", "c"), ("q1", "c")]
+    whole = [("q2", "d"), ("q1", "b"), ("q1", "a"), ("q2", "b"), ("q2", "c"), ("q1", "c")]
     assert pairs(to_label(new, None, SETTINGS)) == whole
     assert pairs(to_label(new, 3, SETTINGS)) == whole[:3]
-    assert pairs(to_label(new, None, SETTINGS.model_copy(update={"skip_top": 1}))) == whole[1:]
+    skipped = pairs(to_label(new, None, SETTINGS.model_copy(update={"skip_top": 1})))
+    assert skipped == [("q1", "a"), ("q1", "b"), ("q2", "c"), ("q2", "b"), ("q1", "c")]
+    lower = unjudged(FOUND, grades(("q1", "e", 2, "human"), ("q1", "a", 0, "human"), ("q2", "d", 0, "human")))
+    assert pairs(to_label(lower, 2, SETTINGS)) == [("q2", "c"), ("q1", "b")], "as many of a half that has fewer"
 
 
 @pytest.fixture(scope="module")

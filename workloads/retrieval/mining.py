@@ -38,7 +38,7 @@ class MineSettings(MiningSettings):
 
     `unjudged`: judge asks `judge` (judge/NAME, a YAML file, or zero-shot: vLLM on the guideline); skip leaves them out;
     irrelevant takes them for grade 0, as mining without re-annotation does. `most_labelled`: pairs that the judge
-    reads, the best of each query and half first; None: all. It also reads `check_pairs` human judgements of training
+    reads, the best ranks of each half first; None: all. It also reads `check_pairs` human judgements of training
     queries, of candidates if there are some: where its quadratic kappa on these is below `minimum_kappa`, its labels
     are counted and not trained on.
     `with_originals=false` trains on mined pairs alone, for comparison.

@@ -61,16 +61,18 @@ def unjudged(found: pa.Table, judgements: pa.Table) -> pa.Table:
 
 
 def to_label(new: pa.Table, most: int | None, settings: MiningSettings) -> pa.Table:
-    """At most `most` of the unjudged candidates that a grade would give a role: the best of each half first.
+    """At most `most` of the unjudged candidates that a grade would give a role: of each half in turn, by rank.
 
-    Rank 1 of every query, then the first rank below the cut of every query, then rank 2, and so on: a judge that reads
-    few pairs finds hard positives as well as hard negatives. Negatives within `skip_top` are left out anyway.
+    A judge that reads few pairs finds hard positives as well as hard negatives. Negatives within `skip_top` are left
+    out anyway.
     """
     rank = new["rank"].to_numpy()
     below = rank > settings.k * settings.cut
-    depth = np.where(below, rank - int(settings.k * settings.cut), rank)
-    order = np.lexsort((new["query_id"].to_numpy(), below, depth))
+    order = np.lexsort((new["query_id"].to_numpy(), rank))
     order = order[rank[order] > settings.skip_top]
+    halves = below[order]
+    turn = np.where(halves, np.cumsum(halves), np.cumsum(~halves))
+    order = order[np.lexsort((halves, turn))]
     return new.take(pa.array(order if most is None else order[:most]))
 
 
