@@ -109,8 +109,9 @@ def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, sto
     given = {name: _at(values, name) for name in space}
     algorithm = OptunaSearch(metric=recipe.METRIC, mode="max", sampler=sampler, points_to_evaluate=[given])
     tuner = tune.Tuner(
-        # A trial waits for the workers that it starts: a processor of its own would keep them from starting.
-        tune.with_resources(_named(search), {"cpu": 0}),
+        # A trial waits for the workers that it starts: a processor of its own, or a part, would keep them out.
+        # It has to ask for something: 1 MiB of the cluster's memory.
+        tune.with_resources(_named(search), {"cpu": 0, "memory": 1 << 20}),
         param_space=space,
         tune_config=tune.TuneConfig(
             metric=recipe.METRIC,
