@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -304,7 +304,7 @@ def _stdout_for_results() -> Iterator[Console]:
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
-        with os.fdopen(os.dup(stdout), "w", encoding="utf-8") as stream:
+        with os.fdopen(os.dup(stdout), "w", encoding="utf-8") as stream, redirect_stdout(sys.stderr):
             yield Console(file=stream, width=None if os.isatty(stdout) else 160)
     finally:
         sys.stdout.flush()
