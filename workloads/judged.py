@@ -95,6 +95,11 @@ class Judged:
         check_leakage(validation.queries, self.of(TEST).queries, ("validation", "test"))
         return learned, validation
 
+    def beside(self, learned: "Judged") -> pa.Array:
+        """The ids of the judged queries that are not among those of `learned`; queries nobody judged are none."""
+        ids = pc.unique(self.judgements["query_id"])
+        return ids.filter(pc.invert(pc.is_in(ids, learned.queries["query_id"].combine_chunks())))
+
     def with_queries(self, other: "Judged", share: float, seed: int) -> Self:
         """Also queries of `other` with their judgements, by hash, until they are `share` of all; products stay."""
         order = np.argsort(hash_unit(other.queries["query_id"], seed), kind="stable")

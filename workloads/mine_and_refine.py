@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -229,17 +228,11 @@ def train_warmup(
 def clicked_graph(settings: EncoderRecipe, run: Run, tables: Artifact, judged: Judged, name: str) -> Artifact | None:
     """The behaviour graph of all queries but those held out; None where the tables have no product chosen for one."""
     learned, _ = held_out(settings, judged)
-    unseen = queries_beside(judged, learned)["query_id"].combine_chunks()
+    unseen = judged.beside(learned)
     every_choice = BehaviourSettings(edges=EdgeWeights(minimum_support=1))
     if not has_choices(run.store.path(tables.ref), unseen):
         return None
     return graph_step(run, tables, learned, unseen, every_choice, settings.seed, name)
-
-
-def queries_beside(judged: Judged, learned: Judged) -> pa.Table:
-    """The queries of `judged` that are not among those of `learned`."""
-    known = pc.is_in(judged.queries["query_id"], learned.queries["query_id"].combine_chunks())
-    return judged.queries.filter(pc.invert(known))
 
 
 def train_stage1(
@@ -282,8 +275,10 @@ def learned_from(settings: EncoderRecipe, run: Run, judged: Judged) -> tuple[Jud
     synthetic = run.store.get(settings.synthetic.tables)
     folder = run.store.path(synthetic.ref)
     queries, judgements = (pq.read_table(folder / name) for name in ("queries", "judgements"))
-    others = normalised_query(queries_beside(judged, train)["query"]).combine_chunks()
-    queries = queries.filter(pc.invert(pc.is_in(normalised_query(queries["query"]), others)))
+    others = judged.queries.filter(pc.is_in(judged.queries["query_id"], judged.beside(train)))
+    queries = queries.filter(
+        pc.invert(pc.is_in(normalised_query(queries["query"]), normalised_query(others["query"]).combine_chunks()))
+    )
     written = Judged(judged.products, queries, judgements)
     return train.with_queries(written, settings.synthetic.share, settings.seed), [synthetic]
 

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
@@ -107,9 +106,7 @@ def behaviour_graph(
         raise RaylevanceError(
             "the validation queries lack judgements of grade 2, or of grade 0: raise validation_fraction, or judge more"
         )
-    of_any_purpose = pc.unique(judged.judgements["query_id"])
-    unseen = of_any_purpose.filter(pc.invert(pc.is_in(of_any_purpose, learned.queries["query_id"].combine_chunks())))
-    graph = graph_step(run, tables, learned, unseen, settings.behaviour, settings.seed, name)
+    graph = graph_step(run, tables, learned, judged.beside(learned), settings.behaviour, settings.seed, name)
     return graph, learned, validation
 
 
