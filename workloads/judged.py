@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylevance.data.hashing import hash_strings, hash_unit
+from raylevance.data.schema import LANGUAGE_MODEL
 from raylevance.data.splits import check_leakage, folds_by_query, queries_of, split_by_query
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -56,7 +57,7 @@ class Judged:
         return judged
 
     def _each_pair_once(self) -> Self:
-        by_model = pc.starts_with(self.judgements["source"], "llm:").to_numpy()
+        by_model = pc.starts_with(self.judgements["source"], LANGUAGE_MODEL).to_numpy()
         order = np.argsort(by_model, kind="stable")
         pairs = hash_strings(pair_ids(self.judgements))
         kept = np.sort(order[np.unique(pairs[order], return_index=True)[1]])
@@ -66,7 +67,7 @@ class Judged:
 
     def by_people(self) -> Self:
         """Without the grades that a language model gave: what a judge's agreement is measured on."""
-        written = pc.starts_with(self.judgements["source"], "llm:")
+        written = pc.starts_with(self.judgements["source"], LANGUAGE_MODEL)
         return replace(self, judgements=self.judgements.filter(pc.invert(written)))
 
     def of(self, split: str) -> Self:

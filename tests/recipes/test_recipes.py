@@ -17,6 +17,7 @@ from raylevance.config import load_settings
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import read_run
+from raylevance.graph.building import BehaviourGraph
 from raylevance.index.grades import fit_grade_bands
 from raylevance.index.products import ProductIndex
 from tests.conftest import Ended
@@ -24,7 +25,7 @@ from workloads import recipes
 from workloads.encode import pair_cosines
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import TEST, TRAIN, Judged
-from workloads.mine_and_refine import RecipeSettings, held_out, learned_from
+from workloads.mine_and_refine import RecipeSettings, clicked_graph, held_out, learned_from
 from workloads.retrieval.bands import load_bands
 from workloads.retrieval.indexing import build_index
 from workloads.retrieval.instances import write_clicked_pairs
@@ -157,6 +158,27 @@ def test_the_warm_up_reads_the_log_but_for_queries_held_out(small_store: Path, t
     assert pairs and len(set(pairs)) == len(pairs) and set(pairs) <= chosen
     assert set(queries) <= set(learned.queries["query"].to_pylist())
     assert queries[: len(set(queries))] == list(dict.fromkeys(queries))
+
+
+def test_the_warm_up_reads_the_log_of_queries_that_nobody_judged(small_store: Path, tmp_path: Path) -> None:
+    """Without its judgements a query of the test split is one that the log alone knows; the others stay out."""
+    shutil.copytree(small_store, tmp_path / "store")
+    settings = RecipeSettings()
+    with Run(Store(tmp_path / "store")) as run:
+        tables = run.store.get("tables/demo")
+        judged = Judged.open(run.store.path(tables.ref))
+        chosen = pq.read_table(run.store.path(tables.ref) / "events").filter(pc.field("action") != "exposure")
+        tested = judged.of(TEST).queries
+        freed = tested.filter(pc.is_in(tested["query_id"], chosen["query_id"].combine_chunks()))["query_id"][:1]
+        graded = judged.judgements.filter(pc.invert(pc.is_in(judged.judgements["query_id"], freed.combine_chunks())))
+        judged = replace(judged, judgements=graded)
+        graph = clicked_graph(settings, run, tables, judged, "graph/with-unjudged")
+        assert graph is not None
+        asked = BehaviourGraph.load(run.store.path(graph.ref)).query_item_ppmi.indptr
+    learned, _ = held_out(settings, judged)
+    read = set(judged.queries["query_id"].filter(pa.array(np.diff(asked) > 0)).to_pylist())
+    assert freed[0].as_py() in read
+    assert read <= {freed[0].as_py(), *learned.queries["query_id"].to_pylist()}
 
 
 def test_synthetic_queries_with_the_text_of_a_held_out_one_are_left_out(small_store: Path) -> None:

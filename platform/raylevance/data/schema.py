@@ -8,6 +8,9 @@ GRADES = (0, 1, 2)
 ESCI_GRADES = {"E": 2, "S": 1, "C": 1, "I": 0}
 """Exact, substitute, complement, irrelevant (Reddy et al. 2022, arXiv 2206.06588) as the grades of Mine and Refine."""
 
+LANGUAGE_MODEL = "llm:"
+"""How the source of what a judge or a language model gave begins; its version follows."""
+
 ACTIONS = ("exposure", "click", "cart", "purchase")
 
 CATEGORY_SEPARATOR = " > "
@@ -46,7 +49,7 @@ JUDGEMENTS = pa.schema(
         pa.field("split", pa.string()),
     ]
 )
-"""`label`: the data set's own; `grade`: one of `GRADES`; `source`: human or llm:<version>; `confidence`: 0 to 1."""
+"""`label`: the data set's own; `grade`: one of `GRADES`; `source`: human or `LANGUAGE_MODEL` and its version; `confidence`: 0 to 1."""
 
 EVENTS = pa.schema(
     [

@@ -13,10 +13,8 @@ import pyarrow.compute as pc
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.config import Settings
+from raylevance.data.schema import LANGUAGE_MODEL
 from raylevance.index.ranking import Rows, Scores
-
-JUDGE = "llm:"
-"""How the source of a judge's grade begins."""
 
 CANDIDATES = pa.schema(
     [("query_id", pa.string()), ("product_id", pa.string()), ("rank", pa.int32()), ("score", pa.float32())]
@@ -98,7 +96,7 @@ def false_negatives(mined: pa.Table, settings: MiningSettings) -> tuple[int, int
     `mined`: those that nothing was known of before. Mining that takes every unjudged neighbour for a negative trains
     on the first of these as negatives.
     """
-    by_judge = pc.starts_with(mined["source"], JUDGE)
+    by_judge = pc.starts_with(mined["source"], LANGUAGE_MODEL)
     new = mined.filter(pc.and_(by_judge, pc.less_equal(mined["rank"], int(settings.k * settings.cut))))
     return int(pc.sum(pc.greater(new["grade"], 0)).as_py() or 0), new.num_rows
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
-from raylevance.data.schema import CATEGORY_SEPARATOR
+from raylevance.data.schema import CATEGORY_SEPARATOR, LANGUAGE_MODEL
 from raylevance.llm.language_model import PROMPTS, Request, prompt_key
 from raylevance.llm.prompt import one_line
 
@@ -155,7 +155,7 @@ def _knowledge(
     for row in rows.to_pylist():
         key = prompt_key(version, prompt(row))
         found, reason = _read(answered.get(key), texts)
-        known += [{"key": key, named: row[named], "source": f"llm:{version}", "text": text} for text in found]
+        known += [{"key": key, named: row[named], "source": LANGUAGE_MODEL + version, "text": text} for text in found]
         if reason:
             quarantined.append({"key": key, "id": row[named], "reason": reason})
     return Knowledge(pa.Table.from_pylist(known, schema), pa.Table.from_pylist(quarantined, QUARANTINE))

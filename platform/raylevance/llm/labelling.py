@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from raylevance.data.schema import LANGUAGE_MODEL
 from raylevance.errors import RaylevanceError, nearest
 from raylevance.llm.asking import Progress, ask
 from raylevance.llm.injection import talks_to_the_judge
@@ -220,7 +221,7 @@ def _labels(batch: pa.RecordBatch, labelling: Labelling, ledger: Ledger, errors:
                 "grade": int(found.grades[place]) if sure else None,
                 "confidence": float(found.confidence[place]),
                 "status": JUDGED if sure else ABSTAINED,
-                "source": f"llm:{labelling.version}",
+                "source": LANGUAGE_MODEL + labelling.version,
             }
         )
     return pa.Table.from_pylist(labels, schema=LABELS)
