@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
@@ -21,38 +20,23 @@ from raylevance.data.instances import InstanceSettings
 from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText, normalised_query
 from raylevance.errors import UsageError
-from raylevance.graph.edges import EdgeWeights
 from raylevance.index.products import ProductIndexSettings
 from raylevance.index.vectors import check_gpu
 from raylevance.models.encoder import EncoderSettings, read_settings
 from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
-from workloads.behaviour import BehaviourSettings, graph_step, has_choices
-from workloads.encode import backbone_digest, backbone_path
+from workloads.encode import backbone_path
 from workloads.judged import TRAIN, Judged
 from workloads.judging.judges import judge_version
 from workloads.retrieval.bands import save_bands
 from workloads.retrieval.indexing import index_step
-from workloads.retrieval.instances import write_clicked_pairs, write_judged_instances, write_pseudo_queries
+from workloads.retrieval.instances import write_judged_instances
 from workloads.retrieval.mining import MINED, MineSettings, curriculum, mining_step
 from workloads.retrieval.report import Outcome, baselines_step, report_step
+from workloads.retrieval.warmup import WarmupSettings, clicked_graph, warmup_step
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.trainings import Training, new_encoder
-
-
-class WarmupSettings(Settings):
-    """In-batch InfoNCE on pseudo-queries cut from titles (our choice: stage 1 alone overfits on few queries).
-
-    `category_share` of them are the name of the product's category instead. Where the tables have events, at most
-    `behaviour_share` of all pairs are a query of the log with a product that was chosen for it; none of a query that
-    is validated or tested on.
-    """
-
-    queries_per_product: int = Field(1, gt=0)
-    category_share: float = Field(0.2, ge=0, le=1)
-    behaviour_share: float = Field(0.2, ge=0, lt=1)
-    train: ContrastiveSettings = ContrastiveSettings(loss="infonce", batch=64, max_steps=100, checkpoint_every=25)
+from workloads.trainings import Training
 
 
 class Stage1Settings(Settings):
@@ -195,44 +179,16 @@ def best_metric(encoder: Artifact) -> float:
 def train_warmup(
     settings: EncoderRecipe, run: Run, tables: Artifact, judged: Judged | None, suffix: str = ""
 ) -> Artifact:
-    """`encoder/warmup`: the backbone, trained to find a product by a few words of its title, or by a query of the log.
+    """`encoder/warmup`: the backbone, trained without judgements.
 
     Of the queries of `judged` the log is read for those alone that the stages learn from; None: no log is read.
     """
-    name, share = f"encoder/warmup{suffix}", settings.warmup.behaviour_share
-    training = Training(name, settings.warmup.train, settings.text, settings.seed)
-    folder = run.store.path(tables.ref)
-    graph = clicked_graph(settings, run, tables, judged, f"graph/warmup{suffix}") if judged and share else None
-    inputs = [tables, *([graph] if graph else [])]
-    made_from = training.described(
-        {
-            "encoder": settings.encoder.model_dump(),
-            "backbone": backbone_digest(settings.encoder.backbone),
-            **settings.warmup.model_dump(mode="json", exclude={"train"}),
-        }
-    )
-
-    def build(draft: Draft) -> None:
-        with run.work_folder(name, made_from, [parent.ref for parent in inputs], settings.seed) as work:
-            queries = settings.warmup.queries_per_product, settings.seed, settings.warmup.category_share
-            write_pseudo_queries(folder / "products", work / "instances", settings.text, *queries)
-            if graph:
-                pseudo = pyarrow.dataset.dataset(work / "instances", format="parquet").count_rows()
-                most = round(pseudo * share / (1 - share))
-                write_clicked_pairs(run.store.path(graph.ref), folder, work / "instances", settings.text, most)
-            training.train(draft, new_encoder(settings.encoder, work / "backbone"), work)
-
-    return run.step(name, build, settings=made_from, inputs=inputs, seed=settings.seed)
-
-
-def clicked_graph(settings: EncoderRecipe, run: Run, tables: Artifact, judged: Judged, name: str) -> Artifact | None:
-    """The behaviour graph of all queries but those held out; None where the tables have no product chosen for one."""
-    learned, _ = held_out(settings, judged)
-    unseen = judged.beside(learned)
-    every_choice = BehaviourSettings(edges=EdgeWeights(minimum_support=1))
-    if not has_choices(run.store.path(tables.ref), unseen):
-        return None
-    return graph_step(run, tables, learned, unseen, every_choice, settings.seed, name)
+    graph = None
+    if judged and settings.warmup.behaviour_share:
+        learned, _ = held_out(settings, judged)
+        graph = clicked_graph(run, tables, learned, judged.beside(learned), settings.seed, f"graph/warmup{suffix}")
+    training = Training(f"encoder/warmup{suffix}", settings.warmup.train, settings.text, settings.seed)
+    return warmup_step(run, tables, settings.warmup, settings.encoder, graph, training)
 
 
 def train_stage1(

@@ -25,10 +25,11 @@ from workloads import recipes
 from workloads.encode import pair_cosines
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import TEST, TRAIN, Judged
-from workloads.mine_and_refine import RecipeSettings, clicked_graph, held_out, learned_from
+from workloads.mine_and_refine import RecipeSettings, held_out, learned_from
 from workloads.retrieval.bands import load_bands
 from workloads.retrieval.indexing import build_index
 from workloads.retrieval.instances import write_clicked_pairs
+from workloads.retrieval.warmup import clicked_graph
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 
@@ -163,7 +164,6 @@ def test_the_warm_up_reads_the_log_but_for_queries_held_out(small_store: Path, t
 def test_the_warm_up_reads_the_log_of_queries_that_nobody_judged(small_store: Path, tmp_path: Path) -> None:
     """Without its judgements a query of the test split is one that the log alone knows; the others stay out."""
     shutil.copytree(small_store, tmp_path / "store")
-    settings = RecipeSettings()
     with Run(Store(tmp_path / "store")) as run:
         tables = run.store.get("tables/demo")
         judged = Judged.open(run.store.path(tables.ref))
@@ -172,10 +172,10 @@ def test_the_warm_up_reads_the_log_of_queries_that_nobody_judged(small_store: Pa
         freed = tested.filter(pc.is_in(tested["query_id"], chosen["query_id"].combine_chunks()))["query_id"][:1]
         graded = judged.judgements.filter(pc.invert(pc.is_in(judged.judgements["query_id"], freed.combine_chunks())))
         judged = replace(judged, judgements=graded)
-        graph = clicked_graph(settings, run, tables, judged, "graph/with-unjudged")
+        learned, _ = held_out(RecipeSettings(), judged)
+        graph = clicked_graph(run, tables, learned, judged.beside(learned), 0, "graph/with-unjudged")
         assert graph is not None
         asked = BehaviourGraph.load(run.store.path(graph.ref)).query_item_ppmi.indptr
-    learned, _ = held_out(settings, judged)
     read = set(judged.queries["query_id"].filter(pa.array(np.diff(asked) > 0)).to_pylist())
     assert freed[0].as_py() in read
     assert read <= {freed[0].as_py(), *learned.queries["query_id"].to_pylist()}

@@ -49,7 +49,10 @@ JUDGEMENTS = pa.schema(
         pa.field("split", pa.string()),
     ]
 )
-"""`label`: the data set's own; `grade`: one of `GRADES`; `source`: human or `LANGUAGE_MODEL` and its version; `confidence`: 0 to 1."""
+"""`label`: the data set's own; `grade`: one of `GRADES`; `confidence`: 0 to 1.
+
+`source`: human, or `LANGUAGE_MODEL` and its version.
+"""
 
 EVENTS = pa.schema(
     [

@@ -107,14 +107,12 @@ class VectorIndex:
             raise RaylevanceError(f"queries of shape {queries.shape}, index of {wanted} dimensions: not its encoder's")
         queries = np.ascontiguousarray(queries, np.float32)
         if allowed is not None:
-            scores, rows = self._search_allowed(queries, k, allowed)
-        elif self._gpu is not None:
-            scores, rows = self._gpu.search(queries, k)
-        elif self._description.kind == "exact":
-            scores, rows = search_exactly(self._store, queries, k)
-        else:
-            scores, rows = self._index.search(queries, k, params=self._parameters(k))
-        return by_score(scores, rows)
+            return self._search_allowed(queries, k, allowed)
+        if self._gpu is not None:
+            return by_score(*self._gpu.search(queries, k))
+        if self._description.kind == "exact":
+            return search_exactly(self._store, queries, k)
+        return by_score(*self._index.search(queries, k, params=self._parameters(k)))
 
     def vectors(self, rows: Rows) -> Vectors:
         """The vectors of `rows`, int64 [n], as float32 [n, d]; rounded to float16 in an IVF-PQ index."""
@@ -152,8 +150,7 @@ class VectorIndex:
         if count <= EXACT_ROWS:
             return search_exactly(self._store, queries, k, faiss.SearchParameters(sel=selector))
         share = count / len(allowed)
-        found: tuple[Scores, Rows] = self._index.search(queries, k, params=self._parameters(k, share, selector))
-        return found
+        return by_score(*self._index.search(queries, k, params=self._parameters(k, share, selector)))
 
     def _parameters(self, k: int, share: float = 1.0, selector: Any | None = None) -> Any:
         """`share`: the part of the rows that `selector` lets through; the effort grows as it falls."""
