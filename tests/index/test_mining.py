@@ -77,13 +77,27 @@ def test_false_negatives_are_counted_among_new_pairs_of_the_upper_half() -> None
 def test_what_is_asked_of_the_judge() -> None:
     new = unjudged(FOUND, grades(("q1", "e", 2, "human"), ("q2", "e", 0, "human")))
     assert pairs(new) == [pair for pair in pairs(FOUND) if pair != ("q1", "e")]
-    whole = [("q2", "d"), ("q1", "b"), ("q1", "a"), ("q2", "b"), ("q2", "c"), ("q1", "c")]
-    assert pairs(to_label(new, None, SETTINGS)) == whole
-    assert pairs(to_label(new, 3, SETTINGS)) == whole[:3]
-    skipped = pairs(to_label(new, None, SETTINGS.model_copy(update={"skip_top": 1})))
-    assert skipped == [("q1", "a"), ("q1", "b"), ("q2", "c"), ("q2", "b"), ("q1", "c")]
+    whole = to_label(new, None, SETTINGS, seed=0)
+    assert sorted(pairs(whole)) == sorted(pairs(new))
+    assert [rank > 2 for rank in whole["rank"].to_pylist()] == [False, True, False, True, False, True], "in turn"
+    assert to_label(new, 3, SETTINGS, seed=0).equals(whole.slice(0, 3))
+    assert to_label(new.take(list(reversed(range(new.num_rows)))), None, SETTINGS, seed=0).equals(whole)
+    skipped = to_label(new, None, SETTINGS.model_copy(update={"skip_top": 1}), seed=0)
+    assert sorted(pairs(skipped)) == [pair for pair in sorted(pairs(new)) if pair != ("q2", "d")]
     lower = unjudged(FOUND, grades(("q1", "e", 2, "human"), ("q1", "a", 0, "human"), ("q2", "d", 0, "human")))
-    assert pairs(to_label(lower, 2, SETTINGS)) == [("q2", "c"), ("q1", "b")], "as many of a half that has fewer"
+    assert pairs(to_label(lower, 2, SETTINGS, seed=0))[0] == ("q2", "c"), "the only one of the upper half"
+
+
+def test_the_pairs_asked_about_are_a_fair_sample_of_the_upper_half() -> None:
+    """Of ranks 1 to 50 some 20 in 50 are at most 20; 200 drawn by hash are as many within five standard errors."""
+    rows = np.tile(np.arange(100), (40, 1))
+    scores = np.tile(np.linspace(1, 0, 100, dtype=np.float32), (40, 1))
+    products = pa.array([f"p{number}" for number in range(100)])
+    found = candidates(pa.array([f"q{number}" for number in range(40)]), products, scores, rows)
+    asked = to_label(found, 400, MiningSettings(k=100), seed=1)["rank"].to_numpy()
+    upper = asked[asked <= 50]
+    assert len(upper) == 200
+    assert abs((upper <= 20).mean() - 0.4) < 5 * np.sqrt(0.4 * 0.6 / 200)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from raylevance.artifacts import Artifact, Store
+from raylevance.errors import RaylevanceError
 from raylevance.index.mining import pair_ids
 from raylevance.models.cross_encoder import CrossEncoder
 from workloads.encode import encode_texts, find_encoder
@@ -88,6 +89,15 @@ def test_a_judge_that_does_not_agree_is_counted_and_not_trained_on(
     assert not made.metrics["trusted"] and made.metrics["labelled_in_upper_half"] > 0
     assert sources(mined) == {"demo"}
     assert "its labels are not trained on" in capfd.readouterr().err
+
+
+def test_a_judge_that_is_not_there_leaves_nothing_behind(mine: Mine, store: Store, tmp_path: Path) -> None:
+    judge = {"backend": "endpoint", "endpoint": {"url": "http://127.0.0.1:9/v1", "model": "none", "max_retries": 0}}
+    (tmp_path / "judge.yaml").write_text(yaml.safe_dump(judge))
+    before = store.artifacts()
+    with pytest.raises(RaylevanceError, match=r"no grade for 50 of 50 pairs \(.*no connection.*same command"):
+        mine(judge=str(tmp_path / "judge.yaml"), most_labelled=10)
+    assert store.artifacts() == before
 
 
 def test_a_judge_is_checked_where_it_is_used() -> None:

@@ -13,11 +13,13 @@ from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.data.hashing import hash_unit
 from raylevance.data.schema import JUDGEMENTS
 from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
 from raylevance.evaluation.agreement import agreement
 from raylevance.index.mining import MINED as MINED_PAIRS
 from raylevance.index.mining import MiningSettings, candidates, false_negatives, mine, pair_ids, to_label, unjudged
 from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
+from raylevance.llm.labelling import QUARANTINED
 from workloads.encode import encode_texts, find_encoder
 from workloads.graded_pairs import pair_texts
 from workloads.judged import TRAIN, Judged
@@ -38,7 +40,7 @@ class MineSettings(MiningSettings):
 
     `unjudged`: judge asks `judge` (judge/NAME, a YAML file, or zero-shot: vLLM on the guideline); skip leaves them out;
     irrelevant takes them for grade 0, as mining without re-annotation does. `most_labelled`: pairs that the judge
-    reads, the best ranks of each half first; None: all. It also reads `check_pairs` human judgements of training
+    reads, as many of each half, drawn by hash; None: all. It also reads `check_pairs` human judgements of training
     queries, of candidates if there are some: where its quadratic kappa on these is below `minimum_kappa`, its labels
     are counted and not trained on.
     `with_originals=false` trains on mined pairs alone, for comparison.
@@ -102,19 +104,23 @@ def search(run: Run, tables: Artifact, encoder: Artifact, train: Judged, setting
 def graded_anew(
     run: Run, train: Judged, found: pa.Table, known: pa.Table, settings: MineSettings, text: ProductText, seed: int
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Grades (rows of `GRADED`) of the candidates `found` that `known` has none of, and what to say of them."""
+    """Grades (rows of `GRADED`) of the candidates `found` that `known` has none of, and what to say of them.
+
+    Raises `RaylevanceError` where the judge failed with most of the pairs.
+    """
     new = unjudged(found, known)
     if settings.unjudged == "skip" or not new.num_rows:
         return GRADED.empty_table(), {"trusted": True}
     if settings.unjudged == "irrelevant":
         return assumed(new), {"trusted": True}
-    new = to_label(new, settings.most_labelled, settings)
+    new = to_label(new, settings.most_labelled, settings, seed)
     named = find_judge(settings.judge, run.store)
     judge = named.labelling
     check = to_check(train.by_people().judgements, found, settings.check_pairs, seed)
     # One labelling of both: an engine takes longer to start than to read a few hundred pairs.
     asked = pa.concat_tables([check.select(KNOWN[:2]).cast(new.select(KNOWN[:2]).schema), new.select(KNOWN[:2])])
     labels = label_table(pair_texts(train, asked, named.text or text), judge, run.store)
+    refuse_silence(labels, settings.judge)
     report = check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa, named.agreement)
     given = labels.slice(check.num_rows)
     graded = pa.table({**{name: new[name] for name in KNOWN[:2]}, **{name: given[name] for name in KNOWN[2:]}})
@@ -124,6 +130,16 @@ def graded_anew(
         "labelled": graded.num_rows,
         "not_labelled": new.num_rows - graded.num_rows,
     }
+
+
+def refuse_silence(labels: pa.Table, judge: str) -> None:
+    """Raise `RaylevanceError` where most of `labels` failed: what has been answered is kept for the next run."""
+    failed = labels.filter(pc.equal(labels["status"], QUARANTINED))
+    if failed.num_rows > labels.num_rows / 2:
+        raise RaylevanceError(
+            f"mining.judge={judge}: no grade for {failed.num_rows} of {labels.num_rows} pairs ({failed['reason'][0]}); "
+            "mend the judge and run the same command again, or set mining.unjudged=skip"
+        )
 
 
 def to_check(human: pa.Table, found: pa.Table, most: int, seed: int) -> pa.Table:
@@ -180,9 +196,11 @@ def summary(metrics: dict[str, Any]) -> str:
     """One line for people: what the judge found among the pairs that plain mining would call negatives."""
     wrong, of = metrics["relevant_in_upper_half"], metrics["labelled_in_upper_half"]
     if not of:
-        return f"mining: {metrics['roles']} among pairs that people judged"
+        return f"mining: {metrics['roles']}; no judge graded a new neighbour"
     line = f"mining: {wrong} of {of} new neighbours ({wrong / of:.0%}) are relevant to the judge"
     line += ": false negatives of plain hard-negative mining"
+    if metrics["not_labelled"]:
+        line += f"; {metrics['not_labelled']} pairs got no grade"
     if not metrics["trusted"]:
         agreed = metrics["agreement"]
         kappa = f"quadratic kappa {agreed['quadratic_kappa']:.2f}" if agreed else "it graded no pair that they did"

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.config import Settings
+from raylevance.data.hashing import hash_unit
 from raylevance.data.schema import LANGUAGE_MODEL
 from raylevance.index.ranking import Rows, Scores
 
@@ -58,15 +59,16 @@ def unjudged(found: pa.Table, judgements: pa.Table) -> pa.Table:
     return found.filter(pc.invert(pc.is_in(pair_ids(found), pc.unique(pair_ids(judgements)))))
 
 
-def to_label(new: pa.Table, most: int | None, settings: MiningSettings) -> pa.Table:
-    """At most `most` of the unjudged candidates that a grade would give a role: of each half in turn, by rank.
+def to_label(new: pa.Table, most: int | None, settings: MiningSettings, seed: int) -> pa.Table:
+    """At most `most` of the unjudged candidates that a grade would give a role: of each half in turn, by hash.
 
-    A judge that reads few pairs finds hard positives as well as hard negatives. Negatives within `skip_top` are left
-    out anyway.
+    A judge that reads few pairs finds hard positives as well as hard negatives, and those of the upper half are a fair
+    sample of it, so that the share of `false_negatives` among them is that of all. Negatives within `skip_top` are
+    left out anyway.
     """
     rank = new["rank"].to_numpy()
     below = rank > settings.k * settings.cut
-    order = np.lexsort((new["query_id"].to_numpy(), rank))
+    order = np.argsort(hash_unit(pair_ids(new), seed), kind="stable")
     order = order[rank[order] > settings.skip_top]
     halves = below[order]
     turn = np.where(halves, np.cumsum(halves), np.cumsum(~halves))
