@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from raylevance.artifacts import Artifact, Draft
+from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.ranking import evaluate_run
 from workloads.encode import find_encoder
@@ -76,7 +76,7 @@ class AblationOutcome(GridOutcome):
 
 def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
     """Every variant under every seed, then the report."""
-    run.check = partial(check_settings, settings, run.store)
+    run.check = partial(check_variants, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     encoders: dict[str, list[Artifact]] = {STAGE1: []}
@@ -89,6 +89,12 @@ def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
                 encoders[STAGE1].append(stage1)
             encoders.setdefault(name, []).append(mine_and_refine(variant, run, tables, stage1, judged, SUFFIX))
     return AblationOutcome(run, report_step(settings, run, tables, judged, encoders))
+
+
+def check_variants(settings: RecipeSettings, store: Store) -> None:
+    """Refuse, before any work, what one of the chosen variants can't be made of."""
+    for name in settings.chosen():
+        check_settings(settings.variant(EncoderRecipe, name, settings.seeds[0]), store)
 
 
 def report_step(

@@ -4,7 +4,8 @@
 
 Forty test queries give wide intervals; this ranks them all. The folds share one warm-up, which reads product titles and
 no query. Each fold picks its best step on queries held out of its own training part, so no setting sees the test fold.
-Publishes `encoder/stage1-fold<n>`, `encoder/stage2-fold<n>` and `report/cross-validation`.
+A judge or synthetic queries of the store are refused: they know other folds' queries.
+Publishes `encoder/warmup-folds`, `encoder/stage1-fold<n>`, `encoder/stage2-fold<n>` and `report/cross-validation`.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from raylevance.artifacts import Artifact, Draft
+from raylevance.errors import UsageError
 from raylevance.evaluation.ranking import Run as Ranked
 from workloads.encode import Vectors, backbone_digest, find_encoder
 from workloads.judged import TEST, Judged
@@ -42,16 +44,30 @@ class RecipeSettings(EncoderRecipe):
 
 def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     """One warm-up, a stage 1 and a stage 2 a fold, and a report on all queries."""
+    check_apart(settings)
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
-    judged = Judged.open(run.store.path(tables.ref))
-    warmup = train_warmup(settings, run, tables, None)
+    judged = Judged.open(run.store.path(tables.ref)).without_unjudged_queries()
+    warmup = train_warmup(settings, run, tables, None, "-folds")
     folds = judged.folds(settings.folds, settings.seed)
     encoders = []
     for number, fold in enumerate(folds):
         stage1 = train_stage1(settings, run, tables, warmup, fold, name=f"encoder/stage1-fold{number}")
         encoders.append((stage1, mine_and_refine(settings, run, tables, stage1, fold, suffix=f"-fold{number}")))
     return Outcome(run, report_step(settings, run, tables, judged, warmup, folds, encoders))
+
+
+def check_apart(settings: RecipeSettings) -> None:
+    """Raise `UsageError` for what may have learned from the queries that a fold tests on."""
+    if settings.mining.unjudged == "judge" and settings.mining.judge.startswith("judge/"):
+        raise UsageError(
+            f"mining.judge={settings.mining.judge}: it learned from queries that a fold tests on; "
+            "set mining.judge=zero-shot or mining.unjudged=skip"
+        )
+    if settings.synthetic.tables:
+        raise UsageError(
+            f"synthetic.tables={settings.synthetic.tables}: made with queries that a fold tests on known; unset it"
+        )
 
 
 def report_step(
@@ -73,7 +89,8 @@ def report_step(
         tests = [fold.of(TEST) for fold in folds]
         for test, (stage1, stage2) in zip(tests, encoders, strict=True):
             last = find_encoder(stage2.ref, run.store)
-            for name, encoder in (shared | {"stage 1": find_encoder(stage1.ref, run.store), LAST: last}).items():
+            first = {"stage 1": find_encoder(stage1.ref, run.store)} if settings.stage1.enabled else {}
+            for name, encoder in (shared | first | {LAST: last}).items():
                 found, scores = measure_encoder(run.store, test, encoder)
                 ranked.setdefault(name, {}).update(found)
                 cosines.setdefault(name, []).append(scores)

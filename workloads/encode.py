@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,7 @@ def encode_file(encoder: str, store: str, file: Path, column: str, output: Path,
 
 def write_npy(file: Path, vectors: Vectors) -> None:
     """Write beside, then rename: a reader never sees half a file."""
-    draft = file.with_name(f".{file.name}.draft")
+    draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}.draft")
     try:
         with draft.open("wb") as stream:
             np.save(stream, vectors, allow_pickle=False)

@@ -70,6 +70,10 @@ class Judged:
         written = pc.starts_with(self.judgements["source"], LANGUAGE_MODEL)
         return replace(self, judgements=self.judgements.filter(pc.invert(written)))
 
+    def without_unjudged_queries(self) -> Self:
+        judged = pc.is_in(self.queries["query_id"], pc.unique(self.judgements["query_id"]))
+        return replace(self, queries=self.queries.filter(judged))
+
     def of(self, split: str) -> Self:
         """The queries and judgements of `split`; the products stay whole."""
         queries = queries_of(self.judgements, self.queries, split)

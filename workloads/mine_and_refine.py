@@ -2,14 +2,16 @@
 
     raylevance run mine-and-refine [--config F] [--set stage1.train.epochs=2]
 
-Reads products and judgements; publishes `tables/<data set>`, `report/baselines`, `encoder/warmup`, `encoder/stage1`,
-`pairs/mined`, `encoder/stage2`, `index/stage2` and `report/mine-and-refine`.
+Reads products, judgements and, where there is one, a log; publishes `tables/<data set>`, `report/baselines`,
+`graph/warmup` (of a log), `encoder/warmup`, `encoder/stage1`, `pairs/mined`, `encoder/stage2`, `index/stage2` and
+`report/mine-and-refine`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
@@ -101,7 +103,8 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     stage1 = train_stage1(settings, run, tables, warmup, judged)
     stage2 = mine_and_refine(settings, run, tables, stage1, judged)
     index = index_step(run, "stage2", tables, stage2, settings.index)
-    report = report_step(run, tables, baselines, {"warm-up": warmup, "stage 1": stage1}, index, judged, settings.seed)
+    earlier = {"warm-up": warmup} | ({"stage 1": stage1} if settings.stage1.enabled else {})
+    report = report_step(run, tables, baselines, earlier, index, judged, settings.seed)
     return Outcome(run, report)
 
 
@@ -112,10 +115,17 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     if settings.mining.unjudged == "judge":
         judge_version(settings.mining.judge, store)
     if settings.synthetic.tables:
-        store.get(settings.synthetic.tables)
+        check_synthetic(settings.synthetic.tables, store)
     trainer.check_settings(settings.warmup.train, evaluates=False, name="warmup.train.")
     trainer.check_settings(settings.stage1.train, evaluates=True, name="stage1.train.")
     trainer.check_settings(settings.stage2.train, evaluates=True, name="stage2.train.")
+
+
+def check_synthetic(name: str, store: Store) -> None:
+    """Raise `UsageError` for an artifact that is not tables of judged queries."""
+    folder = store.path(store.get(name).ref)
+    if not all((folder / table).is_dir() for table in ("queries", "judgements")):
+        raise UsageError(f"synthetic.tables={name}: has no judged queries; name tables of synthetic-queries")
 
 
 def check_recipe(settings: RecipeSettings, store: Store) -> None:
@@ -129,21 +139,25 @@ METRIC = "ndcg@10"
 
 
 def search_space(settings: RecipeSettings) -> dict[str, Any]:
-    """What `raylevance tune` varies: Ray Tune's domains by setting. The synthetic share only where there are any.
+    """What `raylevance tune` varies: Ray Tune's domains by setting, of the parts that the recipe has.
 
     Raises `UsageError` for a stage that is never evaluated: trials are compared by `METRIC`.
     """
     from ray import tune
 
-    for name, train in (("stage1", settings.stage1.train), ("stage2", settings.stage2.train)):
+    stages = {"stage1": settings.stage1.train} if settings.stage1.enabled else {}
+    for name, train in (stages | {"stage2": settings.stage2.train}).items():
         if train.evaluate_every is None:
             raise UsageError(f"{name}.train.evaluate_every=null: a search compares trials by {METRIC}; set it")
-    synthetic = {"synthetic.share": tune.uniform(0.0, 0.2)} if settings.synthetic.tables else {}
-    return synthetic | {
+    space = {"synthetic.share": tune.uniform(0.0, 0.2)} if settings.synthetic.tables else {}
+    if settings.stage1.enabled:
+        space |= {
+            "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
+            "stage1.train.temperature": tune.loguniform(0.03, 0.2),
+        }
+    return space | {
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
         "spelling.share": tune.uniform(0.0, 0.5),
-        "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
-        "stage1.train.temperature": tune.loguniform(0.03, 0.2),
         "mining.k": tune.choice([50, 100, 200]),
         "stage2.train.learning_rate": tune.loguniform(5e-6, 5e-5),
         "stage2.train.gamma": tune.choice([16, 32, 64, 80, 128]),
@@ -205,15 +219,18 @@ def train_stage1(
 def mine_and_refine(
     settings: EncoderRecipe, run: Run, tables: Artifact, stage1: Artifact, judged: Judged, suffix: str = ""
 ) -> Artifact:
-    """`encoder/stage2`: in each round, hard pairs mined by the newest encoder, then training on them and all others."""
+    """`encoder/stage2`: in each round, hard pairs mined by the newest encoder, then training on all that is known.
+
+    A round keeps what those before it mined (our choice; the paper has one round).
+    """
     train, synthetic = learned_from(settings, run, judged)
-    encoder = stage1
+    encoder, found = stage1, list[Artifact]()
     for number in range(1, settings.stage2.rounds + 1):
         place = suffix if number == settings.stage2.rounds else f"{suffix}-round{number}"
         options = settings.mining, settings.text, settings.seed
-        mined = mining_step(run, tables, encoder, train, *options, name=f"pairs/mined{place}")
-        learned = partial(_with_mined, run, mined, train, settings.mining)
-        inputs = [tables, encoder, mined, *synthetic]
+        found.append(mining_step(run, tables, encoder, train, *options, name=f"pairs/mined{place}"))
+        learned = partial(_with_mined, run, tuple(found), train, settings.mining)
+        inputs = [tables, encoder, *found, *synthetic]
         stage2, name = settings.stage2.train, f"encoder/stage2{place}"
         also = {"with_originals": settings.mining.with_originals}
         encoder = _train_judged(settings, run, stage2, inputs, learned, judged, name, also)
@@ -231,6 +248,8 @@ def learned_from(settings: EncoderRecipe, run: Run, judged: Judged) -> tuple[Jud
     synthetic = run.store.get(settings.synthetic.tables)
     folder = run.store.path(synthetic.ref)
     queries, judgements = (pq.read_table(folder / name) for name in ("queries", "judgements"))
+    if not pc.any(pc.is_in(judgements["product_id"], judged.products["product_id"].combine_chunks())).as_py():
+        raise UsageError(f"synthetic.tables={synthetic.ref}: its judgements know none of the products")
     others = judged.queries.filter(pc.is_in(judged.queries["query_id"], judged.beside(train)))
     queries = queries.filter(
         pc.invert(pc.is_in(normalised_query(queries["query"]), normalised_query(others["query"]).combine_chunks()))
@@ -247,8 +266,9 @@ def held_out(settings: EncoderRecipe, judged: Judged) -> tuple[Judged, Judged]:
     return judged.train_and_validation(settings.stage1.validation_fraction, settings.seed)
 
 
-def _with_mined(run: Run, mined: Artifact, train: Judged, settings: MineSettings) -> Judged:
-    return curriculum(train, pq.read_table(run.store.path(mined.ref) / MINED), settings)
+def _with_mined(run: Run, mined: Sequence[Artifact], train: Judged, settings: MineSettings) -> Judged:
+    rounds = [pq.read_table(run.store.path(each.ref) / MINED) for each in mined]
+    return curriculum(train, pa.concat_tables(rounds), settings)
 
 
 def _train_judged(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from raylevance.artifacts import Artifact, Draft, Store, fingerprint
@@ -55,24 +56,46 @@ class Run:
         """
         values = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else settings
         key = fingerprint(name, [parent.ref for parent in inputs], values, seed)
-        artifact = None if self.fresh else self.store.find(name, key)
-        if artifact is None:
-            started = time.monotonic()
+        artifact = self._find(name, key)
+        if artifact is not None:
+            say(f"{artifact.ref}: unchanged")
+        else:
             if self._session is None:
                 self._session = ExitStack()
                 self._session.enter_context(self.cluster())
                 self.check()
-            say(f"{name}: working")
-            parents = [parent.ref for parent in inputs]
-            with self.store.publish(name, fingerprint=key, parents=parents, settings=values, seed=seed) as draft:
-                build(draft)
-            assert draft.artifact is not None
-            artifact = draft.artifact
-            say(f"{artifact.ref}: done in {time.monotonic() - started:.0f} s")
-        else:
-            say(f"{artifact.ref}: unchanged")
+            made_from = {"fingerprint": key, "parents": [parent.ref for parent in inputs], "settings": values}
+            with self._alone(name, key):
+                # Another run may have made it while this one waited.
+                artifact = self._find(name, key) or self._make(name, build, {**made_from, "seed": seed})
         self.made.append(artifact)
         return artifact
+
+    def _make(self, name: str, build: Build, made_from: dict[str, Any]) -> Artifact:
+        started = time.monotonic()
+        say(f"{name}: working")
+        with self.store.publish(name, **made_from) as draft:
+            build(draft)
+        assert draft.artifact is not None
+        say(f"{draft.artifact.ref}: done in {time.monotonic() - started:.0f} s")
+        return draft.artifact
+
+    def _find(self, name: str, key: str) -> Artifact | None:
+        return None if self.fresh else self.store.find(name, key)
+
+    @contextmanager
+    def _alone(self, name: str, key: str) -> Iterator[None]:
+        """No other run on this store makes this step meanwhile: both would write to the same work folder."""
+        lock = FileLock(self.store.work_folder("locks") / key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{name}: another run is making it; waiting")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def work_folder(self, *key: object) -> Iterator[Path]:

@@ -5,6 +5,7 @@ killed search, called again, draws the same trials (the sampler is seeded) and f
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, sto
     sampler = optuna.samplers.TPESampler(seed=seed)
     given = {name: _at(values, name) for name in space}
     algorithm = OptunaSearch(metric=recipe.METRIC, mode="max", sampler=sampler, points_to_evaluate=[given])
+    # Settings may name files from where the command runs; Ray Tune would run each trial in a folder of its own.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     tuner = tune.Tuner(
         # A trial waits for the workers that it starts: a processor of its own, or a part, would keep them out.
         # It has to ask for something: 1 MiB of the cluster's memory.

@@ -1,6 +1,8 @@
 """Steps: what was made is found, what changed is made again, what was killed goes on."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -43,6 +45,28 @@ def test_fresh_makes_every_step(tmp_path: Path) -> None:
     for _ in range(2):
         Run(Store(tmp_path), fresh=True, cluster=nullcontext).step("tables/x", counting(calls), settings={})
     assert calls == ["w", "w"]
+
+
+def test_two_runs_make_a_step_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The second waits for the first, and takes what that has made."""
+    calls: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(draft: Draft) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        counting(calls)(draft)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(Run(Store(tmp_path), cluster=nullcontext).step, "tables/x", slow, settings={})
+        assert begun.wait(10)
+        second = threads.submit(Run(Store(tmp_path), cluster=nullcontext).step, "tables/x", slow, settings={})
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.5)
+        go_on.set()
+        assert first.result(10).ref == second.result(10).ref
+    assert calls == ["w"]
+    assert "tables/x: another run is making it; waiting" in capfd.readouterr().err
 
 
 def test_unfinished_work_outlives_a_killed_step(tmp_path: Path) -> None:

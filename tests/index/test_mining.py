@@ -134,6 +134,15 @@ def test_approximate_shards_agree_with_exact_ones(ray_cluster: None, vectors: np
     assert overlap >= 0.95
 
 
+def test_a_shard_too_small_for_ivfpq_is_searched_exactly(
+    ray_cluster: None, vectors: np.ndarray, shards: list[Path]
+) -> None:
+    """The last shard has ten rows."""
+    queries = vectors[2990:]
+    rows = search_shards(shards, queries, 20, IndexSettings(kind="ivfpq"))[1]
+    assert rows[:, 0].tolist() == list(range(2990, 3000))
+
+
 @pytest.mark.parametrize("kind", ["exact", "hnsw"])
 def test_a_query_finds_the_rows_of_its_own_group(
     ray_cluster: None, vectors: np.ndarray, shards: list[Path], kind: Literal["exact", "hnsw"]

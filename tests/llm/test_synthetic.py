@@ -156,6 +156,17 @@ def test_each_query_meets_its_product_and_others(sources: list[int], others: int
     assert set(map(str, backwards.to_pylist())) == set(map(str, found.to_pylist()))
 
 
+def test_others_are_of_the_querys_locale() -> None:
+    rows = [
+        {"query_id": f"s{n}", "query": f"text {n}", "product_id": f"{locale}{n}", "locale": locale}
+        for n, locale in enumerate(["us", "es"] * 6)
+    ]
+    found = pairs(pa.Table.from_pylist(rows, SYNTHETIC), SyntheticSettings(others=4)).to_pylist()
+    locale_of = {row["query_id"]: row["locale"] for row in rows}
+    assert len(found) == 12 * 5
+    assert all(row["product_id"].startswith(locale_of[row["query_id"]]) for row in found)
+
+
 def test_what_is_asked_is_a_list_of_three() -> None:
     assert REQUEST.json_schema is not None
     assert REQUEST.json_schema["properties"]["queries"]["maxItems"] == 3

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.errors import UsageError
 from tests.conftest import Ended
 from tests.recipes.conftest import EXAMPLES, PRODUCTS
+from workloads.mine_and_refine import check_synthetic
 
 Command = Callable[..., Ended]
 EXAMPLES_FILE = "shopping_queries_dataset_examples.parquet"
@@ -43,6 +45,8 @@ def assert_one_line(ended: Ended, code: int, message: str) -> None:
         ("encode --encoder x --input f.parquet --column t --output f.npy --side both", "expected query or item"),
         ("index build --encoder minilm --products tables/esci", "--encoder minilm: expected encoder/NAME"),
         ("index build --encoder encoder/x --products P.parquet", "expected tables/NAME"),
+        ("run cross-validation --set mining.judge=judge/x", "judge/x: it learned from queries that a fold tests on"),
+        ("run cross-validation --set synthetic.tables=tables/x", "tables/x: made with queries that a fold tests on"),
         ("store show stage1", "'stage1' is not a reference"),
     ],
 )
@@ -64,6 +68,7 @@ def test_wrong_usage(raylevance: Command, tmp_path: Path, arguments: str, messag
         ("index build --encoder encoder/x --products tables/x", "encoder/x: no such artifact"),
         ("run mine-and-refine --set data.source=esci --set data.folder=nowhere", "nowhere: no such folder of data"),
         ("run mine-and-refine --set data.source=demo --set mining.judge=judge/typo", "judge/typo: no such artifact"),
+        ("run ablations --set mining.unjudged=skip --set mining.judge=judge/typo", "judge/typo: no such artifact"),
     ],
 )
 def test_what_is_not_there(raylevance: Command, esci: Path, tmp_path: Path, arguments: str, message: str) -> None:
@@ -120,6 +125,15 @@ def test_a_recipe_that_can_not_end_well_does_not_start(raylevance: Command, ray_
     workers = ("--set", "stage1.train.workers=64")
     assert_one_line(recipe(raylevance, esci, *workers), 1, "workers=64 with 1 CPU each: the cluster has room for 2")
     assert Store(esci.parent / "store").names() == []
+
+
+def test_synthetic_queries_that_are_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.publish("tables/uci") as draft:
+        (draft.path / "events").mkdir()
+        (draft.path / "events" / "part.parquet").touch()
+    with pytest.raises(UsageError, match=r"synthetic\.tables=tables/uci: has no judged queries"):
+        check_synthetic("tables/uci", store)
 
 
 @pytest.mark.ray

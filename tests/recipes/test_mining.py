@@ -135,6 +135,13 @@ def test_the_curriculum_keeps_what_was_there(mine: Mine, train: Judged) -> None:
     assert set(pair_ids(alone).to_pylist()) == hard
 
 
+def test_a_pair_of_two_rounds_is_one_judgement(mine: Mine, train: Judged) -> None:
+    _, mined = mine(minimum_kappa=-1, most_labelled=30)
+    settings = MineSettings()
+    once, twice = curriculum(train, mined, settings), curriculum(train, pa.concat_tables([mined, mined]), settings)
+    assert twice.judgements.equals(once.judgements) and once.judgements.num_rows > train.judgements.num_rows
+
+
 def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: Judged) -> None:
     encoder = find_encoder("encoder/stage1", store)
     products = store.path("tables/demo") / "products"

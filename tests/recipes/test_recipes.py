@@ -25,7 +25,7 @@ from workloads import recipes
 from workloads.encode import pair_cosines
 from workloads.graded_pairs import GradedPairs
 from workloads.judged import TEST, TRAIN, Judged
-from workloads.mine_and_refine import RecipeSettings, held_out, learned_from
+from workloads.mine_and_refine import RecipeSettings, held_out, learned_from, mine_and_refine
 from workloads.retrieval.bands import load_bands
 from workloads.retrieval.indexing import build_index
 from workloads.retrieval.instances import write_clicked_pairs
@@ -112,13 +112,31 @@ def test_every_query_is_ranked_by_an_encoder_that_never_saw_it(
     ended = raylevance("run", "cross-validation", "--config", small_recipe, *folds, "--store", store, "--json")
     assert ended.code == 0, ended.err
     outcome, opened = json.loads(ended.out), Store(store)
-    assert outcome["artifacts"]["encoder/warmup"].endswith(before["encoder/warmup"]), "the warm-up is shared"
+    assert versions(store)["encoder/warmup"] == before["encoder/warmup"], "the folds' warm-up reads no log"
     assert (outcome["queries"], list(outcome["systems"])) == (24, SYSTEMS)
     judged = Judged.open(opened.path("tables/demo"))
     ranked = read_run(Path(outcome["report"]) / "stage1.run")
     assert ranked.keys() == set(judged.queries["query_id"].to_pylist())
     first, second = (opened.get(f"encoder/stage1-fold{number}").settings["queries"] for number in (0, 1))
     assert first != second
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_a_second_round_mines_with_the_first_ones_encoder_and_keeps_its_pairs(
+    small_store: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(small_store, tmp_path / "store"))
+    before = versions(store)
+    settings = load_settings(RecipeSettings, small_recipe, ["stage2.rounds=2"])
+    with Run(Store(store)) as run:
+        tables, stage1 = run.store.get("tables/demo"), run.store.get("encoder/stage1")
+        last = mine_and_refine(settings, run, tables, stage1, Judged.open(run.store.path(tables.ref)))
+    made = {artifact.name: artifact for artifact in run.made}
+    first, second = made["pairs/mined-round1"], made["pairs/mined"]
+    assert made["encoder/stage2-round1"].ref in second.parents and stage1.ref in first.parents
+    assert {made["encoder/stage2-round1"].ref, first.ref, second.ref} < set(last.parents)
+    assert versions(store)["encoder/stage2"] != before["encoder/stage2"]
 
 
 def test_bands_are_of_queries_held_out_and_go_with_the_encoder(store: Path, small_recipe: Path) -> None:

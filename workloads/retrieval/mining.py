@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
 from raylevance.artifacts import Artifact, Draft, fingerprint
-from raylevance.data.hashing import hash_unit
+from raylevance.data.hashing import hash_strings, hash_unit
 from raylevance.data.schema import JUDGEMENTS
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -176,8 +176,12 @@ def assumed(new: pa.Table) -> pa.Table:
 
 
 def curriculum(train: Judged, mined: pa.Table, settings: MineSettings) -> Judged:
-    """`train` with the mined hard pairs that it lacks, as judgements; of mined pairs alone without originals."""
+    """`train` with the mined hard pairs that it lacks, as judgements; of mined pairs alone without originals.
+
+    Of a pair that several rounds have mined, the first counts.
+    """
     hard = mined.filter(mined["role"].is_valid())
+    hard = hard.take(pa.array(np.sort(np.unique(hash_strings(pair_ids(hard)), return_index=True)[1])))
     if not settings.with_originals:
         kept = pc.is_in(pair_ids(train.judgements), pc.unique(pair_ids(hard)))
         train = replace(train, judgements=train.judgements.filter(kept))

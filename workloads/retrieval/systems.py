@@ -16,7 +16,6 @@ from raylevance.evaluation.ranking import Run, evaluate_run
 from raylevance.index.fusion import FusionSettings, Ranking, fuse
 from raylevance.index.groups import Allowed, Ints, search_groups
 from raylevance.index.lexical import LexicalIndex
-from raylevance.index.ranking import Scores
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from workloads.encode import NamedEncoder, Vectors, backbone_path, encode_texts
 from workloads.judged import Judged
@@ -29,9 +28,8 @@ def rank_baselines(judged: Judged, backbone: str | None, seed: int) -> dict[str,
     """random, bm25, and zero_shot: the untrained `backbone` on title, brand and colour; None: no zero_shot."""
     texts = baseline_text(judged.products)
     queries = judged.queries["query"].to_pylist()
-    chance = np.random.default_rng(seed).random((len(queries), len(texts)), dtype=np.float32)
     runs = {
-        "random": as_run(judged, *rank(judged, partial(_best_by_chance, chance))),
+        "random": as_run(judged, *rank(judged, partial(_by_chance, seed, len(texts)))),
         "bm25": as_run(judged, *rank_lexical(judged, texts)),
     }
     if backbone is not None:
@@ -72,11 +70,15 @@ def rank(judged: Judged, search: Callable[[Ints, Allowed | None], Ranking]) -> R
     return search_groups(groups, search)
 
 
-def _best_by_chance(chance: Scores, places: Ints, allowed: Allowed | None) -> Ranking:
-    chosen = chance[places] if allowed is None else np.where(allowed, chance[places], -np.inf)
-    best = np.argsort(-chosen, axis=1)[:, :DEPTH]
-    scores = np.take_along_axis(chosen, best, axis=1)
-    return scores, np.where(np.isneginf(scores), -1, best)
+def _by_chance(seed: int, products: int, places: Ints, allowed: Allowed | None) -> Ranking:
+    """`DEPTH` rows drawn for each query: a score for every row would be as large as the catalogue times the queries."""
+    among = np.arange(products) if allowed is None else np.flatnonzero(allowed)
+    count = min(DEPTH, len(among))
+    rows = np.full((len(places), DEPTH), -1, np.int64)
+    for row, place in zip(rows, places, strict=True):
+        row[:count] = among[np.random.default_rng([seed, int(place)]).choice(len(among), count, replace=False)]
+    points = np.linspace(1, 0, DEPTH, endpoint=False, dtype=np.float32)
+    return np.where(rows < 0, -np.inf, points).astype(np.float32), rows
 
 
 def as_run(judged: Judged, scores: Any, rows: Any) -> Run:

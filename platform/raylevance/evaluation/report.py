@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -21,7 +22,7 @@ MOVED = 6
 """Queries shown on each side of the better and the worse."""
 SHOWN = 5
 LENGTHS = {"1-2 words": (1, 2), "3 words": (3, 3), "4 words": (4, 4), "5 or more": (5, 1000)}
-COLOURS = ("#8a8f98", "#c77d0a", "#2d6cdf", "#7b3fb5", "#0a8f5b", "#b3263a")
+COLOURS = ("#8a8f98", "#c77d0a", "#2d6cdf", "#7b3fb5", "#0a8f5b", "#b3263a", "#3a3f47", "#17a2b8")
 GRADE_NAMES = ("not relevant", "moderately", "relevant")
 
 
@@ -85,7 +86,8 @@ def _words(report: Report) -> npt.NDArray[np.int64]:
 
 def _locales(report: Report) -> dict[str, npt.NDArray[np.bool_]]:
     """The queries of each locale."""
-    names = np.array([_texts(report.queries, "query_id", "locale")[query] or "none" for query in _query_ids(report)])
+    locales = _texts(report.queries, "query_id", "locale")
+    names = np.array([locales[query] or "none" for query in _query_ids(report)])
     return {str(name): names == name for name in np.unique(names)}
 
 
@@ -103,26 +105,42 @@ def _head_and_tail(report: Report) -> dict[str, npt.NDArray[np.bool_]]:
 def _moved(report: Report, values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The queries that the candidate ranks much better, and much worse, than the baseline, with both rankings."""
     change = values[report.candidate] - values[report.baseline]
-    ids = _query_ids(report)
     order = np.argsort(-change, kind="stable")
-    described = [_moved_query(report, ids[place], float(change[place])) for place in order]
-    better = [query for query in described if query["change"] > 0][:MOVED]
-    worse = [query for query in reversed(described) if query["change"] < 0][:MOVED]
-    return better, worse
+    better, worse = order[change[order] > 0][:MOVED], order[::-1][change[order[::-1]] < 0][:MOVED]
+    ids = _query_ids(report)
+    chosen = {ids[place]: float(change[place]) for place in (*better, *worse)}
+    described = _described(report, chosen)
+    return [described[ids[place]] for place in better], [described[ids[place]] for place in worse]
 
 
-def _moved_query(report: Report, query: str, change: float) -> dict[str, Any]:
-    labels = {
-        (row["query_id"], row["product_id"]): row["label"] or str(row["grade"])
-        for row in report.judgements.select(["query_id", "product_id", "label", "grade"]).to_pylist()
+def _described(report: Report, changes: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The queries of `changes`, each with its text, its change, and the best of both systems with their labels."""
+    judged = report.judgements.select(["query_id", "product_id", "label", "grade"])
+    judged = judged.filter(pc.is_in(judged["query_id"], pa.array(list(changes), pa.string())))
+    labels = {(row["query_id"], row["product_id"]): row["label"] or str(row["grade"]) for row in judged.to_pylist()}
+    texts = _texts(report.queries, "query_id", "query")
+    best = {
+        (query, system): sorted(scores := report.runs[system].get(query, {}), key=lambda product: -scores[product])
+        for query in changes
+        for system in (report.baseline, report.candidate)
     }
-    titles = _texts(report.products, "product_id", "title")
-    rankings = {}
-    for system in (report.baseline, report.candidate):
-        scores = report.runs[system].get(query, {})
-        best = sorted(scores, key=lambda product: -scores[product])[:SHOWN]
-        rankings[system] = [{"title": titles[product], "label": labels.get((query, product), "-")} for product in best]
-    return {"query": _texts(report.queries, "query_id", "query")[query], "change": change, "rankings": rankings}
+    shown = {product for products in best.values() for product in products[:SHOWN]}
+    products = report.products.filter(pc.is_in(report.products["product_id"], pa.array(sorted(shown), pa.string())))
+    titles = _texts(products, "product_id", "title")
+    return {
+        query: {
+            "query": texts[query],
+            "change": change,
+            "rankings": {
+                system: [
+                    {"title": titles[product], "label": labels.get((query, product), "-")}
+                    for product in best[query, system][:SHOWN]
+                ]
+                for system in (report.baseline, report.candidate)
+            },
+        }
+        for query, change in changes.items()
+    }
 
 
 def _distribution(report: Report) -> Markup:

@@ -8,6 +8,7 @@ import numpy as np
 import ray
 import ray.data
 
+from raylevance.index.approximate import SMALLEST_IVFPQ
 from raylevance.index.fusion import Ranking
 from raylevance.index.groups import Groups, search_groups
 from raylevance.index.ranking import by_score
@@ -23,9 +24,9 @@ def search_shards(
     """Scores and rows [m, k] of the `k` nearest rows, of its own group, for each of `queries` [m, d], best first.
 
     `shards`: .npy files of unit vectors float32 [n_i, d] that every node sees; rows are numbered through all of them.
-    Each is indexed as `settings` say and searched by one Ray task, so memory is a shard an active task, whatever their
-    number. `kind=exact` finds what one exact index of everything finds, the lower row first among equals. -1 stands
-    where there are fewer than k rows.
+    Each is indexed as `settings` say (one too small for IVF-PQ: exactly) and searched by one Ray task, so memory is a
+    shard an active task, whatever their number. `kind=exact` finds what one exact index of everything finds, the lower
+    row first among equals. -1 stands where there are fewer than k rows.
     """
     sizes = [len(np.load(shard, mmap_mode="r")) for shard in shards]
     first = np.cumsum([0, *sizes[:-1]])
@@ -75,6 +76,8 @@ def _search_shard(shard: dict[str, Any], shared: Any, k: int, settings: IndexSet
     vectors = np.load(shard["shard"][0])
     first = int(shard["first"][0])
     queries, groups = ray.get(shared)
+    if len(vectors) < SMALLEST_IVFPQ:
+        settings = settings.model_copy(update={"kind": "exact"})
     index = VectorIndex.build(vectors, settings)
     k = min(k, len(vectors))
     if groups is None:

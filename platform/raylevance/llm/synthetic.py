@@ -91,12 +91,16 @@ def queries(
 def pairs(synthetic: pa.Table, settings: SyntheticSettings | None = None) -> pa.Table:
     """Rows of `PAIRS` to be judged: each query with its own product, then with `others` products of other queries.
 
-    The others are drawn by `seed` and the query; where there are fewer, all of them.
+    The others are of the query's locale, drawn by `seed` and the query; where there are fewer, all of them.
     """
     settings = settings or SyntheticSettings()
-    products = np.array(sorted(set(synthetic["product_id"].to_pylist())), object)
+    by_locale: dict[str | None, set[str]] = {}
+    for row in synthetic.to_pylist():
+        by_locale.setdefault(row["locale"], set()).add(row["product_id"])
+    sorted_by_locale = {locale: np.array(sorted(ids), object) for locale, ids in by_locale.items()}
     found: list[dict[str, str]] = []
     for row, seed in zip(synthetic.to_pylist(), hash_strings(synthetic["query"], settings.seed), strict=True):
+        products = sorted_by_locale[row["locale"]]
         count = min(settings.others + 1, len(products))
         drawn = products[np.random.default_rng(int(seed)).choice(len(products), count, replace=False)]
         others = [product for product in drawn if product != row["product_id"]][: settings.others]
