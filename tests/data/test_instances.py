@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.data.expressions import col
 
-from raylevance.data.instances import SCHEMA, InstanceSettings, deal, write_instances
+from raylevance.data.instances import SCHEMA, InstanceSettings, deal, sample_strata, write_instances
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -39,6 +39,29 @@ def test_deal_keeps_every_item_and_every_grade(grades: list[int], max_items: int
         assert len(set(chunk.tolist())) == len(chunk) <= max_items
         assert set(ordered[chunk]) == set(ordered)
         assert (np.diff(ordered[chunk]) <= 0).all()
+
+
+def judged_pairs() -> pa.Table:
+    columns = {
+        "query_id": ["big"] * 60 + ["small"] * 3,
+        "product_id": [f"p{number}" for number in (*range(60), *range(3))],
+        "grade": pa.array([0] * 40 + [2] * 20 + [0, 1, 2], pa.int8()),
+    }
+    return pa.table(columns)
+
+
+def test_strata_are_queries_and_grades() -> None:
+    judged = judged_pairs()
+    sampled = sample_strata(judged, 5, seed=0)
+    counts = Counter(zip(sampled["query_id"].to_pylist(), sampled["grade"].to_pylist(), strict=True))
+    assert counts == {("big", 0): 5, ("big", 2): 5, ("small", 0): 1, ("small", 1): 1, ("small", 2): 1}
+    assert set(map(str, sampled.to_pylist())) <= set(map(str, judged.to_pylist()))
+    assert sample_strata(judged, 5, seed=0).equals(sampled) and not sample_strata(judged, 5, seed=1).equals(sampled)
+    backwards = sample_strata(judged.take(pa.array(range(62, -1, -1))), 5, seed=0)
+    assert set(map(str, backwards.to_pylist())) == set(map(str, sampled.to_pylist()))
+    assert (
+        sample_strata(judged, 60, seed=0).equals(judged) and sample_strata(judged.slice(0, 0), 5, seed=0).num_rows == 0
+    )
 
 
 def tables() -> tuple[ray.data.Dataset, ray.data.Dataset, ray.data.Dataset]:

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.data.buckets import bucket_count, join_buckets
+from raylevance.data.hashing import hash_unit
 from raylevance.data.parts import Parts, write_parts
 from raylevance.data.rows import FAULT
 from raylevance.data.spelling import VARIANT, SpellingSettings, augment
@@ -39,9 +40,14 @@ ONE_GRADE = "all products have one grade"
 
 
 class InstanceSettings(Settings):
-    """`max_items`: products an instance may have; a query with more becomes several instances (our choice)."""
+    """`max_items`: products an instance may have; a query with more becomes several instances (our choice).
+
+    `per_grade`: products of each grade that a query gives at most, drawn by hash, so that neither a query with many
+    judgements nor a frequent grade outweighs the others; None: all. The paper samples in strata and says no more.
+    """
 
     max_items: int = Field(32, ge=4)
+    per_grade: PositiveInt | None = None
 
 
 class InstanceSummary(NamedTuple):
@@ -71,7 +77,7 @@ def write_instances(
     items = products.map_batches(compose, batch_format="pyarrow", batch_size=None)
     buckets = bucket_count(judgements, products)
     judged = join_buckets(judgements, items, "product_id", _with_item, (JUDGED, ITEM), buckets)
-    group = functools.partial(group_instances, settings=settings)
+    group = functools.partial(group_instances, settings=settings, seed=seed)
     instances = join_buckets(judged, queries, "query_id", group, (JUDGED_ITEM, QUERY), buckets)
     if spelling and spelling.mode != "none":
         misspelt = functools.partial(augment, settings=spelling, seed=seed)
@@ -85,13 +91,15 @@ def write_instances(
     return InstanceSummary(written.rows, one_grade)
 
 
-def group_instances(judged: pa.Table, queries: pa.Table, settings: InstanceSettings) -> pa.Table:
+def group_instances(judged: pa.Table, queries: pa.Table, settings: InstanceSettings, seed: int = 0) -> pa.Table:
     """Instances of `judged` (query_id, product_id, grade, item) in the order of their query ids.
 
     A query that makes none has one row whose column `rows.FAULT` says why.
     """
     order = [("query_id", "ascending"), ("grade", "descending"), ("product_id", "ascending")]
     judged = judged.filter(pc.is_in(judged["query_id"], queries["query_id"].combine_chunks())).sort_by(order)
+    if settings.per_grade:
+        judged = sample_strata(judged, settings.per_grade, seed)
     grades = judged["grade"].to_numpy()
     ids = judged["query_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
@@ -101,6 +109,17 @@ def group_instances(judged: pa.Table, queries: pa.Table, settings: InstanceSetti
         for chunk in deal(grades[start:end], settings.max_items)
     ]
     return _instances(judged, queries, chunks)
+
+
+def sample_strata(judged: pa.Table, most: int, seed: int) -> pa.Table:
+    """`most` rows of each query and grade, by a hash of the pair; the rows stay in their order."""
+    strata = pc.binary_join_element_wise(judged["query_id"], judged["grade"].cast(pa.string()), "\0")
+    stratum = strata.combine_chunks().dictionary_encode().indices.to_numpy()
+    pair = pc.binary_join_element_wise(judged["query_id"], judged["product_id"], "\0")
+    order = np.lexsort((hash_unit(pair, seed), stratum))
+    starts = np.flatnonzero(np.diff(stratum[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    return judged.take(pa.array(np.sort(order[place < most])))
 
 
 def deal(grades: npt.NDArray[np.int8], max_items: int) -> list[npt.NDArray[np.int64]]:
