@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from raylevance import __version__
 from raylevance.errors import UsageError
 from serve import failures
+from serve.body_limit import BodyLimit
 from serve.messages import Answer, Failure, Health, Readiness, SearchRequest, Versions
 from serve.served import Served, Vector
 
@@ -60,6 +61,7 @@ class Searcher:
 def build_api(searcher: Searcher, max_k: int = 100) -> FastAPI:
     """The routes of the contract around `searcher`; `max_k` bounds the hits that one request may ask for."""
     api = FastAPI(title="raylevance", version=__version__, description="E-commerce search relevance on Ray.")
+    api.add_middleware(BodyLimit)
     failures.install(api)
 
     @api.post("/v1/search", responses=REFUSED, tags=["search"], summary="Products for a query, graded")

@@ -29,7 +29,7 @@ def install(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> JSONResponse:
-        message = error.detail
+        message: str = error.detail
         if error.status_code == HTTPStatus.NOT_FOUND:
             paths = [route.path for route in api.routes if hasattr(route, "path")]
             message = f"no such path {_echo(request.url.path)}; {nearest(request.url.path, paths)}"

@@ -2,7 +2,8 @@
 
     raylevance run audit --set judge=my_stronger_judge.yaml
 
-Labels that shoppers' behaviour contradicts are judged again by a judge of your choice. Publishes `tables/audited`: the
+Training labels that shoppers' behaviour contradicts are judged again by a judge of your choice: what an encoder is
+measured on stays as people graded it. Publishes `tables/audited`: the
 recipe's tables with corrected judgements, which keep what they replaced, and the folder `corrections`.
 """
 
@@ -15,8 +16,8 @@ from raylevance.config import Settings
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.llm.audit import AuditSettings, apply, audit, engagement
-from workloads.judged import Judged
-from workloads.judging.judges import find_judge
+from workloads.judged import TRAIN, Judged
+from workloads.judging.judges import JudgeName, find_judge, judge_version
 from workloads.judging.labelling import judge_pairs
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
@@ -27,7 +28,7 @@ class RecipeSettings(Settings):
     """`judge`: judge/NAME[@VERSION], or a YAML file that describes one. The data need a table of events."""
 
     data: DataSettings = DataSettings()
-    judge: str = "judge/relevance"
+    judge: JudgeName = "judge/relevance"
     text: ProductText = ProductText()
     audit: AuditSettings = AuditSettings()
 
@@ -44,7 +45,7 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
         folder = run.store.path(tables.ref)
         judged = Judged.open(folder)
         found = audit(
-            judged.judgements,
+            judged.of(TRAIN).judgements,
             engagement(pq.read_table(events)),
             lambda pairs: judge_pairs(run, judge, judged, pairs, settings.text),
             settings.audit,
@@ -65,7 +66,7 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
 
     made_from = {
         "audit": settings.audit.model_dump(),
-        "judge": judge.labelling.version,
+        "judge": judge_version(settings.judge, run.store),
         "text": settings.text.model_dump(),
     }
     artifact: Artifact = run.step(

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.artifacts import Store
+from raylevance.data.readers.tables import category_path
 from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.evaluation.pairs import evaluate_pairs
@@ -118,7 +119,12 @@ def _products(file: Path) -> pa.Table:
         if field.name in RENAMED:
             name = RENAMED[field.name]
             given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
-            columns[field.name] = given.cast(field.type)
+            if field.name == "category":
+                given = category_path(given)
+            try:
+                columns[field.name] = given.cast(field.type)
+            except pa.ArrowException:
+                raise RaylevanceError(f"{file}: column {name!r} holds {given.type}, expected {field.type}") from None
     columns["title"] = pc.fill_null(columns["title"], "")
     products = pa.table(columns, schema=PRODUCTS)
     _, first = np.unique(ids.to_numpy(), return_index=True)

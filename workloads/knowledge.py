@@ -39,7 +39,7 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
         described = with_titles(judged)
         asked = query_prompts(described, version)
         with open_ledger(run.store) as ledger:
-            work = run.store.work_folder(f"knowledge-{tables.version}")
+            work = run.store.work_folder(f"knowledge-{tables.version}-{version}")
             answers = ask_prompts(asked, model, QUERY_REQUEST, ledger, work)
         known = query_knowledge(answers, described, version)
         for name, table in {"knowledge": known.rows, "quarantine": known.quarantined}.items():

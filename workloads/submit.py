@@ -84,9 +84,14 @@ def _runtime_env() -> dict[str, Any]:
 
 
 async def _follow(client: JobSubmissionClient, job: str) -> None:
-    async for lines in client.tail_job_logs(job):
-        sys.stderr.write(lines)
-        sys.stderr.flush()
+    try:
+        async for lines in client.tail_job_logs(job):
+            sys.stderr.write(lines)
+            sys.stderr.flush()
+    except RuntimeError as error:
+        raise RaylevanceError(
+            f"the logs of {job} broke off ({_one_line(error)}); the job goes on: ray job logs {job}"
+        ) from None
 
 
 def _one_line(error: object) -> str:

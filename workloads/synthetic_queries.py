@@ -19,7 +19,7 @@ from raylevance.data.text import ProductText
 from raylevance.llm.asking import ask_prompts
 from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries
 from workloads.judged import TRAIN, Judged
-from workloads.judging.judges import find_judge
+from workloads.judging.judges import JudgeName, find_judge, judge_version
 from workloads.judging.labelling import judge_pairs
 from workloads.language_models import LanguageModelSettings, open_language_model, open_ledger
 from workloads.sources import DataSettings, load_tables
@@ -32,7 +32,7 @@ class RecipeSettings(Settings):
 
     data: DataSettings = DataSettings()
     model: LanguageModelSettings = LanguageModelSettings()
-    judge: str = "judge/relevance"
+    judge: JudgeName = "judge/relevance"
     text: ProductText = ProductText()
     synthetic: SyntheticSettings = SyntheticSettings()
 
@@ -48,7 +48,9 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
         known = judged.of(TRAIN).judgements  # which products a test query finds is not to be known
         asked = prompts(judged.products, known, version)
         with open_ledger(run.store) as ledger:
-            answers = ask_prompts(asked, model, REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}"))
+            answers = ask_prompts(
+                asked, model, REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")
+            )
         written = queries(answers, judged.products, known, judged.queries, version, settings.synthetic)
         found = pairs(written, settings.synthetic)
         made = Judged(judged.products, written.drop_columns(["product_id"]), found)
@@ -69,7 +71,7 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
     made_from = {
         "synthetic": settings.synthetic.model_dump(),
         "model": version,
-        "judge": judge.labelling.version,
+        "judge": judge_version(settings.judge, run.store),
         "text": settings.text.model_dump(),
     }
     artifact: Artifact = run.step(

@@ -109,7 +109,7 @@ def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, sto
     sampler = optuna.samplers.TPESampler(seed=seed)
     given = {name: _at(values, name) for name in space}
     algorithm = OptunaSearch(metric=recipe.METRIC, mode="max", sampler=sampler, points_to_evaluate=[given])
-    # Settings may name files from where the command runs; Ray Tune would run each trial in a folder of its own.
+    # RAYLEVANCE_DATA may be relative to where the command runs; Ray Tune would run each trial in a folder of its own.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     tuner = tune.Tuner(
         # A trial waits for the workers that it starts: a processor of its own, or a part, would keep them out.

@@ -19,7 +19,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -200,7 +200,10 @@ class Store:
         It lies in a local store, so that every node that mounts the store sees it, else in the user's cache.
         """
         folder = (Path(self._root) if self._local else _cache()) / WORK / key
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RaylevanceError(f"{folder}: can't be written: {error.strerror}") from None
         return folder
 
     def _path(self, *parts: str) -> str:
@@ -208,7 +211,11 @@ class Store:
 
     def _folders(self, parent: str) -> list[str]:
         selector = fs.FileSelector(self._path(parent), allow_not_found=True)
-        return [info.base_name for info in self._fs.get_file_info(selector) if info.type == fs.FileType.Directory]
+        try:
+            found = self._fs.get_file_info(selector)
+        except OSError as error:
+            raise RaylevanceError(f"{self}: not a store that can be read: {error}") from None
+        return [info.base_name for info in found if info.type == fs.FileType.Directory]
 
     def _versions(self, name: str) -> list[Artifact]:
         read = (self._manifest(name, version) for version in self._folders(name))
@@ -225,6 +232,8 @@ class Store:
             raise RaylevanceError(f"{path}: not a manifest ({error.errors()[0]['msg']}); remove the folder") from None
         if any(_escapes(file.path) for file in artifact.files):
             raise RaylevanceError(f"{path}: names a file outside its folder; remove the folder")
+        if (artifact.name, artifact.version) != (name, version):
+            raise RaylevanceError(f"{path}: is the manifest of {artifact.ref}; remove the folder")
         return artifact
 
     @contextmanager
@@ -279,15 +288,20 @@ class Store:
     def _download(self, artifact: Artifact, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent))
-        for file in artifact.files:
-            (draft / file.path).parent.mkdir(parents=True, exist_ok=True)
-            source = self._path(artifact.name, artifact.version, file.path)
-            fs.copy_files(source, str(draft / file.path), self._fs, fs.LocalFileSystem())
-        (draft / MANIFEST).write_text(artifact.model_dump_json(indent=1), encoding="utf-8")
         try:
-            draft.rename(folder)
-        except OSError:  # another reader was first
-            shutil.rmtree(draft)
+            for file in artifact.files:
+                (draft / file.path).parent.mkdir(parents=True, exist_ok=True)
+                source = self._path(artifact.name, artifact.version, file.path)
+                try:
+                    fs.copy_files(source, str(draft / file.path), self._fs, fs.LocalFileSystem())
+                except OSError as error:
+                    raise RaylevanceError(f"{artifact.ref}: {source} can't be read: {error}") from None
+                _check(draft / file.path, file, artifact.ref)
+            (draft / MANIFEST).write_text(artifact.model_dump_json(indent=1), encoding="utf-8")
+            with suppress(OSError):  # another reader was first
+                draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def parse_reference(reference: str) -> tuple[str, str | None]:
@@ -350,7 +364,13 @@ def _flush(path: Path) -> None:
 
 def _remove_abandoned(drafts: Path) -> None:
     """Remove what writers of this host left behind when they were killed."""
-    for folder in drafts.glob(f"{socket.gethostname()}-*-*"):
-        pid = int(folder.name.rsplit("-", 2)[1])
-        if not Path(f"/proc/{pid}").exists() and Path("/proc").exists():
+    for folder in drafts.iterdir():
+        # An import writes into .NAME.draft beside the draft NAME.
+        host, *rest = folder.name.removeprefix(".").rsplit("-", 2)
+        pid = rest[0] if rest else ""
+        if host == socket.gethostname() and pid.isdigit() and Path("/proc/self").exists() and not _alive(pid):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    return Path("/proc", pid).exists()

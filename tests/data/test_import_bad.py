@@ -182,6 +182,52 @@ def _full_disk(rows: pa.Table) -> pa.Table:
     return rows
 
 
+def test_what_pandas_writes(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    """Long strings, categoricals, times to the microsecond without a zone; a level of a category that is not there."""
+    products = {
+        "product_id": pa.array(["p1", "p2", "p3"], pa.large_string()),
+        "title": ["mug", "rug", "jug"],
+        "category": pa.array(["Home > Kitchen", "Home", "Home"], pa.large_string()).dictionary_encode(),
+    }
+    pq.write_table(pa.table(products), shop / "products.parquet")
+    times = ["2024-01-01T10:00:00.123456", "2024-01-01 10:00:00.123Z", "2024-01-01 11:00:00.123+01:00"]
+    event = {"request_id": "r", "product_id": "p1", "action": "click", "query_id": "q1"}
+    events = [event | {"timestamp": time} for time in times]
+    (shop / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in events), encoding="utf-8")
+    import_tables(read_tables(shop), tmp_path / "tables")
+    paths = pq.read_table(tmp_path / "tables" / "products")["category"].to_pylist()
+    assert paths == [["Home", "Kitchen"], ["Home"], ["Home"]]
+    written = pq.read_table(tmp_path / "tables" / "events")["timestamp"].cast(pa.int64()).to_pylist()
+    assert written == [1704103200123] * 3
+
+
+def test_a_category_with_an_empty_level_keeps_the_others(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    paths = pa.array([["Home", None, "Rugs"], [None, ""]], pa.list_(pa.string()))
+    table = pa.table({"product_id": ["p1", "p2"], "title": ["mug", "rug"], "category": paths})
+    pq.write_table(table, shop / "products.parquet")
+    import_tables(read_tables(shop), tmp_path / "tables")
+    assert pq.read_table(tmp_path / "tables" / "products")["category"].to_pylist() == [["Home", "Rugs"], None]
+
+
+@pytest.mark.parametrize("time", [1714000000, "yesterday", True, 1.5])
+def test_what_is_no_time(ray_cluster: None, shop: Path, tmp_path: Path, time: Any) -> None:
+    """A number counts milliseconds; one that would be in 1970 counts seconds."""
+    event = {"request_id": "r", "product_id": "p1", "action": "click", "query_id": "q1", "timestamp": time}
+    (shop / "events.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
+    line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+    assert "row 1: timestamp is not of type timestamp" in line
+
+
+@pytest.mark.parametrize("row", ['{"query_id": "q9", "query": "\\ud83d"}', "[" * 100_000, '["q9"]'])
+def test_a_json_line_that_is_no_row(ray_cluster: None, shop: Path, tmp_path: Path, row: str) -> None:
+    (shop / "queries.csv").unlink()
+    lines = ['{"query_id": "q1", "query": "a mug"}', '{"query_id": "q2", "query": "a rug"}', row]
+    (shop / "queries.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert "row 3: row is not a JSON object" in error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+    (shop / "queries.jsonl").write_text(row, encoding="utf-8")
+    assert "row 1 is not a JSON object" in error_of(lambda: read_tables(shop))
+
+
 class TestBeforeWork:
     """What is known from names, footers and headers is refused without starting a task."""
 

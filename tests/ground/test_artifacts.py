@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,52 @@ def test_an_object_store_goes_through_the_same_calls(tmp_path: Path, monkeypatch
     (tmp_path / "bucket" / "prefix" / "encoder" / "x" / ref.partition("@")[2] / "manifest.json").unlink()
     with pytest.raises(RaylevanceError, match="no such artifact"):
         store.path(ref)
+
+
+def test_a_damaged_copy_in_an_object_store_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = Store(tmp_path / "bucket")
+    store._fs = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
+    store._root, store._local = "prefix", False
+    (tmp_path / "bucket").mkdir()
+    ref = publish(store, "encoder/x", "weights")
+    file = tmp_path / "bucket" / "prefix" / "encoder" / "x" / ref.partition("@")[2] / "folder" / "a.txt"
+    file.write_text("weigh")
+    with pytest.raises(RaylevanceError, match="damaged"):
+        store.path(ref)
+    file.unlink()
+    with pytest.raises(RaylevanceError, match=r"a\.txt can't be read"):
+        store.path(ref)
+    file.write_text("weights")
+    assert (store.path(ref) / "folder" / "a.txt").read_text() == "weights"
+    assert len(list((tmp_path / "cache" / "raylevance" / "encoder" / "x").iterdir())) == 1
+
+
+def test_a_draft_of_another_host_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name begins with this host's."""
+    monkeypatch.setattr("socket.gethostname", lambda: "node")
+    names = ["node-1-999999999-abcdefgh", "node-x-y", "node-999999999-abcdefgh", ".node-999999999-abcdefgh.draft"]
+    for name in names:
+        (tmp_path / ".drafts" / name).mkdir(parents=True)
+    publish(Store(tmp_path), "encoder/x", "weights")
+    assert sorted(folder.name for folder in (tmp_path / ".drafts").iterdir()) == names[:2]
+
+
+def test_a_manifest_in_the_wrong_folder_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ref = publish(store, "encoder/x", "weights")
+    shutil.copytree(tmp_path / "encoder" / "x", tmp_path / "encoder" / "y")
+    with pytest.raises(RaylevanceError, match=f"is the manifest of {ref}; remove the folder"):
+        store.path("encoder/y")
+
+
+def test_a_store_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = Store(tmp_path / "file")
+    with pytest.raises(RaylevanceError, match="not a store that can be read"):
+        store.names()
+    with pytest.raises(RaylevanceError, match="can't be written"):
+        store.work_folder("x")
 
 
 def test_a_store_uri_nobody_knows_is_a_usage_error() -> None:

@@ -1,17 +1,23 @@
 """Judges by name: what names a version, and what a judge is asked."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from raylevance.artifacts import Store
 from raylevance.data.schema import PRODUCTS, QUERIES
 from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
+from raylevance.llm.labelling import JUDGED, LABELS, QUARANTINED, Labelling
 from raylevance.models.cross_encoder import CrossEncoder
 from workloads.graded_pairs import pair_texts
 from workloads.judged import Judged
 from workloads.judging.judges import find_judge, judge_version
+from workloads.judging.labelling import check_agreement, refuse_failure
 
 
 def test_a_model_that_is_trained_again_is_another_judge(tiny_backbone: Path, tmp_path: Path) -> None:
@@ -24,6 +30,53 @@ def test_a_model_that_is_trained_again_is_another_judge(tiny_backbone: Path, tmp
         versions.append(judge_version(str(tmp_path / "judge.yaml"), Store(tmp_path / "store")))
     assert versions[0] != versions[1] == versions[2]
     assert not find_judge(str(tmp_path / "judge.yaml"), Store(tmp_path / "store")).labelling.reads_prompts
+
+
+def test_what_names_a_judges_labels_and_what_its_answers(tmp_path: Path) -> None:
+    """A threshold changes what is read from an answer, the requests in flight change nothing."""
+
+    def names(**changed: Any) -> tuple[str, str]:
+        endpoint = {"url": "http://127.0.0.1:9/v1", "model": "m", "concurrency": changed.pop("concurrency", 8)}
+        (tmp_path / "judge.yaml").write_text(yaml.safe_dump({"backend": "endpoint", "endpoint": endpoint, **changed}))
+        name, store = str(tmp_path / "judge.yaml"), Store(tmp_path / "store")
+        return judge_version(name, store), find_judge(name, store).labelling.version
+
+    labels, answers = names()
+    assert names(concurrency=2) == (labels, answers)
+    stricter = names(threshold=0.6)
+    assert stricter[0] != labels and stricter[1] == answers
+    assert names(prompt={"head": "Grade: "})[1] != answers
+
+
+def test_a_judge_whose_folder_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "judge.yaml").write_text(yaml.safe_dump({"backend": "regression", "regression": "nowhere"}))
+    with pytest.raises(RaylevanceError, match="judge judge: nowhere: no such folder with a regression"):
+        find_judge(str(tmp_path / "judge.yaml"), Store(tmp_path / "store"))
+
+
+def test_labels_of_which_most_failed_are_refused() -> None:
+    judge = Labelling(lambda pairs: pairs, "v1", 1.0, 0.0, True)
+    rows = [{"status": QUARANTINED, "reason": "no connection"}] * 2 + [{"status": JUDGED}] * 2
+    refuse_failure(pa.Table.from_pylist(rows, LABELS), judge)
+    with pytest.raises(RaylevanceError, match=r"judge v1: no grade for 3 of 5 pairs \(no connection\)"):
+        refuse_failure(pa.Table.from_pylist([rows[0], *rows], LABELS), judge)
+
+
+@pytest.mark.parametrize(
+    ("grades", "fault"),
+    [
+        (pa.array([0, -1]), "row 2: grade is -1, expected 0, 1 or 2"),
+        (pa.array([3, 0]), "row 1: grade is 3, expected 0, 1 or 2"),
+        (pa.array(["E", "I"]), "column 'grade' holds string, expected 0, 1 or 2"),
+        (pa.array([0.5, 1.0]), "column 'grade' holds double, expected 0, 1 or 2"),
+    ],
+)
+def test_a_check_with_grades_that_are_none(grades: pa.Array, fault: str, tmp_path: Path) -> None:
+    pairs = pa.table({"query": ["a", "b"], "product_text": ["x", "y"], "grade": grades})
+    pq.write_table(pairs, tmp_path / "pairs.parquet")
+    judge = Labelling(lambda pairs: pairs, "v1", 1.0, 0.0, True)
+    with pytest.raises(RaylevanceError, match=fault):
+        check_agreement(tmp_path / "pairs.parquet", judge, Store(tmp_path / "store"))
 
 
 def test_texts_of_pairs_stay_with_their_pairs() -> None:

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import pyarrow as pa
 import ray
 import ray.data
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from raylevance.artifacts import Store, fingerprint
 from raylevance.config import Settings, load_settings
 from raylevance.data.text import ProductText
-from raylevance.errors import UsageError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.llm.endpoint import Endpoint, EndpointSettings
 from raylevance.llm.guideline import load_guideline
 from raylevance.llm.judge import Judge, llm_judge
@@ -26,6 +26,24 @@ from raylevance.llm.vllm_engine import VllmModel, VllmSettings, load_tokenizer
 from raylevance.models.cross_encoder import CrossEncoder
 from raylevance.models.match_regression import MatchRegression
 from workloads.language_models import model_digest, model_path
+
+
+def _absolute(name: str) -> str:
+    """A trial or a job on a cluster runs in another folder."""
+    return str(Path(name).absolute()) if Path(name).suffix in JUDGE_FILES else name
+
+
+JUDGE_FILES = (".yaml", ".yml")
+JudgeName = Annotated[str, AfterValidator(_absolute)]
+"""judge/NAME[@VERSION], `ZERO_SHOT`, or a YAML file that describes a judge."""
+
+NOT_PART_OF_THE_ANSWER: Any = {
+    "temperature": True,
+    "threshold": True,
+    "vllm": {"engines", "stuck_after_s", "started_within_s"},
+    "endpoint": {"concurrency", "timeout_s", "max_retries", "max_wait_s"},
+}
+"""How an answer is read, and how it is asked for: a judge's answers are kept under a name without these."""
 
 JUDGE_FILE = "judge.json"
 MODEL_FOLDER = "model"
@@ -95,8 +113,9 @@ def find_judge(name: str, store: Store) -> NamedJudge:
 
 
 def judge_version(name: str, store: Store) -> str:
-    """The version of the judge that `find_judge` finds, without opening its model. Raises as it does."""
-    return _describe(name, store).version
+    """What decides the labels of the judge that `find_judge` finds, without opening its model. Raises as it does."""
+    found = _describe(name, store)
+    return f"{found.version}, temperature {found.settings.temperature:g}, threshold {found.settings.threshold:g}"
 
 
 def _describe(name: str, store: Store) -> _Description:
@@ -109,15 +128,17 @@ def _describe(name: str, store: Store) -> _Description:
         version = f"{artifact.name.partition('/')[2]}@{artifact.version}"
         model = folder / MODEL_FOLDER
         return _Description(settings, version, model if model.is_dir() else None, artifact.metrics.get("agreement"))
-    if Path(name).suffix not in (".yaml", ".yml"):
+    if Path(name).suffix not in JUDGE_FILES:
         expected = f"judge/NAME[@VERSION], {ZERO_SHOT}, or a YAML file that describes a judge"
         raise UsageError(f"judge {name!r}: expected {expected}")
     return _own(load_settings(JudgeSettings, Path(name)), Path(name).stem)
 
 
 def _own(settings: JudgeSettings, name: str) -> _Description:
-    described = settings.model_dump(mode="json", exclude={"temperature", "threshold"})
+    described = settings.model_dump(mode="json", exclude=NOT_PART_OF_THE_ANSWER)
     folder = settings.vllm.model if settings.vllm else settings.regression or settings.cross_encoder
+    if folder and settings.backend in GRADERS and not Path(folder).is_dir():
+        raise RaylevanceError(f"judge {name}: {folder}: no such folder with a {settings.backend}")
     held = model_digest(folder) if folder else None
     return _Description(settings, f"{name}@{fingerprint(described, held, _prompt(settings).model_dump())}")
 

@@ -7,17 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from raylevance.artifacts import Store, fingerprint
+from raylevance.data.schema import GRADES
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.agreement import agreement
 from raylevance.llm.audit import REJUDGED
-from raylevance.llm.labelling import JUDGED, Labelling, Summary, label_pairs
+from raylevance.llm.labelling import JUDGED, QUARANTINED, Labelling, Summary, label_pairs
 from raylevance.llm.ledger import Ledger
 from workloads.cluster import connected
 from workloads.files import read_table
@@ -63,12 +65,28 @@ def label_file(
 
 
 def check_agreement(pairs: Path, labelling: Labelling, store: Store) -> dict[str, Any]:
-    """The judge's agreement with the column `grade` of `pairs`, over the pairs it judged."""
+    """The judge's agreement with the column `grade` of `pairs`, over the pairs it judged.
+
+    Raises `RaylevanceError` for a grade that is none; a null one is left out.
+    """
     table = read_table(pairs, ["query", "product_text", "grade"])
+    table = table.set_column(table.column_names.index("grade"), "grade", _grades(table["grade"], pairs))
     labels = label_table(table.select(["query", "product_text"]), labelling, store)
     kept = pc.and_(pc.equal(labels["status"], JUDGED), table["grade"].is_valid())
     human, predicted = table.filter(kept), labels.filter(kept)
     return agreement(predicted["grade"].to_numpy(), human["grade"].to_numpy(), human["query"].to_pylist())
+
+
+def _grades(values: pa.ChunkedArray, file: Path) -> pa.ChunkedArray:
+    try:
+        grades = values.cast(pa.int8())
+    except pa.ArrowException:
+        raise RaylevanceError(f"{file}: column 'grade' holds {values.type}, expected 0, 1 or 2") from None
+    bad = pc.and_(grades.is_valid(), pc.invert(pc.is_in(grades, pa.array(GRADES, pa.int8()))))
+    rows = np.flatnonzero(bad.to_numpy())
+    if len(rows):
+        raise RaylevanceError(f"{file}: row {rows[0] + 1}: grade is {grades[int(rows[0])]}, expected 0, 1 or 2")
+    return grades
 
 
 def label_table(pairs: pa.Table, labelling: Labelling, store: Store) -> pa.Table:
@@ -81,9 +99,23 @@ def label_table(pairs: pa.Table, labelling: Labelling, store: Store) -> pa.Table
 
 
 def judge_pairs(run: Run, judge: NamedJudge, judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
-    """Rows of `REJUDGED` in the order of `pairs` (query_id, product_id), whose texts are in `judged`."""
-    asked = pair_texts(judged, pairs, judge.text or text)
-    return label_table(asked, judge.labelling, run.store).select(REJUDGED.names).cast(REJUDGED)
+    """Rows of `REJUDGED` in the order of `pairs` (query_id, product_id), whose texts are in `judged`.
+
+    Raises `RaylevanceError` where the judge failed with most of them.
+    """
+    labels = label_table(pair_texts(judged, pairs, judge.text or text), judge.labelling, run.store)
+    refuse_failure(labels, judge.labelling)
+    return labels.select(REJUDGED.names).cast(REJUDGED)
+
+
+def refuse_failure(labels: pa.Table, judge: Labelling) -> None:
+    """Raise `RaylevanceError` where most of `labels` failed: a step made of what is left would stay so."""
+    failed = labels.filter(pc.equal(labels["status"], QUARANTINED))
+    if failed.num_rows > labels.num_rows / 2:
+        raise RaylevanceError(
+            f"judge {judge.version}: no grade for {failed.num_rows} of {labels.num_rows} pairs "
+            f"({failed['reason'][0]}); mend it and run the same command again: what it answered is kept"
+        )
 
 
 def _refuse_below(minimum: float, known: dict[str, Any] | None, judge: str) -> None:

@@ -13,18 +13,16 @@ from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.data.hashing import hash_strings, hash_unit
 from raylevance.data.schema import JUDGEMENTS
 from raylevance.data.text import ProductText
-from raylevance.errors import RaylevanceError
 from raylevance.evaluation.agreement import agreement
 from raylevance.index.mining import MINED as MINED_PAIRS
 from raylevance.index.mining import MiningSettings, candidates, false_negatives, mine, pair_ids, to_label, unjudged
 from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
-from raylevance.llm.labelling import QUARANTINED
 from workloads.encode import encode_texts, find_encoder
 from workloads.graded_pairs import pair_texts
 from workloads.judged import TRAIN, Judged
-from workloads.judging.judges import ZERO_SHOT, find_judge, judge_version
-from workloads.judging.labelling import label_table
+from workloads.judging.judges import ZERO_SHOT, JudgeName, find_judge, judge_version
+from workloads.judging.labelling import label_table, refuse_failure
 from workloads.retrieval.embeddings import embed_products
 from workloads.steps import Run, say
 
@@ -47,7 +45,7 @@ class MineSettings(MiningSettings):
     """
 
     unjudged: Literal["judge", "skip", "irrelevant"] = "judge"
-    judge: str = ZERO_SHOT
+    judge: JudgeName = ZERO_SHOT
     most_labelled: PositiveInt | None = 64
     check_pairs: PositiveInt = 64
     minimum_kappa: float = Field(0.2, ge=-1, le=1)
@@ -120,7 +118,7 @@ def graded_anew(
     # One labelling of both: an engine takes longer to start than to read a few hundred pairs.
     asked = pa.concat_tables([check.select(KNOWN[:2]).cast(new.select(KNOWN[:2]).schema), new.select(KNOWN[:2])])
     labels = label_table(pair_texts(train, asked, named.text or text), judge, run.store)
-    refuse_silence(labels, settings.judge)
+    refuse_failure(labels, judge)
     report = check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa, named.agreement)
     given = labels.slice(check.num_rows)
     graded = pa.table({**{name: new[name] for name in KNOWN[:2]}, **{name: given[name] for name in KNOWN[2:]}})
@@ -130,16 +128,6 @@ def graded_anew(
         "labelled": graded.num_rows,
         "not_labelled": new.num_rows - graded.num_rows,
     }
-
-
-def refuse_silence(labels: pa.Table, judge: str) -> None:
-    """Raise `RaylevanceError` where most of `labels` failed: what has been answered is kept for the next run."""
-    failed = labels.filter(pc.equal(labels["status"], QUARANTINED))
-    if failed.num_rows > labels.num_rows / 2:
-        raise RaylevanceError(
-            f"mining.judge={judge}: no grade for {failed.num_rows} of {labels.num_rows} pairs ({failed['reason'][0]}); "
-            "mend the judge and run the same command again, or set mining.unjudged=skip"
-        )
 
 
 def to_check(human: pa.Table, found: pa.Table, most: int, seed: int) -> pa.Table:

@@ -71,10 +71,10 @@ def column_names(file: Path, delimiter: str = ",") -> list[str]:
         return list(_footer(file).schema.to_arrow_schema().names)
     first = _first_line(file)
     if file.suffix in JSON_SUFFIXES:
-        try:
-            return list(json.loads(first))
-        except ValueError:
-            raise RaylevanceError(f"{file}: row 1 is not valid JSON; expected one object a line") from None
+        row = _parsed(first)
+        if row is None:
+            raise RaylevanceError(f"{file}: row 1 is not a JSON object; expected one object a line")
+        return list(row)
     return next(csv.reader([first], delimiter=_delimiter(file, delimiter)))
 
 
@@ -235,9 +235,12 @@ def _json_lines(file: Path, columns: Columns) -> Iterator[pa.Table]:
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
+    """The object in `line`; None for anything else, and for half of a surrogate pair, which is no text."""
     try:
         value = json.loads(line)
-    except ValueError:
+        if "\\ud" in line.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -253,7 +256,7 @@ def _inferred(values: list[Any]) -> pa.Array:
     """An array of `values`; where their types differ, each as its JSON text."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
         return pa.array(texts, pa.string())
 

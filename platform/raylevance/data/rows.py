@@ -41,6 +41,8 @@ def conform(rows: pa.Table, table: str) -> pa.Table:
     columns: dict[str, pa.Array] = {}
     for field in TABLES[table]:
         values, misfit = _typed(_column(rows, field.name, field.type), field.type)
+        if pa.types.is_list(field.type):
+            values = _without_empty(values)
         faults = _mark(faults, misfit, f"{field.name} is not of type {field.type}")
         if not field.nullable:
             faults = _mark(faults, _absent(values), f"{field.name} is missing")
@@ -106,12 +108,54 @@ def _absent(values: pa.Array) -> pa.Array:
 
 def _typed(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
     """`values` as `kind`, and where that was not possible (null there). Only a batch with a misfit pays for a loop."""
+    known = _instants(values) if pa.types.is_timestamp(kind) else values
     try:
-        return values.cast(kind), pa.repeat(False, len(values))
+        typed = known.cast(kind)
     except MISFIT:
-        cast = [_scalar(value, kind) for value in values]
+        cast = [_scalar(value, kind) for value in known]
         typed = pa.array([None if value is None else value.as_py() for value in cast], kind)
-        return typed, pc.and_(typed.is_null(), values.is_valid())
+    return typed, pc.and_(typed.is_null(), values.is_valid())
+
+
+def _without_empty(lists: pa.Array) -> pa.Array:
+    """Without the null and empty strings in `lists`; null where nothing else is left. Sparse columns leave such."""
+    flat = lists.flatten()
+    if not pc.any(pc.fill_null(pc.equal(flat, ""), True), min_count=0).as_py():
+        return lists
+    kept = [values and ([value for value in values if value] or None) for values in lists.to_pylist()]
+    return pa.array(kept, lists.type)
+
+
+FIRST_INSTANT = 631_152_000_000
+"""The year 1990 in milliseconds: a smaller number counts seconds, or is no time."""
+
+
+def _instants(values: pa.Array) -> pa.Array:
+    """Times in UTC, cut to the millisecond; null for what is none. A number counts milliseconds since 1970.
+
+    A time without a zone is one of UTC.
+    """
+    kind = values.type
+    if pa.types.is_integer(kind):
+        milliseconds = values.cast(pa.int64())
+        since = pc.if_else(pc.greater_equal(milliseconds, FIRST_INSTANT), milliseconds, pa.scalar(None, pa.int64()))
+        return since.cast(pa.timestamp("ms", "UTC"))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        text = pc.replace_substring_regex(values, r"(\.\d{6})\d+", r"\1")
+        text = pc.replace_substring_regex(text, r"^(\d{4}-\d\d-\d\d)$", r"\1 00:00:00")
+        zoned = pc.match_substring_regex(text, r"(Z|[+-]\d\d:?\d\d)$")
+        text = pc.if_else(zoned, text, pc.binary_join_element_wise(text, pa.scalar("Z", kind), pa.scalar("", kind)))
+        exact = pa.timestamp("us", "UTC")
+        try:
+            values = text.cast(exact)
+        except MISFIT:
+            found = [_scalar(value, exact) for value in text]
+            values = pa.array([None if time is None else time.as_py() for time in found], exact)
+    elif not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return pa.nulls(len(values))
+    if getattr(values.type, "tz", None) is None:
+        values = pc.assume_timezone(values.cast(pa.timestamp("us")), "UTC")
+    return values.cast(pa.timestamp("ms", "UTC"), safe=False)
 
 
 def _scalar(value: pa.Scalar, kind: pa.DataType) -> pa.Scalar | None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from raylevance.data.parts import own_error
+from raylevance.errors import RaylevanceError
 from raylevance.llm.language_model import ANSWERS, PROMPTS, LanguageModel, Request
 from raylevance.llm.ledger import Ledger
 
@@ -54,7 +55,7 @@ def ask_prompts(
 ) -> pa.Table:
     """Rows of `ANSWERS` (without tokens) for rows of `PROMPTS` in their order, from the ledger or from `model`.
 
-    `work`: a folder for what is not answered yet, emptied at the end.
+    `work`: a folder for what is not answered yet, emptied at the end. Raises `RaylevanceError` where most failed.
     """
     keys: list[str] = prompts["key"].to_pylist()
     known = ledger.get(keys)
@@ -67,6 +68,11 @@ def ask_prompts(
         errors = ask(work, lambda rows: model.answer(rows, request), ledger, progress)
         shutil.rmtree(work, ignore_errors=True)
     answers = ledger.get(keys)
+    if len(errors) > prompts.num_rows / 2:
+        raise RaylevanceError(
+            f"the language model: no answer to {len(errors)} of {prompts.num_rows} prompts "
+            f"({next(iter(errors.values()))}); mend it and run the same command again: what it answered is kept"
+        )
     rows = [
         {"key": key, "error": "", **json.loads(answers[key])}
         if key in answers

@@ -25,6 +25,7 @@ from raylevance.llm.ledger import Ledger
 from raylevance.llm.verdict import verdicts
 
 COLUMNS = ("query", "product_text")
+TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)
 JUDGED, ABSTAINED, QUARANTINED = "judged", "abstained", "quarantined"
 LABELS = pa.schema(
     [
@@ -135,14 +136,18 @@ def _batches(pairs: Path) -> Iterator[pa.RecordBatch]:
 
 def _check_columns(pairs: Path) -> None:
     try:
-        names = pyarrow.dataset.dataset(str(pairs), format="parquet").schema.names
+        schema = pyarrow.dataset.dataset(str(pairs), format="parquet").schema
     except FileNotFoundError:
         raise RaylevanceError(f"{pairs}: no such file") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise RaylevanceError(f"{pairs}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    names = schema.names
     for column in COLUMNS:
         if column not in names:
             raise RaylevanceError(f"{pairs}: no column {column!r}; {nearest(column, names)}")
+        kind = schema.field(column).type
+        if not any(holds(kind) for holds in TEXTS):
+            raise RaylevanceError(f"{pairs}: column {column!r} holds {kind}, not text")
     taken = [name for name in LABELS.names if name in names]
     if taken:
         raise RaylevanceError(f"{pairs}: has a column {taken[0]!r} already, which labelling writes; rename or drop it")

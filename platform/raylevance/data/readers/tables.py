@@ -38,7 +38,14 @@ def _refuse_unknown(file: Path, schema: pa.Schema) -> None:
 
 
 def _with_category_path(rows: pa.Table) -> pa.Table:
-    if "category" not in rows.column_names or not pa.types.is_string(rows["category"].type):
+    if "category" not in rows.column_names:
         return rows
-    path = pc.split_pattern(rows["category"], CATEGORY_SEPARATOR)
-    return rows.set_column(rows.column_names.index("category"), "category", path)
+    return rows.set_column(rows.column_names.index("category"), "category", category_path(rows["category"]))
+
+
+def category_path(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of strings, however they are held, split into levels; any other column as it is."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return column
+    return pc.split_pattern(column.cast(pa.string()), CATEGORY_SEPARATOR)
