@@ -168,40 +168,40 @@ def test_concurrent_writers_of_the_same_and_of_other_content(tmp_path: Path) -> 
         assert (Store(tmp_path).path(ref) / "folder" / "a.txt").read_text() == content
 
 
-def test_an_object_store_goes_through_the_same_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A filesystem without rename: files first, the manifest last; readers copy and check."""
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store on a filesystem that has no rename, with a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     store = Store(tmp_path / "bucket")
     store._fs = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
     store._root, store._local = "prefix", False
     (tmp_path / "bucket").mkdir()
+    return store
 
-    ref = publish(store, "encoder/x", "weights")
 
-    folder = store.path(ref)
+def test_an_object_store_goes_through_the_same_calls(bucket: Store, tmp_path: Path) -> None:
+    """A filesystem without rename: files first, the manifest last; readers copy and check."""
+    ref = publish(bucket, "encoder/x", "weights")
+
+    folder = bucket.path(ref)
     assert folder.is_relative_to(tmp_path / "cache")
     assert (folder / "folder" / "a.txt").read_text() == "weights"
     (tmp_path / "bucket" / "prefix" / "encoder" / "x" / ref.partition("@")[2] / "manifest.json").unlink()
     with pytest.raises(RaylevanceError, match="no such artifact"):
-        store.path(ref)
+        bucket.path(ref)
 
 
-def test_a_damaged_copy_in_an_object_store_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    store = Store(tmp_path / "bucket")
-    store._fs = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
-    store._root, store._local = "prefix", False
-    (tmp_path / "bucket").mkdir()
-    ref = publish(store, "encoder/x", "weights")
+def test_a_damaged_copy_in_an_object_store_does_not_stay(bucket: Store, tmp_path: Path) -> None:
+    ref = publish(bucket, "encoder/x", "weights")
     file = tmp_path / "bucket" / "prefix" / "encoder" / "x" / ref.partition("@")[2] / "folder" / "a.txt"
     file.write_text("weigh")
     with pytest.raises(RaylevanceError, match="damaged"):
-        store.path(ref)
+        bucket.path(ref)
     file.unlink()
     with pytest.raises(RaylevanceError, match=r"a\.txt can't be read"):
-        store.path(ref)
+        bucket.path(ref)
     file.write_text("weights")
-    assert (store.path(ref) / "folder" / "a.txt").read_text() == "weights"
+    assert (bucket.path(ref) / "folder" / "a.txt").read_text() == "weights"
     assert len(list((tmp_path / "cache" / "raylevance" / "encoder" / "x").iterdir())) == 1
 
 
