@@ -52,7 +52,7 @@ class Run:
         """The artifact `name` made by `build` from `inputs` and `settings`; found in the store when it is there.
 
         A step that was killed leaves no artifact, so the next run builds it; what it keeps in its work folder
-        (training checkpoints) it goes on from.
+        (training checkpoints) it goes on from. Of two runs that need the same step the second waits for the first.
         """
         values = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else settings
         key = fingerprint(name, [parent.ref for parent in inputs], values, seed)
@@ -65,7 +65,7 @@ class Run:
                 self._session.enter_context(self.cluster())
                 self.check()
             made_from = {"fingerprint": key, "parents": [parent.ref for parent in inputs], "settings": values}
-            with self._alone(name, key):
+            with alone(self.store, key, name):
                 # Another run may have made it while this one waited.
                 artifact = self._find(name, key) or self._make(name, build, {**made_from, "seed": seed})
         self.made.append(artifact)
@@ -84,20 +84,6 @@ class Run:
         return None if self.fresh else self.store.find(name, key)
 
     @contextmanager
-    def _alone(self, name: str, key: str) -> Iterator[None]:
-        """No other run on this store makes this step meanwhile: both would write to the same work folder."""
-        lock = FileLock(self.store.work_folder("locks") / key)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"{name}: another run is making it; waiting")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
     def work_folder(self, *key: object) -> Iterator[Path]:
         """A folder that outlives a killed run and goes when the block ends well; `fresh` starts it empty."""
         name = fingerprint(*key)
@@ -106,6 +92,21 @@ class Run:
         folder = self.store.work_folder(name)
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def alone(store: Store, key: str, what: str) -> Iterator[None]:
+    """No other command on this store makes `what`, named by `key`, meanwhile: both would write to one work folder."""
+    lock = FileLock(store.work_folder("locks") / key)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{what}: another run is making it; waiting")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def say(line: str) -> None:

@@ -67,5 +67,5 @@ def shop(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Shop:
     with store.publish("index/shop", parents=parents) as index_draft:
         vectors = encoder.encode_items(texts)
         bands = GradeBands(moderately=0.35, relevant=0.6)
-        ProductIndex.build(table, texts, vectors, ProductIndexSettings(), bands).save(index_draft.path)
+        ProductIndex.build(table, vectors, ProductIndexSettings(), bands).save(index_draft.path)
     return Shop(Path(str(store)), ProductIndex.load(store.path("index/shop")), encoder)

@@ -27,7 +27,7 @@ from workloads.graded_pairs import pair_texts
 from workloads.judged import Judged
 from workloads.judging.judges import NamedJudge, find_judge
 from workloads.language_models import open_ledger
-from workloads.steps import Run
+from workloads.steps import Run, alone
 
 
 def label_file(
@@ -49,8 +49,9 @@ def label_file(
     opened = Store(store)
     named = find_judge(judge, opened)
     labelling = named.labelling if threshold is None else named.labelling._replace(threshold=threshold)
-    work = opened.work_folder(f"label-{fingerprint(labelling.version, str(pairs.absolute()))}")
-    with connected(), open_ledger(opened) as ledger:
+    key = f"label-{fingerprint(labelling.version, str(pairs.absolute()))}"
+    with connected(), open_ledger(opened) as ledger, alone(opened, key, f"labels of {pairs}"):
+        work = opened.work_folder(key)
         known = named.agreement
         if check:
             known = check_agreement(check, labelling, opened)
@@ -58,7 +59,7 @@ def label_file(
             _refuse_below(minimum_kappa, known, judge)
         started = time.monotonic()
         summary = _with_progress(pairs, output, labelling, ledger, work, price_per_hour)
-    shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - started
     described = {"output": str(output), "judge": labelling.version, **summary._asdict(), "seconds": round(seconds, 1)}
     return described | ({"agreement": known} if known else {})

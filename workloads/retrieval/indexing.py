@@ -37,8 +37,8 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
             lacks = f"{encoder.ref} has none and {tables.ref} has no judgements"
             raise RaylevanceError(f"fusion.method=graded needs grade bands: {lacks}")
         products = pq.read_table(folder / "products")
-        texts = named.item_texts(products)
-        index = ProductIndex.build(products, texts, embed_items(run.store, named, texts), settings)
+        vectors = embed_items(run.store, named, named.item_texts(products))
+        index = ProductIndex.build(products, vectors, settings)
         index.bands = bands
         if judged:
             index.bands = _fit_bands(Judged.open(folder).of(TRAIN), named.path, index.vectors)

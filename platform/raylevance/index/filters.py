@@ -1,16 +1,13 @@
 """Filters of a search: which products may be found at all."""
 
-from collections.abc import Callable, Mapping
-from typing import Self
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from raylevance.config import Settings
-from raylevance.errors import UsageError, nearest
 
 LEVELS = "\x1f"
 """Joins the levels of a category path where it serves as a key: a character that no category name holds."""
@@ -24,18 +21,6 @@ class Filters(Settings):
     category: list[str] | None = None
     """The first levels of the category path, from the root."""
     locale: str | None = None
-
-    @classmethod
-    def parse(cls, values: Mapping[str, object]) -> Self:
-        """Filters from a request. Raises `UsageError`, one line, for an unknown filter or a value of the wrong type."""
-        for key in values:
-            if key not in cls.model_fields:
-                raise UsageError(f"unknown filter {key!r}; {nearest(key, list(cls.model_fields))}")
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            raise UsageError(f"filter {fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}") from None
 
 
 class FilterColumns:

@@ -66,7 +66,7 @@ class ProductIndex:
         bands: GradeBands | None,
         fusion: FusionSettings,
     ) -> None:
-        """`products`: `COLUMNS` and `text`, one row a vector and a BM25 document."""
+        """`products`: `COLUMNS`, one row a vector and a BM25 document."""
         self.products = products
         self.vectors = vectors
         self.lexical = lexical
@@ -79,23 +79,21 @@ class ProductIndex:
     def build(
         cls,
         products: pa.Table,
-        texts: Sequence[str],
         vectors: Vectors,
         settings: ProductIndexSettings,
         bands: GradeBands | None = None,
     ) -> Self:
         """Index `products` (our products schema), n rows, BM25 on their `full_text`.
 
-        `texts`: what the encoder read of each product; `vectors`: what it made of it, float32 [n, d], unit norm.
+        `vectors`: what the encoder made of each product, float32 [n, d], unit norm.
         Without `bands` hits carry no grade. Raises `RaylevanceError` as `VectorIndex.build` and
-        `LexicalIndex.build`, and where the three are not of one length.
+        `LexicalIndex.build`, and where the two are not of one length.
         """
-        if not products.num_rows == len(texts) == len(vectors):
-            lengths = f"{products.num_rows} products, {len(texts)} texts, {len(vectors)} vectors"
-            raise RaylevanceError(f"an index needs one text and one vector a product, got {lengths}")
-        kept = products.select(COLUMNS).append_column("text", pa.array(texts, pa.string()))
+        if products.num_rows != len(vectors):
+            lengths = f"{products.num_rows} products, {len(vectors)} vectors"
+            raise RaylevanceError(f"an index needs one vector a product, got {lengths}")
         lexical = LexicalIndex.build(full_text(products))
-        return cls(kept, VectorIndex.build(vectors, settings), lexical, bands, settings.fusion)
+        return cls(products.select(COLUMNS), VectorIndex.build(vectors, settings), lexical, bands, settings.fusion)
 
     def __len__(self) -> int:
         return len(self._ids)
