@@ -3,8 +3,8 @@
     raylevance run audit --set judge=my_stronger_judge.yaml
 
 Training labels that shoppers' behaviour contradicts are judged again by a judge of your choice: what an encoder is
-measured on stays as people graded it. Publishes `tables/audited`: the
-recipe's tables with corrected judgements, which keep what they replaced, and the folder `corrections`.
+measured on stays as people graded it. Publishes `tables/audited`: the recipe's tables with corrected judgements, which
+keep what they replaced, and the folder `corrections`.
 """
 
 import shutil
@@ -17,7 +17,7 @@ from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.llm.audit import AuditSettings, apply, audit, engagement
 from workloads.judged import TRAIN, Judged
-from workloads.judging.judges import JudgeName, find_judge, judge_version
+from workloads.judging.judges import JudgeName, find_judge
 from workloads.judging.labelling import judge_pairs
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
@@ -66,7 +66,7 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
 
     made_from = {
         "audit": settings.audit.model_dump(),
-        "judge": judge_version(settings.judge, run.store),
+        "judge": judge.labels_version,
         "text": settings.text.model_dump(),
     }
     artifact: Artifact = run.step(

@@ -19,7 +19,7 @@ from raylevance.data.text import ProductText
 from raylevance.llm.asking import ask_prompts
 from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries
 from workloads.judged import TRAIN, Judged
-from workloads.judging.judges import JudgeName, find_judge, judge_version
+from workloads.judging.judges import JudgeName, find_judge
 from workloads.judging.labelling import judge_pairs
 from workloads.language_models import LanguageModelSettings, open_language_model, open_ledger
 from workloads.sources import DataSettings, load_tables
@@ -71,7 +71,7 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
     made_from = {
         "synthetic": settings.synthetic.model_dump(),
         "model": version,
-        "judge": judge_version(settings.judge, run.store),
+        "judge": judge.labels_version,
         "text": settings.text.model_dump(),
     }
     artifact: Artifact = run.step(

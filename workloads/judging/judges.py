@@ -88,6 +88,11 @@ class NamedJudge:
     agreement: dict[str, Any] | None
     text: ProductText | None
 
+    @property
+    def labels_version(self) -> str:
+        """As `judge_version`: its answers, and how they are read."""
+        return _labels_version(self.labelling.version, self.labelling.temperature, self.labelling.threshold)
+
 
 @dataclass(frozen=True)
 class _Description:
@@ -115,7 +120,11 @@ def find_judge(name: str, store: Store) -> NamedJudge:
 def judge_version(name: str, store: Store) -> str:
     """What decides the labels of the judge that `find_judge` finds, without opening its model. Raises as it does."""
     found = _describe(name, store)
-    return f"{found.version}, temperature {found.settings.temperature:g}, threshold {found.settings.threshold:g}"
+    return _labels_version(found.version, found.settings.temperature, found.settings.threshold)
+
+
+def _labels_version(answers: str, temperature: float, threshold: float) -> str:
+    return f"{answers}, temperature {temperature:g}, threshold {threshold:g}"
 
 
 def _describe(name: str, store: Store) -> _Description:

@@ -67,12 +67,12 @@ def ask_prompts(
         pq.write_table(missing.cast(PROMPTS), work / "prompts.parquet")
         errors = ask(work, lambda rows: model.answer(rows, request), ledger, progress)
         shutil.rmtree(work, ignore_errors=True)
-    answers = ledger.get(keys)
     if len(errors) > prompts.num_rows / 2:
         raise RaylevanceError(
             f"the language model: no answer to {len(errors)} of {prompts.num_rows} prompts "
             f"({next(iter(errors.values()))}); mend it and run the same command again: what it answered is kept"
         )
+    answers = ledger.get(keys)
     rows = [
         {"key": key, "error": "", **json.loads(answers[key])}
         if key in answers

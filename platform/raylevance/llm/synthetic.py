@@ -94,12 +94,13 @@ def pairs(synthetic: pa.Table, settings: SyntheticSettings | None = None) -> pa.
     The others are of the query's locale, drawn by `seed` and the query; where there are fewer, all of them.
     """
     settings = settings or SyntheticSettings()
+    rows = synthetic.to_pylist()
     by_locale: dict[str | None, set[str]] = {}
-    for row in synthetic.to_pylist():
+    for row in rows:
         by_locale.setdefault(row["locale"], set()).add(row["product_id"])
     sorted_by_locale = {locale: np.array(sorted(ids), object) for locale, ids in by_locale.items()}
     found: list[dict[str, str]] = []
-    for row, seed in zip(synthetic.to_pylist(), hash_strings(synthetic["query"], settings.seed), strict=True):
+    for row, seed in zip(rows, hash_strings(synthetic["query"], settings.seed), strict=True):
         products = sorted_by_locale[row["locale"]]
         count = min(settings.others + 1, len(products))
         drawn = products[np.random.default_rng(int(seed)).choice(len(products), count, replace=False)]
