@@ -9,14 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raylevance.data.hashing import hash_strings, hash_unit
+from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
 from raylevance.data.schema import LANGUAGE_MODEL
 from raylevance.data.splits import check_leakage, folds_by_query, queries_of, split_by_query
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import evaluate_run
 from raylevance.index.groups import ALL, Groups
-from raylevance.index.mining import pair_ids
 from raylevance.llm.synthetic import most
 from raylevance.models.encoder import Encoder
 from workloads.steps import say

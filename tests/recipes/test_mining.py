@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from raylevance.artifacts import Artifact, Store
+from raylevance.data.hashing import pair_ids
 from raylevance.errors import RaylevanceError
-from raylevance.index.mining import pair_ids
 from raylevance.models.cross_encoder import CrossEncoder
 from workloads.encode import encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
 from raylevance.artifacts import Artifact, Draft, fingerprint
-from raylevance.data.hashing import hash_strings, hash_unit
+from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
 from raylevance.data.schema import JUDGEMENTS
 from raylevance.data.text import ProductText
 from raylevance.evaluation.agreement import agreement
 from raylevance.index.mining import MINED as MINED_PAIRS
-from raylevance.index.mining import MiningSettings, candidates, false_negatives, mine, pair_ids, to_label, unjudged
+from raylevance.index.mining import MiningSettings, candidates, false_negatives, mine, to_label, unjudged
 from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
 from workloads.encode import encode_texts, find_encoder

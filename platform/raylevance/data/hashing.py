@@ -1,4 +1,4 @@
-"""Stable 64-bit hashes of strings: the same on every machine and in every run."""
+"""Stable 64-bit hashes of strings: the same on every machine and in every run; and the string that names a pair."""
 
 import numpy as np
 import numpy.typing as npt
@@ -22,3 +22,8 @@ def hash_strings(strings: pa.Array | pa.ChunkedArray, seed: int = 0) -> Hashes:
 def hash_unit(strings: pa.Array | pa.ChunkedArray, seed: int = 0) -> npt.NDArray[np.float64]:
     """Each string as a number uniform in [0, 1), float64 [n]."""
     return np.asarray((hash_strings(strings, seed) >> np.uint64(11)) * 2.0**-53, np.float64)
+
+
+def pair_ids(rows: pa.Table) -> pa.ChunkedArray:
+    """One string a row that names its query and its product."""
+    return pc.binary_join_element_wise(rows["query_id"], rows["product_id"], "\0")

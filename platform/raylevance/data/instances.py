@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.data.buckets import bucket_count, join_buckets
-from raylevance.data.hashing import hash_unit
+from raylevance.data.hashing import hash_unit, pair_ids
 from raylevance.data.parts import Parts, write_parts
 from raylevance.data.rows import FAULT
 from raylevance.data.spelling import VARIANT, SpellingSettings, augment
@@ -115,8 +115,7 @@ def sample_strata(judged: pa.Table, most: int, seed: int) -> pa.Table:
     """`most` rows of each query and grade, by a hash of the pair; the rows stay in their order."""
     strata = pc.binary_join_element_wise(judged["query_id"], judged["grade"].cast(pa.string()), "\0")
     stratum = strata.combine_chunks().dictionary_encode().indices.to_numpy()
-    pair = pc.binary_join_element_wise(judged["query_id"], judged["product_id"], "\0")
-    order = np.lexsort((hash_unit(pair, seed), stratum))
+    order = np.lexsort((hash_unit(pair_ids(judged), seed), stratum))
     starts = np.flatnonzero(np.diff(stratum[order], prepend=-1))
     place = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
     return judged.take(pa.array(np.sort(order[place < most])))

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.config import Settings
-from raylevance.data.hashing import hash_unit
+from raylevance.data.hashing import hash_unit, pair_ids
 from raylevance.data.schema import LANGUAGE_MODEL
 from raylevance.index.ranking import Rows, Scores
 
@@ -101,8 +101,3 @@ def false_negatives(mined: pa.Table, settings: MiningSettings) -> tuple[int, int
     by_judge = pc.starts_with(mined["source"], LANGUAGE_MODEL)
     new = mined.filter(pc.and_(by_judge, pc.less_equal(mined["rank"], int(settings.k * settings.cut))))
     return int(pc.sum(pc.greater(new["grade"], 0)).as_py() or 0), new.num_rows
-
-
-def pair_ids(rows: pa.Table) -> pa.ChunkedArray:
-    """One string a row that names its query and its product."""
-    return pc.binary_join_element_wise(rows["query_id"], rows["product_id"], "\0")
