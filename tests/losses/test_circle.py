@@ -121,3 +121,10 @@ def test_the_boundaries_move_their_optima_about_the_same_axis() -> None:
             multi_class_circle(*flat([[(s, moved), other]]), GAMMA, boundaries=wide, detach=False).item() for s in grid
         ]
         assert grid[int(np.argmin(losses))] == pytest.approx(rest, abs=2e-3)
+
+
+@pytest.mark.parametrize(("name", "boundary"), [("positive_1", 0.55), ("negative_1", 0.44)])
+def test_grade_1_must_be_able_to_reach_its_own_boundary(name: str, boundary: float) -> None:
+    """Beyond its axis a boundary's optimum lies on its other side: no pull is left where it should still be drawn."""
+    with pytest.raises(ValueError, match=r"positive_1 <= 0\.5 and negative_1 >= 0\.45"):
+        Boundaries.model_validate({"positive_1": 0.3, name: boundary})

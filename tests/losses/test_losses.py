@@ -27,7 +27,7 @@ def flat(instances: list[list[tuple[float, int]]]) -> tuple[torch.Tensor, torch.
     return scores, labels, owner
 
 
-def naive_supcon(instances: list[list[tuple[float, int]]], scale: float) -> float:
+def naive_supcon(instances: list[list[tuple[float, float]]] | list[list[tuple[float, int]]], scale: float) -> float:
     total = 0.0
     for items in instances:
         lowest = min(label for _, label in items)
@@ -52,6 +52,14 @@ def naive_triplet(instances: list[list[tuple[float, int]]], margin: float) -> fl
 def test_supcon_equals_the_naive_loop(instances: list[list[tuple[float, int]]], scale: float) -> None:
     loss = label_weighted_supcon(*flat(instances), torch.tensor(scale, dtype=torch.float64))
     assert loss.item() == pytest.approx(naive_supcon(instances, scale), rel=1e-9, abs=1e-9)
+
+
+def test_supcon_weighs_fractions_as_the_formula_does() -> None:
+    """Weights that add up to less than 1, and an instance without any."""
+    instances = [[(0.9, 0.5), (0.2, 0.0)], [(0.1, 0.25), (0.3, 0.0), (0.7, 0.25)], [(0.4, 0.5)]]
+    scores, _, owner = flat([[(score, 0) for score, _ in items] for items in instances])
+    labels = torch.tensor([label for items in instances for _, label in items], dtype=torch.float64)
+    assert label_weighted_supcon(scores, labels, owner, ONE).item() == pytest.approx(naive_supcon(instances, 1.0))
 
 
 @given(graded_instances, st.floats(0.01, 1))

@@ -29,6 +29,9 @@ class Boundaries(Settings):
     def _bands_do_not_meet(self) -> Self:
         if not 1 > self.positive_2 > self.negative_1 > self.positive_1 > self.negative_0 > 0:
             raise ValueError("expected 1 > positive_2 > negative_1 > positive_1 > negative_0 > 0")
+        if self.positive_1 > POSITIVE_AXIS[1] or self.negative_1 < NEGATIVE_AXIS[1]:
+            axes = f"positive_1 <= {POSITIVE_AXIS[1]} and negative_1 >= {NEGATIVE_AXIS[1]}"
+            raise ValueError(f"expected {axes}: grade 1 would rest short of its own boundary")
         return self
 
 
@@ -56,7 +59,7 @@ def multi_class_circle(
     `detach`: the weights max(...) carry no gradient, as in the circle loss's published code (the paper does not say).
     Then grade 1 is pushed up to 0.6 by the grade below and down to 0.3 by the one above; with it, it rests between.
 
-    `scores` [N] cosines, `labels` [N] grades 0, 1 or 2, `instance` [N] int64 in 0..B-1 (any order). Returns a scalar.
+    `scores` [N] cosines, `labels` [N] grades 0, 1 or 2, `instance` [N] int64 below N (any order). Returns a scalar.
     """
     weighed = scores.detach() if detach else scores
     upper, lower = {}, {}

@@ -17,9 +17,9 @@ def label_weighted_supcon(
     with a label above the instance's lowest (our reading: 2 in (2,0) and (2,1), 1 in (1,0), 2 and 1 in (2,1,0)).
     An instance with one label only has none, and contributes 0.
 
-    `scores` [N] cosines, `labels` [N] grades r >= 0, `instance` [N] int64 in 0..B-1 (any order),
+    `scores` [N] cosines, `labels` [N] grades r >= 0, `instance` [N] int64 below N (any order),
     `scale` [] = 1/tau. Returns a scalar.
     """
     weight = torch.where(labels > segment_min(labels, instance)[instance], labels, 0).to(scores.dtype)
-    total = segment_sum(weight, instance)[instance].clamp(min=1)
-    return -(weight / total * segment_log_softmax(scores * scale, instance)).sum()
+    total = segment_sum(weight, instance)[instance]
+    return -(weight / total.masked_fill(total == 0, 1) * segment_log_softmax(scores * scale, instance)).sum()
