@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raylevance.data.hashing import hash_unit
 from raylevance.data.spelling import VARIANT, SpellingSettings, augment, misspell
 
 QUERIES = ["garden hose", "led lamp", "running shoes men", "coffee maker", "desk", "wool blanket"] * 20
@@ -43,7 +44,7 @@ def test_the_kinds_of_slips() -> None:
 
 
 def test_words_of_chinese_and_korean_keep_every_character() -> None:
-    for text in ("儿童运动鞋", "무선 블루투스 이어폰"):
+    for text in ("儿童运动鞋", "무선 블루투스 이어폰", "운동화 남성용", "テント 4人用"):
         assert all(set(variant) == set(text) for variant in variants(text))
         assert variants(text) - {text}
 
@@ -93,6 +94,14 @@ def test_additive_keeps_the_clean_and_adds_a_share() -> None:
     assert 0.25 < added.num_rows / clean.num_rows < 0.55
     by_item = dict(zip((items[0] for items in clean["items"].to_pylist()), clean["query"].to_pylist(), strict=True))
     assert all(by_item[row["items"][0]] != row["query"] for row in added.to_pylist())
+
+
+def test_which_queries_are_misspelt_says_nothing_of_their_split() -> None:
+    """Both are drawn by a hash of the text under the recipe's one seed."""
+    queries = pa.table({"query": [f"garden hose {number}" for number in range(4000)]})
+    training = queries.filter(pa.array(hash_unit(queries["query"], 0) < 0.8))
+    added = augment(training, SpellingSettings(share=0.4), seed=0).num_rows - training.num_rows
+    assert added / training.num_rows == pytest.approx(0.4, abs=0.03)
 
 
 def test_in_place_changes_a_share_and_adds_nothing() -> None:

@@ -1,5 +1,7 @@
 """Stable 64-bit hashes of strings: the same on every machine and in every run; and the string that names a pair."""
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -9,19 +11,23 @@ import pyarrow.compute as pc
 Hashes = npt.NDArray[np.uint64]
 
 
-def hash_strings(strings: pa.Array | pa.ChunkedArray, seed: int = 0) -> Hashes:
-    """SipHash of each string, uint64 [n]; null hashes as the empty string. Each distinct string is hashed once."""
+def hash_strings(strings: pa.Array | pa.ChunkedArray, seed: int = 0, purpose: str = "") -> Hashes:
+    """SipHash of each string, uint64 [n]; null hashes as the empty string. Each distinct string is hashed once.
+
+    Draws of the same strings under one `seed` are independent of each other where their `purpose` differs.
+    """
     encoded = pc.fill_null(strings, "").dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
     distinct = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
-    hashes = pd.util.hash_array(distinct, hash_key=f"{seed:016d}"[-16:], categorize=False)
+    key = hashlib.blake2b(f"{purpose} {seed}".encode(), digest_size=8).hexdigest() if purpose else f"{seed:016d}"[-16:]
+    hashes = pd.util.hash_array(distinct, hash_key=key, categorize=False)
     return np.asarray(hashes[encoded.indices.to_numpy()], np.uint64)
 
 
-def hash_unit(strings: pa.Array | pa.ChunkedArray, seed: int = 0) -> npt.NDArray[np.float64]:
-    """Each string as a number uniform in [0, 1), float64 [n]."""
-    return np.asarray((hash_strings(strings, seed) >> np.uint64(11)) * 2.0**-53, np.float64)
+def hash_unit(strings: pa.Array | pa.ChunkedArray, seed: int = 0, purpose: str = "") -> npt.NDArray[np.float64]:
+    """Each string as a number uniform in [0, 1), float64 [n]; `purpose` as in `hash_strings`."""
+    return np.asarray((hash_strings(strings, seed, purpose) >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
 def pair_ids(rows: pa.Table) -> pa.ChunkedArray:

@@ -115,7 +115,7 @@ def sample_strata(judged: pa.Table, most: int, seed: int) -> pa.Table:
     """`most` rows of each query and grade, by a hash of the pair; the rows stay in their order."""
     strata = pc.binary_join_element_wise(judged["query_id"], judged["grade"].cast(pa.string()), "\0")
     stratum = strata.combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.lexsort((hash_unit(pair_ids(judged), seed), stratum))
+    order = np.lexsort((hash_unit(pair_ids(judged), seed, "stratum"), stratum))
     starts = np.flatnonzero(np.diff(stratum[order], prepend=-1))
     place = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
     return judged.take(pa.array(np.sort(order[place < most])))

@@ -30,7 +30,9 @@ NEIGHBOURS = {
 VARIANT = "variant"
 """Column of the variants beside their queries, null where there is none."""
 
-SHORTEST_WORD = 4
+SHORTEST_WORD, SHORTEST_OF_WORD_SCRIPTS = 4, 2
+"""Characters of a word that may slip: a syllable says as much as two or three letters."""
+
 WORD_SCRIPTS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "HANGUL")
 """Scripts whose characters are syllables or words: one is doubled or swapped, never lost or replaced by another.
 
@@ -56,10 +58,10 @@ def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Ta
     nor has a row with a fault (column `rows.FAULT`).
     """
     queries = instances["query"].to_pylist()
-    chosen = hash_unit(instances["query"], seed) < settings.share
+    chosen = hash_unit(instances["query"], seed, "misspelt") < settings.share
     variants = [
         misspell(query, np.random.default_rng(int(bits))) if pick else query
-        for query, bits, pick in zip(queries, hash_strings(instances["query"], seed + 1), chosen, strict=True)
+        for query, bits, pick in zip(queries, hash_strings(instances["query"], seed, "slip"), chosen, strict=True)
     ]
     place = instances.column_names.index("query")
     misspelt = instances.set_column(place, "query", pa.array(variants, pa.string()))
@@ -75,7 +77,7 @@ def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Ta
 
 
 def misspell(text: str, random: np.random.Generator) -> str:
-    """`text` with one slip, in a word of four letters or more and not at its start; unchanged where there is none."""
+    """`text` with one slip, in a word of four letters (two syllables) or more and not at its start, if there is one."""
     units = list(_units(text))
     places = list(_places(units))
     if not places:
@@ -106,7 +108,8 @@ def _places(units: list[str]) -> Iterator[tuple[int, int]]:
     start = 0
     for kind, word in groupby(kinds):
         end = start + len(list(word))
-        if kind is not None and end - start >= SHORTEST_WORD and len(set(units[start:end])) > 1:
+        shortest = SHORTEST_OF_WORD_SCRIPTS if kind else SHORTEST_WORD
+        if kind is not None and end - start >= shortest and len(set(units[start:end])) > 1:
             yield from ((start, place) for place in range(start + 1, end))
         start = end
 

@@ -68,7 +68,7 @@ def to_label(new: pa.Table, most: int | None, settings: MiningSettings, seed: in
     """
     rank = new["rank"].to_numpy()
     below = rank > settings.k * settings.cut
-    order = np.argsort(hash_unit(pair_ids(new), seed), kind="stable")
+    order = np.argsort(hash_unit(pair_ids(new), seed, "label"), kind="stable")
     order = order[rank[order] > settings.skip_top]
     halves = below[order]
     turn = np.where(halves, np.cumsum(halves), np.cumsum(~halves))
