@@ -17,7 +17,7 @@ from raylevance.config import Settings
 from raylevance.data.schema import TABLES
 from raylevance.data.text import ProductText
 from raylevance.llm.asking import ask_prompts
-from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries
+from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries, to_write_for
 from workloads.judged import TRAIN, Judged
 from workloads.judging.judges import JudgeName, find_judge
 from workloads.judging.labelling import judge_pairs
@@ -46,7 +46,10 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
     def build(draft: Draft) -> None:
         judged = Judged.open(run.store.path(tables.ref))
         known = judged.of(TRAIN).judgements  # which products a test query finds is not to be known
-        asked = prompts(judged.products, known, version)
+        if not settings.synthetic.only_unfound:
+            known = known.slice(0, 0)
+        chosen = to_write_for(judged.products, known, judged.queries, settings.synthetic)
+        asked = prompts(chosen, known, version)
         with open_ledger(run.store) as ledger:
             answers = ask_prompts(
                 asked, model, REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.data.text import normalised_query
 from raylevance.llm.language_model import ANSWERS, PROMPTS
-from raylevance.llm.synthetic import PAIRS, REQUEST, SYNTHETIC, SyntheticSettings, pairs, prompts, queries
+from raylevance.llm.synthetic import PAIRS, REQUEST, SYNTHETIC, SyntheticSettings, pairs, prompts, queries, to_write_for
 
 ALL = SyntheticSettings(share=0.99)
 NO_JUDGEMENT = JUDGEMENTS.empty_table()
@@ -64,6 +64,18 @@ def test_only_products_without_a_positive_query_are_asked_for() -> None:
     answers = answered(prompts(catalogue, NO_JUDGEMENT, "v"), {"Red kettle": ["kettle"], "Blue mug": ["mug"]})
     table = queries(answers, catalogue, judged(p0=0, p1=1, p2=2), MANY, "v", ALL)
     assert table["product_id"].to_pylist() == ["p0"]
+
+
+def test_as_many_products_are_asked_for_as_the_share_needs() -> None:
+    """26 queries are wanted; which products, their order has no say in."""
+    there = existing(*map(str, range(500)))
+    chosen = to_write_for(CATALOGUE, judged(p3=1, p4=2), there)
+    assert chosen.num_rows == 52 and not {"p3", "p4"} & set(chosen["product_id"].to_pylist())
+    again = to_write_for(CATALOGUE.take(list(range(200))[::-1]), judged(p3=1, p4=2), there)
+    assert set(again["product_id"].to_pylist()) == set(chosen["product_id"].to_pylist())
+    assert to_write_for(CATALOGUE.slice(0, 5), judged(p3=1), there).num_rows == 4
+    answers = answered(prompts(chosen, NO_JUDGEMENT, "v"), WRITTEN)
+    assert queries(answers, CATALOGUE, NO_JUDGEMENT, there, "v").num_rows == 26
 
 
 def test_a_prompt_holds_the_attributes_on_one_line() -> None:

@@ -13,12 +13,15 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from raylevance.config import Settings
-from raylevance.data.hashing import hash_strings
+from raylevance.data.hashing import hash_strings, hash_unit
 from raylevance.data.text import ProductText, normalised_query, query_key
 from raylevance.llm.language_model import PROMPTS, Request, prompt_key
 from raylevance.llm.prompt import one_line
 
 PER_PRODUCT = 3
+ASKED_PER_QUERY = 2
+"""Products asked for each query that is wanted, since some answers are of no use (our choice)."""
+
 MAX_CHARACTERS = 600
 """Of a product's text in a prompt (our choice)."""
 
@@ -35,10 +38,12 @@ TEXT = ProductText(taxonomy_levels=4)
 class SyntheticSettings(Settings):
     """`share`: of synthetic queries among all, at most (the paper has it low and unstated; 5 % is our reading).
 
+    `only_unfound`: for the products alone that no query finds; False, for comparison: for any (Table 5 has both).
     `max_words`: of a query; `others`: products of other queries that each is paired with (our choices).
     """
 
     share: float = Field(0.05, ge=0, lt=1)
+    only_unfound: bool = True
     max_words: PositiveInt = 8
     others: NonNegativeInt = 3
     seed: int = 0
@@ -50,6 +55,20 @@ class _Written(BaseModel):
 
 REQUEST = Request(json_schema=_Written.model_json_schema(), max_tokens=96)
 """What a language model is asked of each prompt."""
+
+
+def to_write_for(
+    products: pa.Table, judgements: pa.Table, existing: pa.Table, settings: SyntheticSettings | None = None
+) -> pa.Table:
+    """The `products` that no judgement grades 1 or 2, as many as the share needs, by a hash of `seed` and the id.
+
+    A catalogue is larger than what is wanted of a model that takes a second a product.
+    """
+    settings = settings or SyntheticSettings()
+    lacking = _lacking(products, judgements)
+    count = ASKED_PER_QUERY * most(len(pc.unique(normalised_query(existing["query"]))), settings.share)
+    order = np.argsort(hash_unit(lacking["product_id"], settings.seed, "written for"), kind="stable")
+    return lacking.take(pa.array(np.sort(order[:count])))
 
 
 def prompts(products: pa.Table, judgements: pa.Table, version: str) -> pa.Table:
@@ -116,11 +135,15 @@ def most(existing: int, share: float) -> int:
 
 def _asked(products: pa.Table, judgements: pa.Table, version: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Key, prompt and row of each product without a positive query."""
-    positive = judgements.filter(pc.greater_equal(judgements["grade"], 1))["product_id"]
-    lacking = products.filter(pc.invert(pc.is_in(products["product_id"], positive.unique())))
+    lacking = _lacking(products, judgements)
     asked = [_prompt(text) for text in TEXT.compose(lacking)]
     rows = lacking.select(["product_id", "locale"]).to_pylist()
     return [(prompt_key(version, prompt), prompt, row) for prompt, row in zip(asked, rows, strict=True)]
+
+
+def _lacking(products: pa.Table, judgements: pa.Table) -> pa.Table:
+    positive = judgements.filter(pc.greater_equal(judgements["grade"], 1))["product_id"]
+    return products.filter(pc.invert(pc.is_in(products["product_id"], positive.unique())))
 
 
 def _prompt(product: str) -> str:
