@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gamma 16": {"stage2.train.gamma": 16},
     "gamma 80": {"stage2.train.gamma": 80},
     "two towers": {"encoder.tied": False},
+    "two towers in stage 2": {"stage2.two_towers": True},
     "no taxonomy": {"text.taxonomy_levels": 0},
     "four taxonomy levels": {"text.taxonomy_levels": 4},
     "no misspelt queries": {"spelling.mode": "none"},

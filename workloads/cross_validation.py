@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from raylevance.artifacts import Artifact, Draft
+from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.errors import UsageError
 from raylevance.evaluation.ranking import Run as Ranked
 from workloads.encode import Vectors, backbone_digest, find_encoder
 from workloads.judged import TEST, Judged
+from workloads.judging.judges import learned_from_judgements
 from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
 from workloads.retrieval.embeddings import embed_items
 from workloads.retrieval.report import (
@@ -44,7 +45,7 @@ class RecipeSettings(EncoderRecipe):
 
 def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     """One warm-up, a stage 1 and a stage 2 a fold, and a report on all queries."""
-    check_apart(settings)
+    check_apart(settings, run.store)
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref)).without_unjudged_queries()
@@ -57,9 +58,9 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
     return Outcome(run, report_step(settings, run, tables, judged, warmup, folds, encoders))
 
 
-def check_apart(settings: RecipeSettings) -> None:
+def check_apart(settings: RecipeSettings, store: Store) -> None:
     """Raise `UsageError` for what may have learned from the queries that a fold tests on."""
-    if settings.mining.unjudged == "judge" and settings.mining.judge.startswith("judge/"):
+    if settings.mining.unjudged == "judge" and learned_from_judgements(settings.mining.judge, store):
         raise UsageError(
             f"mining.judge={settings.mining.judge}: it learned from queries that a fold tests on; "
             "set mining.judge=zero-shot or mining.unjudged=skip"

@@ -7,8 +7,9 @@ Reads products, judgements and, where there is one, a log; publishes `tables/<da
 `report/mine-and-refine`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from raylevance.data.text import ProductText, normalised_query
 from raylevance.errors import UsageError
 from raylevance.index.products import ProductIndexSettings
 from raylevance.index.vectors import check_gpu
-from raylevance.models.encoder import EncoderSettings, read_settings
+from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
 from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
 from workloads.encode import backbone_path
@@ -33,7 +34,7 @@ from workloads.judging.judges import judge_version
 from workloads.retrieval.bands import save_bands
 from workloads.retrieval.indexing import index_step
 from workloads.retrieval.instances import write_judged_instances
-from workloads.retrieval.mining import MINED, MineSettings, curriculum, mining_step
+from workloads.retrieval.mining import MineSettings, curriculum, mining_step, read_mined
 from workloads.retrieval.report import Outcome, baselines_step, report_step
 from workloads.retrieval.warmup import WarmupSettings, clicked_graph, warmup_step
 from workloads.sources import DataSettings, load_tables
@@ -54,9 +55,13 @@ class Stage1Settings(Settings):
 
 
 class Stage2Settings(Settings):
-    """Multi-class circle loss on stage 1's data and the mined hard pairs, `rounds` times mined and trained."""
+    """Multi-class circle loss on stage 1's data and the mined hard pairs, `rounds` times mined and trained.
+
+    `two_towers`: a tower a side from here on, both from stage 1's (the paper's asymmetric circle), for comparison.
+    """
 
     rounds: PositiveInt = 1
+    two_towers: bool = False
     train: ContrastiveSettings = ContrastiveSettings(
         loss="circle", batch=8, max_steps=12, evaluate_every=6, checkpoint_every=6
     )
@@ -228,11 +233,14 @@ def mine_and_refine(
     for number in range(1, settings.stage2.rounds + 1):
         place = suffix if number == settings.stage2.rounds else f"{suffix}-round{number}"
         options = settings.mining, settings.text, settings.seed
-        found.append(mining_step(run, tables, encoder, train, *options, name=f"pairs/mined{place}"))
+        mined = mining_step(
+            run, tables, encoder, train, *options, f"pairs/mined{place}", synthetic=synthetic, earlier=tuple(found)
+        )
+        found.append(mined)
         learned = partial(_with_mined, run, tuple(found), train, settings.mining)
         inputs = [tables, encoder, *found, *synthetic]
         stage2, name = settings.stage2.train, f"encoder/stage2{place}"
-        also = {"with_originals": settings.mining.with_originals}
+        also = {"with_originals": settings.mining.with_originals, "two_towers": settings.stage2.two_towers}
         encoder = _train_judged(settings, run, stage2, inputs, learned, judged, name, also)
     return encoder
 
@@ -267,8 +275,7 @@ def held_out(settings: EncoderRecipe, judged: Judged) -> tuple[Judged, Judged]:
 
 
 def _with_mined(run: Run, mined: Sequence[Artifact], train: Judged, settings: MineSettings) -> Judged:
-    rounds = [pq.read_table(run.store.path(each.ref) / MINED) for each in mined]
-    return curriculum(train, pa.concat_tables(rounds), settings)
+    return curriculum(train, pa.concat_tables(read_mined(run, each) for each in mined), settings)
 
 
 def _train_judged(
@@ -279,7 +286,7 @@ def _train_judged(
     learned: Callable[[], Judged],
     judged: Judged,
     name: str,
-    also: dict[str, Any] | None = None,
+    also: Mapping[str, Any] = MappingProxyType({}),
 ) -> Artifact:
     """The encoder `inputs[1]`, trained on what `learned` gives; `also` decides what that is."""
     training = Training(name, train, settings.text, settings.seed)
@@ -289,7 +296,7 @@ def _train_judged(
             "validation_fraction": settings.stage1.validation_fraction,
             "instances": settings.stage1.instances.model_dump(),
             "spelling": settings.spelling.model_dump(),
-            **(also or {}),
+            **also,
             "synthetic_share": settings.synthetic.share if settings.synthetic.tables else None,
             "queries": fingerprint(judged.of(TRAIN).queries["query_id"].to_pylist()),
         }
@@ -300,7 +307,11 @@ def _train_judged(
         with run.work_folder(name, made_from, [parent.ref for parent in inputs], settings.seed) as work:
             options = settings.text, settings.stage1.instances, settings.spelling, settings.seed
             write_judged_instances(learned(), work / "instances", *options)
-            training.train(draft, run.store.path(inputs[1].ref), work, validation.ranking(settings.text))
+            encoder = run.store.path(inputs[1].ref)
+            if also.get("two_towers"):
+                Encoder.load(encoder).with_two_towers().save(work / "two-towers")
+                encoder = work / "two-towers"
+            training.train(draft, encoder, work, validation.ranking(settings.text))
             save_bands(draft.path, settings.text, validation)
 
     return run.step(name, build, settings=made_from, inputs=inputs, seed=settings.seed)

@@ -59,6 +59,23 @@ def test_load_gives_back_what_was_saved(
     np.testing.assert_array_equal(again.encode_items(ITEMS), encoder.encode_items(ITEMS))
 
 
+@pytest.mark.parametrize(("tied", "projection"), FORMS)
+def test_two_towers_start_where_the_encoder_is_and_move_apart(
+    tiny_backbone: Path, tmp_path: Path, tied: bool, projection: int | None
+) -> None:
+    encoder = random_encoder(tiny_backbone, tied, projection)
+    encoder.with_two_towers().save(tmp_path / "encoder")
+    apart = Encoder.load(tmp_path / "encoder")
+    assert not apart.settings.tied
+    np.testing.assert_array_equal(apart.encode_queries(QUERIES), encoder.encode_queries(QUERIES))
+    items = encoder.encode_items(ITEMS)
+    np.testing.assert_array_equal(apart.encode_items(ITEMS), items)
+    with torch.no_grad():
+        for parameter in apart.query_tower.parameters():
+            parameter.mul_(0.5)
+    np.testing.assert_array_equal(apart.encode_items(ITEMS), items)
+
+
 def test_an_untied_item_limit_is_the_peers_too(tiny_backbone: Path, tmp_path: Path) -> None:
     encoder = random_encoder(tiny_backbone, tied=False, projection=None)
     encoder.save(tmp_path / "encoder")

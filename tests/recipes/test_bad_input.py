@@ -175,3 +175,11 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert done.stderr.strip().splitlines()[-1] == (
         "raylevance: the disk is full; free some space and run the same command"
     )
+
+
+def test_cross_validation_refuses_a_judge_that_was_fitted(raylevance: Command, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "fitted.yaml").write_text(f"backend: regression\nregression: {tmp_path / 'model'}\n")
+    judge = f"mining.judge={tmp_path / 'fitted.yaml'}"
+    ended = raylevance("run", "cross-validation", "--set", judge, "--store", tmp_path / "store")
+    assert_one_line(ended, 2, "fitted.yaml: it learned from queries that a fold tests on")

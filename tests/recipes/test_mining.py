@@ -1,7 +1,7 @@
 """Mining by a trained encoder, graded by people and a judge: what is trained on, and what is only counted."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.models.cross_encoder import CrossEncoder
 from workloads.encode import encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
-from workloads.retrieval.embeddings import embed_products
+from workloads.retrieval.embeddings import embed_products, read_rows
 from workloads.retrieval.mining import (
     ASSUMED,
     MINED,
@@ -54,13 +54,13 @@ def mine(store: Store, train: Judged, ray_cluster: None) -> Mine:
     """The mining step, by stage 1's encoder."""
     judge = str(Path(store.path("tables/demo")).parents[3] / "judge.yaml")
 
-    def call(**changed: object) -> tuple[Artifact, pa.Table]:
+    def call(earlier: Sequence[Artifact] = (), **changed: object) -> tuple[Artifact, pa.Table]:
         settings = MineSettings.model_validate({"judge": judge, "k": 20, "check_pairs": 40, **changed})
         tables, encoder = store.get("tables/demo"), store.get("encoder/stage1")
         text = find_encoder(encoder.ref, store).text
         assert text is not None
         with Run(store) as run:
-            made = mining_step(run, tables, encoder, train, settings, text, seed=0)
+            made = mining_step(run, tables, encoder, train, settings, text, seed=0, earlier=earlier)
         return made, pq.read_table(store.path(made.ref) / MINED)
 
     return call
@@ -80,6 +80,17 @@ def test_a_judge_that_agrees_is_trained_on(mine: Mine, train: Judged) -> None:
     upper = by_judge.filter(pc.less_equal(by_judge["rank"], 10))
     assert made.metrics["labelled_in_upper_half"] == upper.num_rows
     assert made.metrics["relevant_in_upper_half"] == pc.sum(pc.greater(upper["grade"], 0)).as_py()
+
+
+def test_a_later_round_asks_about_other_pairs(mine: Mine) -> None:
+    first, mined = mine(minimum_kappa=-1, most_labelled=30)
+    second, found = mine(minimum_kappa=-1, most_labelled=30, earlier=[first])
+    before, after = (
+        set(pair_ids(each.filter(pc.starts_with(each["source"], "llm:"))).to_pylist()) for each in (mined, found)
+    )
+    assert before < after and len(after) == 60 and second.metrics["labelled"] == 30
+    upper = second.metrics["labelled_in_upper_half"]
+    assert 0 < upper < 30, "those of the first round are not counted again"
 
 
 def test_a_judge_that_does_not_agree_is_counted_and_not_trained_on(
@@ -176,3 +187,12 @@ def test_one_worker_and_two_mine_the_same_set(
     assert one["query_id"].equals(two["query_id"])
     np.testing.assert_allclose(one["score"].to_numpy(), two["score"].to_numpy(), atol=1e-5)
     assert pair_ids(one).equals(pair_ids(two))
+
+
+def test_rows_of_a_catalogue_are_read_across_files_and_row_groups(tmp_path: Path) -> None:
+    table = pa.table({"product_id": [f"p{number}" for number in range(23)], "title": [str(n) for n in range(23)]})
+    for number, (start, rows) in enumerate([(0, 10), (10, 1), (11, 12)]):
+        pq.write_table(table.slice(start, rows), tmp_path / f"part-{number}.parquet", row_group_size=4)
+    for start, stop in [(0, 23), (3, 9), (8, 12), (10, 11), (22, 40)]:
+        rows = read_rows(tmp_path, start, stop, ["title"])
+        assert rows.equals(table.select(["title"]).slice(start, stop - start))

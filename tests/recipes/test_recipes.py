@@ -29,6 +29,7 @@ from workloads.mine_and_refine import RecipeSettings, held_out, learned_from, mi
 from workloads.retrieval.bands import load_bands
 from workloads.retrieval.indexing import build_index
 from workloads.retrieval.instances import write_clicked_pairs
+from workloads.retrieval.report import mining_of
 from workloads.retrieval.warmup import clicked_graph
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
@@ -136,6 +137,8 @@ def test_a_second_round_mines_with_the_first_ones_encoder_and_keeps_its_pairs(
     first, second = made["pairs/mined-round1"], made["pairs/mined"]
     assert made["encoder/stage2-round1"].ref in second.parents and stage1.ref in first.parents
     assert {made["encoder/stage2-round1"].ref, first.ref, second.ref} < set(last.parents)
+    assert first.ref in second.parents, "what the first round's judge said is known to the second"
+    assert mining_of(run.store, last.model_copy(update={"parents": (last.ref,)})) == second.metrics
     assert versions(store)["encoder/stage2"] != before["encoder/stage2"]
 
 

@@ -117,6 +117,11 @@ def find_judge(name: str, store: Store) -> NamedJudge:
     return NamedJudge(labelling, found.agreement, settings.text)
 
 
+def learned_from_judgements(name: str, store: Store) -> bool:
+    """Whether the judge was fitted to judgements, so that it may know the queries of a test fold."""
+    return name.startswith("judge/") or _describe(name, store).settings.backend in GRADERS
+
+
 def judge_version(name: str, store: Store) -> str:
     """What decides the labels of the judge that `find_judge` finds, without opening its model. Raises as it does."""
     found = _describe(name, store)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +12,12 @@ import pyarrow as pa
 import pyarrow.dataset
 import ray
 import ray.data
+import torch
 
 from raylevance.artifacts import Store, fingerprint
 from raylevance.data.hashing import hash_strings
 from raylevance.models.encoder import Encoder
+from raylevance.models.precision import autocast_dtype
 from workloads.encode import FEW, NamedEncoder, Vectors, backbone_digest, encode_texts, on_device, write_npy
 from workloads.retrieval.bands import BANDS
 
@@ -59,14 +62,15 @@ def embed_items(store: Store, encoder: NamedEncoder, texts: Sequence[str]) -> Ve
 
 
 def _file(store: Store, encoder: NamedEncoder, texts: Sequence[str]) -> Path:
-    """Named by what the encoder is and reads: two stages with the same weights share it."""
+    """Named by what the encoder is, computes in and reads: two stages with the same weights share it."""
     if encoder.artifact:
         files = encoder.artifact.files
         made_by = fingerprint([[file.path, file.sha256] for file in files if file.path != BANDS])
     else:
         made_by = backbone_digest(str(encoder.path))
+    precision = autocast_dtype("cuda" if torch.cuda.is_available() else "cpu")
     hashes = hash_strings(pa.array(texts, pa.large_string()))
-    return store.work_folder("embeddings") / f"{fingerprint(made_by, hashes.tobytes().hex())}.npy"
+    return store.work_folder("embeddings") / f"{fingerprint(made_by, str(precision), hashes.tobytes().hex())}.npy"
 
 
 class EmbedShard:
@@ -83,14 +87,18 @@ class EmbedShard:
 
 
 def read_rows(folder: Path, start: int, stop: int, columns: list[str]) -> pa.Table:
-    """`columns` of rows `start` to `stop` of the Parquet files of a products table, in the order of their names."""
+    """`columns` of rows `start` to `stop` of the Parquet files of a products table, in the order of their names.
+
+    Of the files, only the row groups that hold these rows are read.
+    """
     tables = []
     first = 0
-    for fragment in pa.dataset.dataset(folder, format="parquet").get_fragments():
-        count = fragment.count_rows()
+    files = pa.dataset.dataset(folder, format="parquet").get_fragments()
+    for group in chain.from_iterable(file.split_by_row_group() for file in files):
+        count = group.row_groups[0].num_rows
         low, high = max(start, first) - first, min(stop, first + count) - first
         if low < high:
-            tables.append(fragment.to_table(columns=columns).slice(low, high - low))
+            tables.append(group.to_table(columns=columns).slice(low, high - low))
         first += count
     return pa.concat_tables(tables)
 

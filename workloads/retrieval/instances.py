@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
@@ -52,5 +53,7 @@ def write_judged_instances(
 ) -> None:
     """Instances of the judged queries, written anew."""
     shutil.rmtree(output, ignore_errors=True)
-    judgements, queries, products = map(ray.data.from_arrow, (judged.judgements, judged.queries, judged.products))
+    known = pc.is_in(judged.products["product_id"], pc.unique(judged.judgements["product_id"]))
+    tables = judged.judgements, judged.queries, judged.products.filter(known)
+    judgements, queries, products = map(ray.data.from_arrow, tables)
     write_instances(judgements, queries, products, output, text, settings, spelling, seed)

@@ -1,5 +1,6 @@
 """Mining of Mine and Refine (arXiv 2602.17654): an encoder's best products for each query, graded."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -63,12 +64,20 @@ def mining_step(
     text: ProductText,
     seed: int,
     name: str = "pairs/mined",
+    *,
+    synthetic: Sequence[Artifact] = (),
+    earlier: Sequence[Artifact] = (),
 ) -> Artifact:
-    """`pairs/mined`: rows of `raylevance.index.mining.MINED` for the queries of `train`, and how far to trust them."""
+    """`pairs/mined`: rows of `raylevance.index.mining.MINED` for the queries of `train`, and how far to trust them.
+
+    `synthetic`: where queries of `train` come from beside `tables`; `earlier`: the rounds before, whose grades are
+    known.
+    """
 
     def build(draft: Draft) -> None:
         found = search(run, tables, encoder, train, settings)
-        known = train.judgements.select(KNOWN).cast(GRADED)
+        before = [read_mined(run, artifact).select(KNOWN) for artifact in earlier]
+        known = pa.concat_tables([train.judgements.select(KNOWN).cast(GRADED), *before])
         labels, report = graded_anew(run, train, found, known, settings, text, seed)
         wrong, of = false_negatives(mine(found, labels, settings), settings)
         mined = mine(found, pa.concat_tables([known, labels]) if report["trusted"] else known, settings)
@@ -86,7 +95,11 @@ def mining_step(
         "text": text.model_dump(mode="json"),
         "queries": fingerprint(train.queries["query_id"].to_pylist()),
     }
-    return run.step(name, build, settings=made_from, inputs=[tables, encoder], seed=seed)
+    return run.step(name, build, settings=made_from, inputs=[tables, encoder, *synthetic, *earlier], seed=seed)
+
+
+def read_mined(run: Run, artifact: Artifact) -> pa.Table:
+    return pq.read_table(run.store.path(artifact.ref) / MINED)
 
 
 def search(run: Run, tables: Artifact, encoder: Artifact, train: Judged, settings: MineSettings) -> pa.Table:

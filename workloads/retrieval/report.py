@@ -232,9 +232,9 @@ def encoder_of(index: Artifact) -> str:
 
 
 def mining_of(store: Store, index: Artifact) -> dict[str, Any] | None:
-    """What mining found for the last stage of the index's encoder; None of an encoder without mined pairs."""
+    """What the last mining found for the index's encoder; None of an encoder without mined pairs."""
     mined = [parent for parent in store.get(encoder_of(index)).parents if parent.startswith("pairs/")]
-    return store.get(mined[0]).metrics if mined else None
+    return store.get(mined[-1]).metrics if mined else None
 
 
 def compare(runs: Mapping[str, Ranked], test: Judged) -> dict[str, Any]:

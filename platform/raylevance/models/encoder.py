@@ -3,6 +3,7 @@
 Source: Mine and Refine (arXiv 2602.17654): `e = norm(P(Enc(x)))` with a head a side, score `<e_q, e_d>`.
 """
 
+import copy
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,6 +110,13 @@ class Encoder(nn.Module):
             if settings.projection:
                 encoder.query_head = layout.read_head(layout.head_path(folder, "query", settings.tied))
                 encoder.item_head = layout.read_head(layout.head_path(folder, "item", settings.tied))
+        return encoder
+
+    def with_two_towers(self) -> Self:
+        """This encoder, tied or not, with a tower a side that training moves apart; its vectors are the same."""
+        towers: dict[Side, Any] = {"query": self.query_tower, "item": copy.deepcopy(self.item_tower)}
+        encoder = type(self)(self.settings.model_copy(update={"tied": False}), self.tokenize, towers)
+        encoder.query_head, encoder.item_head = self.query_head, self.item_head
         return encoder
 
     def save(self, path: str | Path) -> None:
