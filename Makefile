@@ -55,6 +55,8 @@ bench: $(READY)  ## each speed figure beside its peer
 
 ablations: $(READY)  ## the recipe with one setting changed at a time, 3 seeds each; a killed run goes on
 	$(BIN)/raylevance run judge --config workloads/ablations_judge.yaml
+	$(BIN)/raylevance run synthetic-queries --config workloads/ablations_synthetic.yaml
+	$(BIN)/raylevance run synthetic-queries --config workloads/ablations_synthetic.yaml --set synthetic.only_unfound=false
 	$(BIN)/raylevance run ablations --config workloads/ablations.yaml
 
 clean:  ## remove the environment (the store stays)

@@ -25,6 +25,7 @@ from workloads.mine_and_refine import EncoderRecipe, check_settings, mine_and_re
 from workloads.retrieval.report import measure_encoder, measure_margins
 from workloads.sources import load_tables
 from workloads.steps import Run
+from workloads.synthetic_queries import SYNTHETIC, SYNTHETIC_FOR_ANY
 
 STAGE1 = "stage 1 alone"
 METRIC = "ndcg@10"
@@ -43,7 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no misspelt queries": {"spelling.mode": "none"},
     "misspelt in place": {"spelling.mode": "in-place"},
     "misspelt drawn to clean": {"spelling.mode": "regularise"},
-    "no synthetic queries": {"synthetic.tables": None},
+    "synthetic queries": {"synthetic.tables": SYNTHETIC},
+    "synthetic queries for any product": {"synthetic.tables": SYNTHETIC_FOR_ANY},
     "mined pairs alone": {"mining.with_originals": False},
     "pairs graded anew": {"mining.unjudged": "judge"},
     "graded anew but the ten hardest": {"mining.unjudged": "judge", "mining.skip_top": 10},

@@ -3,7 +3,8 @@
     raylevance run synthetic-queries [--set model.backend=endpoint ...]
 
 A language model writes queries for the products that no query finds; each is paired with its own product and with
-others. Publishes `tables/synthetic`: the products, the queries, and judgements whose source is the judge.
+others. Publishes `tables/synthetic` (of any product: `tables/synthetic-for-any`): the products, the queries, and
+judgements whose source is the judge.
 """
 
 import shutil
@@ -25,6 +26,8 @@ from workloads.language_models import LanguageModelSettings, open_language_model
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
 from workloads.tables_outcome import TablesOutcome
+
+SYNTHETIC, SYNTHETIC_FOR_ANY = "tables/synthetic", "tables/synthetic-for-any"
 
 
 class RecipeSettings(Settings):
@@ -77,9 +80,8 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
         "judge": judge.labels_version,
         "text": settings.text.model_dump(),
     }
-    artifact: Artifact = run.step(
-        "tables/synthetic", build, settings=made_from, inputs=[tables], seed=settings.synthetic.seed
-    )
+    name = SYNTHETIC if settings.synthetic.only_unfound else SYNTHETIC_FOR_ANY
+    artifact: Artifact = run.step(name, build, settings=made_from, inputs=[tables], seed=settings.synthetic.seed)
     return TablesOutcome(run, artifact)
 
 

@@ -18,7 +18,7 @@ Command = Callable[..., Ended]
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != FULL])
 def test_a_variant_changes_the_recipe_and_nothing_shared(name: str) -> None:
-    full = EncoderRecipe.model_validate({"synthetic": {"tables": "tables/synthetic"}, "mining": {"unjudged": "skip"}})
+    full = EncoderRecipe.model_validate({"mining": {"unjudged": "skip"}})
     values = full.model_dump(mode="json")
     variant = EncoderRecipe.model_validate(changed(values, VARIANTS[name]))
     assert variant != full
@@ -41,7 +41,6 @@ def test_a_variant_that_is_set_already_is_refused_and_left_out(raylevance: Comma
     """The judge is asked by default."""
     assert "pairs graded anew" in VARIANTS and "pairs graded anew" not in RecipeSettings().chosen()
     ended = raylevance("run", "ablations", "--set", "only=[pairs graded anew]", "--store", tmp_path)
-    assert "no synthetic queries" not in RecipeSettings().chosen(), "it is given none"
     assert ended.code == 2 and "changes nothing, {'mining.unjudged': 'judge'} is set already" in ended.err
 
 
