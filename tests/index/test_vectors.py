@@ -101,6 +101,18 @@ def test_a_wide_filter_of_an_approximate_index(
     assert mean_overlap(rows, brute_force(items, queries, allowed)) >= 0.95
 
 
+def test_a_filter_that_leaves_only_rows_far_from_the_query(
+    index: VectorIndex, items: Vectors, queries: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one for another language does: a search that starts near the query sees none of them for long."""
+    monkeypatch.setattr(subject, "EXACT_ROWS", 100)
+    towards = items @ queries[0]
+    allowed = towards < np.quantile(towards, 0.4)
+    scores, rows = index.search(queries[:1], K, allowed)
+    assert allowed[rows].all() and np.isfinite(scores).all()
+    assert mean_overlap(rows, brute_force(items, queries[:1], allowed)) >= 0.95
+
+
 def test_more_asked_than_there_is(queries: Vectors) -> None:
     index = VectorIndex.build(clustered(3, seed=5), IndexSettings())
     scores, rows = index.search(queries, K)

@@ -69,11 +69,11 @@ def exact_store(index: Any, kind: Kind) -> Any:
     return faiss.downcast_index(index.refine_index) if kind == "ivfpq" else index
 
 
-def search_parameters(kind: Kind, effort: int, k: int, selector: Any | None = None) -> Any:
+def search_parameters(kind: Kind, effort: int, k: int, selector: Any | None = None, refined: int = REFINED) -> Any:
     """FAISS's parameters for the `k` nearest, among the rows of `selector` where there is one."""
     if kind == "hnsw":
         return faiss.SearchParametersHNSW(efSearch=max(effort, k), sel=selector)
     if kind == "ivfpq":
         lists = faiss.SearchParametersIVF(nprobe=effort, sel=selector)
-        return faiss.IndexRefineSearchParameters(k_factor=REFINED, base_index_params=lists)
+        return faiss.IndexRefineSearchParameters(k_factor=refined, base_index_params=lists)
     return faiss.SearchParameters(sel=selector)

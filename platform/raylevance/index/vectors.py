@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.index.approximate import (
+    REFINED,
     Kind,
     build_hnsw,
     build_ivfpq,
@@ -145,20 +146,32 @@ class VectorIndex:
         return cls(index, description, use_gpu=use_gpu)
 
     def _search_allowed(self, queries: Vectors, k: int, allowed: Allowed) -> tuple[Scores, Rows]:
+        """Exactly where few rows are left; else with more effort, until what a query finds stays as the effort doubles.
+
+        A filter may leave only rows that are far from a query, where a search looks last: effort by the share of the
+        rows that are left does for filters that have nothing to do with it, and no more.
+        """
         selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         count = int(allowed.sum())
-        if count <= EXACT_ROWS:
+        tuning, kind = self._description.tuning, self._description.kind
+        if tuning is None or count <= EXACT_ROWS:
             return search_exactly(self._store, queries, k, faiss.SearchParameters(sel=selector))
-        share = count / len(allowed)
-        return by_score(*self._index.search(queries, k, params=self._parameters(k, share, selector)))
+        most = most_effort(self._index, kind)
+        effort = min(round(tuning.effort * len(allowed) / count), most)
+        scores, rows = by_score(*self._index.search(queries, k, params=search_parameters(kind, effort, k, selector)))
+        moving, refined = np.arange(len(queries)), REFINED
+        while len(moving) and (effort < most or (kind == "ivfpq" and refined * k < count)):
+            effort, refined, before = min(2 * effort, most), 2 * refined, rows[moving]
+            parameters = search_parameters(kind, effort, k, selector, refined)
+            scores[moving], rows[moving] = by_score(*self._index.search(queries[moving], k, params=parameters))
+            stayed = [np.isin(new, old).mean() for new, old in zip(rows[moving], before, strict=True)]
+            full = (rows[moving] >= 0).sum(axis=1) >= min(k, count)
+            moving = moving[~full | (np.array(stayed) < tuning.recall_target)]
+        return scores, rows
 
-    def _parameters(self, k: int, share: float = 1.0, selector: Any | None = None) -> Any:
-        """`share`: the part of the rows that `selector` lets through; the effort grows as it falls."""
-        kind, tuning = self._description.kind, self._description.tuning
-        if tuning is None:
-            return search_parameters(kind, 0, k, selector)
-        effort = min(round(tuning.effort / share), most_effort(self._index, kind))
-        return search_parameters(kind, effort, k, selector)
+    def _parameters(self, k: int) -> Any:
+        tuning = self._description.tuning
+        return search_parameters(self._description.kind, tuning.effort if tuning else 0, k)
 
 
 def _choose(settings: IndexSettings, rows: int) -> Kind:
