@@ -31,6 +31,8 @@ class Run:
     check: Callable[[], object] = lambda: None
     """Called on the cluster before the first step that has something to make: what can be refused then, is."""
     made: list[Artifact] = field(default_factory=list)
+    _spent: list[Path] = field(default_factory=list)
+    """Work folders of the step that is being made, which go when it is published."""
     _session: ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -74,24 +76,40 @@ class Run:
     def _make(self, name: str, build: Build, made_from: dict[str, Any]) -> Artifact:
         started = time.monotonic()
         say(f"{name}: working")
+        self._spent.clear()
         with self.store.publish(name, **made_from) as draft:
             build(draft)
         assert draft.artifact is not None
+        while self._spent:
+            _remove(self._spent.pop())
         say(f"{draft.artifact.ref}: done in {time.monotonic() - started:.0f} s")
         return draft.artifact
 
     def _find(self, name: str, key: str) -> Artifact | None:
-        return None if self.fresh else self.store.find(name, key)
+        if self.fresh:
+            return next((made for made in self.made if (made.name, made.fingerprint) == (name, key)), None)
+        return self.store.find(name, key)
 
     @contextmanager
     def work_folder(self, *key: object) -> Iterator[Path]:
-        """A folder that outlives a killed run and goes when the block ends well; `fresh` starts it empty."""
+        """A folder that outlives a killed run and goes when the step that uses it is published.
+
+        To be entered within a step's `build`; `fresh` starts it empty.
+        """
         name = fingerprint(*key)
         if self.fresh:
-            shutil.rmtree(self.store.work_folder(name))
+            _remove(self.store.work_folder(name))
         folder = self.store.work_folder(name)
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+        self._spent.append(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Under its own name it is whole or not there: a run that is killed meanwhile leaves no half to go on from."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextmanager

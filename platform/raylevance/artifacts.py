@@ -281,6 +281,7 @@ class Store:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             for file in artifact.files:  # the same content: renews a damaged file, changes no other
+                Path(target, file.path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / file.path).replace(Path(target, file.path))
             (folder / MANIFEST).replace(Path(target, MANIFEST))
         _flush(Path(target).parent)

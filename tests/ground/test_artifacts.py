@@ -78,7 +78,7 @@ def test_a_failed_draft_leaves_no_trace(tmp_path: Path) -> None:
     assert list((tmp_path / ".drafts").iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "remove the folder"])
 def test_a_damaged_file_is_named_and_publishing_again_heals_it(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
     ref = publish(store, "encoder/x", "weights")
@@ -90,6 +90,8 @@ def test_a_damaged_file_is_named_and_publishing_again_heals_it(tmp_path: Path, d
             file.write_text("wei")
         case "remove":
             file.unlink()
+        case "remove the folder":
+            shutil.rmtree(file.parent)
     with pytest.raises(RaylevanceError, match=r"encoder/x@\w+: .*folder/a\.txt is (damaged|missing)"):
         store.path(ref)
     publish(store, "encoder/x", "weights")

@@ -4,11 +4,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from raylevance.artifacts import Draft, Store
+from raylevance.errors import RaylevanceError
 from workloads.steps import Run
 
 
@@ -43,8 +45,10 @@ def test_a_changed_setting_or_input_is_made_again(tmp_path: Path) -> None:
 def test_fresh_makes_every_step(tmp_path: Path) -> None:
     calls: list[str] = []
     for _ in range(2):
-        Run(Store(tmp_path), fresh=True, cluster=nullcontext).step("tables/x", counting(calls), settings={})
-    assert calls == ["w", "w"]
+        run = Run(Store(tmp_path), fresh=True, cluster=nullcontext)
+        for _ in range(2):
+            run.step("tables/x", counting(calls), settings={})
+    assert calls == ["w", "w"], "and what it has made itself it does not make again"
 
 
 def test_two_runs_make_a_step_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -70,14 +74,28 @@ def test_two_runs_make_a_step_once(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_unfinished_work_outlives_a_killed_step(tmp_path: Path) -> None:
+    """It goes when the step is published, and no sooner: the disk may be full just then."""
     run = Run(Store(tmp_path), cluster=nullcontext)
-    with pytest.raises(KeyboardInterrupt), run.work_folder("encoder/x", 1) as folder:
-        (folder / "checkpoint").write_text("half")
-        raise KeyboardInterrupt
-    with run.work_folder("encoder/x", 1) as folder:
-        assert (folder / "checkpoint").read_text() == "half"
-    assert not folder.exists()
-    assert run.store.names() == []
+    folders = []
+
+    def build(draft: Draft, *, writes: bool = True, killed: bool = False) -> None:
+        with run.work_folder("encoder/x", 1) as folder:
+            folders.append(folder)
+            with (folder / "checkpoint").open("a") as checkpoint:
+                checkpoint.write("half")
+            if killed:
+                raise KeyboardInterrupt
+        if writes:
+            (draft.path / "weights").write_text((folder / "checkpoint").read_text())
+
+    for lost in (partial(build, killed=True), partial(build, writes=False)):
+        with pytest.raises((KeyboardInterrupt, RaylevanceError)):
+            run.step("encoder/x", lost, settings={})
+        assert run.store.names() == []
+    artifact = run.step("encoder/x", build, settings={})
+    assert (run.store.path(artifact.ref) / "weights").read_text() == "half" * 3
+    assert len(set(folders)) == 1 and not folders[0].exists()
+    assert [path.name for path in folders[0].parent.iterdir()] == ["locks"]
 
 
 def test_a_run_that_finds_everything_starts_no_cluster(tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder
+from raylevance.training.checkpoint import Progress
 from raylevance.training.contrastive import Contrastive, ContrastiveSettings
+from raylevance.training.loop import _Window
 from raylevance.training.trainer import TrainResult, cpus_for_each_worker, train
 
 pytestmark = pytest.mark.ray
@@ -210,9 +214,28 @@ def test_settings_that_disagree_are_refused(options: dict[str, Any], reason: str
 
 
 @pytest.mark.long
-def test_a_diverged_loss_is_one_line(
-    ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path
+@pytest.mark.parametrize("options", [{}, {"log_every": 100, "checkpoint_every": 3}])
+def test_a_diverged_loss_is_one_line_and_no_checkpoint(
+    ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(RaylevanceError, match="the loss is nan at step") as caught:
-        run(tmp_path, tiny_backbone, instances_file, learning_rate=1e38, max_failures=0)
+    with pytest.raises(RaylevanceError, match=r"the (loss|gradient) is nan at step") as caught:
+        run(tmp_path, tiny_backbone, instances_file, learning_rate=1e38, max_failures=0, **options)
     assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "run").rglob("progress.json"))
+
+
+def test_a_resumed_run_goes_on_with_the_losses_since_the_last_record(tmp_path: Path) -> None:
+    steps = [(torch.tensor(0.1 * number + 0.03), 7) for number in range(1, 9)]
+    whole = window_of(steps)
+    before = window_of(steps[:5])
+    (tmp_path / "progress.json").write_text(json.dumps(asdict(Progress(5, None, [], before.losses(), before.examples))))
+    read = Progress.read(tmp_path)
+    resumed = window_of(steps[5:], _Window(read.losses, read.examples))
+    assert resumed.mean_loss() == whole.mean_loss()
+
+
+def window_of(steps: list[tuple[torch.Tensor, int]], window: _Window | None = None) -> _Window:
+    window = window or _Window()
+    for loss, examples in steps:
+        window.add(loss, examples, pairs=1)
+    return window

@@ -25,11 +25,16 @@ EXTRA = "extra/"
 
 @dataclass
 class Progress:
-    """`step`: optimiser steps done. `history`: a record a logged step. `best`: the highest `keep_best` value so far."""
+    """`step`: optimiser steps done. `history`: a record a logged step. `best`: the highest `keep_best` value so far.
+
+    `losses`, `examples`: of the steps since the last record.
+    """
 
     step: int = 0
     best: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    examples: int = 0
 
     @classmethod
     def read(cls, folder: Path) -> "Progress":

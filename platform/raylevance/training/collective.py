@@ -59,7 +59,7 @@ def sum_gradients(parameters: Sequence[torch.nn.Parameter], loss: torch.Tensor) 
     parts = flat[:-1].split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
-    return flat[-1]
+    return flat[-1].clone()  # a view of it would keep every gradient in memory
 
 
 def sum_over_workers(values: torch.Tensor) -> torch.Tensor:

@@ -141,7 +141,7 @@ def load_tokenizer(path: str | Path) -> Callable[[Sequence[str], Sequence[str]],
     return cross_encoder.load_tokenizer(path)
 
 
-_tokenizer = functools.cache(load_tokenizer)
+_tokenizer = functools.lru_cache(maxsize=1)(load_tokenizer)
 
 
 def _fault(query: str | None, text: str | None, grade: int | None) -> str | None:

@@ -108,7 +108,7 @@ def _fault(query: str | None, items: list[str | None] | None, labels: list[int |
     return None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _tokenizer(encoder: str) -> SideTokenizer:
     return load_tokenizer(encoder)
 

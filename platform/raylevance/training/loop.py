@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Worker:
         logs = open_logs(self.settings, self.run.folder, self.total) if self.rank == 0 else []
         if self.rank == 0 and self.progress.step == 0 and self.run.evaluate:
             self.progress.history.append({"step": 0, **self._evaluate()})
-        window = _Window()
+        window = _Window(self.progress.losses, self.progress.examples)
         while self.progress.step < self.total:
             rows, loss = self._step(self.progress.step)
             window.add(loss, len(rows), self.trainee.pairs(rows))
@@ -78,7 +78,8 @@ class Worker:
             if self.rank == 0 and (evaluating or recording):
                 self._record(window, evaluating, logs)
             if reporting:
-                self._report()
+                recorded = evaluating or recording
+                self._report(_Window() if recorded else window)
             if evaluating or recording:
                 window = _Window()
         for log in logs:
@@ -93,7 +94,7 @@ class Worker:
         torch.manual_seed(int(np.random.SeedSequence([self.run.seed, step, self.rank]).generate_state(1)[0]))
         self.optimizer.zero_grad()
         loss = sum_gradients(self.parameters, self.trainee.backward(step))
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        self.norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         set_rate(self.optimizer, step, self.total, self.settings.warmup_ratio)
         self.optimizer.step()
         return self.trainee.rows(step), loss
@@ -123,18 +124,27 @@ class Worker:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "pairs_per_second": window.pairs_per_second(),
         }
-        if not math.isfinite(record["loss"]):
-            raise RaylevanceError(
-                f"the loss is {record['loss']} at step {step}: lower learning_rate, or set precision=fp32"
-            )
+        self._check_finite("loss", record["loss"])
         if evaluating:
             record |= self._evaluate()
         self.progress.history.append({"step": step, **record})
         for log in logs:
             log.write(step, record)
 
-    def _report(self) -> None:
-        """Hand a checkpoint to Ray Train; every rank takes part, rank 0 writes it."""
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise RaylevanceError(
+                f"the {what} is {value} at step {self.progress.step}: lower learning_rate, or set precision=fp32"
+            )
+
+    def _report(self, window: "_Window") -> None:
+        """Hand a checkpoint to Ray Train; every rank takes part, rank 0 writes it. `window`: steps not recorded yet.
+
+        Raises `RaylevanceError` instead of keeping weights that are no numbers: a run would go on from them.
+        """
+        self.progress.losses, self.progress.examples = window.losses(), window.examples
+        self._check_finite("loss", sum(self.progress.losses))
+        self._check_finite("gradient", float(self.norm))
         metrics = {"step": self.progress.step}
         if self.rank != 0:
             ray.train.report(metrics)
@@ -145,21 +155,29 @@ class Worker:
 
 
 class _Window:
-    """The steps since the last record. Losses stay tensors until they are read: reading one waits for the GPU."""
+    """The steps since the last record. Losses stay tensors until they are read: reading one waits for the GPU.
 
-    def __init__(self) -> None:
+    `losses`, `examples`: of such steps before a resumed run.
+    """
+
+    def __init__(self, losses: Sequence[float] = (), examples: int = 0) -> None:
+        self._before = list(losses)
         self._losses: list[torch.Tensor] = []
-        self._examples = self._pairs = 0
+        self.examples, self._pairs = examples, 0
         self._start = time.perf_counter()
 
     def add(self, loss: torch.Tensor, examples: int, pairs: int) -> None:
         self._losses.append(loss)
-        self._examples += examples
+        self.examples += examples
         self._pairs += pairs
 
     def mean_loss(self) -> float:
         """Loss an example."""
-        return float(torch.stack(self._losses).sum()) / self._examples
+        return sum(self.losses()) / self.examples
+
+    def losses(self) -> list[float]:
+        """Of each step, the sum over its examples."""
+        return self._before + (torch.stack(self._losses).tolist() if self._losses else [])
 
     def pairs_per_second(self) -> float:
         return self._pairs / (time.perf_counter() - self._start)

@@ -141,7 +141,7 @@ def _cluster_fault(texts: list[str], weights: list[float], node: int) -> str | N
     return None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _tokenizer(encoder: str) -> SideTokenizer:
     return load_tokenizer(encoder)
 

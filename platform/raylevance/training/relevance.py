@@ -158,7 +158,7 @@ class RelevanceTrainee(Trainee):
         return reading
 
 
-_tokenizer = functools.cache(load_tokenizer)
+_tokenizer = functools.lru_cache(maxsize=1)(load_tokenizer)
 
 
 def _fault(

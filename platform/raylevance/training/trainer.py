@@ -24,7 +24,15 @@ from raylevance.training.worker import train_worker
 COLLECTIVE_TIMEOUT_S = 1800
 """A worker that dies is noticed at once; this bounds how long the others wait while rank 0 evaluates."""
 RUN = "run.json"
-NOT_PART_OF_THE_RESULT = {"workers", "cpus_per_worker", "use_gpu", "max_failures", "log_every", "log_to"}
+NOT_PART_OF_THE_RESULT = {
+    "workers",
+    "cpus_per_worker",
+    "use_gpu",
+    "max_failures",
+    "checkpoint_every",
+    "log_every",
+    "log_to",
+}
 
 
 @dataclass(frozen=True)
