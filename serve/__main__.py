@@ -38,7 +38,7 @@ def command(
     queries: Annotated[list[str] | None, typer.Option("--try", help="Ask this, then end. Repeatable.")] = None,
 ) -> None:
     options = {"store": store, "index": index, "host": host, "port": port, "replicas": replicas}
-    given = [f"{name}={json.dumps(value)}" for name, value in options.items()]
+    given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
     serve(load_settings(ServeSettings, overrides=[*given, *(overrides or [])]), queries or [])
 
 

@@ -177,6 +177,8 @@ def write_npy(file: Path, vectors: Vectors) -> None:
         draft.replace(file)
     except FileNotFoundError:
         raise RaylevanceError(f"{file}: no such folder: {file.parent}") from None
+    except OSError as error:
+        raise RaylevanceError(f"{file}: can't be written: {error.strerror or error}") from None
     finally:
         draft.unlink(missing_ok=True)
 

@@ -40,7 +40,7 @@ def retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[
     hybrid (dense and BM25 on the `full_text`, fused by score), zero_shot (the encoder's backbone on title, brand and
     colour), random.
     """
-    judged = Judged(_products(products), *_examples(examples))
+    judged = Judged(_products(products), *_examples(examples)).each_pair_once()
     named = find_encoder(encoder, Store(store))
     runs = rank_hybrid(judged, named)
     untrained = named.artifact is None
@@ -62,9 +62,7 @@ def pairs(
     if (encoder is None) == (scorer is None):
         raise UsageError("give either --encoder or --scorer")
     table = read_table(file, ["query"])
-    label = "grade" if "grade" in table.column_names else "label"
-    if label not in table.column_names:
-        raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', table.column_names)}")
+    label = _label_column(table, file)
     _refuse_nulls(table, ("query", label), file)
     named = find_encoder(encoder, Store(store)) if encoder is not None else find_scorer(str(scorer), Store(store))
     queries: list[str] = table["query"].cast(pa.string()).to_pylist()
@@ -76,7 +74,18 @@ def pairs(
     else:
         scores = pair_cosines(named.path, queries, texts)
     name = {"encoder": encoder} if encoder is not None else {"scorer": scorer}
-    return {"pairs": len(scores), **name, **evaluate_pairs(scores, table[label].to_numpy())}
+    labels = table[label].to_numpy()
+    return {"pairs": len(scores), **name, **evaluate_pairs(scores, labels == 2 if label == "grade" else labels)}
+
+
+def _label_column(table: pa.Table, file: Path) -> str:
+    """`label` where it holds numbers, which a judge's `grade` beside it does not replace; else `grade`."""
+    names = table.column_names
+    if "label" in names and (pa.types.is_integer(table["label"].type) or "grade" not in names):
+        return "label"
+    if "grade" not in names:
+        raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', names)}")
+    return "grade"
 
 
 def _examples(file: Path) -> tuple[pa.Table, pa.Table]:

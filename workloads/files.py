@@ -10,9 +10,23 @@ import pyarrow.parquet
 
 from raylevance.errors import RaylevanceError, UsageError, nearest
 
+NUMBERS = ("grade", "label", "confidence")
+"""Columns of a CSV file that are read as numbers where they hold some; an id or a query of digits stays text."""
+
+
+def _read_csv(file: Path) -> pa.Table:
+    """Values may span lines, as bullets do; an empty one is null."""
+    parse = pa.csv.ParseOptions(newlines_in_values=True)
+    with pa.csv.open_csv(file, parse_options=parse) as reader:
+        names = reader.schema.names
+    types = {name: pa.string() for name in names if name not in NUMBERS}
+    convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
+    return pa.csv.read_csv(file, parse_options=parse, convert_options=convert)
+
+
 READERS: dict[str, Callable[[Path], pa.Table]] = {
     ".parquet": pa.parquet.read_table,
-    ".csv": pa.csv.read_csv,
+    ".csv": _read_csv,
     ".jsonl": pa.json.read_json,
 }
 

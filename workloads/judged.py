@@ -44,7 +44,7 @@ class Judged:
         for name in names:
             if not (folder / name).is_dir():
                 raise RaylevanceError(f"{folder}: has no {name}; this recipe needs {', '.join(names)}")
-        judged = cls(*(pq.read_table(folder / name) for name in names))._each_pair_once()
+        judged = cls(*(pq.read_table(folder / name) for name in names)).each_pair_once()
         unsplit = judged.judgements["split"].null_count
         if 0 < unsplit < judged.judgements.num_rows:
             raise RaylevanceError(f"{folder}: {unsplit} judgements have no split and others do; give all one, or none")
@@ -55,7 +55,8 @@ class Judged:
         check_leakage(judged.of(TRAIN).queries, judged.of(TEST).queries)
         return judged
 
-    def _each_pair_once(self) -> Self:
+    def each_pair_once(self) -> Self:
+        """Of a pair that is judged more than once the first judgement, a person's before a language model's."""
         by_model = pc.starts_with(self.judgements["source"], LANGUAGE_MODEL).to_numpy()
         order = np.argsort(by_model, kind="stable")
         pairs = hash_strings(pair_ids(self.judgements))

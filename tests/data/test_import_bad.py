@@ -225,7 +225,9 @@ def test_a_json_line_that_is_no_row(ray_cluster: None, shop: Path, tmp_path: Pat
     (shop / "queries.jsonl").write_text("\n".join(lines), encoding="utf-8")
     assert "row 3: row is not a JSON object" in error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
     (shop / "queries.jsonl").write_text(row, encoding="utf-8")
-    assert "row 1 is not a JSON object" in error_of(lambda: read_tables(shop))
+    assert "none of the first 1 rows is a JSON object" in error_of(lambda: read_tables(shop))
+    (shop / "queries.jsonl").write_text("\n".join(["", row, *lines[:2]]), encoding="utf-8")
+    assert "row 2: row is not a JSON object" in error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
 
 
 class TestBeforeWork:

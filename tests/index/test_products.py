@@ -259,3 +259,12 @@ def test_bm25_on_the_public_sample(public_data: Path) -> None:
     assert len(queries) == 40
     assert figures[ir_measures.nDCG @ 10] == pytest.approx(0.730, abs=0.005)
     assert figures[ir_measures.R(rel=2) @ 100] == pytest.approx(0.818, abs=0.005)
+
+
+def test_the_band_of_a_rare_grade_is_found_among_many_scores() -> None:
+    """More distinct scores than are looked at together, and a grade with fewer pairs than there are between two."""
+    random = np.random.default_rng(5)
+    spans = {0: (0.0, 0.25, 18_000), 1: (0.4, 0.6, 1_960), 2: (0.75, 1.0, 40)}
+    scores = np.concatenate([random.uniform(low, high, count) for low, high, count in spans.values()])
+    grades = np.repeat(list(spans), [count for _, _, count in spans.values()])
+    assert (fit_grade_bands(scores, grades).grade(scores) == grades).all()

@@ -1,19 +1,26 @@
 """`evaluate`, `encode`, `index build` and `doctor`: what they print is what their parts give."""
 
+import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from raylevance.artifacts import Store
+from raylevance.errors import RaylevanceError
+from raylevance.index.products import ProductIndex
 from raylevance.models.encoder import Encoder
 from tests.conftest import Ended
+from workloads.files import read_table
+from workloads.retrieval.indexing import build_index
 
 Command = Callable[..., Ended]
 BASELINES = {"bm25": (0.727, 0.607, 0.819), "zero_shot": (0.657, 0.522, 0.804)}
@@ -107,3 +114,67 @@ def test_doctor(raylevance: Command, ray_cluster: None, tmp_path: Path) -> None:
     printed = json.loads(raylevance("doctor", "--store", tmp_path / "store", "--json").out)
     assert printed["ok"], printed
     assert "2 CPUs" in printed["findings"][-1]["text"]
+
+
+def test_a_csv_file_keeps_ids_and_texts_of_digits_and_lines(raylevance: Command, tmp_path: Path) -> None:
+    """Bullets span lines, in many of the 20,000 rows; an id of digits is not a number."""
+    with (tmp_path / "P.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["product_id", "product_title", "product_brand", "product_color", "product_bullet_point"])
+        writer.writerow(["0439785969", "007 kettle", "", "red", "one\ntwo"])
+        writer.writerows([f"B{row}", f"mug {row}", "b", "", "line\n" * 20] for row in range(20_000))
+    products = read_table(tmp_path / "P.csv", ["product_id"])
+    assert products.num_rows == 20_001
+    assert products.slice(0, 1).to_pylist() == [
+        {
+            "product_id": "0439785969",
+            "product_title": "007 kettle",
+            "product_brand": None,
+            "product_color": "red",
+            "product_bullet_point": "one\ntwo",
+        }
+    ]
+    rows = 'query,product_text,label,grade\n007,"red kettle",1,0\n007,"garden\nhose",0,2\n'
+    (tmp_path / "pairs.csv").write_text(rows)
+    ended = raylevance("evaluate", "pairs", "--encoder", "minilm", "--pairs", tmp_path / "pairs.csv", "--json")
+    assert json.loads(ended.out)["auc"] in (0, 1), "of the numbers of `label`, whatever a judge says beside it"
+
+
+def test_a_pair_judged_twice_counts_as_judged_first(raylevance: Command, esci: Path) -> None:
+    files = ("--products", esci / "shopping_queries_dataset_products.parquet", "--json", "--store", esci / "store")
+    once = pq.read_table(esci / "shopping_queries_dataset_examples.parquet")
+    other = once.set_column(once.column_names.index("esci_label"), "esci_label", pa.array(["I"] * once.num_rows))
+    found = []
+    for name, table in {"once": once, "twice": pa.concat_tables([once, other])}.items():
+        pq.write_table(table, esci / f"{name}.parquet")
+        ended = raylevance(
+            "evaluate", "retrieval", "--encoder", "minilm", "--examples", esci / f"{name}.parquet", *files
+        )
+        found.append(json.loads(ended.out))
+    assert found[0] == found[1]
+
+
+def test_vectors_that_can_not_be_written(raylevance: Command, tmp_path: Path) -> None:
+    (tmp_path / "F.csv").write_text("title\nlamp\n")
+    (tmp_path / "F.npy").mkdir()
+    command = ("encode", "--encoder", "minilm", "--column", "title", "--input", tmp_path / "F.csv")
+    ended = raylevance(*command, "--output", tmp_path / "F.npy")
+    assert ended.code == 1 and re.search(r"F\.npy: can't be written: Is a directory", ended.err)
+
+
+@pytest.mark.ray
+def test_an_index_of_tables_that_no_band_can_be_fitted_on(ray_cluster: None, small_store: Path, tmp_path: Path) -> None:
+    """Judged for evaluation alone, or with one grade: searched like any other."""
+    store = Store(Path(shutil.copytree(small_store, tmp_path / "store")))
+    demo = store.path("tables/demo")
+    judgements = pq.read_table(demo / "judgements")
+    for name, kept in {"tests": pc.field("split") == "test", "positives": pc.field("grade") == 2}.items():
+        with store.publish(f"tables/{name}") as draft:
+            for table in ("products", "queries"):
+                shutil.copytree(demo / table, draft.path / table)
+            (draft.path / "judgements").mkdir()
+            pq.write_table(judgements.filter(kept), draft.path / "judgements" / "part-0.parquet")
+        made = build_index("encoder/warmup", f"tables/{name}", str(tmp_path / "store"), None, [])
+        assert ProductIndex.load(store.path(made.ref)).bands is None
+        with pytest.raises(RaylevanceError, match="has no training judgements of two grades"):
+            build_index("encoder/warmup", f"tables/{name}", str(tmp_path / "store"), None, ["fusion.method=graded"])

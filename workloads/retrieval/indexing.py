@@ -18,30 +18,30 @@ from workloads.encode import Vectors, encode_texts, find_encoder
 from workloads.judged import TRAIN, Judged
 from workloads.retrieval.bands import load_bands
 from workloads.retrieval.embeddings import embed_items
-from workloads.steps import Run
+from workloads.steps import Run, say
 
 
 def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, settings: ProductIndexSettings) -> Artifact:
     """`index/<name>`: every product of `tables` encoded by `encoder`.
 
     The bands of the grades are the encoder's own, which were fitted on queries that it did not learn from. Those of an
-    encoder that has none are fitted on the training judgements; without judgements the index has none either.
+    encoder that has none are fitted on the training judgements; without some of two grades the index has none either.
     """
 
     def build(draft: Draft) -> None:
         folder = run.store.path(tables.ref)
         named = find_encoder(encoder.ref, run.store)
         bands = load_bands(named.path)
-        judged = bands is None and (folder / "judgements").is_dir()
+        judged = None if bands else _judged_to_fit(folder)
         if settings.fusion.method == "graded" and not bands and not judged:
-            lacks = f"{encoder.ref} has none and {tables.ref} has no judgements"
+            lacks = f"{encoder.ref} has none and {tables.ref} has no training judgements of two grades to fit them on"
             raise RaylevanceError(f"fusion.method=graded needs grade bands: {lacks}")
         products = pq.read_table(folder / "products")
         vectors = embed_items(run.store, named, named.item_texts(products))
         index = ProductIndex.build(products, vectors, settings)
         index.bands = bands
         if judged:
-            index.bands = _fit_bands(Judged.open(folder).of(TRAIN), named.path, index.vectors)
+            index.bands = _fit_bands(judged, named.path, index.vectors)
         index.save(draft.path)
         draft.metrics |= index.describe()
 
@@ -68,6 +68,18 @@ def pair_scores(judged: Judged, queries: Vectors, products: VectorIndex) -> Vect
     product = pc.index_in(judged.judgements["product_id"], judged.products["product_id"].combine_chunks()).to_numpy()
     scores: Vectors = np.einsum("nd,nd->n", queries[query], products.vectors(product.astype(np.int64)))
     return scores
+
+
+def _judged_to_fit(folder: Path) -> Judged | None:
+    """The training judgements of a tables folder; None where there are none of two grades, or none that can be used."""
+    if not all((folder / table).is_dir() for table in ("queries", "judgements")):
+        return None
+    try:
+        train = Judged.open(folder).of(TRAIN)
+    except RaylevanceError as error:
+        say(f"index: no grade bands are fitted: {error}")
+        return None
+    return train if len(pc.unique(train.judgements["grade"])) > 1 else None
 
 
 def _fit_bands(train: Judged, encoder: Path, products: VectorIndex) -> GradeBands:

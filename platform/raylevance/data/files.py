@@ -9,8 +9,9 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,9 @@ import ray.data
 
 from raylevance.data.rows import FAULT, FILE, RAW, ROW, conform
 from raylevance.errors import RaylevanceError, nearest
+
+FIRST_LINES = 1000
+"""Lines of a JSON Lines file among which the first object is looked for."""
 
 ROWS_PER_BLOCK = 65_536
 ROWS_PER_TASK = 500_000
@@ -69,13 +73,9 @@ def column_names(file: Path, delimiter: str = ",") -> list[str]:
     """The columns of `file`: from a Parquet footer, a CSV header or the first JSON object."""
     if file.suffix == ".parquet":
         return list(_footer(file).schema.to_arrow_schema().names)
-    first = _first_line(file)
     if file.suffix in JSON_SUFFIXES:
-        row = _parsed(first)
-        if row is None:
-            raise RaylevanceError(f"{file}: row 1 is not a JSON object; expected one object a line")
-        return list(row)
-    return next(csv.reader([first], delimiter=_delimiter(file, delimiter)))
+        return list(_first_object(file))
+    return next(csv.reader([_first_line(file)], delimiter=_delimiter(file, delimiter)))
 
 
 def require_columns(file: Path, present: Sequence[str], wanted: Sequence[str]) -> None:
@@ -114,15 +114,34 @@ def _footer(file: Path) -> pq.FileMetaData:
         raise RaylevanceError(f"{file}: torn or not a Parquet file: {_line(error)}") from None
 
 
-def _first_line(file: Path) -> str:
+def _first_object(file: Path) -> dict[str, Any]:
+    """The first line that is a JSON object: one before it that is torn is a bad row like any other."""
+    with _text(file) as lines:
+        present = [line for line in itertools.islice(filter(str.strip, lines), FIRST_LINES)]
+    if not present:
+        raise RaylevanceError(f"{file}: empty: it has no rows")
+    for line in present:
+        row = _parsed(line)
+        if row is not None:
+            return row
+    raise RaylevanceError(f"{file}: none of the first {len(present)} rows is a JSON object; expected one object a line")
+
+
+@contextmanager
+def _text(file: Path) -> Iterator[TextIO]:
     try:
         with file.open(encoding="utf-8-sig") as lines:
-            first, second = lines.readline(), lines.readline()
+            yield lines
     except FileNotFoundError:
         raise RaylevanceError(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RaylevanceError(f"{file}: can't be read as UTF-8 text: {_line(error)}") from None
-    if not first.strip() or (not second and file.suffix not in JSON_SUFFIXES):
+
+
+def _first_line(file: Path) -> str:
+    with _text(file) as lines:
+        first, second = lines.readline(), lines.readline()
+    if not first.strip() or not second:
         raise RaylevanceError(f"{file}: empty: it has no rows")
     return first
 

@@ -10,6 +10,8 @@ Values = npt.NDArray[np.float64]
 
 RESAMPLES = 5000
 CONFIDENCE = 0.95
+DRAWN_AT_ONCE = 4_000_000
+"""Values of all resamples that are in memory together: 64 MB with their places."""
 
 
 class Estimate(NamedTuple):
@@ -29,6 +31,7 @@ def bootstrap_mean(values: Values, seed: int = 0) -> Estimate:
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
+        batch=max(1, DRAWN_AT_ONCE // len(values)),
         confidence_level=CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(seed),

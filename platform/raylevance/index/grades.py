@@ -13,7 +13,7 @@ NEVER = 2.0
 """A threshold beyond every cosine: of grades that no judged pair has."""
 
 MOST_THRESHOLDS = 400
-"""Candidates for a threshold: quantiles of the scores where there are more distinct scores than this."""
+"""Candidates for a threshold looked at together: where there are more distinct scores, coarse first, then fine."""
 
 
 class GradeBands(Settings):
@@ -42,8 +42,19 @@ def fit_grade_bands(scores: npt.NDArray[Any], grades: npt.NDArray[Any]) -> Grade
     present = np.unique(grades)
     if len(present) < 2:
         raise RaylevanceError(f"grade bands are fitted on two grades or more, got {present.tolist()}")
-    thresholds = _thresholds(scores)
     by_grade = [np.sort(scores[grades == grade]) for grade in range(3)]
+    candidates = np.append(np.unique(scores), NEVER)
+    while len(candidates) > MOST_THRESHOLDS:
+        some = np.linspace(0, len(candidates) - 1, MOST_THRESHOLDS).astype(np.int64)
+        beside = [some[max(0, at - 1) : at + 2] for at in _best(candidates[some], by_grade, present)]
+        near = [np.arange(places[0], places[-1] + 1) for places in beside]
+        candidates = candidates[np.unique(np.concatenate(near))]
+    low, high = _best(candidates, by_grade, present)
+    return GradeBands(moderately=float(candidates[low]), relevant=float(candidates[high]))
+
+
+def _best(thresholds: npt.NDArray[Any], by_grade: list[npt.NDArray[Any]], present: npt.NDArray[Any]) -> tuple[int, int]:
+    """The places of the two `thresholds` (rising) of the highest macro F1; `by_grade`: each grade's scores, sorted."""
     size = np.array([len(group) for group in by_grade])
     above = np.stack([len(group) - np.searchsorted(group, thresholds) for group in by_grade])
     total = above.sum(axis=0)
@@ -52,11 +63,4 @@ def fit_grade_bands(scores: npt.NDArray[Any], grades: npt.NDArray[Any]) -> Grade
     predicted = np.stack([size.sum() - total[low], total[low] - total[high], total[high]])
     f1 = 2 * correct / np.maximum(predicted + size[:, None], 1)
     best = int(np.argmax(f1[present].mean(axis=0)))
-    return GradeBands(moderately=float(thresholds[low[best]]), relevant=float(thresholds[high[best]]))
-
-
-def _thresholds(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    distinct = np.unique(scores)
-    if len(distinct) > MOST_THRESHOLDS:
-        distinct = np.unique(np.quantile(scores, np.linspace(0, 1, MOST_THRESHOLDS), method="nearest"))
-    return np.append(distinct, NEVER)
+    return int(low[best]), int(high[best])
