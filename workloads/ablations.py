@@ -7,7 +7,7 @@ Publishes `report/ablations`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,14 +44,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no misspelt queries": {"spelling.mode": "none"},
     "misspelt in place": {"spelling.mode": "in-place"},
     "misspelt drawn to clean": {"spelling.mode": "regularise"},
-    "synthetic queries": {"synthetic.tables": SYNTHETIC},
-    "synthetic queries for any product": {"synthetic.tables": SYNTHETIC_FOR_ANY},
     "mined pairs alone": {"mining.with_originals": False},
     "pairs graded anew": {"mining.unjudged": "judge"},
     "graded anew but the ten hardest": {"mining.unjudged": "judge", "mining.skip_top": 10},
     "unjudged as irrelevant": {"mining.unjudged": "irrelevant"},
     "in-batch negatives": {"stage1.train.loss": "infonce"},
     "mean over instances": {"stage1.train.reduction": "mean", "stage2.train.reduction": "mean"},
+    "synthetic queries": {"synthetic.tables": SYNTHETIC},
+    "synthetic queries for any product": {"synthetic.tables": SYNTHETIC_FOR_ANY},
 }
 """What is changed in each; `stage 1 alone` is measured on the way of `full`."""
 
@@ -79,7 +79,8 @@ class AblationOutcome(GridOutcome):
 
 def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
     """Every variant under every seed, then the report."""
-    run.check = partial(check_variants, settings, run.store)
+    variants = [settings.variant(EncoderRecipe, name, settings.seeds[0]) for name in settings.chosen()]
+    run.check = partial(check_variants, variants, run.store)
     tables = load_tables(settings.data, run)
     judged = Judged.open(run.store.path(tables.ref))
     encoders: dict[str, list[Artifact]] = {STAGE1: []}
@@ -94,10 +95,10 @@ def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
     return AblationOutcome(run, report_step(settings, run, tables, judged, encoders))
 
 
-def check_variants(settings: RecipeSettings, store: Store) -> None:
+def check_variants(variants: Sequence[EncoderRecipe], store: Store) -> None:
     """Refuse, before any work, what one of the chosen variants can't be made of."""
-    for name in settings.chosen():
-        check_settings(settings.variant(EncoderRecipe, name, settings.seeds[0]), store)
+    for variant in variants:
+        check_settings(variant, store)
 
 
 def report_step(

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from raylevance.artifacts import Artifact
 from raylevance.config import Settings, changed
-from raylevance.errors import nearest
+from raylevance.errors import UsageError, nearest
 from workloads.steps import Run
 
 FULL = "full"
@@ -26,7 +26,7 @@ class GridSettings(Settings):
     variants: ClassVar[Mapping[str, Changes]]
     """By name the settings of the recipe that are changed."""
 
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1)
     only: tuple[str, ...] | None = None
 
     @field_validator("only")
@@ -54,9 +54,12 @@ class GridSettings(Settings):
         return changed(values, self.variants[name]) == values
 
     def variant(self, recipe: type[Model], name: str, seed: int) -> Model:
-        """The settings of `recipe`, changed, under `seed`."""
+        """The settings of `recipe`, changed, under `seed`. Raises `UsageError` where the two do not go together."""
         shared = self.model_dump(mode="json", exclude={"seeds", "only"})
-        return recipe.model_validate(changed(shared, {**self.variants[name], "seed": seed}))
+        try:
+            return recipe.model_validate(changed(shared, {**self.variants[name], "seed": seed}))
+        except ValidationError as error:
+            raise UsageError(f"variant {name!r}: {error.errors()[0]['msg']}; leave it out (only=[...])") from None
 
 
 @dataclass(frozen=True)

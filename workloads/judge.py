@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
@@ -85,7 +85,7 @@ class GateSettings(Settings):
 class RecipeSettings(Settings):
     """Everything that can be set. Of the training queries, `validation_fraction` pick the best step and the judge."""
 
-    seed: int = 0
+    seed: NonNegativeInt = 0
     data: DataSettings = DataSettings()
     text: ProductText = ProductText(details=("bullets", "description"))
     validation_fraction: float = Field(VALIDATION, gt=0, lt=1)

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.artifacts import Artifact, Draft, Store, fingerprint
 from raylevance.config import Settings
@@ -25,10 +25,10 @@ from raylevance.data.text import ProductText, normalised_query
 from raylevance.errors import UsageError
 from raylevance.index.products import ProductIndexSettings
 from raylevance.index.vectors import check_gpu
-from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
+from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.models.encoder import check_settings as check_encoder
 from raylevance.training import trainer
 from raylevance.training.contrastive import ContrastiveSettings
-from workloads.encode import backbone_path
 from workloads.judged import TRAIN, Judged
 from workloads.judging.judges import judge_version
 from workloads.retrieval.bands import save_bands
@@ -39,7 +39,7 @@ from workloads.retrieval.report import Outcome, baselines_step, report_step
 from workloads.retrieval.warmup import WarmupSettings, clicked_graph, warmup_step
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.trainings import Training
+from workloads.trainings import Training, located
 
 
 class Stage1Settings(Settings):
@@ -80,7 +80,7 @@ class SyntheticSource(Settings):
 class EncoderRecipe(Settings):
     """What decides the encoders; the defaults run on a laptop."""
 
-    seed: int = 0
+    seed: NonNegativeInt = 0
     data: DataSettings = DataSettings()
     text: ProductText = ProductText()
     spelling: SpellingSettings = SpellingSettings()
@@ -115,7 +115,7 @@ def recipe(settings: RecipeSettings, run: Run) -> Outcome:
 
 def check_settings(settings: EncoderRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
-    read_settings(backbone_path(settings.encoder.backbone))
+    check_encoder(located(settings.encoder))
     check_gpu(settings.mining.index)
     if settings.mining.unjudged == "judge":
         judge_version(settings.mining.judge, store)
@@ -124,6 +124,11 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     trainer.check_settings(settings.warmup.train, evaluates=False, name="warmup.train.")
     trainer.check_settings(settings.stage1.train, evaluates=True, name="stage1.train.")
     trainer.check_settings(settings.stage2.train, evaluates=True, name="stage2.train.")
+    if settings.warmup.train.loss != "infonce":
+        raise UsageError(f"warmup.train.loss={settings.warmup.train.loss}: a pseudo-query has one product; use infonce")
+    for name, train in {"stage1": settings.stage1.train, "stage2": settings.stage2.train}.items():
+        if train.keep_best not in (None, METRIC):
+            raise UsageError(f"{name}.train.keep_best={train.keep_best}: the recipe measures {METRIC}")
 
 
 def check_synthetic(name: str, store: Store) -> None:

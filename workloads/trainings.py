@@ -51,6 +51,10 @@ def train_in(work: Path, task: Task, draft: Draft, seed: int, evaluate: Evaluate
 
 def new_encoder(settings: EncoderSettings, folder: Path) -> Path:
     """Write an untrained encoder on the backbone that `settings` name to `folder`, which is returned."""
-    located = settings.model_copy(update={"backbone": str(backbone_path(settings.backbone))})
-    Encoder.from_backbone(located).save(folder)
+    Encoder.from_backbone(located(settings)).save(folder)
     return folder
+
+
+def located(settings: EncoderSettings) -> EncoderSettings:
+    """`settings` with the backbone's folder in the place of its name."""
+    return settings.model_copy(update={"backbone": str(backbone_path(settings.backbone))})

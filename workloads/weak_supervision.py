@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
@@ -60,7 +60,7 @@ class ScorerSettings(Settings):
 class RecipeSettings(Settings):
     """Everything that can be set; the defaults run on a laptop."""
 
-    seed: int = 0
+    seed: NonNegativeInt = 0
     data: DataSettings = DataSettings()
     text: ProductText = ProductText(taxonomy_levels=0)
     behaviour: BehaviourSettings = BehaviourSettings(ppmi=PpmiSettings(minimum_support=1))

@@ -41,6 +41,9 @@ def assert_one_line(ended: Ended, code: int, message: str) -> None:
         ("data import esc --from .", "unknown source 'esc'; did you mean 'esci'"),
         ("data import esci --from . --on-bad-row skip", "--on-bad-row skip: expected stop or quarantine"),
         ("data demo --products 0", "'products': .* got 0"),
+        ("data demo --seed -1", "'seed': .* got -1"),
+        ("run mine-and-refine --set seed=-1", "'seed': .* got -1"),
+        ("run ablations --set stage1.train.accumulate=2", "variant 'in-batch negatives': .* leave it out"),
         ("encode --encoder x --input f.parquet --column t --output f.txt", "f.txt: expected a name that ends in .npy"),
         ("encode --encoder x --input f.parquet --column t --output f.npy --side both", "expected query or item"),
         ("index build --encoder minilm --products tables/esci", "--encoder minilm: expected encoder/NAME"),
@@ -124,6 +127,12 @@ def test_a_recipe_that_can_not_end_well_does_not_start(raylevance: Command, ray_
     assert_one_line(recipe(raylevance, esci, *evaluate), 1, "this training has nothing to evaluate on")
     workers = ("--set", "stage1.train.workers=64")
     assert_one_line(recipe(raylevance, esci, *workers), 1, "workers=64 with 1 CPU each: the cluster has room for 2")
+    tokens = ("--set", "encoder.max_item_tokens=1024")
+    assert_one_line(recipe(raylevance, esci, *tokens), 1, "reads 512 tokens at most, got a limit of 1024")
+    best = ("--set", "stage1.train.keep_best=mrr")
+    assert_one_line(recipe(raylevance, esci, *best), 2, "stage1.train.keep_best=mrr: the recipe measures ndcg@10")
+    loss = ("--set", "warmup.train.loss=supcon")
+    assert_one_line(recipe(raylevance, esci, *loss), 2, "warmup.train.loss=supcon: a pseudo-query has one product")
     assert Store(esci.parent / "store").names() == []
 
 

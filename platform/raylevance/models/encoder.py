@@ -84,10 +84,7 @@ class Encoder(nn.Module):
             query = layout.read_tower(source, settings.dropout)
             item = query if settings.tied else layout.read_tower(source, settings.dropout)
             tokenizer = _side_tokenizer(settings, source)
-        positions = getattr(query.config, "max_position_embeddings", None)
-        longest = max(settings.max_query_tokens, settings.max_item_tokens)
-        if positions and longest > positions:
-            raise RaylevanceError(f"{source}: reads {positions} tokens at most, got a limit of {longest}")
+        _check_positions(settings, query.config)
         return cls(settings, tokenizer, {"query": query, "item": item})
 
     @classmethod
@@ -218,6 +215,21 @@ def read_settings(path: str | Path) -> EncoderSettings:
         query_prompt=prompts.get("query") or "",
         item_prompt=prompts.get("document") or prompts.get("passage") or "",
     )
+
+
+def check_settings(settings: EncoderSettings) -> None:
+    """Raise what `Encoder.from_backbone` raises, as far as it can be told without reading weights."""
+    read_settings(settings.backbone)
+    with one_line_errors(settings.backbone, "encoder"):
+        config = transformers.AutoConfig.from_pretrained(settings.backbone)
+    _check_positions(settings, config)
+
+
+def _check_positions(settings: EncoderSettings, config: Any) -> None:
+    positions = getattr(config, "max_position_embeddings", None)
+    longest = max(settings.max_query_tokens, settings.max_item_tokens)
+    if positions and longest > positions:
+        raise RaylevanceError(f"{settings.backbone}: reads {positions} tokens at most, got a limit of {longest}")
 
 
 def load_tokenizer(path: str | Path) -> SideTokenizer:

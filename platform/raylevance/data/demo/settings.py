@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from raylevance.config import Settings
 from raylevance.data.demo.candidates import MOST
@@ -21,7 +21,7 @@ class DemoSettings(Settings):
     events: int = Field(50_000, ge=0)
     users: int = Field(2000, ge=1)
     judged_per_query: int = Field(40, ge=1, le=MOST)
-    seed: int = 0
+    seed: NonNegativeInt = 0
     locales: tuple[Locale, ...] = Field(("us",), min_length=1)
 
     @model_validator(mode="after")
