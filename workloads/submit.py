@@ -15,6 +15,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
+from raylevance.models.precision import VARIABLE as PRECISION
 from workloads.steps import say
 
 CHECKOUT = Path(__file__).parents[1]
@@ -72,9 +73,13 @@ def _entrypoint(recipe: str, settings: Settings, store: str, fresh: bool) -> str
     return shlex.join([*command, *(["--fresh"] if fresh else [])])
 
 
+FORWARDED = ("RAYLEVANCE_DATA", PRECISION, "HF_HUB_OFFLINE")
+"""What the job takes of this environment."""
+
+
 def _runtime_env() -> dict[str, Any]:
     logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
-    env = {name: os.environ[name] for name in ("RAYLEVANCE_DATA", "HF_HUB_OFFLINE") if name in os.environ}
+    env = {name: os.environ[name] for name in FORWARDED if name in os.environ}
     if "RAYLEVANCE_DATA" in env:
         env["RAYLEVANCE_DATA"] = str(Path(env["RAYLEVANCE_DATA"]).absolute())
     if not (CHECKOUT / "pyproject.toml").exists():

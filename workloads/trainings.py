@@ -8,6 +8,7 @@ from typing import Any
 from raylevance.artifacts import Draft
 from raylevance.data.text import ProductText
 from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.models.precision import asked_precision
 from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.loop import Evaluate
 from raylevance.training.task import Task
@@ -25,9 +26,10 @@ class Training:
     seed: int
 
     def described(self, made_from: dict[str, Any]) -> dict[str, Any]:
-        """What decides the result: not how many workers make it."""
+        """What decides the result: not how many workers make it, nor what a machine computes in by itself."""
         settings = self.settings.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT)
-        return {"train": settings, "text": self.text.model_dump(mode="json"), **made_from}
+        asked = {"precision": "fp32"} if asked_precision() == "fp32" else {}
+        return {"train": settings, "text": self.text.model_dump(mode="json"), **asked, **made_from}
 
     def train(self, draft: Draft, encoder: Path, work: Path, evaluate: Evaluate | None = None) -> None:
         """Train `encoder` on `work`/instances into `draft`; a killed run goes on from the checkpoints in `work`."""

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.models.precision import VARIABLE, autocast_dtype
+from raylevance.training.contrastive import ContrastiveSettings
+from workloads.trainings import Training
 
 
 @pytest.mark.parametrize(("able", "dtype"), [(True, torch.bfloat16), (False, None)])
@@ -22,3 +25,11 @@ def test_an_unknown_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "fp16")
     with pytest.raises(RaylevanceError, match="RAYLEVANCE_PRECISION=fp16: expected auto or fp32"):
         autocast_dtype("cpu")
+
+
+def test_an_encoder_that_is_asked_for_in_float32_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training("encoder/x", ContrastiveSettings(), ProductText(), seed=0)
+    monkeypatch.setenv(VARIABLE, "auto")
+    made_from = training.described({})
+    monkeypatch.setenv(VARIABLE, "fp32")
+    assert training.described({}) != made_from
