@@ -22,6 +22,7 @@ from workloads.weak.scorer import Scorer, find_scorer, score_pairs
 
 EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
 PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")
+LOCALE = "product_locale"
 RENAMED = {
     "title": "product_title",
     "description": "product_description",
@@ -29,7 +30,7 @@ RENAMED = {
     "brand": "product_brand",
     "color": "product_color",
     "category": "product_category",
-    "locale": "product_locale",
+    "locale": LOCALE,
 }
 
 
@@ -40,7 +41,9 @@ def retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[
     hybrid (dense and BM25 on the `full_text`, fused by score), zero_shot (the encoder's backbone on title, brand and
     colour), random.
     """
-    judged = Judged(_products(products), *_examples(examples)).each_pair_once()
+    asked, catalogue = read_table(examples, EXAMPLE_COLUMNS), read_table(products, PRODUCT_COLUMNS)
+    by_locale = all(LOCALE in table.column_names for table in (asked, catalogue))
+    judged = Judged(_products(catalogue, products, by_locale), *_examples(asked, examples, by_locale)).each_pair_once()
     named = find_encoder(encoder, Store(store))
     runs = rank_hybrid(judged, named)
     untrained = named.artifact is None
@@ -88,9 +91,8 @@ def _label_column(table: pa.Table, file: Path) -> str:
     return "grade"
 
 
-def _examples(file: Path) -> tuple[pa.Table, pa.Table]:
-    """Queries and judgements of an examples file. Raises `RaylevanceError` for an unknown label, with its row."""
-    table = read_table(file, EXAMPLE_COLUMNS)
+def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, pa.Table]:
+    """Queries and judgements of an examples `file`. Raises `RaylevanceError` for an unknown label, with its row."""
     _refuse_nulls(table, EXAMPLE_COLUMNS, file)
     labels = table["esci_label"].cast(pa.string())
     grades = pc.index_in(labels, pa.array(list(ESCI_GRADES)))
@@ -100,7 +102,7 @@ def _examples(file: Path) -> tuple[pa.Table, pa.Table]:
     rows = table.num_rows
     columns = {
         "query_id": table["query_id"].cast(pa.string()),
-        "product_id": table["product_id"].cast(pa.string()),
+        "product_id": _product_ids(table, by_locale),
         "label": labels,
         "grade": pc.take(pa.array(list(ESCI_GRADES.values()), pa.int8()), grades),
         "source": pa.repeat("human", rows),
@@ -118,11 +120,10 @@ def _examples(file: Path) -> tuple[pa.Table, pa.Table]:
     return pa.table(named, schema=QUERIES), judgements
 
 
-def _products(file: Path) -> pa.Table:
-    """The products of an official products file in our columns; of a repeated id the first row."""
-    table = read_table(file, PRODUCT_COLUMNS)
+def _products(table: pa.Table, file: Path, by_locale: bool = False) -> pa.Table:
+    """The products of an official products `file` in our columns; of a repeated id the first row."""
     _refuse_nulls(table, ("product_id",), file)
-    ids = table["product_id"].cast(pa.string())
+    ids = _product_ids(table, by_locale)
     columns = {"product_id": ids}
     for field in PRODUCTS:
         if field.name in RENAMED:
@@ -140,6 +141,14 @@ def _products(file: Path) -> pa.Table:
     return products if len(first) == len(ids) else products.take(np.sort(first))
 
 
+def _product_ids(table: pa.Table, by_locale: bool) -> pa.ChunkedArray:
+    """The ids; `by_locale`: with their locale, since ESCI sells one id in several countries under other texts."""
+    ids = table["product_id"].cast(pa.string())
+    if not by_locale:
+        return ids
+    return pc.binary_join_element_wise(ids, pc.fill_null(table[LOCALE].cast(pa.string()), ""), "@")
+
+
 def _refuse_nulls(table: pa.Table, columns: Sequence[str], file: Path) -> None:
     for column in columns:
         if table[column].null_count:
@@ -153,7 +162,7 @@ def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: Named
         return texts
     if "product_id" not in table.column_names or products is None:
         raise RaylevanceError(f"{file}: needs a column product_text, or product_id together with --products")
-    catalogue = _products(products)
+    catalogue = _products(read_table(products, PRODUCT_COLUMNS), products)
     place = pc.index_in(table["product_id"].cast(pa.string()), catalogue["product_id"].combine_chunks())
     if place.null_count:
         row = int(np.flatnonzero(place.is_null().to_numpy())[0])

@@ -178,3 +178,20 @@ def test_an_index_of_tables_that_no_band_can_be_fitted_on(ray_cluster: None, sma
         assert ProductIndex.load(store.path(made.ref)).bands is None
         with pytest.raises(RaylevanceError, match="has no training judgements of two grades"):
             build_index("encoder/warmup", f"tables/{name}", str(tmp_path / "store"), None, ["fusion.method=graded"])
+
+
+def test_one_id_in_two_countries_is_two_products(raylevance: Command, tmp_path: Path) -> None:
+    """Whichever comes first in the file, the judged one is found by its own text."""
+    rows = [("A", "tetera roja", "es"), ("A", "garden hose", "us"), ("B", "wool sock", "es")]
+    example = pa.table(
+        {"query_id": [1], "query": ["tetera roja"], "product_id": ["A"], "product_locale": ["es"], "esci_label": ["E"]}
+    )
+    pq.write_table(example, tmp_path / "E.parquet")
+    for order in (rows, rows[::-1]):
+        ids, titles, locales = map(list, zip(*order, strict=True))
+        nothing = pa.nulls(3, pa.string())
+        columns = {"product_id": ids, "product_title": titles, "product_brand": nothing, "product_color": nothing}
+        pq.write_table(pa.table({**columns, "product_locale": locales}), tmp_path / "P.parquet")
+        files = ("--examples", tmp_path / "E.parquet", "--products", tmp_path / "P.parquet", "--store", tmp_path)
+        found = json.loads(raylevance("evaluate", "retrieval", "--encoder", "minilm", *files, "--json").out)
+        assert found["bm25"]["ndcg@10"] == found["dense"]["ndcg@10"] == 1
