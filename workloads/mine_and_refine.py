@@ -39,7 +39,7 @@ from workloads.retrieval.report import Outcome, baselines_step, report_step
 from workloads.retrieval.warmup import WarmupSettings, clicked_graph, warmup_step
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.trainings import Training, located
+from workloads.trainings import Training, kept_metric, located
 
 
 class Stage1Settings(Settings):
@@ -189,15 +189,8 @@ def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
     warmup = train_warmup(settings, run, tables, judged, "-trial")
     stage1 = train_stage1(settings, run, tables, warmup, judged, "encoder/stage1-trial")
     if settings.stage1.enabled:
-        yield best_metric(stage1)
-    yield best_metric(mine_and_refine(settings, run, tables, stage1, judged, suffix="-trial"))
-
-
-def best_metric(encoder: Artifact) -> float:
-    """`METRIC` of the encoder that the training kept: its best evaluation, or the last one."""
-    values = [record[METRIC] for record in encoder.metrics["history"] if METRIC in record]
-    keeps_best = encoder.settings["train"]["keep_best"] == METRIC
-    return float(max(values) if keeps_best else values[-1])
+        yield kept_metric(stage1, METRIC)
+    yield kept_metric(mine_and_refine(settings, run, tables, stage1, judged, suffix="-trial"), METRIC)
 
 
 def train_warmup(

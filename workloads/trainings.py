@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raylevance.artifacts import Draft
+from raylevance.artifacts import Artifact, Draft
 from raylevance.data.text import ProductText
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.precision import asked_precision
@@ -49,6 +49,13 @@ def train_in(work: Path, task: Task, draft: Draft, seed: int, evaluate: Evaluate
         shutil.copytree(logs, draft.path / logs.name)
     draft.metrics |= {"steps": result.steps, "history": result.history}
     return result.model
+
+
+def kept_metric(trained: Artifact, metric: str) -> float:
+    """The `metric` of the model that a training step kept: its best evaluation, or the last one."""
+    values = [record[metric] for record in trained.metrics["history"] if metric in record]
+    keeps_best = trained.settings["train"]["keep_best"] == metric
+    return float(max(values) if keeps_best else values[-1])
 
 
 def new_encoder(settings: EncoderSettings, folder: Path) -> Path:

@@ -35,7 +35,7 @@ from workloads.encode import backbone_digest, backbone_path, find_encoder, pair_
 from workloads.judged import TEST, Judged
 from workloads.sources import DataSettings, load_tables
 from workloads.steps import Run
-from workloads.trainings import new_encoder, train_in
+from workloads.trainings import kept_metric, new_encoder, train_in
 from workloads.weak.baselines import Baselines, BaselineSettings
 from workloads.weak.nodes import Nodes
 from workloads.weak.pairs import PAIRS, ROWS, WeakPairSettings, weak_pairs_step
@@ -150,7 +150,7 @@ def trial(settings: RecipeSettings, run: Run) -> Iterator[float]:
     weak = train_weak(settings, run, tables, pairs, "encoder/weak-trial")
     yield validation_auc(run, weak, validation, settings.text)
     scorer = train_scorer(settings, run, tables, graph, pairs, weak, learned, validation, name="scorer/relevance-trial")
-    yield float(max(record[METRIC] for record in scorer.metrics["history"] if METRIC in record))
+    yield kept_metric(scorer, METRIC)
 
 
 def validation_auc(run: Run, encoder: Artifact, validation: Judged, text: ProductText) -> float:
