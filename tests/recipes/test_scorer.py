@@ -49,7 +49,8 @@ def store(esci: Path, tiny_backbone: Path) -> Store:
 
 
 def texts(esci: Path) -> list[str]:
-    return TEXT.compose(_products(esci / "shopping_queries_dataset_products.parquet"))
+    file = esci / "shopping_queries_dataset_products.parquet"
+    return TEXT.compose(_products(pq.read_table(file), file))
 
 
 def pairs_evaluated(raylevance: Command, store: Store, esci: Path, pairs: dict[str, object], *options: object) -> Ended:
