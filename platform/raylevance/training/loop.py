@@ -74,13 +74,12 @@ class Worker:
             window.add(loss, len(rows), self.trainee.pairs(rows))
             self.progress.step += 1
             evaluating = self._due(self.settings.evaluate_every)
-            recording, reporting = self._due(self.settings.log_every), self._due(self.settings.checkpoint_every)
-            if self.rank == 0 and (evaluating or recording):
+            recording = evaluating or self._due(self.settings.log_every)
+            if recording and self.rank == 0:
                 self._record(window, evaluating, logs)
-            if reporting:
-                recorded = evaluating or recording
-                self._report(_Window() if recorded else window)
-            if evaluating or recording:
+            if self._due(self.settings.checkpoint_every):
+                self._report(_Window() if recording else window)
+            if recording:
                 window = _Window()
         for log in logs:
             log.close()
