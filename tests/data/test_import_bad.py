@@ -230,6 +230,26 @@ def test_a_json_line_that_is_no_row(ray_cluster: None, shop: Path, tmp_path: Pat
     assert "row 2: row is not a JSON object" in error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
 
 
+def test_a_value_of_another_kind_than_most_is_a_bad_row(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    """Beside lists a path in one string, and a title that is a list: neither becomes the text of a list."""
+    (shop / "products.parquet").unlink()
+    rows = [
+        {"product_id": "p1", "title": "mug", "category": ["Home", "Rugs"]},
+        {"product_id": "p2", "title": "rug", "category": ["Home"]},
+        {"product_id": "p3", "title": "hose", "category": "Garden > Hoses"},
+        {"product_id": "p4", "title": ["lamp"], "category": None},
+    ]
+    (shop / "products.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert "row 3: category is text or a number, in most rows a list or an object" in error_of(
+        lambda: import_tables(read_tables(shop), tmp_path / "tables")
+    )
+    rows[2]["category"] = ["Garden", "Hoses"]
+    (shop / "products.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert "row 4: title is a list or an object" in error_of(
+        lambda: import_tables(read_tables(shop), tmp_path / "tables")
+    )
+
+
 class TestBeforeWork:
     """What is known from names, footers and headers is refused without starting a task."""
 

@@ -245,12 +245,31 @@ def _json_lines(file: Path, columns: Columns) -> Iterator[pa.Table]:
                     bad.append((number, "row is not a JSON object", line.strip()))
                 else:
                     good.append((number, value))
+            odd = _odd_rows([row for _, row in good], wanted)
+            bad += [(good[place][0], reason, json.dumps(good[place][1])) for place, reason in odd.items()]
+            good = [row for place, row in enumerate(good) if place not in odd]
             if good:
                 values = {name: _inferred([_at(row, name) for _, row in good]) for name in wanted}
                 rows = pa.array([number for number, _ in good], pa.int64())
                 yield pa.table({**values, FILE: _repeated(file, len(good)), ROW: rows})
             if bad:
                 yield _faulty_rows(file, bad)
+
+
+def _odd_rows(rows: list[dict[str, Any]], names: Sequence[str]) -> dict[int, str]:
+    """Rows, by place, with a list or an object where most hold text or a number, or the other way round; and why."""
+    odd: dict[int, str] = {}
+    for name in names:
+        nested = {
+            place: isinstance(value, (list, dict))
+            for place, row in enumerate(rows)
+            if (value := _at(row, name)) is not None
+        }
+        usual = 2 * sum(nested.values()) > len(nested)
+        kinds = ("text or a number", "a list or an object")
+        reason = f"{name} is {kinds[not usual]}, in most rows {kinds[usual]}"
+        odd |= {place: reason for place, kind in nested.items() if kind != usual}
+    return odd
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
