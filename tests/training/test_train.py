@@ -136,13 +136,14 @@ def test_a_killed_driver_goes_on_where_it_was(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
     """Killed at step 8 of 24 with a checkpoint of step 7: its records are the dead driver's own."""
-    options = BASE | {"checkpoint_every": 7, "evaluate_every": 8}
+    options: dict[str, Any] = BASE | {"checkpoint_every": 7, "evaluate_every": 8}
     arguments = [str(tiny_backbone), str(instances_file), str(tmp_path), json.dumps(options)]
     driver = subprocess.run([sys.executable, "-c", DRIVER, *arguments], check=False, capture_output=True, text=True)
     assert driver.returncode == -signal.SIGKILL, driver.stderr[-2000:]
     kept = [json.loads(file.read_text()) for file in (tmp_path / "run").rglob("progress.json")]
     before = max(kept, key=lambda progress: progress["step"])
     assert before["step"] == 7 and not (tmp_path / "run-encoder").exists()
+    options["evaluate"] = lambda encoder: {}
     resumed = run(tmp_path, tiny_backbone, instances_file, "run", **options)
     assert resumed.history[:8] == before["history"]
     assert_same_run(resumed, quiet, tolerance=1e-6)
