@@ -18,13 +18,13 @@ from raylevance.config import Settings
 from raylevance.data.schema import TABLES
 from raylevance.data.text import ProductText
 from raylevance.llm.asking import ask_prompts
-from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries, to_write_for
+from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries, to_write_for, wanted
 from workloads.judged import TRAIN, Judged
 from workloads.judging.judges import JudgeName, find_judge
 from workloads.judging.labelling import judge_pairs
 from workloads.language_models import LanguageModelSettings, open_language_model, open_ledger
 from workloads.sources import DataSettings, load_tables
-from workloads.steps import Run
+from workloads.steps import Run, say
 from workloads.tables_outcome import TablesOutcome
 
 SYNTHETIC, SYNTHETIC_FOR_ANY = "tables/synthetic", "tables/synthetic-for-any"
@@ -58,6 +58,9 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
                 asked, model, REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")
             )
         written = queries(answers, judged.products, known, judged.queries, version, settings.synthetic)
+        short = wanted(judged.queries, settings.synthetic) - written.num_rows
+        if short > 0 and chosen.num_rows < judged.products.num_rows:
+            say(f"synthetic queries: {short} fewer than the share allows; a larger synthetic.asked_per_query asks more")
         found = pairs(written, settings.synthetic)
         made = Judged(judged.products, written.drop_columns(["product_id"]), found)
         grades = judge_pairs(run, judge, made, found, settings.text)

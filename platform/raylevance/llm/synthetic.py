@@ -19,9 +19,6 @@ from raylevance.llm.language_model import PROMPTS, Request, prompt_key
 from raylevance.llm.prompt import one_line
 
 PER_PRODUCT = 3
-ASKED_PER_QUERY = 2
-"""Products asked for each query that is wanted, since some answers are of no use (our choice)."""
-
 MAX_CHARACTERS = 600
 """Of a product's text in a prompt (our choice)."""
 
@@ -39,11 +36,13 @@ class SyntheticSettings(Settings):
     """`share`: of synthetic queries among all, at most (the paper has it low and unstated; 5 % is our reading).
 
     `only_unfound`: for the products alone that no query finds; False, for comparison: for any (Table 5 has both).
+    `asked_per_query`: products asked for each query that is wanted: more for a model whose answers are seldom of use.
     `max_words`: of a query; `others`: products of other queries that each is paired with (our choices).
     """
 
     share: float = Field(0.05, ge=0, lt=1)
     only_unfound: bool = True
+    asked_per_query: PositiveInt = 2
     max_words: PositiveInt = 8
     others: NonNegativeInt = 3
     seed: int = 0
@@ -66,7 +65,7 @@ def to_write_for(
     """
     settings = settings or SyntheticSettings()
     lacking = _lacking(products, judgements)
-    count = ASKED_PER_QUERY * most(len(pc.unique(normalised_query(existing["query"]))), settings.share)
+    count = settings.asked_per_query * wanted(existing, settings)
     order = np.argsort(hash_unit(lacking["product_id"], settings.seed, "written for"), kind="stable")
     return lacking.take(pa.array(np.sort(order[:count])))
 
@@ -102,7 +101,7 @@ def queries(
     ]
     there = set(normalised_query(existing["query"]).to_pylist())
     kept = _distinct(rows, there | set(normalised_query(products["title"]).to_pylist()), settings)
-    table = pa.Table.from_pylist(kept[: most(len(there), settings.share)], SYNTHETIC)
+    table = pa.Table.from_pylist(kept[: wanted(existing, settings)], SYNTHETIC)
     names = pc.binary_join_element_wise("synthetic", query_key(table["query"]), "-")
     return table.set_column(0, SYNTHETIC.field("query_id"), names)
 
@@ -126,6 +125,11 @@ def pairs(synthetic: pa.Table, settings: SyntheticSettings | None = None) -> pa.
         others = [product for product in drawn if product != row["product_id"]][: settings.others]
         found += [{"query_id": row["query_id"], "product_id": product} for product in (row["product_id"], *others)]
     return pa.Table.from_pylist(found, PAIRS)
+
+
+def wanted(existing: pa.Table, settings: SyntheticSettings) -> int:
+    """The queries that the share allows beside the distinct `existing` ones (rows of `QUERIES`)."""
+    return most(len(pc.unique(normalised_query(existing["query"]))), settings.share)
 
 
 def most(existing: int, share: float) -> int:
