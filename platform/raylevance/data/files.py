@@ -116,15 +116,16 @@ def _footer(file: Path) -> pq.FileMetaData:
 
 def _first_object(file: Path) -> dict[str, Any]:
     """The first line that is a JSON object: one before it that is torn is a bad row like any other."""
+    count = 0
     with _text(file) as lines:
-        present = [line for line in itertools.islice(filter(str.strip, lines), FIRST_LINES)]
-    if not present:
+        for line in itertools.islice(filter(str.strip, lines), FIRST_LINES):
+            count += 1
+            row = _parsed(line)
+            if row is not None:
+                return row
+    if not count:
         raise RaylevanceError(f"{file}: empty: it has no rows")
-    for line in present:
-        row = _parsed(line)
-        if row is not None:
-            return row
-    raise RaylevanceError(f"{file}: none of the first {len(present)} rows is a JSON object; expected one object a line")
+    raise RaylevanceError(f"{file}: none of the first {count} rows is a JSON object; expected one object a line")
 
 
 @contextmanager
