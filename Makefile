@@ -54,10 +54,10 @@ bench: $(READY)  ## each speed figure beside its peer
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 ablations: $(READY)  ## the recipe with one setting changed at a time, 3 seeds each; a killed run goes on
-	$(BIN)/raylevance run judge --config workloads/ablations_judge.yaml
-	$(BIN)/raylevance run synthetic-queries --config workloads/ablations_synthetic.yaml
-	$(BIN)/raylevance run synthetic-queries --config workloads/ablations_synthetic.yaml --set synthetic.only_unfound=false
-	$(BIN)/raylevance run ablations --config workloads/ablations.yaml
+	$(BIN)/raylevance run judge --config workloads/studies/ablations_judge.yaml
+	$(BIN)/raylevance run synthetic-queries --config workloads/studies/ablations_synthetic.yaml
+	$(BIN)/raylevance run synthetic-queries --config workloads/studies/ablations_synthetic.yaml --set synthetic.only_unfound=false
+	$(BIN)/raylevance run ablations --config workloads/studies/ablations.yaml
 
 clean:  ## remove the environment (the store stays)
 	rm -rf $(VENV)

@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 import ray.data
 from scipy import sparse
 
+from raylevance.cluster import connected
 from raylevance.data.schema import ACTIONS
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import count_events
 from raylevance.graph.metapaths import Marginals, PpmiSettings, project
-from workloads.cluster import connected
 
 EVENTS, FILES, REPEATS = 20_000_000, 8, 3
 

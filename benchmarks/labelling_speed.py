@@ -20,9 +20,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from raylevance.data.text import ProductText
-from raylevance.llm.guideline import load_guideline, pair_text
+from raylevance.judges.guideline import load_guideline, pair_text
+from raylevance.judges.prompt import JudgePrompt
+from raylevance.llm.backends import model_path
 from raylevance.llm.language_model import Request
-from raylevance.llm.prompt import JudgePrompt
 from raylevance.llm.vllm_engine import (
     VllmModel,
     VllmSettings,
@@ -31,7 +32,6 @@ from raylevance.llm.vllm_engine import (
     environment,
     sampling_parameters,
 )
-from workloads.language_models import model_path
 
 WARM, PAIRS = 64, 256
 WAYS = ("default", "bound", "same", "ray")
@@ -66,7 +66,7 @@ def through_ray(prompts: list[str], settings: VllmSettings) -> float:
     """Pairs a second of the answers that come after the first `WARM`."""
     import ray.data
 
-    from workloads.cluster import connected
+    from raylevance.cluster import connected
 
     with connected():
         rows = ray.data.from_items([{"key": str(place), "prompt": prompt} for place, prompt in enumerate(prompts)])

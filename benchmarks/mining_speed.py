@@ -26,8 +26,8 @@ K = 100
 
 def shop(folder: Path, products: int, queries: int) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Products, queries and one known positive a query."""
-    from raylevance.data.demo import DemoSettings, generate
-    from workloads.cluster import connected
+    from raylevance.cluster import connected
+    from raylevance.demo import DemoSettings, generate
 
     if not (folder / "products").is_dir():
         with connected():
@@ -41,11 +41,11 @@ def shop(folder: Path, products: int, queries: int) -> tuple[pa.Table, pa.Table,
 
 def ours(folder: Path, products: int, queries: int) -> dict[str, float]:
     from raylevance.artifacts import Store
+    from raylevance.cluster import connected
     from raylevance.index.sharded_search import search_shards
     from raylevance.index.vectors import IndexSettings
-    from workloads.cluster import connected
-    from workloads.encode import encode_texts, find_encoder
-    from workloads.retrieval.embeddings import embed_products
+    from raylevance.inference.embeddings import embed_products
+    from raylevance.inference.encoding import encode_texts, find_encoder
 
     catalogue, asked, positives = shop(folder, products, queries)
     store = Store(folder / "store")
@@ -69,7 +69,7 @@ def peer(folder: Path, products: int, queries: int) -> dict[str, float]:
     from sentence_transformers.util import mine_hard_negatives
 
     from raylevance.data.text import baseline_text
-    from workloads.encode import backbone_path
+    from raylevance.inference.encoding import backbone_path
 
     catalogue, asked, positives = shop(folder, products, queries)
     corpus = baseline_text(catalogue)

@@ -25,7 +25,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from raylevance.models.encoder import Encoder, EncoderSettings
-from raylevance.training.contrastive import Contrastive, ContrastiveSettings
+from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import train
 
 BATCH, TOKENS, RATE = 64, 64, 2e-5

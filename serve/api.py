@@ -14,8 +14,8 @@ from raylevance import __version__
 from raylevance.errors import UsageError
 from serve import failures
 from serve.body_limit import BodyLimit
+from serve.bundle import Served, Vector
 from serve.messages import Answer, Failure, Health, Readiness, SearchRequest, Versions
-from serve.served import Served, Vector
 
 Encode = Callable[[str], Awaitable[Vector]]
 

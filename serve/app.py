@@ -13,8 +13,8 @@ from ray import serve
 
 from raylevance.artifacts import Store
 from serve.api import Searcher, build_api
+from serve.bundle import Served, Vector, pin
 from serve.messages import Versions
-from serve.served import Served, Vector, pin
 from serve.settings import ServeSettings
 
 IN_FLIGHT = 256

@@ -139,11 +139,11 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory, small_recipe: Path, ray_cluster: None) -> Path:
     """A store that the small recipe has filled. Copy it to add to it."""
-    from workloads import recipes
+    from workloads.recipe import find_recipe, load_recipe_settings, run_recipe
 
     store = tmp_path_factory.mktemp("small") / "store"
-    recipe = recipes.find("mine-and-refine")
-    recipes.run(recipe, recipes.settings(recipe, small_recipe, []), str(store), fresh=False)
+    recipe = find_recipe("mine-and-refine")
+    run_recipe(recipe, load_recipe_settings(recipe, small_recipe, []), str(store), fresh=False)
     return store
 
 

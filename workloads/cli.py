@@ -42,7 +42,7 @@ DEFAULT_STORE = "./store"
 @app.command()
 def run(
     recipe: Annotated[
-        str, typer.Argument(help="mine-and-refine, weak-supervision, judge, ...; see workloads/recipes.py.")
+        str, typer.Argument(help="mine-and-refine, weak-supervision, judge, ...; see workloads/recipe.py.")
     ],
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -51,12 +51,12 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run RECIPE to its end. What was made before is not made again; a killed run goes on where it stopped."""
-    from workloads import recipes
+    from workloads.recipe import find_recipe, load_recipe_settings, run_recipe
 
-    chosen = recipes.find(recipe)
-    settings = recipes.settings(chosen, config, overrides or [])
+    chosen = find_recipe(recipe)
+    settings = load_recipe_settings(chosen, config, overrides or [])
     with _stdout_for_results() as results:
-        outcome = recipes.run(chosen, settings, store, fresh=fresh)
+        outcome = run_recipe(chosen, settings, store, fresh=fresh)
         _print_json(results, outcome.as_json()) if as_json else results.print(outcome.as_table())
 
 
@@ -70,7 +70,7 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search RECIPE's settings on held-out training queries, and write the best as YAML that --config takes."""
-    from workloads.tuning import tune_recipe
+    from workloads.studies.tuning import tune_recipe
 
     with _stdout_for_results() as results:
         outcome = tune_recipe(recipe, config, overrides or [], store, trials)
@@ -87,10 +87,10 @@ def submit(
     fresh: Fresh = False,
 ) -> None:
     """Run RECIPE on a Ray cluster as a job: its logs are followed, its exit code is this command's."""
-    from workloads import recipes
-    from workloads.submit import submit as submit_job
+    from workloads.commands.submit import submit as submit_job
+    from workloads.recipe import find_recipe, load_recipe_settings
 
-    settings = recipes.settings(recipes.find(recipe), config, overrides or [])
+    settings = load_recipe_settings(find_recipe(recipe), config, overrides or [])
     root = store if "://" in store else str(Path(store).absolute())
     raise typer.Exit(submit_job(address, recipe, settings, root, fresh=fresh))
 
@@ -114,7 +114,7 @@ def encode(
     as_json: AsJson = False,
 ) -> None:
     """Write the vectors of a column of texts, in its order."""
-    from workloads.encode import encode_file
+    from raylevance.inference.encoding import encode_file
 
     with _stdout_for_results() as results:
         summary = encode_file(encoder, store, input, column, output, side)
@@ -134,7 +134,7 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Grade pairs. A pair that this judge judged before is not judged again; a killed run goes on where it stopped."""
-    from workloads.judging.labelling import label_file
+    from workloads.steps.labelling import label_file
 
     with _stdout_for_results() as results:
         summary = label_file(
@@ -159,8 +159,8 @@ def evaluate_retrieval(
     as_json: AsJson = False,
 ) -> None:
     """Rank every product for each query; dense beside BM25, hybrid, zero-shot and random."""
-    from workloads.evaluate import retrieval
-    from workloads.retrieval.systems import REPORTED
+    from workloads.commands.evaluate import retrieval
+    from workloads.steps.systems import REPORTED
 
     with _stdout_for_results() as results:
         outcome = retrieval(encoder, store, examples, products)
@@ -184,7 +184,7 @@ def evaluate_pairs(
     as_json: AsJson = False,
 ) -> None:
     """AUC, F1 (and its threshold) and KS of an encoder's cosine, or a scorer's probability, on labelled pairs."""
-    from workloads.evaluate import pairs as score_pairs
+    from workloads.commands.evaluate import pairs as score_pairs
 
     with _stdout_for_results() as results:
         outcome = score_pairs(store, pairs, products, encoder=encoder, scorer=scorer)
@@ -201,7 +201,7 @@ def index_build(
     as_json: AsJson = False,
 ) -> None:
     """Encode products and publish index/ENCODER: vectors, BM25, ids and text."""
-    from workloads.retrieval.indexing import build_index
+    from workloads.steps.indexing import build_index
 
     with _stdout_for_results() as results:
         artifact = build_index(encoder, products, store, config, overrides or [])
@@ -219,7 +219,7 @@ def data_import(
     as_json: AsJson = False,
 ) -> None:
     """Read files into checked tables and publish them as tables/SOURCE."""
-    from workloads.sources import import_source
+    from workloads.steps.tables import import_source
 
     with _stdout_for_results() as results:
         artifact = import_source(source, folder, store, on_bad_row=on_bad_row, locale=locale)
@@ -239,8 +239,8 @@ def data_demo(
 ) -> None:
     """Generate a shop (products, queries, graded judgements, simulated events) and publish it as tables/demo."""
     from raylevance.config import load_settings
-    from raylevance.data.demo import DemoSettings
-    from workloads.sources import generate_demo
+    from raylevance.demo import DemoSettings
+    from workloads.steps.tables import generate_demo
 
     sizes = {"products": products, "events": events, "queries": queries, "seed": seed, "locales": f"[{locales}]"}
     settings = load_settings(DemoSettings, None, [f"{name}={value}" for name, value in sizes.items()])
@@ -286,8 +286,8 @@ def store_show(reference: str, store: StoreRoot = DEFAULT_STORE, as_json: AsJson
 @app.command()
 def doctor(store: StoreRoot = DEFAULT_STORE, as_json: AsJson = False) -> None:
     """Look at what the work needs on this machine; exit 1 where something is missing."""
-    from workloads.doctor import as_json as findings_as_json
-    from workloads.doctor import examine
+    from workloads.commands.doctor import as_json as findings_as_json
+    from workloads.commands.doctor import examine
 
     with _stdout_for_results() as results:
         findings = examine(store)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 LISTENING = """
 import psutil
 
-from workloads.cluster import connected
+from raylevance.cluster import connected
 
 with connected():
     for process in psutil.Process().children(recursive=True):

@@ -5,11 +5,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from raylevance.data.demo import DemoSettings
-from raylevance.data.demo.clicks import CLICK_IF_EXAMINED, LIKELIEST, act, attraction, examination
-from raylevance.data.demo.events import CHUNK, POOL, SHOWN, events, simulate_requests
-from raylevance.data.demo.shop import Shop
-from raylevance.data.demo.users import Tastes
+from raylevance.data.click_model import CLICK_IF_EXAMINED, LIKELIEST, act, attraction, examination
+from raylevance.demo import DemoSettings
+from raylevance.demo.events import CHUNK, POOL, SHOWN, events, simulate_requests
+from raylevance.demo.shop import Shop
+from raylevance.demo.users import Tastes
 
 SETTINGS = DemoSettings(products=2000, queries=100, events=4 * CHUNK - 1000, users=300)
 KEY = ["request_id", "product_id"]

@@ -13,16 +13,16 @@ import pyarrow.compute as pc
 import pytest
 from pydantic import ValidationError
 
-from raylevance.data.demo import DemoSettings
-from raylevance.data.demo.generating import layouts
-from raylevance.data.demo.lexicon import words
-from raylevance.data.demo.shop import Shop
-from raylevance.data.demo.vocabulary import LEAVES
-from raylevance.data.demo.vocabulary.languages import LANGUAGES, Locale
-from raylevance.data.demo.vocabulary.leaf import terms
 from raylevance.data.schema import TABLES
 from raylevance.data.spelling import misspell
 from raylevance.data.splits import check_leakage, queries_of
+from raylevance.demo import DemoSettings
+from raylevance.demo.generating import layouts
+from raylevance.demo.lexicon import words
+from raylevance.demo.shop import Shop
+from raylevance.demo.vocabulary import LEAVES
+from raylevance.demo.vocabulary.languages import LANGUAGES, Locale
+from raylevance.demo.vocabulary.leaf import terms
 
 SETTINGS = DemoSettings(products=3000, queries=300, events=20_000, users=200, locales=("us", "es", "jp"))
 SPANISH = set("abcdefghijklmnopqrstuvwxyzáéíóúüñ")

@@ -8,7 +8,7 @@ from tests.peak_memory import peak_bytes
 
 LIMIT = 2 << 30
 WORK = """
-from raylevance.data.demo import DemoSettings, generate
+from raylevance.demo import DemoSettings, generate
 products, events = int(sys.argv[1]), int(sys.argv[2])
 rows = generate(DemoSettings(products=products, events=events), Path(sys.argv[3]))
 assert (rows["products"], rows["events"]) == (products, events)

@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from raylevance.data.demo import DemoSettings, generate
-from raylevance.data.demo.candidates import MOST
-from raylevance.data.demo.catalogue import PERIODS, Catalogue
-from raylevance.data.demo.generating import layouts
-from raylevance.data.demo.intents import VAGUE
-from raylevance.data.demo.judgements import judgements
-from raylevance.data.demo.lexicon import ATTRIBUTES, words
-from raylevance.data.demo.products import products
-from raylevance.data.demo.queries import queries
-from raylevance.data.demo.relevance import ANY
-from raylevance.data.demo.shop import Shop, Storefront
-from raylevance.data.demo.vocabulary import LEAVES, NEEDS
 from raylevance.data.schema import ESCI_GRADES, TABLES
+from raylevance.demo import DemoSettings, generate
+from raylevance.demo.candidates import MOST
+from raylevance.demo.catalogue import PERIODS, Catalogue
+from raylevance.demo.generating import layouts
+from raylevance.demo.intents import VAGUE
+from raylevance.demo.judgements import judgements
+from raylevance.demo.lexicon import ATTRIBUTES, words
+from raylevance.demo.products import products
+from raylevance.demo.queries import queries
+from raylevance.demo.relevance import ANY
+from raylevance.demo.shop import Shop, Storefront
+from raylevance.demo.vocabulary import LEAVES, NEEDS
 
 SETTINGS = DemoSettings(products=3000, queries=300, events=150_000, users=200, judged_per_query=40)
 

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from raylevance.data.demo.catalogue import BRANDS_A_LEAF, PERIODS
-from raylevance.data.demo.lexicon import BRAND, words
-from raylevance.data.demo.vocabulary import BRAND_GROUPS, LEAVES, NEEDS, PALETTES, Leaf, terms
+from raylevance.demo.catalogue import BRANDS_A_LEAF, PERIODS
+from raylevance.demo.lexicon import BRAND, words
+from raylevance.demo.vocabulary import BRAND_GROUPS, LEAVES, NEEDS, PALETTES, Leaf, terms
 
 NAMES = [leaf.name for leaf in LEAVES]
 

@@ -10,21 +10,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FLOORS = {
-    "errors": 0,
-    "artifacts": 0,
-    "config": 0,
-    "hugging_face": 0,
-    "data": 1,
-    "graph": 2,
-    "llm": 2,
-    "losses": 2,
-    "models": 2,
-    "index": 2,
-    "evaluation": 2,
-    "training": 3,
-    "workloads": 4,
-    "serve": 4,
+    name: number
+    for number, floor in enumerate(
+        [
+            "errors artifacts config hugging_face progress cluster",
+            "data",
+            "demo graph llm losses models index evaluation",
+            "judges",
+            "training",
+            "inference",
+            "workloads serve",
+        ]
+    )
+    for name in floor.split()
 }
+"""From the ground up: a package imports the floors below its own, and no other package of its own floor."""
 
 
 def room(module: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from raylevance.artifacts import Draft, Store
 from raylevance.errors import RaylevanceError
-from workloads.steps import Run
+from workloads.run import Run
 
 
 def counting(calls: list[str], content: str = "w") -> Callable[[Draft], None]:

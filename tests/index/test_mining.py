@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raylevance.index.groups import ALL, Groups
+from raylevance.data.groups import ALL, Groups
 from raylevance.index.mining import (
     MiningSettings,
     candidates,

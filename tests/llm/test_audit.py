@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from raylevance.data.schema import EVENTS, JUDGEMENTS
 from raylevance.errors import RaylevanceError
-from raylevance.llm.audit import (
+from raylevance.judges.audit import (
     CORRECTIONS,
     ENGAGEMENT,
     HIGH,

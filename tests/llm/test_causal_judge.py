@@ -11,9 +11,9 @@ import torch
 import transformers
 
 from raylevance.errors import RaylevanceError
-from raylevance.llm.causal_judge import CausalJudge, LoraSettings, load_tokenizer
-from raylevance.llm.prompt import JudgePrompt
-from raylevance.models.grader import log_probabilities
+from raylevance.judges.causal_judge import CausalJudge, LoraSettings, load_tokenizer
+from raylevance.judges.grader import log_probabilities
+from raylevance.judges.prompt import JudgePrompt
 
 QUERIES = ["red shoe", "usb charger cable", "lamp", "", "desk chair"]
 TEXTS = ["blue sock", "charger cable for laptop " * 5, "desk lamp", "red lamp", ""]

@@ -22,13 +22,13 @@ import ray.data
 from pydantic import SecretStr
 
 from raylevance.errors import RaylevanceError, UsageError
+from raylevance.judges.guideline import load_guideline
+from raylevance.judges.labelling import Labelling, label_pairs
+from raylevance.judges.llm_judge import llm_judge
+from raylevance.judges.prompt import JudgePrompt
 from raylevance.llm.endpoint import Client, Endpoint, EndpointSettings, read_key, retry_after_s
-from raylevance.llm.guideline import load_guideline
-from raylevance.llm.judge import llm_judge
-from raylevance.llm.labelling import Labelling, label_pairs
 from raylevance.llm.language_model import ANSWERS, PROMPTS, Request
 from raylevance.llm.ledger import Ledger
-from raylevance.llm.prompt import JudgePrompt
 
 KEY = "sk-do-not-print-me"
 WRITE = Request(max_tokens=20)

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.errors import RaylevanceError
-from raylevance.llm.judge import Judge
-from raylevance.llm.labelling import LABELS, Labelling, label_pairs
+from raylevance.judges.labelling import LABELS, Labelling, label_pairs
+from raylevance.judges.llm_judge import Judge
 from raylevance.llm.language_model import ANSWERS
 from raylevance.llm.ledger import Ledger
 
@@ -158,7 +158,7 @@ KILLED = """
 from pathlib import Path
 import ray
 from test_labelling import known_judge
-from raylevance.llm.labelling import Labelling, label_pairs
+from raylevance.judges.labelling import Labelling, label_pairs
 from raylevance.llm.ledger import Ledger
 folder = Path({folder!r})
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)

@@ -14,8 +14,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from raylevance.errors import RaylevanceError, UsageError
-from raylevance.llm.guideline import Guideline, load_guideline
-from raylevance.llm.prompt import JudgePrompt
+from raylevance.judges.guideline import Guideline, load_guideline
+from raylevance.judges.prompt import JudgePrompt
 
 GUIDELINE = load_guideline()
 PROMPT = JudgePrompt.zero_shot(GUIDELINE)

@@ -8,7 +8,7 @@ import sentence_transformers
 import torch
 
 from raylevance.errors import RaylevanceError
-from raylevance.models.cross_encoder import CrossEncoder, load_tokenizer
+from raylevance.judges.cross_encoder import CrossEncoder, load_tokenizer
 
 QUERIES = ["red running shoe", "usb charger", "lamp", "", "desk chair " * 30]
 TEXTS = ["blue sock", "charger cable for laptop " * 20, "", "red lamp", "desk"]

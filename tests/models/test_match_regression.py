@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from raylevance.errors import RaylevanceError
+from raylevance.judges.match_regression import REGRESSION, MatchRegression, Regression, best_cuts, stems
 from raylevance.models.encoder import Encoder, EncoderSettings
-from raylevance.models.match_regression import REGRESSION, MatchRegression, Regression, best_cuts, stems
 
 CATALOGUE = ["red lamps for desks", "blue lamp", "green garden hose", "garden chairs", "a lamp, in red"]
 

@@ -6,8 +6,8 @@ import torch
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.models.precision import VARIABLE, autocast_dtype
-from raylevance.training.contrastive import ContrastiveSettings
-from workloads.trainings import Training
+from raylevance.training.tasks.contrastive.task import ContrastiveSettings
+from workloads.steps.training import Training
 
 
 @pytest.mark.parametrize(("able", "dtype"), [(True, torch.bfloat16), (False, None)])

@@ -10,8 +10,8 @@ import pytest
 from raylevance.artifacts import Store
 from raylevance.config import changed
 from tests.conftest import Ended
-from workloads.ablations import FULL, STAGE1, VARIANTS, RecipeSettings
-from workloads.mine_and_refine import EncoderRecipe
+from workloads.recipes.mine_and_refine import EncoderRecipe
+from workloads.studies.ablations import FULL, STAGE1, VARIANTS, RecipeSettings
 
 Command = Callable[..., Ended]
 

@@ -16,7 +16,7 @@ from raylevance.artifacts import Store
 from raylevance.errors import UsageError
 from tests.conftest import Ended
 from tests.recipes.conftest import EXAMPLES, PRODUCTS
-from workloads.mine_and_refine import check_synthetic
+from workloads.recipes.mine_and_refine import check_synthetic
 
 Command = Callable[..., Ended]
 EXAMPLES_FILE = "shopping_queries_dataset_examples.parquet"

@@ -7,7 +7,7 @@ import pytest
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.errors import RaylevanceError, UsageError
-from workloads.behaviour import graph_before, with_the_text_of
+from workloads.steps.behaviour_graph import graph_before, with_the_text_of
 
 
 def published(store: Store, name: str, *parents: Artifact) -> Artifact:

@@ -15,12 +15,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from raylevance.artifacts import Store
+from raylevance.data.table_file import read_table
 from raylevance.errors import RaylevanceError
 from raylevance.index.products import ProductIndex
 from raylevance.models.encoder import Encoder
 from tests.conftest import Ended
-from workloads.files import read_table
-from workloads.retrieval.indexing import build_index
+from workloads.steps.indexing import build_index
 
 Command = Callable[..., Ended]
 BASELINES = {"bm25": (0.727, 0.607, 0.819), "zero_shot": (0.657, 0.522, 0.804)}

@@ -12,12 +12,12 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
-from raylevance.models.cross_encoder import CrossEncoder
-from raylevance.models.match_regression import MatchRegression
-from workloads.judge import RecipeSettings, recipe
-from workloads.judging.judges import find_judge
-from workloads.judging.labelling import label_table
-from workloads.steps import Run
+from raylevance.inference.judge import find_judge
+from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.judges.match_regression import MatchRegression
+from workloads.recipes.judge import RecipeSettings, recipe
+from workloads.run import Run
+from workloads.steps.labelling import label_table
 
 Command = Callable[..., Any]
 
@@ -83,8 +83,8 @@ def test_each_candidate_labels_as_its_model_grades(
 @pytest.mark.long
 def test_no_test_query_trains_it(judged: tuple[Path, dict[str, Any]]) -> None:
     """Its pairs, the validation's and the test's share no query."""
-    from workloads.graded_pairs import GradedPairs
-    from workloads.judged import TEST, Judged
+    from raylevance.data.graded_pairs import GradedPairs
+    from raylevance.data.judged import TEST, Judged
 
     folder, printed = judged
     store = Store(str(folder / "store"))

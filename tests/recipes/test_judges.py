@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from raylevance.artifacts import Store
+from raylevance.data.graded_pairs import pair_texts
+from raylevance.data.judged import Judged
 from raylevance.data.schema import PRODUCTS, QUERIES
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
-from raylevance.llm.labelling import JUDGED, LABELS, QUARANTINED, Labelling
-from raylevance.models.cross_encoder import CrossEncoder
-from workloads.graded_pairs import pair_texts
-from workloads.judged import Judged
-from workloads.judging.judges import find_judge, judge_version
-from workloads.judging.labelling import check_agreement, refuse_failure
+from raylevance.inference.judge import find_judge, judge_version
+from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.judges.labelling import JUDGED, LABELS, QUARANTINED, Labelling
+from workloads.steps.labelling import check_agreement, refuse_failure
 
 
 def test_a_model_that_is_trained_again_is_another_judge(tiny_backbone: Path, tmp_path: Path) -> None:

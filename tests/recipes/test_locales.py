@@ -13,17 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.data.demo import DemoSettings
-from raylevance.data.demo.generating import layouts
-from raylevance.data.demo.shop import Shop
+from raylevance.data.judged import Judged
 from raylevance.data.text import ProductText
+from raylevance.demo import DemoSettings
+from raylevance.demo.generating import layouts
+from raylevance.demo.shop import Shop
 from raylevance.evaluation.ranking import read_run
 from raylevance.index.vectors import IndexSettings, VectorIndex
-from workloads import recipes
-from workloads.encode import Vectors
-from workloads.judged import Judged, Ranking
-from workloads.retrieval.report import by_locale
-from workloads.retrieval.systems import DEPTH, as_run, rank_baselines, rank_dense
+from raylevance.inference.encoding import Vectors
+from raylevance.training.tasks.contrastive.ranking import RankingEvaluation
+from workloads.recipe import find_recipe, load_recipe_settings, run_recipe
+from workloads.steps.retrieval_report import by_locale
+from workloads.steps.systems import DEPTH, as_run, rank_baselines, rank_dense
 
 SHOP = """
 data: {source: demo, demo: {products: 360, queries: 36, events: 500, judged_per_query: 12, seed: 1,
@@ -40,8 +41,8 @@ SYSTEMS = ["random", "bm25", "zero_shot", "warm-up", "stage 1", "stage 2", "hybr
 def store(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None, tiny_backbone: Path) -> Store:
     folder = tmp_path_factory.mktemp("locales")
     (folder / "shop.yaml").write_text(SHOP + f"encoder: {{backbone: {tiny_backbone}}}\n")
-    recipe = recipes.find("mine-and-refine")
-    recipes.run(recipe, recipes.settings(recipe, folder / "shop.yaml", []), str(folder / "store"), fresh=False)
+    recipe = find_recipe("mine-and-refine")
+    run_recipe(recipe, load_recipe_settings(recipe, folder / "shop.yaml", []), str(folder / "store"), fresh=False)
     return Store(folder / "store")
 
 
@@ -130,7 +131,7 @@ def test_bm25_finds_words_in_every_language(judged: Judged) -> None:
 class Foreigner:
     """An encoder to which every product of another locale, the next one, is nearest."""
 
-    def __init__(self, ranking: Ranking, locale_of: Mapping[str, str | None]) -> None:
+    def __init__(self, ranking: RankingEvaluation, locale_of: Mapping[str, str | None]) -> None:
         self._places = {None: 3, "us": 0, "es": 1, "jp": 2}
         self._queries = [self._places[locale] for locale in ranking.queries["locale"].to_pylist()]
         self._products = [self._places[locale_of[product]] for product in ranking.product_ids]
@@ -143,7 +144,7 @@ class Foreigner:
 
 
 def test_steps_of_a_training_are_measured_within_locales(judged: Judged) -> None:
-    ranking = judged.ranking(ProductText())
+    ranking = RankingEvaluation.of(judged, ProductText())
     locales = dict(zip(*(judged.products[name].to_pylist() for name in ("product_id", "locale")), strict=True))
     encoder = cast(Any, Foreigner(ranking, locales))
     assert ranking(encoder)["ndcg@10"] > 0.01 > replace(ranking, groups=None)(encoder)["ndcg@10"]

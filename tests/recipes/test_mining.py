@@ -13,12 +13,13 @@ import yaml
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.data.hashing import pair_ids
+from raylevance.data.judged import TRAIN, Judged
 from raylevance.errors import RaylevanceError
-from raylevance.models.cross_encoder import CrossEncoder
-from workloads.encode import encode_texts, find_encoder
-from workloads.judged import TRAIN, Judged
-from workloads.retrieval.embeddings import embed_products, read_rows
-from workloads.retrieval.mining import (
+from raylevance.inference.embeddings import embed_products, read_rows
+from raylevance.inference.encoding import encode_texts, find_encoder
+from raylevance.judges.cross_encoder import CrossEncoder
+from workloads.run import Run
+from workloads.steps.mining import (
     ASSUMED,
     MINED,
     MineSettings,
@@ -28,7 +29,6 @@ from workloads.retrieval.mining import (
     search,
     to_check,
 )
-from workloads.steps import Run
 
 Mine = Callable[..., tuple[Artifact, pa.Table]]
 
@@ -174,7 +174,7 @@ def test_one_worker_and_two_mine_the_same_set(
     mine: Mine, store: Store, train: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One shard is embedded by one actor, two shards by two; what is mined is the same."""
-    monkeypatch.setattr("workloads.retrieval.embeddings.FEW", 0)
+    monkeypatch.setattr("raylevance.inference.embeddings.FEW", 0)
     tables, encoder = store.get("tables/demo"), store.get("encoder/stage1")
     found = {}
     for rows_per_shard in (300, 150):

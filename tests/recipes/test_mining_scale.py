@@ -7,22 +7,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.data.judged import TRAIN, Judged
+from raylevance.inference.embeddings import embed_products
+from raylevance.inference.encoding import encode_texts, find_encoder
 from tests.peak_memory import peak_bytes
-from workloads.encode import encode_texts, find_encoder
-from workloads.judged import TRAIN, Judged
-from workloads.retrieval.embeddings import embed_products
-from workloads.retrieval.mining import MINED, MineSettings
+from workloads.steps.mining import MINED, MineSettings
 
 LIMIT = 8 << 30
 PRODUCTS, QUERIES, K, LOOKED_AT = 1_000_000, 10_000, 100, 50
 WORK = f"""
 from raylevance.artifacts import Store
-from raylevance.data.demo import DemoSettings, generate
+from raylevance.demo import DemoSettings, generate
 from raylevance.data.text import ProductText
 from raylevance.models.encoder import Encoder, EncoderSettings
-from workloads.judged import Judged
-from workloads.retrieval.mining import MineSettings, mining_step
-from workloads.steps import Run
+from raylevance.data.judged import Judged
+from workloads.steps.mining import MineSettings, mining_step
+from workloads.run import Run
 store, text = Store(Path(sys.argv[1])), ProductText()
 with store.publish("tables/demo") as draft:
     generate(DemoSettings(products={PRODUCTS}, queries={QUERIES * 5 // 3 + 1_000}, events=0), draft.path)

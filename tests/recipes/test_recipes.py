@@ -14,25 +14,25 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
+from raylevance.data.graded_pairs import GradedPairs
+from raylevance.data.judged import TEST, TRAIN, Judged
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.ranking import read_run
 from raylevance.graph.building import BehaviourGraph
 from raylevance.index.grades import fit_grade_bands
 from raylevance.index.products import ProductIndex
+from raylevance.inference.encoding import pair_cosines
+from raylevance.inference.grade_bands import load_bands
 from tests.conftest import Ended
-from workloads import recipes
-from workloads.encode import pair_cosines
-from workloads.graded_pairs import GradedPairs
-from workloads.judged import TEST, TRAIN, Judged
-from workloads.mine_and_refine import RecipeSettings, held_out, learned_from, mine_and_refine
-from workloads.retrieval.bands import load_bands
-from workloads.retrieval.indexing import build_index
-from workloads.retrieval.instances import write_clicked_pairs
-from workloads.retrieval.report import mining_of
-from workloads.retrieval.warmup import clicked_graph
-from workloads.sources import DataSettings, load_tables
-from workloads.steps import Run
+from workloads.recipe import find_recipe
+from workloads.recipes.mine_and_refine import RecipeSettings, held_out, learned_from, mine_and_refine
+from workloads.run import Run
+from workloads.steps.indexing import build_index
+from workloads.steps.instances import write_clicked_pairs
+from workloads.steps.retrieval_report import mining_of
+from workloads.steps.tables import DataSettings, load_tables
+from workloads.steps.warmup import clicked_graph
 
 Command = Callable[..., Ended]
 PUBLISHED = [
@@ -296,8 +296,8 @@ def test_judgements_of_which_some_have_a_split(tables: Callable[[list[str | None
 
 @pytest.mark.parametrize("name", ["mine_and_refine", "weak_supervision", "judge"])
 def test_the_yaml_beside_a_recipe_holds_its_defaults(name: str) -> None:
-    settings = recipes.find(name.replace("_", "-")).RecipeSettings
-    file = Path(__file__).parents[2] / "workloads" / f"{name}.yaml"
+    settings = find_recipe(name.replace("_", "-")).RecipeSettings
+    file = Path(__file__).parents[2] / "workloads" / "recipes" / f"{name}.yaml"
     assert load_settings(settings, file) == settings()
 
 

@@ -13,13 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 from raylevance.artifacts import Store
 from raylevance.data.text import ProductText
+from raylevance.inference.product_queries import ProductQueries
+from raylevance.inference.scorer import Scorer, find_scorer, gather_evidence, save_scorer, score_pairs
 from raylevance.models.encoder import Encoder
 from raylevance.models.hybrid import Hybrid
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
 from tests.conftest import Ended
-from workloads.evaluate import _products
-from workloads.weak.product_queries import ProductQueries
-from workloads.weak.scorer import Scorer, find_scorer, gather_evidence, save_scorer, score_pairs
+from workloads.commands.evaluate import _products
 
 Command = Callable[..., Ended]
 TEXT = ProductText(attributes=("brand",), taxonomy_levels=0)

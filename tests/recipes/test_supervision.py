@@ -13,10 +13,10 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
+from raylevance.data.judged import Judged
 from raylevance.errors import RaylevanceError
-from workloads import audit, knowledge, mine_and_refine, synthetic_queries
-from workloads.judged import Judged
-from workloads.steps import Run
+from workloads.recipes import audit, knowledge, mine_and_refine, synthetic_queries
+from workloads.run import Run
 
 pytestmark = pytest.mark.ray
 SHOP = """

@@ -13,9 +13,9 @@ from raylevance.artifacts import Store
 from raylevance.config import changed, load_settings
 from raylevance.errors import UsageError
 from tests.conftest import Ended
-from workloads import recipes
-from workloads.mine_and_refine import RecipeSettings, search_space
-from workloads.tuning import _at, _with_given, at_once
+from workloads.recipe import find_recipe
+from workloads.recipes.mine_and_refine import RecipeSettings, search_space
+from workloads.studies.tuning import _at, _with_given, at_once
 
 Command = Callable[..., Ended]
 
@@ -33,7 +33,7 @@ def test_a_change_reaches_its_setting_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", ["mine-and-refine", "weak-supervision"])
 def test_every_searched_setting_exists(name: str) -> None:
-    recipe: Any = recipes.find(name)
+    recipe: Any = find_recipe(name)
     settings = recipe.RecipeSettings()
     values = settings.model_dump(mode="json")
     for setting, domain in recipe.search_space(settings).items():

@@ -11,8 +11,8 @@ from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
 from raylevance.graph.related import neighbours
 from raylevance.graph.sampling import PAIRS
-from workloads.weak.nodes import Nodes, _places, best_queries
-from workloads.weak.relevance_pairs import BehaviourPairs
+from workloads.steps.graph_texts import Nodes, _places, best_queries
+from workloads.steps.relevance_pairs import BehaviourPairs
 
 PAIR_ROWS = [
     {"kind": "query-query", "anchor": 0, "positive": 1, "negatives": [2]},

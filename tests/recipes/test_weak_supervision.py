@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.data.judged import Judged
 from raylevance.graph.building import BehaviourGraph
-from workloads.judged import Judged
 
 SMALL = """
 data: {source: demo, demo: {products: 300, queries: 60, events: 20000, judged_per_query: 12, users: 50}}

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from raylevance.artifacts import Store
 from serve import api as routes
 from serve.api import Searcher, build_api
-from serve.served import Served, Vector, pin
+from serve.bundle import Served, Vector, pin
 
 
 @pytest.fixture(scope="module")

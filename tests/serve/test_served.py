@@ -7,7 +7,7 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.errors import RaylevanceError, UsageError
-from serve.served import Served, pin
+from serve.bundle import Served, pin
 
 
 @pytest.fixture

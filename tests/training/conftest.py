@@ -39,7 +39,7 @@ def instances_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokens_file(
     ray_cluster: None, instances_file: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    from raylevance.training.instances import tokenise
+    from raylevance.training.tasks.contrastive.instances import tokenise
 
     tokens = tmp_path_factory.mktemp("tokens") / "tokens.arrow"
     tokenise(instances_file, tiny_backbone, tokens)

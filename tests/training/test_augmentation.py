@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.models.encoder import Encoder
-from raylevance.training.adversarial import word_embedding
-from raylevance.training.augmentation import ItemNoise, delete_span, drop_tokens
-from raylevance.training.mixup import draw_mix, mixing
+from raylevance.training.tasks.moco.adversarial import word_embedding
+from raylevance.training.tasks.moco.augmentation import ItemNoise, delete_span, drop_tokens
+from raylevance.training.tasks.moco.mixup import draw_mix, mixing
 
 SPECIAL = np.array([101, 102], np.int32)
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.errors import RaylevanceError
-from raylevance.training.batches import BatchPlan, plan_epoch
-from raylevance.training.instances import SCHEMA, Instances
+from raylevance.training.tasks.contrastive.batches import BatchPlan, plan_epoch
+from raylevance.training.tasks.contrastive.instances import SCHEMA, Instances
 
 
 def stored(tmp_path: Path, rows: list[tuple[list[int], list[list[int]], list[int]]]) -> Instances:

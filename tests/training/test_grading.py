@@ -15,14 +15,14 @@ from sklearn.metrics import cohen_kappa_score
 from torch.nn import functional
 
 from raylevance.errors import RaylevanceError
-from raylevance.llm.causal_judge import CausalJudge, LoraSettings
-from raylevance.llm.prompt import JudgePrompt
-from raylevance.models.cross_encoder import CrossEncoder
-from raylevance.models.grader import log_probabilities
+from raylevance.judges.causal_judge import CausalJudge, LoraSettings
+from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.judges.grader import log_probabilities
+from raylevance.judges.prompt import JudgePrompt
 from raylevance.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from raylevance.training.grading import Grading, GradingSettings, load_grader
 from raylevance.training.optimizer import build_optimizer
 from raylevance.training.task import Place, Trainee
+from raylevance.training.tasks.grading import Grading, GradingSettings, load_grader
 from raylevance.training.trainer import TrainResult, train
 from tests.conftest import WORDS
 

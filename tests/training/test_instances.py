@@ -9,7 +9,7 @@ import pytest
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import load_tokenizer
 from raylevance.training import token_file
-from raylevance.training.instances import Instances, tokenise
+from raylevance.training.tasks.contrastive.instances import Instances, tokenise
 
 pytestmark = pytest.mark.ray
 

@@ -17,16 +17,16 @@ import torch
 from torch.nn import functional
 
 from raylevance.models.encoder import Encoder
-from raylevance.training.adversarial import word_tables
 from raylevance.training.checkpoint import load_checkpoint, save_checkpoint
-from raylevance.training.key_queue import KeyQueue, matches
 from raylevance.training.loop import Progress
-from raylevance.training.moco import MoCo, MoCoSettings, MoCoTrainee
-from raylevance.training.moco_batches import CLUSTER, HARD, POSITIVE, MoCoBatch
-from raylevance.training.moco_rows import MoCoRows, text_hashes
-from raylevance.training.moco_targets import build_targets
 from raylevance.training.optimizer import build_optimizer
 from raylevance.training.task import Place
+from raylevance.training.tasks.moco.adversarial import word_tables
+from raylevance.training.tasks.moco.batches import CLUSTER, HARD, POSITIVE, MoCoBatch
+from raylevance.training.tasks.moco.key_queue import KeyQueue, matches
+from raylevance.training.tasks.moco.rows import MoCoRows, text_hashes
+from raylevance.training.tasks.moco.targets import build_targets
+from raylevance.training.tasks.moco.task import MoCo, MoCoSettings, MoCoTrainee
 from raylevance.training.trainer import TrainResult, train
 
 OFF: dict[str, Any] = {"mixup": 0, "fgm": 0, "token_dropout": 0, "span_deletion": 0}

@@ -10,7 +10,7 @@ import pytest
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder, EncoderSettings, load_tokenizer
 from raylevance.training import token_file
-from raylevance.training.moco_rows import MoCoRows, tokenise
+from raylevance.training.tasks.moco.rows import MoCoRows, tokenise
 
 pytestmark = pytest.mark.ray
 

@@ -17,9 +17,9 @@ from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
 from raylevance.training.optimizer import build_optimizer
-from raylevance.training.relevance import Relevance, RelevanceSettings, RelevanceTrainee
-from raylevance.training.relevance_batches import RelevancePlan
 from raylevance.training.task import Place
+from raylevance.training.tasks.relevance.batches import RelevancePlan
+from raylevance.training.tasks.relevance.task import Relevance, RelevanceSettings, RelevanceTrainee
 from raylevance.training.trainer import TrainResult, train
 from tests.conftest import WORDS
 

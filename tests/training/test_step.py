@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from raylevance.models.encoder import Encoder, EncoderSettings
-from raylevance.training.batches import BatchPlan
-from raylevance.training.contrastive import ContrastiveSettings, EncoderTrainee, build_objective
-from raylevance.training.instances import Instances, tokenise
-from raylevance.training.objectives import Objective
 from raylevance.training.optimizer import build_optimizer, set_rate
 from raylevance.training.step import Compute, backward
+from raylevance.training.tasks.contrastive.batches import BatchPlan
+from raylevance.training.tasks.contrastive.instances import Instances, tokenise
+from raylevance.training.tasks.contrastive.objectives import Objective
+from raylevance.training.tasks.contrastive.task import ContrastiveSettings, EncoderTrainee, build_objective
 
 pytestmark = pytest.mark.ray
 

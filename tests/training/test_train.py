@@ -16,8 +16,8 @@ import torch
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder
 from raylevance.training.checkpoint import Progress
-from raylevance.training.contrastive import Contrastive, ContrastiveSettings
 from raylevance.training.loop import _Window
+from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import TrainResult, cpus_for_each_worker, train
 
 pytestmark = pytest.mark.ray
@@ -109,7 +109,7 @@ from pathlib import Path
 
 import ray
 
-from raylevance.training.contrastive import Contrastive, ContrastiveSettings
+from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import train
 
 backbone, instances, folder, settings = sys.argv[1:]

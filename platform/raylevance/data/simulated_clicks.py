@@ -1,7 +1,7 @@
 """An event log simulated from judgements, for data that has no clicks: nobody really clicked.
 
 Each simulated request shows a query's judged products in the order of a noisy engine, and the click model of the demo
-shop (`raylevance.data.demo.clicks`) decides what is done with them. Whatever is learned or measured on such a log says
+shop (`raylevance.data.click_model`) decides what is done with them. Whatever is learned or measured on such a log says
 so.
 """
 
@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
-from raylevance.data.demo.clicks import act
-from raylevance.data.demo.events import NOISE, SCORES, START
+from raylevance.data.click_model import ENGINE_NOISE, ENGINE_SCORES, LOG_START, act
 from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import ACTIONS, ESCI_GRADES, EVENTS
 
@@ -27,7 +26,7 @@ class SimulationSettings(Settings):
 
     requests: PositiveInt = 50
     shown: PositiveInt = 16
-    noise: float = Field(NOISE, ge=0)
+    noise: float = Field(ENGINE_NOISE, ge=0)
     """Of the engine's score, as the scale of a Gumbel distribution."""
 
 
@@ -53,7 +52,7 @@ def _requests(
     query: str, products: list[str], labels: np.ndarray, settings: SimulationSettings, random: np.random.Generator
 ) -> pa.Table:
     shape = settings.requests, min(settings.shown, len(products))
-    score = SCORES[labels] + settings.noise * random.gumbel(size=(settings.requests, len(products)))
+    score = ENGINE_SCORES[labels] + settings.noise * random.gumbel(size=(settings.requests, len(products)))
     shown = np.argsort(-score, axis=1, kind="stable")[:, : shape[1]]
     positions = np.broadcast_to(np.arange(1, shape[1] + 1), shape)
     actions = act(positions, labels[shown], np.ones(shape), random.random((3, *shape)))
@@ -68,6 +67,6 @@ def _requests(
         "product_id": pa.array(products).take(pa.array(shown[request, place])),
         "position": pa.array(positions[request, place].astype(np.int32)),
         "action": pa.array(ACTIONS).take(pa.array(action)),
-        "timestamp": pc.cast(pa.array(START + request * MINUTE + action), pa.timestamp("ms", tz="UTC")),
+        "timestamp": pc.cast(pa.array(LOG_START + request * MINUTE + action), pa.timestamp("ms", tz="UTC")),
     }
     return pa.table(columns, schema=EVENTS)

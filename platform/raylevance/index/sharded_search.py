@@ -8,9 +8,10 @@ import numpy as np
 import ray
 import ray.data
 
+from raylevance.data.groups import Groups
 from raylevance.index.approximate import SMALLEST_IVFPQ
 from raylevance.index.fusion import Ranking
-from raylevance.index.groups import Groups, search_groups
+from raylevance.index.group_search import search_groups
 from raylevance.index.ranking import by_score
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 

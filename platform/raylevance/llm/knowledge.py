@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from raylevance.data.schema import CATEGORY_SEPARATOR, LANGUAGE_MODEL
 from raylevance.llm.language_model import PROMPTS, Request, prompt_key
-from raylevance.llm.prompt import one_line
+from raylevance.llm.prompt_text import one_line
 
 TITLES = 5
 """Products that a prompt shows, at most."""

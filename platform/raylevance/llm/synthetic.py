@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationEr
 
 from raylevance.config import Settings
 from raylevance.data.hashing import hash_strings, hash_unit
+from raylevance.data.judged import count_within_share
 from raylevance.data.text import ProductText, normalised_query, query_key
 from raylevance.llm.language_model import PROMPTS, Request, prompt_key
-from raylevance.llm.prompt import one_line
+from raylevance.llm.prompt_text import one_line
 
 PER_PRODUCT = 3
 MAX_CHARACTERS = 600
@@ -129,12 +130,7 @@ def pairs(synthetic: pa.Table, settings: SyntheticSettings | None = None) -> pa.
 
 def wanted(existing: pa.Table, settings: SyntheticSettings) -> int:
     """The queries that the share allows beside the distinct `existing` ones (rows of `QUERIES`)."""
-    return most(len(pc.unique(normalised_query(existing["query"]))), settings.share)
-
-
-def most(existing: int, share: float) -> int:
-    """The most synthetic queries that are at most `share` of these and the `existing` ones."""
-    return int(share * existing / (1 - share) + 1e-9)
+    return count_within_share(len(pc.unique(normalised_query(existing["query"]))), settings.share)
 
 
 def _asked(products: pa.Table, judgements: pa.Table, version: str) -> list[tuple[str, str, dict[str, Any]]]:

@@ -21,7 +21,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.llm.language_model import ANSWERS, Request
-from raylevance.llm.prompt import single_tokens
+from raylevance.llm.prompt_text import single_tokens
 
 CPU_KV_CACHE_GIB = 2
 CPU_BLOCK = 32

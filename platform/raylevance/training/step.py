@@ -12,8 +12,8 @@ from raylevance.models.batching import length_groups, pad
 from raylevance.models.encoder import Encoder
 from raylevance.models.precision import autocast
 from raylevance.models.tokenizer import Side
-from raylevance.training.batches import Batch
-from raylevance.training.objectives import Objective
+from raylevance.training.tasks.contrastive.batches import Batch
+from raylevance.training.tasks.contrastive.objectives import Objective
 from raylevance.training.token_file import Tokens
 
 

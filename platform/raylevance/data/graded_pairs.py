@@ -1,0 +1,60 @@
+"""Judged pairs as texts: what a judge learns from, and what it is measured on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raylevance.data.judged import Judged
+from raylevance.data.text import ProductText
+
+
+@dataclass(frozen=True)
+class GradedPairs:
+    """Lists of one length; `categories`: the first level of each product's, "" where it has none."""
+
+    query_ids: list[str]
+    product_ids: list[str]
+    queries: list[str]
+    texts: list[str]
+    grades: list[int]
+    categories: list[str]
+
+    @classmethod
+    def of(cls, judged: Judged, text: ProductText) -> Self:
+        """The judgements whose query and product have text."""
+        queries = dict(zip(*(judged.queries[name].to_pylist() for name in ("query_id", "query")), strict=True))
+        ids = judged.products["product_id"].to_pylist()
+        texts = dict(zip(ids, text.compose(judged.products), strict=True))
+        levels = dict(zip(ids, judged.products["category"].to_pylist(), strict=True))
+        rows = [
+            (query, product, queries[query], texts[product], grade, (levels[product] or [""])[0])
+            for query, product, grade in zip(
+                *(judged.judgements[name].to_pylist() for name in ("query_id", "product_id", "grade")), strict=True
+            )
+            if query in queries and product in texts
+        ]
+        return cls(*(list(column) for column in zip(*rows, strict=True))) if rows else cls([], [], [], [], [], [])
+
+    def write(self, file: Path) -> None:
+        """As Parquet: query_id, query, product_text, grade."""
+        columns = {"query_id": self.query_ids, "query": self.queries, "product_text": self.texts}
+        pq.write_table(pa.table({**columns, "grade": pa.array(self.grades, pa.int8())}), file)
+
+
+def pair_texts(judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
+    """Texts of `pairs` (query_id, product_id), columns query and product_text, row by row; none for an unknown id."""
+    products = judged.products
+    query = pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks())
+    product = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
+    distinct = pc.unique(product)
+    texts = pa.array(text.compose(products.take(distinct)), pa.string())
+    return pa.table(
+        {
+            "query": judged.queries["query"].take(query),
+            "product_text": texts.take(pc.index_in(product, distinct)),
+        }
+    )

@@ -1,0 +1,58 @@
+"""Arrow columns, many rows at a time: identifiers, templates, words by number."""
+
+import string
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylevance.demo.randomness import Ints
+
+DIGITS = 10
+
+PRODUCT, QUERY, USER, REQUEST, SESSION = "P", "Q", "U", "R", "S"
+"""Letters that an identifier starts with."""
+
+
+def identifiers(letter: str, numbers: Ints) -> pa.Array:
+    """`letter` and ten digits for each of `numbers`, as strings."""
+    width = 1 + DIGITS
+    text = np.empty((len(numbers), width), np.uint8)
+    text[:, 0] = ord(letter)
+    rest = numbers
+    for place in range(DIGITS, 0, -1):
+        rest, digit = np.divmod(rest, 10)
+        text[:, place] = digit + ord("0")
+    offsets = np.arange(0, width * len(numbers) + 1, width, dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(numbers), [None, pa.py_buffer(offsets), pa.py_buffer(text)])
+
+
+def fill(template: str, fields: dict[str, pa.Array]) -> pa.Array:
+    """`template` with each `{name}` replaced, row by row, by `fields[name]`."""
+    parts: list[pa.Array | str] = []
+    for literal, name, _, _ in string.Formatter().parse(template):
+        parts.append(literal)
+        if name:
+            parts.append(fields[name])
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def fill_each(templates: list[str], which: Ints, fields: dict[str, pa.Array]) -> pa.Array:
+    """`fill` with the template that `which` names for each row."""
+    rows = [np.flatnonzero(which == index) for index in range(len(templates))]
+    filled = [
+        fill(
+            template,
+            {name: values.take(pa.array(chosen)) for name, values in fields.items() if f"{{{name}}}" in template},
+        )
+        for template, chosen in zip(templates, rows, strict=True)
+        if len(chosen)
+    ]
+    back = np.argsort(np.concatenate(rows), kind="stable")
+    return pa.concat_arrays(filled).take(pa.array(back))
+
+
+def with_gaps(values: pa.Array, gaps: npt.NDArray[np.bool_]) -> pa.Array:
+    """`values` with nulls where `gaps` holds."""
+    return pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)

@@ -1,0 +1,1 @@
+"""Predictors loaded from artifacts of the store."""

@@ -1,0 +1,1 @@
+"""Judges that grade query-product pairs: guideline, prompt, graders, labelling and audit."""

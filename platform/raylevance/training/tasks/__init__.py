@@ -1,0 +1,1 @@
+"""Training tasks: a model, a loss, batches and metrics each."""

@@ -1,0 +1,1 @@
+"""Contrastive training of an encoder on graded or in-batch instances."""

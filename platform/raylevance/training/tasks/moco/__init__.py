@@ -1,0 +1,1 @@
+"""Momentum contrast of an encoder on pairs sampled from a behaviour graph."""

@@ -1,0 +1,1 @@
+"""Training of the relevance model on human and behaviour pairs."""

@@ -1,0 +1,1 @@
+"""The subcommands of `raylevance`, one file a group."""

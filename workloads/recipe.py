@@ -1,0 +1,61 @@
+"""Find a recipe by its name, read its settings and run it."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.table import Table
+
+from raylevance.artifacts import Store
+from raylevance.config import Settings, load_settings
+from raylevance.errors import UsageError, nearest
+from workloads.run import Run
+
+RECIPES = {
+    "mine-and-refine": "workloads.recipes.mine_and_refine",
+    "weak-supervision": "workloads.recipes.weak_supervision",
+    "judge": "workloads.recipes.judge",
+    "audit": "workloads.recipes.audit",
+    "synthetic-queries": "workloads.recipes.synthetic_queries",
+    "knowledge": "workloads.recipes.knowledge",
+    "ablations": "workloads.studies.ablations",
+    "weak-ablations": "workloads.studies.weak_ablations",
+    "cross-validation": "workloads.studies.cross_validation",
+}
+"""The module of each recipe and study, by the name on the command line."""
+
+
+class Outcome(Protocol):
+    """The result of a recipe, as JSON for programs and as a table for people."""
+
+    def as_json(self) -> dict[str, Any]: ...
+
+    def as_table(self) -> Table: ...
+
+
+class Recipe(Protocol):
+    """A module that defines a recipe or a study."""
+
+    RecipeSettings: type[Settings]
+
+    def recipe(self, settings: Any, run: Run) -> Outcome: ...
+
+
+def find_recipe(name: str) -> Recipe:
+    """Import the module of the recipe `name`. Raises `UsageError` for an unknown name, with the nearest known one."""
+    if name not in RECIPES:
+        raise UsageError(f"unknown recipe {name!r}; {nearest(name, list(RECIPES))}")
+    module: Any = importlib.import_module(RECIPES[name])
+    return module  # type: ignore[no-any-return]
+
+
+def load_recipe_settings(recipe: Recipe, file: Path | None, overrides: Sequence[str]) -> Settings:
+    """Return the settings of `recipe`: defaults, then the YAML `file`, then `overrides` such as `seed=1`."""
+    return load_settings(recipe.RecipeSettings, file, overrides)
+
+
+def run_recipe(recipe: Recipe, settings: Settings, store: str, *, fresh: bool) -> Outcome:
+    """Run `recipe` on the Ray cluster at hand, against the store at `store`."""
+    with Run(Store(store), fresh=fresh) as run:
+        return recipe.recipe(settings, run)

@@ -1,0 +1,102 @@
+"""Synthetic queries of Mine and Refine (arXiv 2602.17654), each pair graded by the judge.
+
+    raylevance run synthetic-queries [--set model.backend=endpoint ...]
+
+A language model writes queries for the products that no query finds; each is paired with its own product and with
+others. Publishes `tables/synthetic` (of any product: `tables/synthetic-for-any`): the products, the queries, and
+judgements whose source is the judge.
+"""
+
+import shutil
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.config import Settings
+from raylevance.data.judged import TRAIN, Judged
+from raylevance.data.schema import TABLES
+from raylevance.data.text import ProductText
+from raylevance.inference.judge import JudgeName, find_judge
+from raylevance.llm.asking import ask_prompts
+from raylevance.llm.backends import LanguageModelSettings, open_language_model, open_ledger
+from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries, to_write_for, wanted
+from raylevance.progress import status
+from workloads.run import Run
+from workloads.steps.labelling import judge_pairs
+from workloads.steps.tables import DataSettings, load_tables
+from workloads.steps.tables_outcome import TablesOutcome
+
+SYNTHETIC, SYNTHETIC_FOR_ANY = "tables/synthetic", "tables/synthetic-for-any"
+
+
+class RecipeSettings(Settings):
+    """`model` writes, `judge` (judge/NAME[@VERSION] or a YAML file) grades."""
+
+    data: DataSettings = DataSettings()
+    model: LanguageModelSettings = LanguageModelSettings()
+    judge: JudgeName = "judge/relevance"
+    text: ProductText = ProductText()
+    synthetic: SyntheticSettings = SyntheticSettings()
+
+
+def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
+    """One step: prompts, answers, queries, pairs, grades."""
+    tables = load_tables(settings.data, run)
+    judge = find_judge(settings.judge, run.store)
+    model, version = open_language_model(settings.model)
+
+    def build(draft: Draft) -> None:
+        judged = Judged.open(run.store.path(tables.ref))
+        known = judged.of(TRAIN).judgements  # which products a test query finds is not to be known
+        if not settings.synthetic.only_unfound:
+            known = known.slice(0, 0)
+        chosen = to_write_for(judged.products, known, judged.queries, settings.synthetic)
+        asked = prompts(chosen, known, version)
+        with open_ledger(run.store) as ledger:
+            answers = ask_prompts(
+                asked, model, REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")
+            )
+        written = queries(answers, judged.products, known, judged.queries, version, settings.synthetic)
+        short = wanted(judged.queries, settings.synthetic) - written.num_rows
+        if short > 0 and chosen.num_rows < judged.products.num_rows:
+            status(
+                f"synthetic queries: {short} fewer than the share allows; a larger synthetic.asked_per_query asks more"
+            )
+        found = pairs(written, settings.synthetic)
+        made = Judged(judged.products, written.drop_columns(["product_id"]), found)
+        grades = judge_pairs(run, judge, made, found, settings.text)
+        shutil.copytree(run.store.path(tables.ref) / "products", draft.path / "products")
+        for name, table in {"queries": made.queries, "judgements": judgements(found, grades)}.items():
+            (draft.path / name).mkdir()
+            pq.write_table(table.cast(TABLES[name]), draft.path / name / "part-0.parquet")
+        counts = pc.value_counts(grades["grade"].drop_null()).to_pylist()
+        draft.metrics |= {
+            "prompts": asked.num_rows,
+            "failed": sum(bool(error) for error in answers["error"].to_pylist()),
+            "queries": written.num_rows,
+            "pairs": found.num_rows,
+            "grades": {str(row["values"]): row["counts"] for row in counts},
+        }
+
+    made_from = {
+        "synthetic": settings.synthetic.model_dump(),
+        "model": version,
+        "judge": judge.labels_version,
+        "text": settings.text.model_dump(),
+    }
+    name = SYNTHETIC if settings.synthetic.only_unfound else SYNTHETIC_FOR_ANY
+    artifact: Artifact = run.step(name, build, settings=made_from, inputs=[tables], seed=settings.synthetic.seed)
+    return TablesOutcome(run, artifact)
+
+
+def judgements(found: pa.Table, grades: pa.Table) -> pa.Table:
+    """The pairs that the judge graded, for training only; where it abstained there is no judgement."""
+    columns = {name: found[name] for name in ("query_id", "product_id")} | {
+        name: grades[name] for name in grades.column_names
+    }
+    table = pa.table(columns).filter(grades["grade"].is_valid())
+    table = table.append_column("label", table["grade"].cast(pa.string()))
+    table = table.append_column("split", pa.array([TRAIN] * table.num_rows, pa.string()))
+    return table.select(TABLES["judgements"].names)

@@ -1,0 +1,88 @@
+"""An index of a catalogue under one encoder: `index/<encoder>`, with the bands of the grades."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raylevance.artifacts import Artifact, Draft, Store
+from raylevance.config import load_settings
+from raylevance.data.judged import TRAIN, Judged
+from raylevance.data.text import EVERYTHING
+from raylevance.errors import RaylevanceError, UsageError
+from raylevance.index.grades import GradeBands, fit_grade_bands
+from raylevance.index.products import ProductIndex, ProductIndexSettings
+from raylevance.index.vectors import VectorIndex
+from raylevance.inference.embeddings import embed_items
+from raylevance.inference.encoding import Vectors, encode_texts, find_encoder
+from raylevance.inference.grade_bands import load_bands
+from raylevance.progress import status
+from workloads.run import Run
+
+
+def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, settings: ProductIndexSettings) -> Artifact:
+    """`index/<name>`: every product of `tables` encoded by `encoder`.
+
+    The bands of the grades are the encoder's own, which were fitted on queries that it did not learn from. Those of an
+    encoder that has none are fitted on the training judgements; without some of two grades the index has none either.
+    """
+
+    def build(draft: Draft) -> None:
+        folder = run.store.path(tables.ref)
+        named = find_encoder(encoder.ref, run.store)
+        bands = load_bands(named.path)
+        judged = None if bands else _judged_to_fit(folder)
+        if settings.fusion.method == "graded" and not bands and not judged:
+            lacks = f"{encoder.ref} has none and {tables.ref} has no training judgements of two grades to fit them on"
+            raise RaylevanceError(f"fusion.method=graded needs grade bands: {lacks}")
+        products = pq.read_table(folder / "products")
+        vectors = embed_items(run.store, named, named.item_texts(products))
+        index = ProductIndex.build(products, vectors, settings)
+        index.bands = bands
+        if judged:
+            index.bands = _fit_bands(judged, named.path, index.vectors)
+        index.save(draft.path)
+        draft.metrics |= index.describe()
+
+    made_from = settings.model_dump(mode="json") | {"bm25": list(EVERYTHING)}
+    return run.step(f"index/{name}", build, settings=made_from, inputs=[tables, encoder])
+
+
+def build_index(encoder: str, products: str, store: str, config: Path | None, overrides: Sequence[str]) -> Artifact:
+    """`raylevance index build`: index a tables artifact of the store under one of its encoders."""
+    settings = load_settings(ProductIndexSettings, config, overrides)
+    run = Run(Store(store))
+    if not encoder.startswith("encoder/"):
+        raise UsageError(f"--encoder {encoder}: expected encoder/NAME: an index names the encoder that made it")
+    if not products.startswith("tables/"):
+        raise UsageError(f"--products {products}: expected tables/NAME; import the file first (raylevance data import)")
+    made_by, tables = run.store.get(encoder), run.store.get(products)
+    with run:
+        return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings)
+
+
+def pair_scores(judged: Judged, queries: Vectors, products: VectorIndex) -> Vectors:
+    """The cosine of every judged pair, in the order of the judgements; `queries` [n, d] in that of the queries."""
+    query = pc.index_in(judged.judgements["query_id"], judged.queries["query_id"].combine_chunks()).to_numpy()
+    product = pc.index_in(judged.judgements["product_id"], judged.products["product_id"].combine_chunks()).to_numpy()
+    scores: Vectors = np.einsum("nd,nd->n", queries[query], products.vectors(product.astype(np.int64)))
+    return scores
+
+
+def _judged_to_fit(folder: Path) -> Judged | None:
+    """The training judgements of a tables folder; None where there are none of two grades, or none that can be used."""
+    if not all((folder / table).is_dir() for table in ("queries", "judgements")):
+        return None
+    try:
+        train = Judged.open(folder).of(TRAIN)
+    except RaylevanceError as error:
+        status(f"index: no grade bands are fitted: {error}")
+        return None
+    return train if len(pc.unique(train.judgements["grade"])) > 1 else None
+
+
+def _fit_bands(train: Judged, encoder: Path, products: VectorIndex) -> GradeBands:
+    queries = encode_texts(encoder, train.queries["query"].to_pylist(), "query")
+    return fit_grade_bands(pair_scores(train, queries, products), train.judgements["grade"].to_numpy())

@@ -1,0 +1,74 @@
+"""Scores of judged pairs by every kind of scorer: an encoder, a relevance model and its parts, BM25."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raylevance.artifacts import Artifact
+from raylevance.data.graded_pairs import GradedPairs
+from raylevance.data.judged import Judged
+from raylevance.data.text import baseline_text
+from raylevance.index.lexical import LexicalIndex
+from raylevance.inference.encoding import NamedEncoder, find_encoder, pair_cosines
+from raylevance.inference.scorer import Scorer, gather_evidence
+from raylevance.models.hybrid import Hybrid, Parts
+from raylevance.models.relevance import RelevanceModel
+from workloads.run import Run
+from workloads.steps.relevance_pairs import LabelledPairs
+
+Scores = npt.NDArray[np.floating[Any]]
+
+TASKS = {"grade 2 against 0": (2, (2, 0)), "grades 2 and 1 against 0": (1, (2, 1, 0))}
+"""The least grade that counts as relevant, and the grades of the pairs that are taken."""
+PARTS: dict[str, Parts] = {"head alone": "fine_tuned", "transfer alone": "transfer", "hybrid": "hybrid"}
+
+
+def by_task(pairs: GradedPairs) -> Iterator[tuple[str, npt.NDArray[np.intp], npt.NDArray[np.int8], list[str]]]:
+    """Of each of `TASKS` its name, the rows of `pairs` that are taken, and their labels and query ids."""
+    grades = np.asarray(pairs.grades)
+    for task, (relevant, taken) in TASKS.items():
+        kept = np.flatnonzero(np.isin(grades, taken))
+        yield task, kept, (grades[kept] >= relevant).astype(np.int8), [pairs.query_ids[row] for row in kept]
+
+
+def scores_of(run: Run, artifact: Artifact, pairs: GradedPairs) -> Scores:
+    """The score of each pair by an encoder's cosine, or by the relevance model of a baseline."""
+    if artifact.name.startswith("encoder/"):
+        return cosines(find_encoder(artifact.ref, run.store), pairs)
+    return RelevanceModel.load(run.store.path(artifact.ref) / "model").score(pairs.queries, pairs.texts)
+
+
+def scorer_parts(scorer: Scorer, pairs: GradedPairs, validation: LabelledPairs) -> dict[str, Scores]:
+    """The scorer's parts and the whole, each calibrated on validation pairs."""
+    fitted_on, evidence = (
+        gather_evidence(scorer.model, scorer.products, part.queries, part.texts, part.product_ids)
+        for part in (validation, pairs)
+    )
+    return {name: Hybrid.fit(fitted_on, validation.labels, parts)(evidence) for name, parts in PARTS.items()}
+
+
+def cosines(encoder: NamedEncoder, pairs: GradedPairs) -> Scores:
+    """The encoder's cosine of each pair, float32 [n]."""
+    return pair_cosines(encoder.path, pairs.queries, pairs.texts)
+
+
+def lexical_scores(test: Judged, pairs: GradedPairs) -> Scores:
+    """BM25 of each pair, over the whole catalogue's title, brand and colour; 0 where they share no word."""
+    index = LexicalIndex.build(baseline_text(test.products))
+    queries = list(dict.fromkeys(pairs.queries))
+    found, rows = index.search(queries, len(index))
+    products = test.products["product_id"].to_pylist()
+    scores = {
+        query: {products[row]: score for row, score in zip(places, values, strict=True) if row >= 0}
+        for query, places, values in zip(queries, rows, found, strict=True)
+    }
+    pairs_of = zip(pairs.queries, pairs.product_ids, strict=True)
+    return np.array([scores[query].get(product, 0.0) for query, product in pairs_of])
+
+
+def plain_texts(test: Judged, pairs: GradedPairs) -> list[str]:
+    """Title, brand and colour of each pair's product."""
+    texts = dict(zip(test.products["product_id"].to_pylist(), baseline_text(test.products), strict=True))
+    return [texts[product] for product in pairs.product_ids]

@@ -1,0 +1,259 @@
+"""The reports of a recipe: the baselines' runs, and every system beside them with its interval."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.table import Table
+
+from raylevance.artifacts import Artifact, Draft, Store
+from raylevance.data.judged import TEST, Judged
+from raylevance.data.text import baseline_text
+from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
+from raylevance.evaluation.margins import OVERLAP, margins, word_overlap
+from raylevance.evaluation.ranking import Run as Ranked
+from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
+from raylevance.evaluation.report import Report, render
+from raylevance.index.filters import Filters
+from raylevance.index.products import Mode, ProductIndex
+from raylevance.index.vectors import IndexSettings, VectorIndex
+from raylevance.inference.embeddings import embed_items
+from raylevance.inference.encoding import NamedEncoder, Vectors, backbone_digest, encode_texts, find_encoder
+from workloads.run import Run
+from workloads.steps.indexing import pair_scores
+from workloads.steps.mining import summary as mining_summary
+from workloads.steps.systems import DEPTH, REPORTED, as_run, rank_baselines, rank_dense, summarise
+
+BASELINES = ("random", "bm25", "zero_shot")
+LAST = "stage 2"
+AGAINST = ("zero_shot", "bm25")
+"""What a report's table compares every system with, query by query; `minus` has the earlier stages as well."""
+STAGES = ("warm-up", "stage 1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The final report of a run of a recipe."""
+
+    run: Run
+    report: Artifact
+
+    def as_json(self) -> dict[str, Any]:
+        """References of all that was made or found, the report's figures and where its page is."""
+        artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
+        return {"artifacts": artifacts, "report": str(self._page()), **self.report.metrics}
+
+    def as_table(self) -> Table:
+        """A system a row: mean and 95% interval over the test queries, and nDCG@10's differences to `AGAINST`."""
+        metrics = self.report.metrics
+        title = f"{metrics['queries']} queries of {metrics['data']}, {metrics['products']} products ranked"
+        differences = [f"ndcg@10 minus {baseline}" for baseline in AGAINST]
+        table = Table("", *REPORTED, *differences, box=None, pad_edge=False, title=title, title_justify="left")
+        for system, values in metrics["systems"].items():
+            cells = [_cell(values[metric], *values["ci95"][metric]) for metric in REPORTED]
+            changes = [_cell(*values["minus"][name]) if name != system else "" for name in AGAINST]
+            table.add_row(system, *cells, *changes)
+        mined = metrics.get("mining")
+        lines = [*([mining_summary(mined)] if mined else []), f"report: {self._page()}"]
+        table.caption, table.caption_justify = "\n".join(lines), "left"
+        return table
+
+    def _page(self) -> Path:
+        folder = self.run.store.path(self.report.ref)
+        page = folder / "report.html"
+        return page if page.exists() else folder
+
+
+def baselines_step(run: Run, tables: Artifact, judged: Judged, backbone: str, seed: int) -> Artifact:
+    """`report/baselines`: TREC runs of random, BM25 and the untrained backbone on the test queries."""
+
+    def build(draft: Draft) -> None:
+        test = judged.of(TEST)
+        runs = rank_baselines(test, backbone, seed)
+        write_runs(draft.path, runs)
+        draft.metrics |= summarise(runs, test.judgements)
+
+    return run.step(
+        "report/baselines", build, settings={"backbone": backbone_digest(backbone)}, inputs=[tables], seed=seed
+    )
+
+
+def report_step(
+    run: Run,
+    tables: Artifact,
+    baselines: Artifact,
+    encoders: Mapping[str, Artifact],
+    index: Artifact,
+    judged: Judged,
+    seed: int,
+) -> Artifact:
+    """`report/mine-and-refine`: all systems on the test queries, as JSON, TREC runs and one page.
+
+    `encoders`: those of the earlier stages, by their name in the report; the last stage's is in the index.
+    """
+
+    def build(draft: Draft) -> None:
+        test = judged.of(TEST)
+        folder = run.store.path(baselines.ref)
+        runs: dict[str, Ranked] = {name: read_run(folder / f"{name}.run") for name in BASELINES}
+        last = find_encoder(encoder_of(index), run.store)
+        cosines = {"zero_shot": judged_cosines(run.store, test, find_encoder(last.backbone, run.store))}
+        for name, encoder in encoders.items():
+            runs[name], cosines[name] = measure_encoder(run.store, test, find_encoder(encoder.ref, run.store))
+        found, cosines[LAST] = measure_index(run, index, test)
+        runs |= found
+        write_runs(draft.path, runs)
+        write_qrels(draft.path / "qrels", test.judgements)
+        draft.metrics |= describe(tables, test, runs, seed) | {"margins": measure_margins(test, cosines, seed)}
+        draft.metrics["mining"] = mining_of(run.store, index)
+        (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
+        (draft.path / "report.html").write_text(render(page(index, test, runs, cosines, draft.metrics)), "utf-8")
+
+    inputs = [tables, baselines, *encoders.values(), index]
+    return run.step("report/mine-and-refine", build, settings={}, inputs=inputs, seed=seed)
+
+
+def describe(tables: Artifact, judged: Judged, runs: Mapping[str, Ranked], seed: int) -> dict[str, Any]:
+    """The metrics of a report: what was ranked, and every system's figures."""
+    return {
+        "data": tables.name.partition("/")[2],
+        "queries": judged.queries.num_rows,
+        "products": judged.products.num_rows,
+        "seed": seed,
+        "systems": compare(runs, judged),
+        **by_locale(runs, judged),
+    }
+
+
+def by_locale(runs: Mapping[str, Ranked], judged: Judged) -> dict[str, Any]:
+    """Under `locales` the figures of each one's queries, as `summarise` has them; nothing where there is one locale."""
+    locale_of = dict(zip(*(judged.queries[name].to_pylist() for name in ("query_id", "locale")), strict=True))
+    of_rows = pa.array([locale_of[query] for query in judged.judgements["query_id"].to_pylist()], pa.string())
+    locales = {}
+    for locale in judged.locales():
+        judgements = judged.judgements.filter(pc.equal(of_rows, locale))
+        if judgements.num_rows:
+            queries = pc.count_distinct(judgements["query_id"]).as_py()
+            locales[locale] = {"queries": queries, "systems": summarise(runs, judgements)}
+    return {"locales": locales} if locales else {}
+
+
+def page(
+    index: Artifact,
+    test: Judged,
+    runs: Mapping[str, Ranked],
+    cosines: Mapping[str, Vectors],
+    metrics: Mapping[str, Any],
+) -> Report:
+    """The page of the report; `cosines` of the judged test pairs, by encoder."""
+    return Report(
+        title="Mine and Refine",
+        runs=runs,
+        baseline=AGAINST[0],
+        candidate=LAST,
+        queries=test.queries,
+        judgements=test.judgements,
+        products=test.products,
+        scores=cosines,
+        grades=test.judgements["grade"].to_numpy(),
+        summary=metrics["systems"],
+        margins=metrics["margins"],
+        facts={
+            "data": f"{metrics['data']}, {metrics['queries']} test queries, {metrics['products']} products ranked",
+            "seed": str(metrics["seed"]),
+            "index": index.ref,
+            **({"what was mined": mining_summary(metrics["mining"])} if metrics["mining"] else {}),
+        },
+    )
+
+
+def measure_encoder(store: Store, test: Judged, encoder: NamedEncoder) -> tuple[Ranked, Vectors]:
+    """The encoder's run over the whole catalogue, by exact search, and the cosines of the judged pairs."""
+    vectors = embed_items(store, encoder, encoder.item_texts(test.products))
+    products = VectorIndex.build(vectors, IndexSettings(kind="exact"))
+    queries = encode_texts(encoder.path, test.queries["query"].to_pylist(), "query")
+    return as_run(test, *rank_dense(test, queries, products)), pair_scores(test, queries, products)
+
+
+def judged_cosines(store: Store, test: Judged, encoder: NamedEncoder) -> Vectors:
+    """The cosines of the judged pairs, without encoding the products that nobody judged."""
+    judged = pc.is_in(test.products["product_id"], test.judgements["product_id"].combine_chunks())
+    return measure_encoder(store, replace(test, products=test.products.filter(judged)), encoder)[1]
+
+
+def measure_index(run: Run, index: Artifact, test: Judged) -> tuple[dict[str, Ranked], Vectors]:
+    """The last stage and hybrid, as the index answers them: what is measured is what is served."""
+    products = ProductIndex.load(run.store.path(index.ref))
+    texts = test.queries["query"].to_pylist()
+    vectors = encode_texts(find_encoder(encoder_of(index), run.store).path, texts, "query")
+    ids, known = test.queries["query_id"].to_pylist(), test.locales()
+    locales = [locale if locale in known else None for locale in test.queries["locale"].to_pylist()]
+    modes: dict[str, Mode] = {LAST: "dense", "hybrid": "hybrid"}
+    runs: dict[str, dict[str, Mapping[str, float]]] = {name: {query: {} for query in ids} for name in modes}
+    for locale in dict.fromkeys(locales):
+        places = [place for place, other in enumerate(locales) if other == locale]
+        asked = [texts[place] for place in places]
+        for name, mode in modes.items():
+            found = products.search(asked, vectors[places], DEPTH, mode, Filters(locale=locale))
+            runs[name] |= {
+                ids[place]: {hit.product_id: hit.score for hit in hits}
+                for place, hits in zip(places, found, strict=True)
+            }
+    return dict(runs), pair_scores(test, vectors, products.vectors)
+
+
+def measure_margins(test: Judged, cosines: Mapping[str, Vectors], seed: int) -> dict[str, Any]:
+    """For each encoder `margins` of all judged pairs, and of those whose words overlap: mean, low, high."""
+    grades = test.judgements["grade"].to_numpy()
+    names = test.judgements["query_id"].to_pylist()
+    queries = dict(zip(*(test.queries[name].to_pylist() for name in ("query_id", "query")), strict=True))
+    products = dict(zip(test.products["product_id"].to_pylist(), baseline_text(test.products), strict=True))
+    texts = [products[product] for product in test.judgements["product_id"].to_pylist()]
+    overlapping = word_overlap([queries[name] for name in names], texts) >= OVERLAP
+    found: dict[str, Any] = {}
+    for encoder, scores in cosines.items():
+        found[encoder] = {}
+        for pairs, kept in (("all", np.ones(len(names), bool)), ("overlapping", overlapping)):
+            values = margins(scores[kept], grades[kept], [name for name, keep in zip(names, kept, strict=True) if keep])
+            found[encoder][pairs] = {
+                margin: [*bootstrap_mean(each, seed)] for margin, each in values.items() if len(each)
+            } | {"queries": len(values["average"])}
+    return found
+
+
+def encoder_of(index: Artifact) -> str:
+    """The encoder that made the index."""
+    return next(parent for parent in index.parents if parent.startswith("encoder/"))
+
+
+def mining_of(store: Store, index: Artifact) -> dict[str, Any] | None:
+    """What the last mining found for the index's encoder; None of an encoder without mined pairs."""
+    mined = [parent for parent in store.get(encoder_of(index)).parents if parent.startswith("pairs/")]
+    return store.get(mined[-1]).metrics if mined else None
+
+
+def compare(runs: Mapping[str, Ranked], test: Judged) -> dict[str, Any]:
+    """`summarise`, and under `minus` each system's paired difference of nDCG@10 to `AGAINST` and `STAGES`.
+
+    A difference is mean, low, high. The warm-up is trained by InfoNCE on in-batch negatives: that baseline too.
+    """
+    summary = summarise(runs, test.judgements)
+    values = {system: evaluate_run(run, test.judgements)["ndcg@10"] for system, run in runs.items()}
+    others = [*AGAINST, *(stage for stage in STAGES if stage in runs)]
+    for system in runs:
+        summary[system]["minus"] = {name: list(paired_difference(values[system], values[name])) for name in others}
+    return summary
+
+
+def write_runs(folder: Path, runs: Mapping[str, Ranked]) -> None:
+    for name, run in runs.items():
+        write_run(folder / f"{name.replace(' ', '')}.run", run, name.replace(" ", ""))
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"

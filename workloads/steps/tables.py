@@ -1,0 +1,146 @@
+"""Where tables come from: files, imported and checked, or the generated demo shop. Both end as `tables/<data set>`."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray.data
+from pydantic import field_validator
+
+from raylevance.artifacts import Artifact, Draft, Store, digest
+from raylevance.config import Settings
+from raylevance.data.importing import OnBadRow, import_tables
+from raylevance.data.readers.esci import read_esci
+from raylevance.data.readers.tables import read_tables
+from raylevance.data.readers.ubi import read_ubi
+from raylevance.data.readers.uci import read_uci
+from raylevance.data.readers.wands import read_wands
+from raylevance.demo import DemoSettings, generate
+from raylevance.errors import RaylevanceError, UsageError, nearest
+from raylevance.progress import status
+from workloads.run import Run
+
+DATA_BESIDE_THE_CHECKOUT = Path(__file__).parents[3] / "shared" / "data"
+READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
+    "esci": read_esci,
+    "tables": read_tables,
+    "ubi": read_ubi,
+    "uci": read_uci,
+    "wands": read_wands,
+}
+
+
+SOURCES = ["auto", "esci", "tables", "demo"]
+
+
+class DataSettings(Settings):
+    """What a recipe learns from. `auto`: ESCI in RAYLEVANCE_DATA or ../shared/data, else the demo shop.
+
+    `source` may name tables of the store instead, `tables/NAME[@VERSION]`: they are taken as they are.
+    """
+
+    source: str = "auto"
+    folder: Path | None = None
+    locale: str = "us"
+    on_bad_row: OnBadRow = "stop"
+    demo: DemoSettings = DemoSettings()
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        if source not in SOURCES and not source.startswith("tables/"):
+            raise ValueError(f"{source!r} is no source, nor tables/NAME of the store; {nearest(source, SOURCES)}")
+        return source
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, folder: Path | None) -> Path | None:
+        """A job on a cluster runs in another folder."""
+        return folder.absolute() if folder else None
+
+
+def load_tables(settings: DataSettings, run: Run) -> Artifact:
+    """The step that imports, generates or finds the recipe's tables; says which data it took."""
+    if settings.source.startswith("tables/"):
+        found = run.store.get(settings.source)
+        status(f"data: {found.ref} of the store")
+        run.made.append(found)
+        return found
+    source, folder = locate(settings)
+    if source == "demo":
+        reason = "as asked" if settings.source == "demo" else "no public data at hand"
+        status(f"data: the generated demo shop, {settings.demo.products} products ({reason})")
+        return _generated(settings.demo, run)
+    assert folder is not None
+    status(f"data: {source} from {folder}")
+    return _imported(source, folder, run, on_bad_row=settings.on_bad_row, locale=settings.locale)
+
+
+def locate(settings: DataSettings) -> tuple[str, Path | None]:
+    """The source that `auto` stands for here, and its folder. Raises `RaylevanceError` for a missing folder."""
+    if settings.source == "demo":
+        return "demo", None
+    if settings.source == "tables" and settings.folder is None:
+        raise UsageError("data.source=tables: set data.folder to where the tables are")
+    folder = settings.folder or _public_folder()
+    if folder is None or not folder.is_dir():
+        if settings.source == "auto" and settings.folder is None and "RAYLEVANCE_DATA" not in os.environ:
+            return "demo", None
+        raise RaylevanceError(f"{folder or 'data.folder'}: no such folder of data; set data.folder or RAYLEVANCE_DATA")
+    return ("esci" if settings.source == "auto" else settings.source), folder.absolute()
+
+
+def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, locale: str) -> Artifact:
+    """Import `folder` with the reader `source` and publish it; what is there already is not read again."""
+    if source not in READERS:
+        raise UsageError(f"unknown source {source!r}; {nearest(source, list(READERS))}")
+    if on_bad_row not in ("stop", "quarantine"):
+        raise UsageError(f"--on-bad-row {on_bad_row}: expected stop or quarantine")
+    if not folder.is_dir():
+        raise RaylevanceError(f"{folder}: no such folder")
+    with Run(Store(store)) as run:
+        # Ray's workers may stand in another folder.
+        return _imported(source, folder.absolute(), run, on_bad_row=on_bad_row, locale=locale)
+
+
+def generate_demo(store: str, settings: DemoSettings) -> Artifact:
+    """Generate the demo shop and publish it as `tables/demo`."""
+    with Run(Store(store)) as run:
+        return _generated(settings, run)
+
+
+def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: str) -> Artifact:
+    options = {"locale": locale} if source == "esci" else {}
+
+    def build(draft: Draft) -> None:
+        summary = import_tables(READERS[source](folder, **options), draft.path, on_bad_row)
+        draft.metrics |= summary.model_dump()
+        if summary.quarantined:
+            status(f"quarantined: {summary.quarantined}")
+
+    own = Path(str(run.store))
+    inside = own in (folder, *folder.parents)
+    try:
+        read = (file for file in sorted(folder.rglob("*")) if file.is_file() and (inside or own not in file.parents))
+        files = digest(read)
+    except OSError as error:
+        raise RaylevanceError(f"{error.filename}: can't be read: {error.strerror}") from None
+    settings = {"source": source, "files": files, "on_bad_row": on_bad_row, **options}
+    return run.step(f"tables/{source}", build, settings=settings)
+
+
+def _generated(settings: DemoSettings, run: Run) -> Artifact:
+    def build(draft: Draft) -> None:
+        draft.metrics["rows"] = generate(settings, draft.path)
+
+    return run.step("tables/demo", build, settings=settings, seed=settings.seed)
+
+
+def _public_folder() -> Path | None:
+    """ESCI's: RAYLEVANCE_DATA itself where its files are in it, else the folder esci below."""
+    root = os.environ.get("RAYLEVANCE_DATA")
+    if root and any(Path(root).glob("*examples*.parquet")):
+        return Path(root)
+    folder = (Path(root) if root else DATA_BESIDE_THE_CHECKOUT) / "esci"
+    return folder if root or folder.is_dir() else None

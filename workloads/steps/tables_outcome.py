@@ -1,0 +1,26 @@
+"""What a recipe that makes tables ends with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from raylevance.artifacts import Artifact
+from workloads.run import Run
+
+
+@dataclass(frozen=True)
+class TablesOutcome:
+    """The tables artifact, and what its metrics say."""
+
+    run: Run
+    tables: Artifact
+
+    def as_json(self) -> dict[str, Any]:
+        return {"artifacts": {artifact.name: artifact.ref for artifact in self.run.made}, **self.tables.metrics}
+
+    def as_table(self) -> Table:
+        table = Table("", "", box=None, show_header=False, pad_edge=False)
+        for name, value in {"tables": self.run.store.path(self.tables.ref), **self.tables.metrics}.items():
+            table.add_row(name, str(value))
+        return table

@@ -1,0 +1,1 @@
+"""Studies that run a recipe many times: ablations, cross-validation and tuning."""

@@ -1,0 +1,134 @@
+"""The ablations of Mine and Refine (arXiv 2602.17654): the recipe with one setting changed at a time, on test queries.
+
+    raylevance run ablations [--set 'only=[full, no taxonomy]'] [--set 'seeds=[0]']
+
+What variants share is made once, and a killed run goes on: every step is an artifact named by what it was made of.
+Publishes `report/ablations`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from raylevance.artifacts import Artifact, Draft, Store
+from raylevance.data.judged import TEST, Judged
+from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
+from raylevance.evaluation.ranking import evaluate_run
+from raylevance.inference.encoding import find_encoder
+from workloads.recipes.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
+from workloads.recipes.synthetic_queries import SYNTHETIC, SYNTHETIC_FOR_ANY
+from workloads.run import Run
+from workloads.steps.retrieval_report import measure_encoder, measure_margins
+from workloads.steps.tables import load_tables
+from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
+
+STAGE1 = "stage 1 alone"
+METRIC = "ndcg@10"
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    FULL: {},
+    "no stage 1": {"stage1.enabled": False},
+    "stage 2 triplet": {"stage2.train.loss": "triplet"},
+    "weights with gradient": {"stage2.train.detach_weights": False},
+    "gamma 16": {"stage2.train.gamma": 16},
+    "gamma 80": {"stage2.train.gamma": 80},
+    "two towers": {"encoder.tied": False},
+    "two towers in stage 2": {"stage2.two_towers": True},
+    "no taxonomy": {"text.taxonomy_levels": 0},
+    "four taxonomy levels": {"text.taxonomy_levels": 4},
+    "no misspelt queries": {"spelling.mode": "none"},
+    "misspelt in place": {"spelling.mode": "in-place"},
+    "misspelt drawn to clean": {"spelling.mode": "regularise"},
+    "mined pairs alone": {"mining.with_originals": False},
+    "pairs graded anew": {"mining.unjudged": "judge"},
+    "graded anew but the ten hardest": {"mining.unjudged": "judge", "mining.skip_top": 10},
+    "unjudged as irrelevant": {"mining.unjudged": "irrelevant"},
+    "in-batch negatives": {"stage1.train.loss": "infonce"},
+    "mean over instances": {"stage1.train.reduction": "mean", "stage2.train.reduction": "mean"},
+    "synthetic queries": {"synthetic.tables": SYNTHETIC},
+    "synthetic queries for any product": {"synthetic.tables": SYNTHETIC_FOR_ANY},
+}
+"""What is changed in each; `stage 1 alone` is measured on the way of `full`."""
+
+
+class RecipeSettings(GridSettings, EncoderRecipe):
+    """Those of mine-and-refine, the `seeds` of each variant, and the variants (None: all)."""
+
+    variants = VARIANTS
+
+
+@dataclass(frozen=True)
+class AblationOutcome(GridOutcome):
+    """`report/ablations`."""
+
+    def as_table(self) -> Table:
+        """A variant a row: nDCG@10, its difference to the full recipe, and the average margin of grades 2 and 0."""
+        metrics = self.report.metrics
+        title = f"{metrics['queries']} queries of {metrics['data']}, seeds {metrics['seeds']}"
+        table = Table("", METRIC, f"minus {FULL}", "average margin", box=None, title=title, title_justify="left")
+        for name, values in metrics["variants"].items():
+            cells = (values[METRIC], values["minus_full"], values["margin"])
+            table.add_row(name, *("{:.3f} [{:.3f}, {:.3f}]".format(*cell) if cell else "" for cell in cells))
+        return table
+
+
+def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
+    """Every variant under every seed, then the report."""
+    variants = [settings.variant(EncoderRecipe, name, settings.seeds[0]) for name in settings.chosen()]
+    run.check = partial(check_variants, variants, run.store)
+    tables = load_tables(settings.data, run)
+    judged = Judged.open(run.store.path(tables.ref))
+    encoders: dict[str, list[Artifact]] = {STAGE1: []}
+    for name in settings.chosen():
+        for seed in settings.seeds:
+            variant = settings.variant(EncoderRecipe, name, seed)
+            warmup = train_warmup(variant, run, tables, judged, SUFFIX)
+            stage1 = train_stage1(variant, run, tables, warmup, judged, f"encoder/stage1{SUFFIX}")
+            if name == FULL:
+                encoders[STAGE1].append(stage1)
+            encoders.setdefault(name, []).append(mine_and_refine(variant, run, tables, stage1, judged, SUFFIX))
+    return AblationOutcome(run, report_step(settings, run, tables, judged, encoders))
+
+
+def check_variants(variants: Sequence[EncoderRecipe], store: Store) -> None:
+    """Refuse, before any work, what one of the chosen variants can't be made of."""
+    for variant in variants:
+        check_settings(variant, store)
+
+
+def report_step(
+    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, encoders: Mapping[str, list[Artifact]]
+) -> Artifact:
+    """`report/ablations`: each query's metric is its mean over seeds; intervals are over queries."""
+
+    def build(draft: Draft) -> None:
+        test = judged.of(TEST)
+        values, found = {}, {}
+        for name, made in encoders.items():
+            measured = [measure_encoder(run.store, test, find_encoder(encoder.ref, run.store)) for encoder in made]
+            values[name] = np.mean([evaluate_run(ranked, test.judgements)[METRIC] for ranked, _ in measured], axis=0)
+            cosines = np.mean([scores for _, scores in measured], axis=0)
+            found[name] = measure_margins(test, {name: cosines}, settings.seed)[name]["all"].get("average")
+        draft.metrics |= {
+            "data": tables.name.partition("/")[2],
+            "queries": test.queries.num_rows,
+            "seeds": list(settings.seeds),
+            "variants": {
+                name: {
+                    METRIC: list(bootstrap_mean(value, settings.seed)),
+                    "minus_full": None if name == FULL else list(paired_difference(value, values[FULL])),
+                    "margin": found[name],
+                }
+                for name, value in values.items()
+            },
+        }
+        (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
+
+    made_from = {"variants": {name: [encoder.ref for encoder in made] for name, made in encoders.items()}}
+    inputs = list({artifact.ref: artifact for made in encoders.values() for artifact in made}.values())
+    return run.step("report/ablations", build, settings=made_from, inputs=[tables, *inputs], seed=settings.seed)
