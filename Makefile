@@ -3,16 +3,19 @@
 
 # Everything runs in one environment that make builds itself. `make run EXTRA=gpu` takes the CUDA builds.
 EXTRA ?= cpu
+EXTRAS := $(EXTRA),llm-$(EXTRA),demo,dev
+CONSTRAINTS := $(if $(filter gpu,$(EXTRA)),constraints-gpu.txt,constraints.txt)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 STORE ?= ./store
 
-# An index of local wheels that pip knows is handed to uv; with none, uv picks the torch build for this machine.
+# uv also looks in the folder of local wheels that pip is told of. Otherwise EXTRA=cpu takes PyTorch's CPU build, and
+# EXTRA=gpu the build on PyPI, whose CUDA release is the one that vLLM's build needs.
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-else
-export UV_TORCH_BACKEND ?= auto
+else ifeq ($(EXTRA),cpu)
+export UV_TORCH_BACKEND ?= cpu
 endif
 export RAYLEVANCE_STORE ?= $(STORE)
 export RAY_USAGE_STATS_ENABLED = 0
@@ -25,9 +28,9 @@ help:  ## this list
 
 setup: $(READY)  ## make the environment (.venv); nothing where nothing changed
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/uv || { python3 -m venv $(VENV) && $(BIN)/pip install --quiet "uv>=0.8"; }
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRA),demo,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 	@touch $@
 
 run: $(READY)  ## data -> training -> index -> report, then three queries answered over HTTP
@@ -50,7 +53,7 @@ check-long: $(READY)  ## the tests that take minutes: memory bounds, scale
 	$(BIN)/python -m pytest -m long
 
 bench: $(READY)  ## each speed figure beside its peer
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRA),demo,dev,bench]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS) -e '.[$(EXTRAS),bench]'
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 ablations: $(READY)  ## the recipe with one setting changed at a time, 3 seeds each; a killed run goes on

@@ -29,7 +29,7 @@ from raylevance.llm.vllm_engine import (
     VllmSettings,
     cpu_dtype,
     engine_arguments,
-    environment,
+    engine_environment,
     sampling_parameters,
 )
 
@@ -130,7 +130,7 @@ def main() -> None:
 
 def in_a_process(way: str, data: Path) -> float:
     variables = {"default": {"VLLM_CPU_KVCACHE_SPACE": "2"}, "bound": BOUND | {"VLLM_CPU_KVCACHE_SPACE": "2"}}
-    added = variables.get(way, environment(VllmSettings(model="")) if way == "same" else {})
+    added = variables.get(way, engine_environment(VllmSettings(model="")) if way == "same" else {})
     command = [sys.executable, __file__, "--here", way, "--data", str(data)]
     done = subprocess.run(command, env=os.environ | added, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.rsplit("rate ", 1)[1].split()[0])

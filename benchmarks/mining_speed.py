@@ -1,10 +1,10 @@
-"""Seconds to mine hard negatives: raylevance against sentence-transformers' `mine_hard_negatives`, in one run.
+"""Measure the seconds to mine hard negatives against sentence-transformers' `mine_hard_negatives`, in one run.
 
     python benchmarks/mining_speed.py --products 5000 --queries 500 --json
 
-The same work on the generated shop: every product and every query encoded by MiniLM, and the 100 nearest products of
-each query found exactly. Each leg is a process of its own; Ray and the model are loaded before the clock. Ours a second
-time is what a second round of mining costs, since vectors are kept.
+Both do the same work on the generated shop: they encode every product and every query with MiniLM, and find the 100
+nearest products of each query by exact search. Each runs in a process of its own, and loads Ray and the model before
+the clock starts. We mine twice: the second time shows what another round costs once the vectors are stored.
 """
 
 import argparse
@@ -25,7 +25,7 @@ K = 100
 
 
 def shop(folder: Path, products: int, queries: int) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Products, queries and one known positive a query."""
+    """Return the products, the queries, and one relevant product for each query (`query_id`, `product_id`)."""
     from raylevance.cluster import connected
     from raylevance.demo import DemoSettings, generate
 
@@ -45,22 +45,24 @@ def ours(folder: Path, products: int, queries: int) -> dict[str, float]:
     from raylevance.index.sharded_search import search_shards
     from raylevance.index.vectors import IndexSettings
     from raylevance.inference.embeddings import embed_products
-    from raylevance.inference.encoding import encode_texts, find_encoder
+    from raylevance.inference.encoder import load as load_encoder
+    from raylevance.inference.encoding import encode_texts
 
-    catalogue, asked, positives = shop(folder, products, queries)
+    catalogue, query_table, positives = shop(folder, products, queries)
     store = Store(folder / "store")
-    encoder = find_encoder("minilm", store)
-    texts = asked.filter(pc.is_in(asked["query_id"], positives["query_id"].combine_chunks()))["query"].to_pylist()
+    encoder = load_encoder(store, "minilm")
+    with_positive = pc.is_in(query_table["query_id"], positives["query_id"].combine_chunks())
+    texts = query_table.filter(with_positive)["query"].to_pylist()
     encode_texts(encoder.path, texts[:8], "query")
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     with connected():
-        for leg in ("seconds", "again"):
+        for turn in ("seconds", "again"):
             started = time.perf_counter()
             shards = embed_products(store, encoder, folder / "products", rows_per_shard=50_000)
             vectors = encode_texts(encoder.path, texts, "query")
             _, rows = search_shards(shards, vectors, K, IndexSettings(kind="exact"))
-            found[leg] = time.perf_counter() - started
-    return found | {"mined": int((rows >= 0).sum()), "products": catalogue.num_rows}
+            seconds[turn] = time.perf_counter() - started
+    return seconds | {"mined": int((rows >= 0).sum()), "products": catalogue.num_rows}
 
 
 def peer(folder: Path, products: int, queries: int) -> dict[str, float]:
@@ -71,10 +73,10 @@ def peer(folder: Path, products: int, queries: int) -> dict[str, float]:
     from raylevance.data.text import baseline_text
     from raylevance.inference.encoding import backbone_path
 
-    catalogue, asked, positives = shop(folder, products, queries)
+    catalogue, query_table, positives = shop(folder, products, queries)
     corpus = baseline_text(catalogue)
     texts = dict(zip(catalogue["product_id"].to_pylist(), corpus, strict=True))
-    queries_by_id = dict(zip(asked["query_id"].to_pylist(), asked["query"].to_pylist(), strict=True))
+    queries_by_id = dict(zip(query_table["query_id"].to_pylist(), query_table["query"].to_pylist(), strict=True))
     rows = positives.to_pylist()
     pairs = datasets.Dataset.from_dict(
         {
@@ -90,7 +92,7 @@ def peer(folder: Path, products: int, queries: int) -> dict[str, float]:
 
 
 def leg(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One leg's figures and the peak memory (PSS, MiB) of its process and all that it started."""
+    """Run `ours` or `peer`. Return its figures, and the peak memory (PSS, MiB) of its process and its children."""
     sizes = ["--products", str(options.products), "--queries", str(options.queries)]
     command = [sys.executable, __file__, "--leg", name, "--folder", str(folder), *sizes]
     peak = 0.0
@@ -135,8 +137,8 @@ def main() -> None:
     if options.json:
         print(json.dumps({**legs, "ratio": ratio}))
     else:
-        for name, found in legs.items():
-            print(f"{name}: {found['seconds']:.1f} s, peak {found['peak_mib']:.0f} MiB")
+        for name, figures in legs.items():
+            print(f"{name}: {figures['seconds']:.1f} s, peak {figures['peak_mib']:.0f} MiB")
         print(f"ours again: {legs['ours']['again']:.1f} s; {ratio:.2f} times as fast")
 
 

@@ -1,10 +1,10 @@
-"""Pairs a second in training: `raylevance.training` against sentence-transformers' trainer, in one run.
+"""Measure pairs per second in training: `raylevance.training` against sentence-transformers' trainer, in one run.
 
     python benchmarks/training_speed.py --data ../shared/data --json
 
-Both train MiniLM with in-batch negatives on the same pairs (three words of an ESCI title -> the title), batch 64,
-64 tokens at most, on all processors. They take turns, --repeats times, each counting its steps alone (no loading,
-no start of Ray); the figure is the median of the ratios of a turn. Needs sentence-transformers, datasets, accelerate.
+Both train MiniLM with in-batch negatives on the same pairs (three words of an ESCI title, and the title), in batches
+of 64 pairs of at most 64 tokens, on all processors. They take turns, --repeats times. Only the training steps are
+timed, not loading or the start of Ray. The reported ratio is the median of the ratios of the turns.
 """
 
 import argparse
@@ -32,7 +32,7 @@ BATCH, TOKENS, RATE = 64, 64, 2e-5
 
 
 def machine() -> dict[str, object]:
-    """What the figure depends on."""
+    """Return the properties of this machine that the figures depend on."""
     fast = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
     flags = torch.cpu.get_capabilities()
     return {
@@ -44,7 +44,7 @@ def machine() -> dict[str, object]:
 
 
 def title_pairs(data: Path, count: int) -> list[tuple[str, str]]:
-    """`count` pairs of three neighbouring words of a title, and the title."""
+    """Return `count` pairs of three neighbouring words of a title, and that title."""
     file = data / "esci" / "shopping_queries_dataset_products.parquet"
     titles = [title for title in pq.read_table(file, columns=["product_title"])["product_title"].to_pylist() if title]
     rng = np.random.default_rng(0)

@@ -1,85 +1,80 @@
-"""`python -m serve`: answer over HTTP from the store until interrupted, or ask a few queries and end.
+"""`python -m serve`: answer searches over HTTP until interrupted, or try a few queries and stop.
 
-Results go to stdout, everything else to stderr. Exit codes: 0 done or interrupted, 1 failed, 2 wrong usage.
+Results go to stdout, everything else to stderr. Exit codes: 0 finished or interrupted, 1 failed, 2 wrong usage.
 """
 
 import json
-import os
 import signal
-import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from raylevance.config import load_settings
-from raylevance.errors import RaylevanceError, UsageError
+from raylevance.progress import status
+from raylevance.terminal import quiet, results_console
 from serve.settings import ServeSettings
 
 cli = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 DEFAULTS = ServeSettings()
-WIDTH_IN_A_PIPE = 120
 
 
 @cli.command(help=__doc__)
-def command(
+@quiet
+def serve_from_store(
     store: Annotated[
         str, typer.Option(envvar="RAYLEVANCE_STORE", help="Folder or URI of the artifact store.")
     ] = "./store",
-    index: Annotated[str, typer.Option(help="index/NAME[@VERSION], the newest version unless given.")] = DEFAULTS.index,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is all of them.")] = DEFAULTS.host,
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 is any free one.")] = DEFAULTS.port,
-    replicas: Annotated[int, typer.Option(help="Searchers, and as many encoders.")] = DEFAULTS.replicas,
+    index: Annotated[str, typer.Option(help="index/NAME[@VERSION]; the newest version by default.")] = DEFAULTS.index,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = DEFAULTS.host,
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 for any free port.")] = DEFAULTS.port,
+    replicas: Annotated[int, typer.Option(help="The number of searchers, and of encoders.")] = DEFAULTS.replicas,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting, such as batch_size=64. Repeatable.")
+        list[str] | None, typer.Option("--set", help="Change another setting, such as batch_size=64. Repeatable.")
     ] = None,
-    queries: Annotated[list[str] | None, typer.Option("--try", help="Ask this, then end. Repeatable.")] = None,
+    queries: Annotated[list[str] | None, typer.Option("--try", help="Search for this, then stop. Repeatable.")] = None,
 ) -> None:
+    """Run the server with the options of the command line."""
     options = {"store": store, "index": index, "host": host, "port": port, "replicas": replicas}
-    given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
-    serve(load_settings(ServeSettings, overrides=[*given, *(overrides or [])]), queries or [])
+    option_overrides = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
+    serve(load_settings(ServeSettings, overrides=[*option_overrides, *(overrides or [])]), queries or [])
 
 
 def serve(settings: ServeSettings, queries: Sequence[str]) -> None:
-    """Serve from `settings` and print the answers to `queries`; with none, serve until SIGINT or SIGTERM."""
+    """Start a server, print its answers to `queries` and stop; without queries, serve until SIGINT or SIGTERM."""
     from serve.server import running
 
-    _end_on_signals()
+    _exit_on_signals()
     with running(settings) as server:
-        sys.stderr.write(f"raylevance: {settings.index} at {server}, its routes at {server}/docs\n")
+        status(f"raylevance: serving {settings.index} at {server} (API documentation: {server}/docs)")
         if not queries:
-            sys.stderr.write("raylevance: Ctrl-C ends it\n")
+            status("raylevance: press Ctrl-C to stop")
             while True:
                 signal.pause()
         _print_answers(server, queries)
 
 
 def _print_answers(server: str, queries: Sequence[str]) -> None:
-    from serve.ask import as_table, ask
+    from serve.client import format_answer, send_query
 
-    console = Console(width=None if os.isatty(1) else WIDTH_IN_A_PIPE)
-    for query in queries:
-        console.print(as_table(*ask(server, query)))
-        console.print()
+    with results_console() as console:
+        for query in queries:
+            console.print(format_answer(*send_query(server, query)))
+            console.print()
 
 
-def _end_on_signals() -> None:
-    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _exit_on_signals() -> None:
+    def exit_cleanly(_signal: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(0)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+        signal.signal(number, exit_cleanly)
 
 
 def main() -> None:
-    """Run the command; a user's mistake is one line on stderr."""
-    try:
-        cli()
-    except RaylevanceError as error:
-        sys.stderr.write(f"raylevance: {' '.join(str(error).split())}\n")
-        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+    """Run the command with the arguments of the process."""
+    cli()
 
 
 if __name__ == "__main__":

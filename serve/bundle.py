@@ -1,79 +1,52 @@
-"""What one replica answers from: an index and the versions of everything that made it, loaded and replaced as one."""
+"""Everything that one replica answers from, loaded at pinned versions and replaced as one."""
 
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from raylevance import __version__
-from raylevance.artifacts import Artifact, Store, parse_reference
-from raylevance.errors import RaylevanceError, UsageError
-from raylevance.index.products import ProductIndex
+from raylevance.artifacts import Store
+from raylevance.inference import search
+from raylevance.inference.search import ProductSearch
 from serve.messages import Hit, SearchRequest, Versions
 
 Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Served:
-    """An index with its versions. Immutable, so that a request that holds one never mixes two."""
+class Bundle:
+    """The predictors behind the answers and the versions of all that made them.
 
-    index: ProductIndex
+    A bundle never changes, so a request that holds one cannot mix two versions.
+    """
+
+    products: ProductSearch
     versions: Versions
 
     @classmethod
-    def load(cls, store: str, versions: Versions) -> Self:
-        """Read the index that `versions` names. Raises `RaylevanceError` where it is damaged."""
-        return cls(ProductIndex.load(Store(store).path(versions.index)), versions)
+    def load(cls, store: Store, versions: Versions) -> Self:
+        """Load the predictors at `versions`. Raises `RaylevanceError` when one is missing or damaged."""
+        return cls(search.load_index(store, versions), versions)
 
     def search(self, request: SearchRequest, vector: Vector) -> list[Hit]:
-        """The hits of `request`, whose query the encoder made `vector` [d] of; grades come from it in every mode."""
-        [found] = self.index.search(
-            [request.query],
-            vector[None, :],
+        """Return the hits of `request`, best first; `vector` is the unit vector float32 [d] of its query."""
+        hits = self.products.search(
+            request.query,
+            vector,
             request.k,
-            request.mode,
-            request.filters,
-            request.minimum_grade,
+            mode=request.mode,
+            filters=request.filters,
+            minimum_grade=request.minimum_grade,
         )
-        rows = pa.array([hit.row for hit in found], pa.int64())
-        products = self.index.products.select(["title", "brand", "category"]).take(rows)
-        return [
-            Hit(
-                product_id=hit.product_id,
-                score=hit.score,
-                grade=hit.grade,
-                dense_score=hit.dense_score,
-                lexical_score=hit.lexical_score,
-                **product,
-            )
-            for hit, product in zip(found, products.to_pylist(), strict=True)
-        ]
+        return [Hit.model_validate(hit, from_attributes=True) for hit in hits]
 
 
-def pin(store: Store, reference: str) -> Versions:
-    """The versions behind the index `reference`, the newest one where it names none, as its manifest lists them.
+def pin_versions(store: Store, index: str) -> Versions:
+    """Return the versions behind `index/NAME[@VERSION]` and that of the code; the newest version by default.
 
-    Raises `RaylevanceError` where the index or its encoder is missing or damaged, `UsageError` where it is no index.
+    Raises `UsageError` for another kind of reference, `RaylevanceError` when the index or its encoder is missing or
+    damaged.
     """
-    if not parse_reference(reference)[0].startswith("index/"):
-        raise UsageError(f"{reference}: not an index; expected index/NAME or index/NAME@VERSION")
-    index = store.get(reference)
-    versions = Versions(
-        index=index.ref,
-        encoder=_parent(index, "encoder"),
-        tables=_parent(index, "tables"),
-        raylevance=__version__,
-    )
-    for loaded in (versions.index, versions.encoder):
-        store.path(loaded)
-    return versions
-
-
-def _parent(index: Artifact, kind: str) -> str:
-    for parent in index.parents:
-        if parent.startswith(f"{kind}/"):
-            return parent
-    raise RaylevanceError(f"{index.ref}: its manifest names no {kind} that it was made from; build the index again")
+    return Versions(**search.pin(store, index).model_dump(), raylevance=__version__)

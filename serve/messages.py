@@ -1,4 +1,4 @@
-"""What goes over HTTP: the search request, its answer, and the one shape of every failure."""
+"""The messages that go over HTTP: the search request, its answer, and the body of every failure."""
 
 from typing import Annotated, Literal
 
@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, JsonValue, PositiveInt, StringConstraint
 from raylevance.config import Settings
 from raylevance.index.filters import Filters
 from raylevance.index.products import Mode
+from raylevance.inference.search import SearchVersions
 
 Grade = Literal[0, 1, 2]
 Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=512)]
@@ -29,36 +30,38 @@ class SearchRequest(Settings):
     model_config = ConfigDict(strict=True, json_schema_extra={"examples": REQUEST_EXAMPLES})
 
     query: Query = Field(description="Free text.")
-    k: PositiveInt = Field(default=10, description="How many hits at most: 1 to the server's limit, 100 unless set.")
+    k: PositiveInt = Field(
+        default=10, description="The number of hits at most, from 1 to the server's limit (100 by default)."
+    )
     mode: Mode = Field(default="hybrid", description="Rank by the encoder, by BM25, or by both.")
-    filters: Filters = Field(default=Filters(), description="Only products with one of these values.")
-    minimum_grade: Grade = Field(default=0, description="Only products that the encoder puts in this grade or above.")
+    filters: Filters = Field(default=Filters(), description="Return only products that match all of these.")
+    minimum_grade: Grade = Field(default=0, description="Return only products that the encoder grades at least this.")
 
 
-class Versions(Settings):
-    """The artifacts behind an answer, each `kind/name@version`, and the version of the code."""
+class Versions(SearchVersions):
+    """The artifacts behind an answer, each as `kind/name@version`, and the version of the code."""
 
-    index: str
-    encoder: str
-    tables: str
     raylevance: str
 
 
 class Hit(Settings):
-    """One product. `score` is what the mode ranks by; `grade`: 2 relevant, 1 moderately, 0 not, by `dense_score`."""
+    """A product of an answer."""
 
     product_id: str
     title: str
     brand: str | None
-    category: list[str] | None = Field(description="The path from the root.")
-    score: float
-    grade: Grade | None = Field(description="Null where the index was built without judgements.")
-    dense_score: float = Field(description="Cosine of query and product.")
-    lexical_score: float | None = Field(description="BM25; null where the product was not among its hits.")
+    category: list[str] | None = Field(description="The category path, from the root.")
+    score: float = Field(description="The score that the mode ranks by.")
+    grade: Grade | None = Field(
+        description="The grade of `dense_score`: 2 relevant, 1 moderately relevant, 0 not relevant. "
+        "Null when the index was built without judgements."
+    )
+    dense_score: float = Field(description="The cosine of query and product.")
+    lexical_score: float | None = Field(description="The BM25 score. Null when BM25 did not find the product.")
 
 
 class Answer(Settings):
-    """The hits of a search, best first, and the versions that made them."""
+    """The hits of a search, best first, and the versions that they were made with."""
 
     query: str
     mode: Mode
@@ -68,20 +71,20 @@ class Answer(Settings):
 
 
 class Readiness(Settings):
-    """The models are loaded and answer."""
+    """The answer of `/readyz` when the models are loaded and searches work."""
 
     status: Literal["ready"] = "ready"
     versions: Versions
 
 
 class Health(Settings):
-    """The process is up."""
+    """The answer of `/healthz`: the process is running."""
 
     status: Literal["ok"] = "ok"
 
 
 class Fault(Settings):
-    """`code` is for programs, `message` is one line for people."""
+    """A failure as a `code` for programs and a `message`, one line, for people."""
 
     code: str
     message: str

@@ -1,53 +1,56 @@
-"""The application on a Ray of its own (or the cluster at `RAY_ADDRESS`), from the checks before it to a clean end."""
+"""Runs the application on a local Ray, or on the cluster at `RAY_ADDRESS`, from the first checks to a clean end."""
 
 import logging
-import os
 import re
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import ray
 from ray import serve
 
+from raylevance.cluster import connected, count_cpus
 from raylevance.errors import RaylevanceError
-from serve.app import application
+from serve.app import application as build_application
 from serve.settings import ServeSettings
 
 APPLICATION = "raylevance"
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+LOOPBACK_OF_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @contextmanager
 def running(settings: ServeSettings) -> Iterator[str]:
-    """Serve for the block, which gets the URL that answers; requests in flight are answered before it ends.
+    """Serve while the block runs, and give it the URL; requests in flight are answered before the server stops.
 
-    Raises `RaylevanceError` where an artifact is missing or damaged, the port is taken, or the cluster is too small.
+    Raises `RaylevanceError` when an artifact is missing or damaged, the port is taken, or the cluster is too small.
     """
-    searches = application(settings)
+    application = build_application(settings)
     port = free_port(settings.host, settings.port)
-    with _connected():
+    with connected():
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         _check_size(settings)
-        with deployed(searches, settings.host, port) as server:
+        with deployed(application, settings.host, port) as server:
             yield server
 
 
 @contextmanager
-def deployed(searches: serve.Application, host: str, port: int) -> Iterator[str]:
-    """As `running`, on the Ray that this process is connected to. Other applications of the cluster stay."""
+def deployed(application: serve.Application, host: str, port: int) -> Iterator[str]:
+    """Serve `application` on the Ray that this process is connected to while the block runs, and give it the URL.
+
+    Other applications of the cluster are left alone.
+    """
     serve.start(http_options={"host": host, "port": port})
     try:
-        _run(searches)
+        _run(application)
         yield url(host, port)
     finally:
         serve.delete(APPLICATION)
 
 
 def free_port(host: str, port: int) -> int:
-    """`port` when nothing listens there, any free one for 0. Raises `RaylevanceError` where it can't be had.
+    """Return `port` when nothing listens there; for 0, return a free port.
 
-    Ray Serve listens with SO_REUSEPORT: without this look it would share a taken port and get half of its requests.
+    Ray Serve listens with SO_REUSEPORT, so without this check it would share a taken port with another server and get
+    only some of the requests. Raises `RaylevanceError` when the port is taken or the address is not this machine's.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -60,47 +63,33 @@ def free_port(host: str, port: int) -> int:
 
 
 def url(host: str, port: int) -> str:
-    """Where a client on this machine reaches a server that listens on `host`."""
-    reachable = ANY_ADDRESS.get(host, host)
+    """Return the URL at which a client on this machine reaches a server that listens on `host`."""
+    reachable = LOOPBACK_OF_ANY_ADDRESS.get(host, host)
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-@contextmanager
-def _connected() -> Iterator[None]:
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    end_by_us = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False)
-    except ConnectionError:
-        raise RaylevanceError(f"RAY_ADDRESS={address}: no Ray cluster answers there; unset it to serve here") from None
-    signal.signal(signal.SIGTERM, end_by_us)  # Ray has put its own in place, which ends with an error
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def _check_size(settings: ServeSettings) -> None:
-    """Ray would wait for ever for processors that the cluster does not have."""
+    """Raise where the replicas need more CPUs than the cluster has, since Ray would wait for them forever."""
     needed = settings.replicas * (settings.encoder_cpus + settings.search_cpus)
-    present = ray.cluster_resources().get("CPU", 0)
+    present = count_cpus()
     if needed > present:
-        raise RaylevanceError(f"{settings.replicas} replicas need {needed:g} CPUs, the cluster has {present:g}")
+        raise RaylevanceError(
+            f"replicas={settings.replicas} need {needed:g} CPUs, the cluster has {present}; "
+            "lower replicas, encoder_cpus or search_cpus"
+        )
 
 
-def _run(searches: serve.Application) -> None:
-    """Deploy, and wait until every replica has loaded. A replica's own one-line error is raised here as it is."""
+def _run(application: serve.Application) -> None:
+    """Deploy, and wait until every replica has loaded.
+
+    The `RaylevanceError` of a replica is raised here with its own message.
+    """
     try:
-        serve.run(searches, name=APPLICATION)
+        serve.run(application, name=APPLICATION)
     except RuntimeError as error:
         deployments = serve.status().applications[APPLICATION].deployments.values()
-        told = "\n".join([str(error), *(deployment.message for deployment in deployments)])
-        reasons = re.findall(r"\braylevance\.errors\.\w+: (.+)", told)
+        messages = "\n".join([str(error), *(deployment.message for deployment in deployments)])
+        reasons = re.findall(r"\braylevance\.errors\.\w+: (.+)", messages)
         if not reasons:
             raise
         raise RaylevanceError(reasons[-1]) from None

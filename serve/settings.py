@@ -1,4 +1,4 @@
-"""What the server can be told."""
+"""The settings of the server."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,24 +9,30 @@ from raylevance.config import Settings
 
 
 def _absolute(store: str) -> str:
-    """Replicas have a working directory of their own, so a relative folder would be another one there."""
+    """Make a folder absolute, because a replica's working directory is another one."""
     return store if "://" in store else str(Path(store).absolute())
 
 
 class ServeSettings(Settings):
-    """Where the artifacts are, where to listen, and how much of the machine to take.
-
-    `port` 0 takes any free one. `replicas` counts both the encoders and the searchers; each takes the given share
-    of processors. A batch of queries is encoded when it is full, or `batch_wait_ms` after its first query came.
-    """
+    """Where the artifacts are, where to listen, and how much of the machine to use."""
 
     store: Annotated[str, AfterValidator(_absolute)] = "./store"
+    """The folder or URI of the artifact store."""
     index: str = "index/stage2"
+    """The index to search, as index/NAME[@VERSION]; without a version, the newest one at the start."""
     host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 listens on all addresses of the machine."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """The port to listen on; 0 takes any free port."""
     replicas: PositiveInt = 1
+    """The number of searchers, and also the number of encoders."""
     encoder_cpus: PositiveFloat = 0.5
+    """The number of CPUs that Ray reserves for each encoder."""
     search_cpus: PositiveFloat = 0.5
+    """The number of CPUs that Ray reserves for each searcher."""
     batch_size: PositiveInt = 32
+    """The largest number of queries that are encoded in one batch."""
     batch_wait_ms: NonNegativeFloat = 2.0
+    """The time that a batch waits to fill up after its first query arrived, in milliseconds."""
     max_k: PositiveInt = 100
+    """The largest number of hits that a request may ask for."""

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from rich.table import Table
 
@@ -29,17 +29,18 @@ RECIPES = {
 class Outcome(Protocol):
     """The result of a recipe, as JSON for programs and as a table for people."""
 
-    def as_json(self) -> dict[str, Any]: ...
+    def as_json(self) -> dict[str, Any]:
+        """Return the artifacts and figures that `--json` prints."""
 
-    def as_table(self) -> Table: ...
+    def as_table(self) -> Table:
+        """Return the table that a person reads."""
 
 
 class Recipe(Protocol):
-    """A module that defines a recipe or a study."""
+    """A module of `workloads.recipes` or `workloads.studies`."""
 
-    RecipeSettings: type[Settings]
-
-    def recipe(self, settings: Any, run: Run) -> Outcome: ...
+    def recipe(self, settings: Any, run: Run) -> Outcome:
+        """Make or find every step. The annotation of `settings` names the class of the recipe's settings."""
 
 
 def find_recipe(name: str) -> Recipe:
@@ -50,9 +51,15 @@ def find_recipe(name: str) -> Recipe:
     return module  # type: ignore[no-any-return]
 
 
+def settings_type(recipe: Recipe) -> type[Settings]:
+    """Return the class of the recipe's settings."""
+    kind: type[Settings] = get_type_hints(recipe.recipe)["settings"]
+    return kind
+
+
 def load_recipe_settings(recipe: Recipe, file: Path | None, overrides: Sequence[str]) -> Settings:
     """Return the settings of `recipe`: defaults, then the YAML `file`, then `overrides` such as `seed=1`."""
-    return load_settings(recipe.RecipeSettings, file, overrides)
+    return load_settings(settings_type(recipe), file, overrides)
 
 
 def run_recipe(recipe: Recipe, settings: Settings, store: str, *, fresh: bool) -> Outcome:

@@ -1,8 +1,8 @@
-"""A recipe's steps: each one's inputs and settings name its output, so what exists is not made again."""
+"""Run the steps of a recipe: the inputs and settings of a step name its output, so nothing is made twice."""
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,29 +10,32 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from raylevance.artifacts import Artifact, Draft, Store, fingerprint
 from raylevance.cluster import connected
 from raylevance.progress import status
 
 Build = Callable[[Draft], None]
+StepSettings = BaseModel | Mapping[str, Any]
+"""The settings that decide the output of a step: one settings object, or several by name."""
 
 
 @dataclass
 class Run:
-    """One run of a recipe against a store. `fresh` makes every step anew.
-
-    `cluster` is entered before the first step that has something to make: a run that finds everything starts no Ray.
-    """
+    """One run of a recipe against a store."""
 
     store: Store
     fresh: bool = False
+    """Make every step again, also those whose output is in the store."""
     cluster: Callable[[], AbstractContextManager[None]] = connected
+    """Entered before the first step that has something to make; a run that finds everything starts no Ray."""
     check: Callable[[], object] = lambda: None
-    """Called on the cluster before the first step that has something to make: what can be refused then, is."""
+    """Called on the cluster before the first step that has something to make, to refuse bad settings early."""
     made: list[Artifact] = field(default_factory=list)
-    _spent: list[Path] = field(default_factory=list)
-    """Work folders of the step that is being made, which go when it is published."""
+    """The outputs of the steps so far, whether made or found."""
+    _step_key: str | None = None
+    _finished_folders: list[Path] = field(default_factory=list)
     _session: ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -47,41 +50,61 @@ class Run:
         name: str,
         build: Build,
         *,
-        settings: BaseModel | dict[str, Any],
+        settings: StepSettings,
         inputs: Sequence[Artifact] = (),
         seed: int = 0,
     ) -> Artifact:
-        """The artifact `name` made by `build` from `inputs` and `settings`; found in the store when it is there.
+        """Return the artifact `name` that `build` makes from `inputs` and `settings`, or find it in the store.
 
-        A step that was killed leaves no artifact, so the next run builds it; what it keeps in its work folder
-        (training checkpoints) it goes on from. Of two runs that need the same step the second waits for the first.
+        The fingerprint of a step is its name, the versions of its inputs, its settings and its seed, and nothing else:
+        whatever decides the result must be among them. A step that was killed leaves no artifact, so the next run
+        builds it again and continues from what is in its work folder, such as checkpoints. When two runs need the same
+        step, the second waits for the first.
         """
-        values = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else settings
-        key = fingerprint(name, [parent.ref for parent in inputs], values, seed)
+        values = to_jsonable_python(settings)
+        parents = [parent.ref for parent in inputs]
+        key = fingerprint(name, parents, values, seed)
         artifact = self._find(name, key)
         if artifact is not None:
             status(f"{artifact.ref}: unchanged")
         else:
-            if self._session is None:
-                self._session = ExitStack()
-                self._session.enter_context(self.cluster())
-                self.check()
-            made_from = {"fingerprint": key, "parents": [parent.ref for parent in inputs], "settings": values}
-            with alone(self.store, key, name):
+            self._connect()
+            manifest = {"fingerprint": key, "parents": parents, "settings": values, "seed": seed}
+            with exclusive(self.store, key, name):
                 # Another run may have made it while this one waited.
-                artifact = self._find(name, key) or self._make(name, build, {**made_from, "seed": seed})
+                artifact = self._find(name, key) or self._make(name, build, manifest)
         self.made.append(artifact)
         return artifact
 
-    def _make(self, name: str, build: Build, made_from: dict[str, Any]) -> Artifact:
+    @contextmanager
+    def work_folder(self) -> Iterator[Path]:
+        """Give the current step a folder that outlives a killed run and is removed when the step is published.
+
+        Use it inside a step's `build`. A `fresh` run starts with an empty folder.
+        """
+        assert self._step_key is not None, "work_folder is used inside a step's build"
+        if self.fresh:
+            _remove(self.store.work_folder(self._step_key))
+        folder = self.store.work_folder(self._step_key)
+        yield folder
+        self._finished_folders.append(folder)
+
+    def _connect(self) -> None:
+        if self._session is None:
+            self._session = ExitStack()
+            self._session.enter_context(self.cluster())
+            self.check()
+
+    def _make(self, name: str, build: Build, manifest: dict[str, Any]) -> Artifact:
         started = time.monotonic()
         status(f"{name}: working")
-        self._spent.clear()
-        with self.store.publish(name, **made_from) as draft:
+        self._finished_folders.clear()
+        self._step_key = manifest["fingerprint"]
+        with self.store.publish(name, **manifest) as draft:
             build(draft)
         assert draft.artifact is not None
-        while self._spent:
-            _remove(self._spent.pop())
+        while self._finished_folders:
+            _remove(self._finished_folders.pop())
         status(f"{draft.artifact.ref}: done in {time.monotonic() - started:.0f} s")
         return draft.artifact
 
@@ -90,31 +113,14 @@ class Run:
             return next((made for made in self.made if (made.name, made.fingerprint) == (name, key)), None)
         return self.store.find(name, key)
 
-    @contextmanager
-    def work_folder(self, *key: object) -> Iterator[Path]:
-        """A folder that outlives a killed run and goes when the step that uses it is published.
-
-        To be entered within a step's `build`; `fresh` starts it empty.
-        """
-        name = fingerprint(*key)
-        if self.fresh:
-            _remove(self.store.work_folder(name))
-        folder = self.store.work_folder(name)
-        yield folder
-        self._spent.append(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Under its own name it is whole or not there: a run that is killed meanwhile leaves no half to go on from."""
-    gone = folder.with_name(f".{folder.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
 
 @contextmanager
-def alone(store: Store, key: str, what: str) -> Iterator[None]:
-    """No other command on this store makes `what`, named by `key`, meanwhile: both would write to one work folder."""
+def exclusive(store: Store, key: str, what: str) -> Iterator[None]:
+    """Hold a lock on the work named `key`, so that no other command on this store does it at the same time.
+
+    Two commands doing the same work would write to one work folder. `what` names the work in the line that says that
+    this command waits.
+    """
     lock = FileLock(store.work_folder("locks") / key)
     try:
         lock.acquire(timeout=0)
@@ -125,3 +131,11 @@ def alone(store: Store, key: str, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _remove(folder: Path) -> None:
+    """Rename the folder before it is deleted, so that a killed run leaves no half-deleted folder to continue from."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -1,13 +1,14 @@
-"""The artifact store: `kind/name/version` folders under one root, local or in an object store.
+"""The artifact store: folders `kind/name/version` under one root, on a local disk or in an object store.
 
-A version is prepared under a temporary name, every file is hashed into `manifest.json`, and publishing that manifest
-is the commit point: a reader sees a whole version or none. The version is named by what is in it (sha256 of the
-fingerprint and the files), so two writers of the same content publish the same version and can't tear each other's.
+A version is prepared under a temporary name, and the hash of every file is written to `manifest.json`. The version
+exists as soon as its manifest is published, so a reader sees a complete version or none. The version's name is a sha256
+of the fingerprint and the files. Two writers of the same content therefore publish the same version, and can't damage
+each other's.
 
     with Store("store").publish("encoder/stage1", fingerprint=f, parents=[warmup.ref]) as draft:
         encoder.save(draft.path)
         draft.metrics["loss"] = 0.12
-    path = Store("store").path("encoder/stage1")        # newest version, hashes checked
+    path = Store("store").path("encoder/stage1")        # the newest version, after a check of its hashes
 """
 
 import errno
@@ -38,8 +39,8 @@ _PART = r"[a-z0-9][a-z0-9._-]*"
 _REFERENCE = re.compile(rf"({_PART}/{_PART})(?:@([0-9a-f]+))?")
 
 
-class File(BaseModel):
-    """One file of a version: its path inside the folder, its sha256 and its size in bytes."""
+class ArtifactFile(BaseModel):
+    """A file of a version: its path inside the version's folder, its sha256 and its size in bytes."""
 
     path: str
     sha256: str
@@ -47,7 +48,7 @@ class File(BaseModel):
 
 
 class Artifact(BaseModel):
-    """The manifest of a published version."""
+    """A published version, as described by its manifest."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,17 +61,20 @@ class Artifact(BaseModel):
     seed: int | None
     code_version: str
     metrics: dict[str, Any]
-    files: tuple[File, ...]
+    files: tuple[ArtifactFile, ...]
 
     @property
     def ref(self) -> str:
-        """`kind/name@version`."""
+        """The reference `kind/name@version`."""
         return f"{self.name}@{self.version}"
 
 
 @dataclass
 class Draft:
-    """A version being written: put files under `path` and figures in `metrics`; `artifact` is set on publishing."""
+    """A version that is being written. Put files under `path` and figures into `metrics`.
+
+    `artifact` is set when the version is published.
+    """
 
     path: Path
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -78,25 +82,33 @@ class Draft:
 
     @property
     def ref(self) -> str:
+        """The reference of the published version."""
         assert self.artifact is not None, "a draft has no reference before it is published"
         return self.artifact.ref
 
 
 def fingerprint(*parts: object) -> str:
-    """A name for what goes into a step (inputs' versions, settings): 16 hex digits, equal for equal JSON."""
+    """Return 16 hex digits that identify the inputs of a step, such as versions and settings.
+
+    They are equal if the JSON of `parts` and the version of raylevance are equal.
+    """
     text = json.dumps([__version__, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def digest(files: Iterable[Path]) -> str:
-    """A name for the content of `files`, in their order: 16 hex digits."""
+    """Return 16 hex digits that identify the names and contents of `files`, in their order."""
     return fingerprint([[file.name, _sha256(file)] for file in files])
 
 
 class Store:
-    """Published artifacts under `root`: a folder, or a URI that pyarrow's filesystems know (`s3://bucket/prefix`)."""
+    """The published artifacts under one root."""
 
     def __init__(self, root: str | Path) -> None:
+        """Open the store at `root`, a folder or a URI of a pyarrow file system, such as `s3://bucket/prefix`.
+
+        Raises `UsageError` if there is no such file system.
+        """
         text = str(root)
         try:
             if "://" in text:
@@ -120,16 +132,21 @@ class Store:
         settings: Mapping[str, Any] | None = None,
         seed: int | None = None,
     ) -> Iterator[Draft]:
-        """Write a new version of `name`; it is published when the block ends, and leaves no trace when it raises.
+        """Write a new version of `name`, which is published at the end of the block.
 
-        Raises `RaylevanceError` when the disk is full or the store can't be written.
+        If the block raises, nothing is published and no file remains.
+
+        Raises
+
+        - `UsageError` if `name` includes a version,
+        - `RaylevanceError` if the disk is full, the store can't be written, or nothing was written.
         """
         if parse_reference(name)[1]:
-            raise UsageError(f"{name}: a version names itself, publish {name.partition('@')[0]!r}")
+            raise UsageError(f"{name}: the store chooses the version; publish {name.partition('@')[0]!r}")
         with self._draft_folder() as folder:
             draft = Draft(folder)
             yield draft
-            files = tuple(_hashed(folder))
+            files = tuple(_hash_files(folder))
             if not files:
                 raise RaylevanceError(f"{name}: nothing was written, so nothing was published")
             listing = json.dumps([name, fingerprint, [(file.path, file.sha256) for file in files]])
@@ -149,40 +166,43 @@ class Store:
             draft.artifact = artifact
 
     def get(self, reference: str) -> Artifact:
-        """The manifest of `kind/name[@version]`, the newest version when none is given.
+        """Return the artifact `kind/name@version`, or the newest version of `kind/name`.
 
-        Raises `RaylevanceError` naming the nearest artifact when there is none.
+        Raises `RaylevanceError` if there is no such artifact, and names the one with the most similar name.
         """
         name, version = parse_reference(reference)
         versions = self._versions(name)
-        found = [artifact for artifact in versions if version in (None, artifact.version)]
-        if found:
-            return max(found, key=lambda artifact: (artifact.created, artifact.version))
+        matching = [artifact for artifact in versions if version in (None, artifact.version)]
+        if matching:
+            return max(matching, key=lambda artifact: (artifact.created, artifact.version))
         if versions:
-            raise RaylevanceError(f"{reference}: no such version in {self}; {nearest(str(version), _names(versions))}")
+            raise RaylevanceError(
+                f"{reference}: no such version in {self}; {nearest(str(version), _version_names(versions))}"
+            )
         raise RaylevanceError(f"{reference}: no such artifact in {self}; {nearest(name, self.names())}")
 
     def find(self, name: str, fingerprint: str) -> Artifact | None:
-        """The newest version of `name` that was made from `fingerprint`, if any."""
-        made = [artifact for artifact in self._versions(name) if artifact.fingerprint == fingerprint]
-        return max(made, key=lambda artifact: artifact.created, default=None)
+        """Return the newest version of `name` with this `fingerprint`, or None if there is none."""
+        matching = [artifact for artifact in self._versions(name) if artifact.fingerprint == fingerprint]
+        return max(matching, key=lambda artifact: artifact.created, default=None)
 
     def names(self) -> list[str]:
-        """Every `kind/name` with at least one published version."""
+        """Return every `kind/name` that has a published version, sorted."""
         kinds = [kind for kind in self._folders("") if not kind.startswith(".")]
         names = [f"{kind}/{name}" for kind in kinds for name in self._folders(kind)]
         return sorted(name for name in names if self._versions(name))
 
     def artifacts(self) -> list[Artifact]:
-        """Every published version, oldest first."""
+        """Return every published version, oldest first."""
         versions = [artifact for name in self.names() for artifact in self._versions(name)]
         return sorted(versions, key=lambda artifact: (artifact.created, artifact.name))
 
     def path(self, reference: str) -> Path:
-        """A local folder with the files of `reference`, each checked against its hash.
+        """Return a local folder with the files of `reference`, after a check of their hashes.
 
-        An artifact of an object store is copied once into the user's cache. Raises `RaylevanceError` naming the file
-        that is missing or does not match.
+        An artifact in an object store is copied once to the user's cache.
+
+        Raises `RaylevanceError` if there is no such artifact, or if a file is missing or damaged.
         """
         artifact = self.get(reference)
         folder = Path(self._path(artifact.name, artifact.version))
@@ -195,9 +215,10 @@ class Store:
         return folder
 
     def work_folder(self, key: str) -> Path:
-        """A folder for unfinished work named `key`, made when missing; whoever made it removes it.
+        """Return the folder for unfinished work named `key`, and create it if needed. The caller removes it.
 
-        It lies in a local store, so that every node that mounts the store sees it, else in the user's cache.
+        It is inside a local store, so that every node that mounts the store sees it. For an object store, it is in the
+        cache of the user.
         """
         folder = (Path(self._root) if self._local else _cache()) / WORK / key
         try:
@@ -212,14 +233,14 @@ class Store:
     def _folders(self, parent: str) -> list[str]:
         selector = fs.FileSelector(self._path(parent), allow_not_found=True)
         try:
-            found = self._fs.get_file_info(selector)
+            entries = self._fs.get_file_info(selector)
         except OSError as error:
             raise RaylevanceError(f"{self}: not a store that can be read: {error}") from None
-        return [info.base_name for info in found if info.type == fs.FileType.Directory]
+        return [info.base_name for info in entries if info.type == fs.FileType.Directory]
 
     def _versions(self, name: str) -> list[Artifact]:
-        read = (self._manifest(name, version) for version in self._folders(name))
-        return [artifact for artifact in read if artifact is not None]
+        artifacts = (self._manifest(name, version) for version in self._folders(name))
+        return [artifact for artifact in artifacts if artifact is not None]
 
     def _manifest(self, name: str, version: str) -> Artifact | None:
         path = self._path(name, version, MANIFEST)
@@ -238,7 +259,11 @@ class Store:
 
     @contextmanager
     def _draft_folder(self) -> Iterator[Path]:
-        """A private folder: inside a local store, so that publishing is one rename, else in the temporary folder."""
+        """Yield a private folder that is removed afterwards.
+
+        It is inside a local store, so that publishing is one rename. For an object store, it is in the system's folder
+        for temporary files.
+        """
         try:
             if self._local:
                 drafts = Path(self._root, DRAFTS)
@@ -255,13 +280,13 @@ class Store:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise RaylevanceError(f"{self}: the disk is full; free some space and run the same command") from error
-            inside = str(error.filename or "").startswith(self._root)
-            if inside and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+            is_in_store = str(error.filename or "").startswith(self._root)
+            if is_in_store and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
                 raise RaylevanceError(f"{self}: can't be written: {error.strerror}") from error
             raise
 
     def _commit(self, folder: Path, artifact: Artifact) -> None:
-        """Make the draft visible. What is published already is the same content, so only its manifest is renewed."""
+        """Publish the draft. If the version exists, its content is the same, and its files and manifest are renewed."""
         manifest = artifact.model_dump_json(indent=1)
         target = self._path(artifact.name, artifact.version)
         if not self._local:
@@ -280,7 +305,7 @@ class Store:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            for file in artifact.files:  # the same content: renews a damaged file, changes no other
+            for file in artifact.files:  # equal content: this repairs damaged files and changes no others
                 Path(target, file.path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / file.path).replace(Path(target, file.path))
             (folder / MANIFEST).replace(Path(target, MANIFEST))
@@ -299,29 +324,32 @@ class Store:
                     raise RaylevanceError(f"{artifact.ref}: {source} can't be read: {error}") from None
                 _check(draft / file.path, file, artifact.ref)
             (draft / MANIFEST).write_text(artifact.model_dump_json(indent=1), encoding="utf-8")
-            with suppress(OSError):  # another reader was first
+            with suppress(OSError):  # another reader was faster
                 draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
 
 def parse_reference(reference: str) -> tuple[str, str | None]:
-    """Split `kind/name[@version]`; `UsageError` when it is anything else."""
+    """Split `kind/name[@version]` into name and version.
+
+    Raises `UsageError` if `reference` does not have this form.
+    """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise UsageError(f"{reference!r} is not a reference: expected kind/name or kind/name@version")
     return match[1], match[2]
 
 
-def _names(versions: Sequence[Artifact]) -> list[str]:
+def _version_names(versions: Sequence[Artifact]) -> list[str]:
     return [artifact.version for artifact in versions]
 
 
-def _hashed(folder: Path) -> Iterator[File]:
+def _hash_files(folder: Path) -> Iterator[ArtifactFile]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             relative = path.relative_to(folder).as_posix()
-            yield File(path=relative, sha256=_sha256(path), bytes=path.stat().st_size)
+            yield ArtifactFile(path=relative, sha256=_sha256(path), bytes=path.stat().st_size)
 
 
 def _sha256(path: Path) -> str:
@@ -329,7 +357,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check(path: Path, file: File, reference: str) -> None:
+def _check(path: Path, file: ArtifactFile, reference: str) -> None:
     try:
         matches = path.stat().st_size == file.bytes and _sha256(path) == file.sha256
     except FileNotFoundError:
@@ -355,7 +383,7 @@ def _write_durably(path: Path, text: str) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Ask the kernel to put a file's or a folder's content on the disk before the rename that publishes it."""
+    """Write the content of a file or a folder to the disk, before the rename that publishes it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -364,14 +392,14 @@ def _flush(path: Path) -> None:
 
 
 def _remove_abandoned(drafts: Path) -> None:
-    """Remove what writers of this host left behind when they were killed."""
+    """Remove the drafts of processes on this host that were killed."""
     for folder in drafts.iterdir():
-        # An import writes into .NAME.draft beside the draft NAME.
+        # An import writes to .NAME.draft next to the draft NAME.
         host, *rest = folder.name.removeprefix(".").rsplit("-", 2)
         pid = rest[0] if rest else ""
-        if host == socket.gethostname() and pid.isdigit() and Path("/proc/self").exists() and not _alive(pid):
+        if host == socket.gethostname() and pid.isdigit() and Path("/proc/self").exists() and not _is_running(pid):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _alive(pid: str) -> bool:
+def _is_running(pid: str) -> bool:
     return Path("/proc", pid).exists()

@@ -1,7 +1,9 @@
-"""Which Ray a command runs on: the cluster it was submitted to, else one of its own on this machine."""
+"""Connect to Ray, count what the cluster can give, and say what does not fit on it."""
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,42 +12,108 @@ import ray.data
 
 from raylevance.errors import RaylevanceError
 
+WORKER_NICENESS = 0
+"""The niceness of the worker processes of a Ray of our own; see docs/decisions/0008-worker-niceness.md."""
+
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """A Ray session for the block: the cluster at `RAY_ADDRESS` (set inside a submitted job), else a local one.
+    """Connect to Ray for the block: to the cluster at `RAY_ADDRESS`, else to a Ray of our own on this machine.
 
-    A local Ray is bound to loopback, has token auth on (Ray's default since 2.59), and ends with the block. A program
-    that is connected already keeps its own.
+    `RAY_ADDRESS` is set inside of a submitted job. A Ray of our own listens on the loopback interface only, requires a
+    token (Ray's default since 2.59), and ends with the block. A program that is connected already keeps its connection.
+
+    Raises `RaylevanceError` where no cluster answers at `RAY_ADDRESS`.
     """
     if ray.is_initialized():
-        _size_data_to_cluster()
+        _configure_ray_data()
         yield
         return
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address == "local":
+        os.environ.setdefault("RAY_worker_niceness", str(WORKER_NICENESS))
         # The watcher waits for machines that are about to be taken away, in a process of its own for each training.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     try:
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False)
+        with _sigterm_handler_kept():
+            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False)
     except ConnectionError:
-        raise RaylevanceError(f"RAY_ADDRESS={address}: no Ray cluster answers there; unset it to run here") from None
-    _size_data_to_cluster()
+        raise RaylevanceError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there; unset it to work on this machine alone"
+        ) from None
+    _configure_ray_data()
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _size_data_to_cluster() -> None:
-    """Ray Data plans for 200 blocks by default, thousands of tiny tasks on a small cluster, and logs each step."""
+def alive_nodes() -> list[dict[str, float]]:
+    """Return the resources of each node that is alive, such as {"CPU": 8.0, "GPU": 1.0}."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def count_cpus() -> int:
+    """Return the number of CPUs of the whole cluster."""
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+def count_gpus() -> int:
+    """Return the number of GPUs of the whole cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def cpus_per_node() -> int:
+    """Return the mean number of CPUs of a node, at least 1."""
+    return max(1, count_cpus() // len(alive_nodes()))
+
+
+def actor_pool_size(tasks: int) -> int:
+    """Return how many actors should share `tasks`: one for each GPU, or for each CPU where there is no GPU."""
+    return max(1, min(count_gpus() or count_cpus(), tasks))
+
+
+def check_room(setting: str, count: int, *, cpus: float = 0, gpus: float = 0, one_per_node: bool = False) -> None:
+    """Check that `count` processes, each with these CPUs and GPUs, fit on the cluster's nodes.
+
+    `setting` is the name of the setting that asks for them; `one_per_node` allows one process on each node.
+
+    Raises `RaylevanceError` where they do not fit, because Ray would wait for more nodes for ever.
+    """
+    room = sum(_room_on(node, cpus, gpus, one_per_node) for node in alive_nodes())
+    if room < count:
+        needs = [f"{number:g} {name}" for number, name in ((cpus, "CPU"), (gpus, "GPU")) if number]
+        each = "a machine" if one_per_node else " and ".join(needs)
+        raise RaylevanceError(
+            f"{setting}={count} with {each} each: the cluster has room for {room}; lower {setting} or add nodes"
+        )
+
+
+def _room_on(node: dict[str, float], cpus: float, gpus: float, one_per_node: bool) -> int:
+    """Return how many processes fit on a node with these resources."""
+    needs = {"CPU": cpus, "GPU": gpus}
+    room = min(int(node.get(name, 0) // number) for name, number in needs.items() if number)
+    return min(room, 1) if one_per_node else room
+
+
+@contextmanager
+def _sigterm_handler_kept() -> Iterator[None]:
+    """Keep our handler of SIGTERM, where there is one: Ray sets its own, which ends the process with an error."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _configure_ray_data() -> None:
+    """Size Ray Data's plans to the cluster: 200 blocks, its default, are thousands of tiny tasks on a small one."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
-    blocks = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))
+    blocks = max(4, 2 * count_cpus())
     context.read_op_min_num_blocks = blocks
     context.default_hash_shuffle_parallelism = blocks
     context.execution_options.preserve_order = True

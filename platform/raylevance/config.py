@@ -1,4 +1,4 @@
-"""Typed settings: one frozen pydantic model a recipe, a YAML file on top of its defaults, `a.b=c` on top of that."""
+"""Typed settings: frozen pydantic models, whose defaults a YAML file and then options `a.b=value` override."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,15 +14,18 @@ S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every settings model: unknown keys are refused, values are checked once, then frozen."""
+    """The base class of all settings. Unknown names are errors, and values are checked once and then frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[str] = ()) -> S:
-    """Build `cls` from its defaults, then `file` (YAML), then `overrides` (each `a.b=value`, the value read as YAML).
+    """Build `cls` from its defaults, the YAML file `file`, and `overrides`, where later values win.
 
-    Raises `UsageError`, one line that names the setting, where it was given and the nearest known key.
+    Each override is `a.b=value`, and its value is read as YAML.
+
+    Raises `UsageError` if a setting is unknown or invalid. The message names the setting, where it was given, and the
+    most similar known setting.
     """
     values: dict[str, Any] = _read_yaml(file) if file else {}
     origin = dict.fromkeys(_dotted(values), str(file))
@@ -42,30 +45,33 @@ def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[st
         raise UsageError(_explain(cls, error, origin)) from None
 
 
-def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` (nested) with `changes` (by dotted name)."""
-    whole: dict[str, Any] = json.loads(json.dumps(settings))
+def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested `settings` in which `changes`, by dotted name, replace values."""
+    changed: dict[str, Any] = json.loads(json.dumps(settings))
     for name, value in changes.items():
         *groups, last = name.split(".")
-        place = whole
+        innermost = changed
         for group in groups:
-            place = place[group]
-        place[last] = value
-    return whole
+            innermost = innermost[group]
+        innermost[last] = value
+    return changed
 
 
-def known_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every setting of `cls` by its dotted name."""
-    keys: list[str] = []
+def setting_names(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the dotted names of all settings of `cls`, including those of nested groups."""
+    names: list[str] = []
     for name, field in cls.model_fields.items():
-        keys.append(prefix + name)
+        names.append(prefix + name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += known_keys(field.annotation, f"{prefix}{name}.")
-    return keys
+            names += setting_names(field.annotation, f"{prefix}{name}.")
+    return names
 
 
 def _on_defaults(cls: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
-    """`values` laid over the default of each group of settings, which a group's own defaults would replace."""
+    """Put `values` on top of the defaults that `cls` gives its groups of settings.
+
+    Without this, a group with some values given would take the other values from the defaults of its own class.
+    """
     defaults = {name: field.default for name, field in cls.model_fields.items() if name in values}
     return {name: _merged(defaults.get(name), value) for name, value in values.items()}
 
@@ -111,19 +117,19 @@ def _dotted(values: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _explain(cls: type[BaseModel], error: ValidationError, origin: Mapping[str, str]) -> str:
-    """The first fault in one line; the count says how many more there are."""
-    faults = error.errors(include_url=False)
-    fault = faults[0]
-    key = ".".join(str(part) for part in fault["loc"])
+    """Return one line about the first error, with the number of further errors."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    key = ".".join(str(part) for part in first["loc"])
     where = next((f"{origin[name]}: " for name in _ancestors(key) if name in origin), "")
-    if fault["type"] == "extra_forbidden":
-        text = f"unknown setting {key!r}; {nearest(key, known_keys(cls))}"
-    elif fault["type"] == "missing":
+    if first["type"] == "extra_forbidden":
+        text = f"unknown setting {key!r}; {nearest(key, setting_names(cls))}"
+    elif first["type"] == "missing":
         text = f"setting {key!r} is required"
     else:
-        reason = fault["msg"].removeprefix("Value error, ")
-        text = f"setting {key!r}: {reason[:1].lower()}{reason[1:]}, got {fault['input']!r}" if key else reason
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        reason = first["msg"].removeprefix("Value error, ")
+        text = f"setting {key!r}: {reason[:1].lower()}{reason[1:]}, got {first['input']!r}" if key else reason
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return f"{where}{text}{more}"
 
 

@@ -1,4 +1,4 @@
-"""Models of Hugging Face as every package here reads them: errors in one line, dropout as told."""
+"""Helpers to read Hugging Face models: errors in one line, no progress bars, and a given dropout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,33 +12,36 @@ from raylevance.errors import RaylevanceError
 
 
 @contextmanager
-def without_progress() -> Iterator[None]:
-    """For the block, no progress bars of Hugging Face: they are of files, not of the work."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
+def without_progress_bars() -> Iterator[None]:
+    """Turn off the progress bars of Hugging Face for the block, because they count files and not our work."""
+    were_enabled = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if were_enabled:
             transformers.utils.logging.enable_progress_bar()
 
 
 @contextmanager
-def one_line_errors(source: str, what: str) -> Iterator[None]:
-    """What Hugging Face raises where `source` is not readable as `what` ("encoder"), as one line that names it."""
+def one_line_errors(source: str, kind: str) -> Iterator[None]:
+    """Turn the errors of Hugging Face in the block into a `RaylevanceError` of one line that names `source`.
+
+    `kind` says what `source` was read as, such as "encoder".
+    """
     try:
-        with without_progress():
+        with without_progress_bars():
             yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if not Path(source).exists():
-            reason = f"no such folder, and no {what} that the Hugging Face hub (or its cache) gives"
+            reason = f"no such folder, and no {kind} of this name on the Hugging Face hub or in its cache"
         else:
-            reason = f"not a readable {what} folder: " + " ".join(str(error).split())[:200]
+            reason = f"not a readable {kind} folder: " + " ".join(str(error).split())[:200]
         raise RaylevanceError(f"{source}: {reason}") from None
 
 
-def read_config(source: str | Path, dropout: float) -> Any:
-    """The configuration of the model at `source`, every dropout probability set to `dropout`."""
+def read_config_with_dropout(source: str | Path, dropout: float) -> Any:
+    """Return the configuration of the model at `source`, with every dropout probability set to `dropout`."""
     config = transformers.AutoConfig.from_pretrained(str(source))
     for name, value in vars(config).items():
         if "dropout" in name and isinstance(value, int | float):

@@ -1,11 +1,17 @@
-"""The click model and the log made with it: nesting, order in time, and a position bias that can be measured again."""
+"""The click model and the log that it generates: nested actions, order in time, and a position bias to recover."""
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from raylevance.data.click_model import CLICK_IF_EXAMINED, LIKELIEST, act, attraction, examination
+from raylevance.data.click_model import (
+    CLICK_IF_EXAMINED,
+    MAX_PROBABILITY,
+    attraction_probability,
+    examination_probability,
+    simulate_actions,
+)
 from raylevance.demo import DemoSettings
 from raylevance.demo.events import CHUNK, POOL, SHOWN, events, simulate_requests
 from raylevance.demo.shop import Shop
@@ -20,7 +26,7 @@ def log() -> pd.DataFrame:
     return pa.Table.to_pandas(events(Shop(SETTINGS), 0, 4))
 
 
-def test_the_log_has_as_many_rows_as_asked(log: pd.DataFrame) -> None:
+def test_the_log_has_the_requested_number_of_rows(log: pd.DataFrame) -> None:
     assert len(log) == SETTINGS.events
 
 
@@ -38,7 +44,7 @@ def test_each_action_follows_the_one_before(log: pd.DataFrame) -> None:
 def test_a_request_shows_a_page_of_different_products(log: pd.DataFrame) -> None:
     shown = log[log.action == "exposure"].groupby("request_id")
     sizes = shown.size()
-    assert (sizes == SHOWN).sum() >= len(sizes) - 4, "only the last request of a chunk is cut"
+    assert (sizes == SHOWN).sum() >= len(sizes) - 4, "only the last request of a chunk is cut off"
     assert (shown.position.max() == sizes).all() and (shown.position.min() == 1).all()
     assert (shown.product_id.nunique() == sizes).all()
 
@@ -50,15 +56,15 @@ def test_a_session_is_one_user_and_goes_forward_in_time(log: pd.DataFrame) -> No
     assert 1.5 < requests.groupby("session_id").size().mean() < 4
 
 
-def test_popular_queries_are_asked_oftener() -> None:
+def test_popular_queries_are_more_frequent() -> None:
     asked = np.bincount(simulate_requests(Shop(SETTINGS), 0).query, minlength=SETTINGS.queries)
     assert asked[:10].sum() > 2.5 * asked[-50:].sum()
 
 
-def test_the_position_bias_can_be_measured_again(log: pd.DataFrame) -> None:
-    """Pairs shown at the top and at position k give P(examined at k) / P(examined at 1): interventions by noise.
+def test_the_position_bias_can_be_recovered(log: pd.DataFrame) -> None:
+    """Recover P(examined at k) / P(examined at 1) from the pairs that were shown at both positions.
 
-    After Agarwal et al. 2019 (arXiv 1812.05161), with the top as the position that all others are compared to.
+    After Agarwal et al. 2019 (arXiv 1812.05161), with position 1 as the reference of all others.
     """
     wide = log.assign(click=log.action == "click").groupby([*KEY, "query_id", "position"]).click.max().reset_index()
     counts = wide.groupby(["query_id", "product_id", "position"]).click.agg(["sum", "count"])
@@ -67,23 +73,26 @@ def test_the_position_bias_can_be_measured_again(log: pd.DataFrame) -> None:
         weight = np.minimum(shown[1], shown[position])
         both = weight > 0
         rates = [(weight * clicks[k] / shown[k])[both].sum() for k in (1, position)]
-        assert rates[1] / rates[0] == pytest.approx(examination(np.array([position]))[0], rel=0.15)
+        assert rates[1] / rates[0] == pytest.approx(examination_probability(np.array([position]))[0], rel=0.15)
 
 
-def test_clicks_come_with_the_rate_of_the_model() -> None:
+def test_clicks_have_the_rate_of_the_model() -> None:
     draws = np.random.default_rng(0).random((3, 400_000))
     labels = np.zeros(400_000, np.int8)
-    actions = act(np.full(400_000, 4), labels, np.ones(400_000), draws)
+    actions = simulate_actions(np.full(400_000, 4), labels, np.ones(400_000), draws)
     assert actions.click.mean() == pytest.approx(CLICK_IF_EXAMINED[0] / 4, rel=0.03)
     assert (actions.cart <= actions.click).all() and (actions.purchase <= actions.cart).all()
 
 
 def test_examination_falls_with_position_and_attraction_is_a_probability() -> None:
-    assert np.all(np.diff(examination(np.arange(1, 50))) < 0) and examination(np.array([1]))[0] == 1
-    assert attraction(np.zeros(1, np.int8), np.array([100.0]))[0] == LIKELIEST
+    assert (
+        np.all(np.diff(examination_probability(np.arange(1, 50))) < 0)
+        and examination_probability(np.array([1]))[0] == 1
+    )
+    assert attraction_probability(np.zeros(1, np.int8), np.array([100.0]))[0] == MAX_PROBABILITY
 
 
-def test_tastes_are_of_the_user() -> None:
+def test_tastes_depend_on_the_user() -> None:
     users, brands, colours, tiers = np.arange(200)[:, None], np.arange(60), np.arange(60) % 20, np.arange(60) % 3
     factor = Tastes(0).factor(users, brands, colours, tiers)
     assert np.array_equal(factor, Tastes(0).factor(users, brands, colours, tiers))
@@ -91,10 +100,10 @@ def test_tastes_are_of_the_user() -> None:
     assert 0.5 < factor.mean() < 1.5
 
 
-def test_better_products_are_clicked_oftener_at_the_same_place(log: pd.DataFrame) -> None:
+def test_better_products_get_more_clicks_at_the_same_position(log: pd.DataFrame) -> None:
     [storefront] = Shop(SETTINGS).storefronts
-    intent = storefront.intents.of(np.arange(SETTINGS.queries))
-    slots, labels = storefront.candidates.of(intent, POOL)
+    intent = storefront.intents.of_queries(np.arange(SETTINGS.queries))
+    slots, labels = storefront.candidates.for_intent(intent, POOL)
     grades = pd.Series(
         labels.ravel(),
         pd.MultiIndex.from_arrays([np.repeat(intent.queries, POOL), storefront.catalogue.rows(slots.ravel())]),

@@ -1,4 +1,4 @@
-"""The demo shop in three languages: words of each, nothing across locales, and English alone as it has always been."""
+"""The demo shop in three languages: the words of each, no rows across locales, and an unchanged English shop."""
 
 import hashlib
 import json
@@ -15,14 +15,12 @@ from pydantic import ValidationError
 
 from raylevance.data.schema import TABLES
 from raylevance.data.spelling import misspell
-from raylevance.data.splits import check_leakage, queries_of
+from raylevance.data.splits import check_leakage, queries_of_split
 from raylevance.demo import DemoSettings
 from raylevance.demo.generating import layouts
-from raylevance.demo.lexicon import words
+from raylevance.demo.lexicon import word_tables
 from raylevance.demo.shop import Shop
-from raylevance.demo.vocabulary import LEAVES
-from raylevance.demo.vocabulary.languages import LANGUAGES, Locale
-from raylevance.demo.vocabulary.leaf import terms
+from raylevance.demo.vocabulary import LEAVES, Locale, language
 
 SETTINGS = DemoSettings(products=3000, queries=300, events=20_000, users=200, locales=("us", "es", "jp"))
 SPANISH = set("abcdefghijklmnopqrstuvwxyzáéíóúüñ")
@@ -61,12 +59,12 @@ def of_locale(table: pa.Table, locale: str) -> pa.Table:
     return table.filter(pc.equal(table["locale"], locale))
 
 
-def test_english_alone_is_what_it_was() -> None:
+def test_the_english_shop_is_unchanged() -> None:
     made = tables_of(DemoSettings(products=300, queries=24, events=500, judged_per_query=12, seed=3))
     assert {name: digest(table) for name, table in made.items()} == ENGLISH_TABLES
 
 
-def test_locales_take_turns(tables: dict[str, pa.Table]) -> None:
+def test_locales_alternate(tables: dict[str, pa.Table]) -> None:
     for name in ("products", "queries"):
         assert tables[name].schema == TABLES[name]
         assert tables[name]["locale"].to_pylist() == ["us", "es", "jp"] * (tables[name].num_rows // 3)
@@ -120,14 +118,14 @@ def test_the_scripts_of_the_languages(tables: dict[str, pa.Table]) -> None:
         assert all(text == unicodedata.normalize("NFC", text) for text in spanish + japanese)
 
 
-def test_japanese_has_no_spaces_but_in_names(tables: dict[str, pa.Table]) -> None:
+def test_japanese_has_spaces_only_in_names(tables: dict[str, pa.Table]) -> None:
     for text in of_locale(tables["queries"], "jp")["query"].to_pylist():
         assert all(gap[0].isascii() and gap[-1].isascii() for gap in re.findall(r"\S\s\S", text)), text
 
 
 @pytest.mark.parametrize("locale", ["es", "jp"])
 def test_a_misspelling_stays_in_its_language(tables: dict[str, pa.Table], locale: str) -> None:
-    """Words keep their first letter, Spanish letters and accents stay whole, Japanese characters are all kept."""
+    """Words keep their first letter, Spanish letters keep their accents, and all Japanese characters are kept."""
     changed = 0
     for text in of_locale(tables["queries"], locale)["query"].to_pylist():
         for seed in range(20):
@@ -143,30 +141,30 @@ def test_a_misspelling_stays_in_its_language(tables: dict[str, pa.Table], locale
     assert changed > 1000
 
 
-def test_a_query_is_on_one_side_in_all_languages(tables: dict[str, pa.Table]) -> None:
-    """A word that two languages share, such as smartphone, too."""
-    sides = [queries_of(tables["judgements"], tables["queries"], split) for split in ("train", "test")]
+def test_a_query_is_in_one_split_in_all_languages(tables: dict[str, pa.Table]) -> None:
+    """This holds for words that two languages share too, such as smartphone."""
+    sides = [queries_of_split(tables["judgements"], tables["queries"], split) for split in ("train", "test")]
     check_leakage(*sides)
     assert all(len(set(side["locale"].to_pylist())) == 3 for side in sides)
 
 
 @pytest.mark.parametrize("locale", ["es", "jp"])
 def test_every_leaf_is_translated(locale: Locale) -> None:
-    """As many meanings as in English, no word with two of them in a leaf, and no type in two leaves."""
-    spoken = LANGUAGES[locale]
+    """Leaf names are unique, no form has two meanings in a leaf, and no type is in two leaves."""
+    spoken = language(locale)
     assert len({leaf.path for leaf in spoken.leaves}) == len({leaf.name for leaf in spoken.leaves}) == len(LEAVES)
     for leaf, english in zip(spoken.leaves, LEAVES, strict=True):
         assert leaf.name != english.name
-        texts = (leaf.types, spoken.palettes[leaf.colours], leaf.materials, leaf.styles, leaf.sizes)
-        forms = Counter(form for text in texts for meaning in terms(text) for form in meaning)
+        words = (leaf.types, spoken.palettes[leaf.colours], leaf.materials, leaf.styles, leaf.sizes)
+        forms = Counter(form for meanings in words for meaning in meanings for form in meaning)
         assert [form for form, count in forms.items() if count > 1] == [], leaf.name
-    types = Counter(form for leaf in spoken.leaves for meaning in terms(leaf.types) for form in meaning)
+    types = Counter(form for leaf in spoken.leaves for meaning in leaf.types for form in meaning)
     assert [form for form, count in types.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("locale", ["es", "jp"])
 def test_meanings_have_the_same_numbers_in_every_language(locale: Locale) -> None:
-    english, other = words("us"), words(locale)
+    english, other = word_tables("us"), word_tables(locale)
     assert english.values == other.values
     assert [len(a.meanings) for a in english.lexicons] == [len(b.meanings) for b in other.lexicons]
 
@@ -175,11 +173,11 @@ def test_meanings_have_the_same_numbers_in_every_language(locale: Locale) -> Non
     ("settings", "said"),
     [
         ({"locales": ()}, "at least 1 item"),
-        ({"locales": ("us", "us")}, "locales: each once"),
+        ({"locales": ("us", "us")}, "locales: expected each locale once"),
         ({"locales": ("us", "fr")}, "Input should be 'us', 'es' or 'jp'"),
-        ({"locales": ("us", "es"), "products": len(LEAVES)}, "2 locales need 224 products and 2 queries or more"),
+        ({"locales": ("us", "es"), "products": len(LEAVES)}, "2 locales need at least 224 products and 2 queries"),
     ],
 )
-def test_settings_refuse_a_shop_that_can_not_be(settings: dict[str, object], said: str) -> None:
+def test_settings_reject_an_impossible_shop(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         DemoSettings.model_validate(settings)

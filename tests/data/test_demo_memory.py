@@ -1,4 +1,4 @@
-"""The demo shop at scale: memory stays that of some blocks."""
+"""The memory that a large demo shop takes."""
 
 from pathlib import Path
 

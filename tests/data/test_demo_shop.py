@@ -1,4 +1,4 @@
-"""The demo shop: reproducible from its seed, whole in its references, labelled by its attributes."""
+"""The demo shop: reproducible from its seed, with valid references and labels that follow from the attributes."""
 
 import itertools
 from pathlib import Path
@@ -13,17 +13,18 @@ from pydantic import ValidationError
 
 from raylevance.data.schema import ESCI_GRADES, TABLES
 from raylevance.demo import DemoSettings, generate
-from raylevance.demo.candidates import MOST
+from raylevance.demo.candidates import MAX_CANDIDATES
 from raylevance.demo.catalogue import PERIODS, Catalogue
 from raylevance.demo.generating import layouts
 from raylevance.demo.intents import VAGUE
 from raylevance.demo.judgements import judgements
-from raylevance.demo.lexicon import ATTRIBUTES, words
+from raylevance.demo.lexicon import word_tables
 from raylevance.demo.products import products
 from raylevance.demo.queries import queries
 from raylevance.demo.relevance import ANY
 from raylevance.demo.shop import Shop, Storefront
-from raylevance.demo.vocabulary import LEAVES, NEEDS
+from raylevance.demo.vocabulary import ENGLISH, LEAVES
+from raylevance.demo.vocabulary.schema import ATTRIBUTES
 
 SETTINGS = DemoSettings(products=3000, queries=300, events=150_000, users=200, judged_per_query=40)
 
@@ -76,13 +77,13 @@ def test_every_product_has_an_attribute_of_its_leaf(storefront: Storefront) -> N
     leaves = storefront.catalogue.leaves(slots)
     for attribute, meanings in enumerate(storefront.catalogue.attributes(slots, leaves)):
         for leaf in range(len(LEAVES)):
-            assert set(meanings[leaves == leaf].tolist()) <= set(words().values[leaf][attribute])
+            assert set(meanings[leaves == leaf].tolist()) <= set(word_tables().values[leaf][attribute])
 
 
 def test_judgements_follow_from_the_attributes(shop: Shop, storefront: Storefront) -> None:
-    """The rule again, row by row, on the words of the vocabulary."""
+    """Apply the rule again, row by row, to the words of the vocabulary."""
     rows = judgements(shop, 0, SETTINGS.queries).to_pylist()
-    intent = storefront.intents.of(np.arange(SETTINGS.queries))
+    intent = storefront.intents.of_queries(np.arange(SETTINGS.queries))
     for row in rows:
         query, slot = (
             int(row["query_id"][1:]),
@@ -96,7 +97,7 @@ def test_judgements_follow_from_the_attributes(shop: Shop, storefront: Storefron
 
 def expected_label(scope: int, wanted: np.ndarray, leaf: int, have: np.ndarray) -> str:
     is_need = scope >= len(LEAVES)
-    names = list(NEEDS.values())[scope - len(LEAVES)] if is_need else (LEAVES[scope].name,)
+    names = list(ENGLISH.needs.values())[scope - len(LEAVES)] if is_need else (LEAVES[scope].name,)
     answers = [candidate for candidate in LEAVES if candidate.name in names]
     if LEAVES[leaf] in answers:
         misses = sum(want not in (ANY, value) for want, value in zip(wanted, have, strict=True))
@@ -106,7 +107,7 @@ def expected_label(scope: int, wanted: np.ndarray, leaf: int, have: np.ndarray) 
     return "C" if any(LEAVES[leaf].name in answer.complements for answer in answers) else "I"
 
 
-def test_each_query_has_its_number_of_judgements_and_something_exact(shop: Shop) -> None:
+def test_each_query_has_the_number_of_judgements_and_an_exact_one(shop: Shop) -> None:
     rows = judgements(shop, 0, SETTINGS.queries).to_pandas()
     assert not rows.duplicated(["query_id", "product_id"]).any()
     assert (rows.groupby("query_id").size() == SETTINGS.judged_per_query).all()
@@ -115,11 +116,11 @@ def test_each_query_has_its_number_of_judgements_and_something_exact(shop: Shop)
     assert all(shares[label] > 0.05 for label in "ESCI")
 
 
-def test_named_attributes_bring_hard_negatives(storefront: Storefront) -> None:
-    """Most queries that name an attribute beside the type have irrelevant products of their own leaf."""
-    count = MOST
-    intent = storefront.intents.of(np.arange(SETTINGS.queries))
-    slots, labels = storefront.candidates.of(intent, count)
+def test_named_attributes_give_hard_negatives(storefront: Storefront) -> None:
+    """Most queries that name an attribute besides the type have irrelevant candidates in their own leaf."""
+    count = MAX_CANDIDATES
+    intent = storefront.intents.of_queries(np.arange(SETTINGS.queries))
+    slots, labels = storefront.candidates.for_intent(intent, count)
     own = storefront.catalogue.leaves(slots) == storefront.catalogue.leaves(intent.target)[:, None]
     named = (intent.wanted != ANY).sum(axis=0) >= 2
     assert ((labels == 3) & own)[named].any(axis=1).mean() > 0.9
@@ -129,7 +130,7 @@ def test_an_intent_is_in_one_split(shop: Shop, storefront: Storefront) -> None:
     rows = judgements(shop, 0, SETTINGS.queries).to_pandas()
     splits = rows.groupby("query_id").split.agg(["nunique", "first"])
     assert (splits["nunique"] == 1).all() and set(splits["first"]) == {"train", "validation", "test"}
-    intent = storefront.intents.of(np.arange(SETTINGS.queries))
+    intent = storefront.intents.of_queries(np.arange(SETTINGS.queries))
     by_intent: dict[tuple[int, ...], set[str]] = {}
     for index, split in enumerate(splits["first"]):
         by_intent.setdefault((int(intent.scope[index]), *intent.wanted[:, index].tolist()), set()).add(split)
@@ -139,7 +140,7 @@ def test_an_intent_is_in_one_split(shop: Shop, storefront: Storefront) -> None:
 
 def test_all_kinds_of_queries_occur_and_few_repeat() -> None:
     shop = Shop(DemoSettings())
-    intent = shop.storefronts[0].intents.of(np.arange(500))
+    intent = shop.storefronts[0].intents.of_queries(np.arange(500))
     assert np.bincount(intent.kind, minlength=5).min() >= 25
     assert 0.06 < intent.misspelt.mean() < 0.15
     assert not intent.misspelt[intent.kind == VAGUE].any()
@@ -153,11 +154,11 @@ def test_more_queries_keep_the_tail_long() -> None:
 
 def test_query_texts_name_what_they_want(shop: Shop, storefront: Storefront) -> None:
     texts = queries(shop, 0, SETTINGS.queries)["query"].to_pylist()
-    intent = storefront.intents.of(np.arange(SETTINGS.queries))
+    intent = storefront.intents.of_queries(np.arange(SETTINGS.queries))
     for index, text in enumerate(texts):
         if intent.misspelt[index] or intent.kind[index] == VAGUE:
             continue
-        for attribute, lexicon in enumerate(words().lexicons):
+        for attribute, lexicon in enumerate(word_tables().lexicons):
             if intent.wanted[attribute, index] != ANY:
                 forms = lexicon.meanings[intent.wanted[attribute, index]]
                 assert any(form.lower() in text for form in forms), (text, forms)
@@ -171,23 +172,23 @@ def test_titles_are_readable() -> None:
     assert len(set(titles)) > 4800
 
 
-def test_gaps_are_where_real_catalogues_have_them() -> None:
+def test_nulls_are_where_real_catalogues_have_them() -> None:
     rows = products(Shop(DemoSettings()), 0, 5000)
     for name in ("description", "bullets", "brand", "color"):
         assert 0.01 < rows[name].null_count / 5000 < 0.15
     assert rows["title"].null_count == 0
 
 
-def test_settings_refuse_a_shop_that_can_not_be() -> None:
+def test_settings_reject_an_impossible_shop() -> None:
     with pytest.raises(ValidationError):
         DemoSettings(products=len(LEAVES) - 1)
     with pytest.raises(ValidationError):
-        DemoSettings(judged_per_query=MOST + 1)
+        DemoSettings(judged_per_query=MAX_CANDIDATES + 1)
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_large_catalogues_hold_nothing(attribute: str) -> None:
-    """Any row of a catalogue of a billion is at hand."""
+def test_large_catalogues_store_nothing(attribute: str) -> None:
+    """Rows of a catalogue of a billion products are computed without storing the others."""
     shop = Shop(DemoSettings(products=1_000_000_000))
     rows = products(shop, 999_999_990, 1_000_000_000)
     assert rows.num_rows == 10
@@ -216,7 +217,7 @@ def test_generate_writes_the_tables(ray_cluster: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_a_log_may_be_empty(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_log_can_be_empty(ray_cluster: None, tmp_path: Path) -> None:
     counts = generate(DemoSettings(products=200, queries=5, events=0, judged_per_query=10), tmp_path)
     assert counts["events"] == 0
     assert pq.read_table(tmp_path / "events").schema == TABLES["events"]

@@ -70,7 +70,7 @@ def test_goes_on_where_it_stopped(server: str, tmp_path: Path, kind: str) -> Non
 
 
 def test_a_torn_transfer_can_go_on(server: str, tmp_path: Path) -> None:
-    with pytest.raises(RaylevanceError, match=r"512,000 of 1,024,000 bytes came; run the same command to go on"):
+    with pytest.raises(RaylevanceError, match=r"512,000 of 1,024,000 bytes arrived; run the same command to continue"):
         fetch(remote(f"{server}/torn/a.bin"), tmp_path)
     assert fetch(remote(f"{server}/ranges/a.bin"), tmp_path).read_bytes() == CONTENT
 
@@ -84,13 +84,13 @@ def test_another_file_is_not_kept(server: str, tmp_path: Path) -> None:
 def test_no_network_and_not_found(server: str, tmp_path: Path) -> None:
     with pytest.raises(RaylevanceError, match="404"):
         fetch(remote(f"{server}/gone/a.bin"), tmp_path)
-    with pytest.raises(RaylevanceError, match="can't be fetched") as caught:
+    with pytest.raises(RaylevanceError, match="can't be downloaded") as caught:
         fetch(remote("http://127.0.0.1:1/a.bin"), tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_full_disk(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RaylevanceError, match="bytes more"):
+    with pytest.raises(RaylevanceError, match="more bytes"):
         fetch(RemoteFile(f"{server}/whole/a.bin", 1 << 60, SHA256), tmp_path)
 
     def full(*_: object) -> None:

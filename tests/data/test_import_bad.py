@@ -157,7 +157,7 @@ def test_a_torn_page_is_found_while_reading(ray_cluster: None, shop: Path, tmp_p
     content[4:40] = b"\xff" * 36
     file.write_bytes(content)
     line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
-    assert line.startswith(f"{file}: torn or unreadable")
+    assert line.startswith(f"{file}: incomplete or unreadable")
     assert sorted(tmp_path.iterdir()) == [shop]
 
 
@@ -262,7 +262,7 @@ class TestBeforeWork:
     def test_a_torn_footer(self, shop: Path) -> None:
         file = shop / "products.parquet"
         file.write_bytes(file.read_bytes()[:-20])
-        assert error_of(lambda: read_tables(shop)).startswith(f"{file}: torn or not a Parquet file")
+        assert error_of(lambda: read_tables(shop)).startswith(f"{file}: incomplete or not a Parquet file")
 
     def test_an_unknown_column(self, shop: Path) -> None:
         (shop / "queries.csv").write_text("query_id,query,local\nq1,a mug,us\n", encoding="utf-8")

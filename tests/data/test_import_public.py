@@ -101,7 +101,7 @@ def test_uci_purchases(ray_cluster: None, public_data: Path, tmp_path: Path) -> 
 def test_rows_keep_their_order_over_files_and_tasks(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raylevance.data.files.ROWS_PER_TASK", 100)
+    monkeypatch.setattr("raylevance.data.streamed_files.ROWS_PER_TASK", 100)
     expected = [f"q{number:04d}" for number in range(1000)]
     for file in range(2):
         ids = expected[file * 500 : file * 500 + 500]

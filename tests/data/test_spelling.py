@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raylevance.data.hashing import hash_unit
-from raylevance.data.spelling import VARIANT, SpellingSettings, augment, misspell
+from raylevance.data.spelling import VARIANT, SpellingSettings, add_misspelt_queries, misspell
 
 QUERIES = ["garden hose", "led lamp", "running shoes men", "coffee maker", "desk", "wool blanket"] * 20
 
@@ -88,7 +88,7 @@ def test_numbers_are_never_changed() -> None:
 
 def test_additive_keeps_the_clean_and_adds_a_share() -> None:
     clean = instances(QUERIES)
-    made = augment(clean, SpellingSettings(share=0.4), seed=3)
+    made = add_misspelt_queries(clean, SpellingSettings(share=0.4), seed=3)
     assert made.slice(0, clean.num_rows).equals(clean)
     added = made.slice(clean.num_rows)
     assert 0.25 < added.num_rows / clean.num_rows < 0.55
@@ -100,31 +100,31 @@ def test_which_queries_are_misspelt_says_nothing_of_their_split() -> None:
     """Both are drawn by a hash of the text under the recipe's one seed."""
     queries = pa.table({"query": [f"garden hose {number}" for number in range(4000)]})
     training = queries.filter(pa.array(hash_unit(queries["query"], 0) < 0.8))
-    added = augment(training, SpellingSettings(share=0.4), seed=0).num_rows - training.num_rows
+    added = add_misspelt_queries(training, SpellingSettings(share=0.4), seed=0).num_rows - training.num_rows
     assert added / training.num_rows == pytest.approx(0.4, abs=0.03)
 
 
 def test_in_place_changes_a_share_and_adds_nothing() -> None:
     clean = instances(QUERIES)
-    made = augment(clean, SpellingSettings(mode="in-place", share=0.4), seed=3)
+    made = add_misspelt_queries(clean, SpellingSettings(mode="in-place", share=0.4), seed=3)
     changed = sum(a != b for a, b in zip(made["query"].to_pylist(), clean["query"].to_pylist(), strict=True))
     assert made.num_rows == clean.num_rows and 0.25 < changed / clean.num_rows < 0.55
 
 
 def test_a_variant_depends_on_the_query_alone() -> None:
     clean = instances(QUERIES)
-    whole = augment(clean, SpellingSettings(share=1), seed=3).slice(clean.num_rows)
-    alone = augment(clean.slice(40, 10), SpellingSettings(share=1), seed=3).slice(10)
+    whole = add_misspelt_queries(clean, SpellingSettings(share=1), seed=3).slice(clean.num_rows)
+    alone = add_misspelt_queries(clean.slice(40, 10), SpellingSettings(share=1), seed=3).slice(10)
     assert set(alone["query"].to_pylist()) <= set(whole["query"].to_pylist())
-    other = augment(clean, SpellingSettings(share=1), seed=4).slice(clean.num_rows)
+    other = add_misspelt_queries(clean, SpellingSettings(share=1), seed=4).slice(clean.num_rows)
     assert other["query"].to_pylist() != whole["query"].to_pylist()
 
 
 def test_a_variant_beside_its_query() -> None:
     """The rows are those that were given, and the variants those that `additive` adds."""
     given = instances(QUERIES)
-    beside = augment(given, SpellingSettings(mode="regularise"), seed=3)
-    added = augment(given, SpellingSettings(mode="additive"), seed=3).slice(given.num_rows)
+    beside = add_misspelt_queries(given, SpellingSettings(mode="regularise"), seed=3)
+    added = add_misspelt_queries(given, SpellingSettings(mode="additive"), seed=3).slice(given.num_rows)
     assert beside.drop_columns([VARIANT]).equals(given)
     assert beside[VARIANT].drop_null().to_pylist() == added["query"].to_pylist()
     assert beside.filter(beside[VARIANT].is_valid())["items"].to_pylist() == added["items"].to_pylist()

@@ -1,25 +1,16 @@
 """Splits: no query on two sides, the same split every time, and leakage that fails loudly."""
 
-import functools
 import random
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import ray.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.data.schema import JUDGEMENTS, QUERIES
-from raylevance.data.splits import (
-    check_leakage,
-    folds_by_query,
-    queries_of,
-    split_by_novelty,
-    split_by_query,
-    split_rows,
-)
+from raylevance.data.splits import assign_folds, check_leakage, queries_of_split, split_by_query
 from raylevance.data.text import normalised_query
 from raylevance.errors import RaylevanceError
 
@@ -61,7 +52,7 @@ def test_no_query_is_in_two_splits(texts: list[str], seed: int) -> None:
     assert all(len(names) == 1 for names in sides.values())
     for train, test in (("train", "test"), ("valid", "test")):
         if {train, test} <= set(split["split"].to_pylist()):
-            check_leakage(queries_of(split, asked, train), queries_of(split, asked, test))
+            check_leakage(queries_of_split(split, asked, train), queries_of_split(split, asked, test))
 
 
 @QUICK
@@ -90,29 +81,12 @@ def test_folds_are_even_and_keep_a_text_together(texts: list[str], folds: int) -
     normal = normalised_query(asked["query"]).to_pylist()
     if len(set(normal)) < folds:
         with pytest.raises(RaylevanceError, match="too few"):
-            folds_by_query(asked, folds)
+            assign_folds(asked, folds)
         return
-    fold_of = dict(zip(normal, folds_by_query(asked, folds).tolist(), strict=True))
-    assert [fold_of[text] for text in normal] == folds_by_query(asked, folds).tolist()
+    fold_of = dict(zip(normal, assign_folds(asked, folds).tolist(), strict=True))
+    assert [fold_of[text] for text in normal] == assign_folds(asked, folds).tolist()
     sizes = np.bincount(list(fold_of.values()), minlength=folds)
     assert sizes.max() - sizes.min() <= 1
-
-
-def test_split_by_novelty_holds_out_queries_and_products() -> None:
-    texts = [f"query {index}" for index in range(400)]
-    split = split_by_novelty(judgements(400), queries(texts))
-    sets = {name: split.filter(pc.equal(split["split"], name)) for name in pc.unique(split["split"]).to_pylist()}
-    assert set(sets) == {"train", "in_domain", "new_query", "new_product", "both_new"}
-
-    def overlap(name: str, column: str) -> bool:
-        return bool(set(sets[name][column].to_pylist()) & set(sets["train"][column].to_pylist()))
-
-    assert [overlap(name, "query_id") for name in ("in_domain", "new_query", "new_product", "both_new")] == [
-        True, False, True, False
-    ]  # fmt: skip
-    assert [overlap(name, "product_id") for name in ("in_domain", "new_query", "new_product", "both_new")] == [
-        True, True, False, False
-    ]  # fmt: skip
 
 
 def test_leakage_names_the_query() -> None:
@@ -128,24 +102,9 @@ def test_leakage_names_the_query() -> None:
 def test_an_empty_split_says_which_there_are() -> None:
     split = split_by_query(judgements(3), queries(["a", "b", "c"]), {"train": 1.0})
     with pytest.raises(RaylevanceError, match=r"split 'test' is empty: .* \(splits here: train\)"):
-        queries_of(split, queries(["a", "b", "c"]), "test")
+        queries_of_split(split, queries(["a", "b", "c"]), "test")
 
 
 def test_a_judgement_of_no_query_is_an_error() -> None:
     with pytest.raises(RaylevanceError, match="'q1': no such query_id"):
         split_by_query(judgements(2), queries(["a"]), FRACTIONS)
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("rows_per_bucket", [1_000_000, 100])
-def test_sharded_split_equals_the_split_of_one_table(
-    ray_cluster: None, monkeypatch: pytest.MonkeyPatch, rows_per_bucket: int
-) -> None:
-    monkeypatch.setattr("raylevance.data.buckets.ROWS_PER_BUCKET", rows_per_bucket)
-    texts = [f"query {index % 30}" for index in range(50)]
-    split = functools.partial(split_by_query, fractions=FRACTIONS, seed=3)
-    sharded = split_rows(ray.data.from_arrow(judgements(50)), ray.data.from_arrow(queries(texts)), split)
-    order = [("query_id", "ascending"), ("product_id", "ascending")]
-    together = pa.concat_tables(sharded.iter_batches(batch_size=None, batch_format="pyarrow")).sort_by(order)
-    expected = split(judgements(50), queries(texts)).sort_by(order)
-    assert together.to_pylist() == expected.to_pylist()

@@ -55,7 +55,7 @@ def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
 def test_queries_and_events(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_per_bucket: int
 ) -> None:
-    monkeypatch.setattr("raylevance.data.files.BYTES_PER_BUCKET", bytes_per_bucket)
+    monkeypatch.setattr("raylevance.data.streamed_files.BYTES_PER_BUCKET", bytes_per_bucket)
     write_lines(tmp_path / "ubi_queries.jsonl", QUERIES)
     write_lines(tmp_path / "ubi_events.jsonl", EVENTS)
     summary = import_tables(read_ubi(tmp_path), tmp_path / "tables")

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from raylevance.errors import RaylevanceError
-from raylevance.evaluation.agreement import accuracy_by_coverage, agreement, by_slice, calibration, metrics
+from raylevance.evaluation.agreement import (
+    accuracy_by_coverage,
+    agreement,
+    agreement_by_slice,
+    calibration,
+    confusion_metrics,
+)
 
 HUMAN = np.array([2, 2, 1, 0, 0, 1, 2, 0])
 PREDICTED = np.array([2, 1, 1, 0, 2, 0, 2, 0])
@@ -43,7 +49,7 @@ def test_the_figures_are_sklearns(pairs: list[tuple[int, int]]) -> None:
     human, predicted = np.array(pairs).T
     confusion = np.zeros((3, 3))
     np.add.at(confusion, (human, predicted), 1)
-    values = metrics(confusion)
+    values = confusion_metrics(confusion)
     f1 = f1_score(human, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
     assert values["macro_f1"] == pytest.approx(f1)
     if len(set(human) | set(predicted)) > 1:
@@ -88,7 +94,7 @@ def test_calibration() -> None:
 
 
 def test_slices_with_few_pairs_are_left_out() -> None:
-    figures = by_slice(np.tile(PREDICTED, 8), np.tile(HUMAN, 8), QUERIES * 8)
+    figures = agreement_by_slice(np.tile(PREDICTED, 8), np.tile(HUMAN, 8), QUERIES * 8)
     assert list(figures) == ["a", "c"]
     assert figures["a"]["accuracy"] == pytest.approx(2 / 3)
 

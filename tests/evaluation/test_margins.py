@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from raylevance.evaluation.margins import margins, word_overlap
+from raylevance.evaluation.margins import query_margins, word_overlap
 
 
 def test_margins_by_hand() -> None:
     scores = np.array([0.9, 0.5, 0.1, 0.3, 0.8, 0.2, 0.4])
     grades = np.array([2, 2, 0, 0, 1, 2, 0])
     queries = ["a", "a", "a", "a", "a", "b", "b"]
-    found = margins(scores, grades, queries)
+    found = query_margins(scores, grades, queries)
     assert found["average"].tolist() == pytest.approx([0.7 - 0.2, -0.2])
     assert found["worst"].tolist() == pytest.approx([0.5 - 0.3, -0.2])
 
 
 def test_a_query_without_both_grades_has_no_margin() -> None:
-    found = margins(np.array([0.9, 0.5, 0.1]), np.array([2, 1, 0]), ["a", "a", "b"])
+    found = query_margins(np.array([0.9, 0.5, 0.1]), np.array([2, 1, 0]), ["a", "a", "b"])
     assert found["average"].size == found["worst"].size == 0
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
-from raylevance.evaluation.pairs import evaluate_pairs
-from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
+from raylevance.evaluation.pair_metrics import evaluate_pairs
+from raylevance.evaluation.ranking_metrics import evaluate_run, read_run, write_qrels, write_run
 
 ESCI_GRADES = {"E": 2, "S": 1, "C": 1, "I": 0}
 
@@ -133,6 +133,6 @@ def test_labels_that_say_nothing_are_refused(labels: list[int], line: str) -> No
 
 
 def test_an_id_that_a_run_file_can_not_hold(tmp_path: Path) -> None:
-    with pytest.raises(RaylevanceError, match="id 'SKU 12' holds white space"):
+    with pytest.raises(RaylevanceError, match="id 'SKU 12' contains white space"):
         write_run(tmp_path / "x.run", {"1": {"SKU 12": 1.0}}, "x")
     assert not (tmp_path / "x.run").exists()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from raylevance.evaluation import pairs
-from raylevance.evaluation.pairs import PAIR_METRICS, auc_difference, bootstrap_pairs, evaluate_pairs, mean_auc
+from raylevance.evaluation import pair_metrics
+from raylevance.evaluation.pair_metrics import PAIR_METRICS, auc_difference, bootstrap_pairs, evaluate_pairs, mean_auc
 
 RANDOM = np.random.default_rng(0)
 QUERIES = [f"q{number}" for number in np.repeat(np.arange(30), 20)]
@@ -16,7 +16,7 @@ NOISE = RANDOM.normal(0, 1, 600)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "RESAMPLES", 80)
+    monkeypatch.setattr(pair_metrics, "RESAMPLES", 80)
 
 
 def test_a_value_lies_in_its_interval_and_one_query_has_no_spread() -> None:

@@ -1,4 +1,4 @@
-"""The graph as files: merged equals rebuilt, sampled alike on any number of processors, and clear errors."""
+"""Tests of graph files: merging equals rebuilding, sampling is the same for any chunks, and errors are clear."""
 
 from pathlib import Path
 
@@ -10,17 +10,24 @@ import ray.data
 
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
-from raylevance.graph import building, related, sampling
+from raylevance.graph import building, excluded_negatives, sampling
 from raylevance.graph.building import BehaviourGraph, GraphSettings, build_graph, describe_graph, merge_graph
-from raylevance.graph.features import Described, features
-from raylevance.graph.related import related_on_cluster
-from raylevance.graph.sampling import KINDS, SamplingSettings, filled, grounds, mixed, sample_on_cluster
+from raylevance.graph.excluded_negatives import find_excluded_negatives
+from raylevance.graph.features import NodeTexts, node_features
+from raylevance.graph.sampling import (
+    PAIR_KINDS,
+    SamplingSettings,
+    mix_pairs,
+    pair_sources,
+    pairs_per_kind,
+    sample_on_cluster,
+)
 
 WORDS = ["red", "blue", "shoe", "sock", "lamp", "desk", "chair", "cable"]
 
 
 def log(rows: int, seed: int, queries: int = 30, items: int = 40) -> pa.Table:
-    """Queries and items of one residue like each other."""
+    """Return events in which queries and items of the same residue go together."""
     random = np.random.default_rng(seed)
     query = random.integers(0, queries, rows)
     item = (random.integers(0, items, rows) // 4 * 4 + query % 4) % items
@@ -53,7 +60,7 @@ def folder_of(root: Path, name: str) -> Path:
 
 @pytest.mark.ray
 def test_a_new_day_merged_equals_a_rebuild(tmp_path: Path, ray_cluster: None) -> None:
-    """The second day brings queries and items that sort before, between and after the known ones."""
+    """The second day adds queries and items whose ids sort before, between and after the earlier ones."""
     first, second = log(800, seed=1, queries=11, items=22).slice(0, 700), log(900, seed=2)
     before, merged, whole = (folder_of(tmp_path, name) for name in ("before", "merged", "whole"))
     settings = GraphSettings()
@@ -66,15 +73,15 @@ def test_a_new_day_merged_equals_a_rebuild(tmp_path: Path, ray_cluster: None) ->
 
 
 @pytest.mark.ray
-def test_a_query_that_is_held_out_is_unknown_whenever_it_was_seen(tmp_path: Path, ray_cluster: None) -> None:
-    """Its events of the day before are taken back too: the graph is that of the other events, over the same nodes."""
+def test_a_held_out_query_has_no_edges_on_any_day(tmp_path: Path, ray_cluster: None) -> None:
+    """Its events of the day before are removed too: the graph is that of the other events, over the same nodes."""
     first, second = log(700, seed=1), log(900, seed=2)
     before, merged, whole, others = (folder_of(tmp_path, name) for name in ("before", "merged", "whole", "others"))
     settings, held_out = GraphSettings(), pa.array(["q03", "q11", "unheard of"])
     build_graph(ray.data.from_arrow(first), *ids(first), before, settings)
-    merge_graph(before, ray.data.from_arrow(second), *ids(second), merged, settings, without=held_out)
+    merge_graph(before, ray.data.from_arrow(second), *ids(second), merged, settings, held_out_queries=held_out)
     together = pa.concat_tables([first, second])
-    build_graph(ray.data.from_arrow(together), *ids(together), whole, settings, without=held_out)
+    build_graph(ray.data.from_arrow(together), *ids(together), whole, settings, held_out_queries=held_out)
     kept = together.filter(pc.invert(pc.is_in(together["query_id"], held_out)))
     build_graph(ray.data.from_arrow(kept), *ids(together), others, settings)
     assert files(merged) == files(whole) == files(others)
@@ -83,10 +90,10 @@ def test_a_query_that_is_held_out_is_unknown_whenever_it_was_seen(tmp_path: Path
 
 
 @pytest.mark.ray
-def test_blocks_of_a_projection_change_nothing(
+def test_the_blocks_of_a_projection_do_not_change_it(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch, graph: BehaviourGraph
 ) -> None:
-    monkeypatch.setattr(building, "PRODUCTS_PER_BLOCK", 500)
+    monkeypatch.setattr(building, "MULTIPLICATIONS_PER_BLOCK", 500)
     transposed = graph.edges.transposed()
     building.project_on_cluster(graph.edges, transposed, GraphSettings().ppmi, tmp_path / "parts")
     assert len(list((tmp_path / "parts").iterdir())) > 3
@@ -94,38 +101,39 @@ def test_blocks_of_a_projection_change_nothing(
 
 
 @pytest.mark.ray
-def test_chunks_of_anchors_change_no_pair(
+def test_the_chunks_of_anchors_do_not_change_pairs(
     ray_cluster: None, monkeypatch: pytest.MonkeyPatch, graph: BehaviourGraph
 ) -> None:
-    described = [Described(pa.array([f"{WORDS[n % 8]} {WORDS[n // 8 % 8]}" for n in range(size)])) for size in (30, 40)]
+    texts = [NodeTexts(pa.array([f"{WORDS[n % 8]} {WORDS[n // 8 % 8]}" for n in range(size)])) for size in (30, 40)]
     settings = SamplingSettings()
-    found, near = {}, {}
+    pairs, excluded = {}, {}
     for chunk in (7, 1000):
         monkeypatch.setattr(sampling, "ANCHORS_PER_CHUNK", chunk)
-        monkeypatch.setattr(related, "NODES_PER_CHUNK", chunk)
-        near[chunk] = related_on_cluster(graph, settings.related, seed=0)
-        ready = grounds(graph, near[chunk], tuple(features(described)), settings.walks)
-        found[chunk] = [sample_on_cluster(ground, settings.pairs, seed=0) for ground in ready]
-    assert all(few.equals(many) for few, many in zip(found[7], found[1000], strict=True))
-    assert all(part.num_rows > 20 for part in found[7])
-    assert (near[7].indices == near[1000].indices).all() and (near[7].indptr == near[1000].indptr).all()
-    table = mixed(found[7], settings.model_copy(update={"most": 50}), seed=0)
-    assert [table["kind"].to_pylist().count(each) for each in KINDS] == [20, 10, 20]
+        monkeypatch.setattr(excluded_negatives, "NODES_PER_CHUNK", chunk)
+        excluded[chunk] = find_excluded_negatives(graph, settings.related, seed=0)
+        sources = pair_sources(graph, excluded[chunk], tuple(node_features(texts)), settings.walks)
+        pairs[chunk] = [sample_on_cluster(source, settings.pairs, seed=0) for source in sources]
+    assert all(small.equals(large) for small, large in zip(pairs[7], pairs[1000], strict=True))
+    assert all(part.num_rows > 20 for part in pairs[7])
+    assert (excluded[7].indices == excluded[1000].indices).all()
+    assert (excluded[7].indptr == excluded[1000].indptr).all()
+    table = mix_pairs(pairs[7], settings.model_copy(update={"most": 50}), seed=0)
+    assert [table["kind"].to_pylist().count(kind) for kind in PAIR_KINDS] == [20, 10, 20]
 
 
-def test_a_kind_that_runs_out_is_made_up_for() -> None:
+def test_other_kinds_make_up_for_one_that_runs_out() -> None:
     shares = np.array([0.4, 0.2, 0.4])
-    assert filled(np.array([100, 100, 100]), shares, 50) == [20, 10, 20]
-    assert filled(np.array([5, 100, 100]), shares, 50) == [5, 15, 30]
-    assert filled(np.array([0, 4, 9]), shares, 50) == [0, 4, 9]
-    assert filled(np.array([7, 8, 9]), np.array([0.0, 1.0, 1.0]), None) == [0, 8, 9]
-    assert filled(np.array([0, 7000, 400]), shares, None) == [0, 200, 400]
-    assert filled(np.array([10, 900, 400]), shares, None) == [10, 200, 400]
-    assert filled(np.array([0, 0, 0]), shares, None) == [0, 0, 0]
+    assert pairs_per_kind(np.array([100, 100, 100]), shares, 50) == [20, 10, 20]
+    assert pairs_per_kind(np.array([5, 100, 100]), shares, 50) == [5, 15, 30]
+    assert pairs_per_kind(np.array([0, 4, 9]), shares, 50) == [0, 4, 9]
+    assert pairs_per_kind(np.array([7, 8, 9]), np.array([0.0, 1.0, 1.0]), None) == [0, 8, 9]
+    assert pairs_per_kind(np.array([0, 7000, 400]), shares, None) == [0, 200, 400]
+    assert pairs_per_kind(np.array([10, 900, 400]), shares, None) == [10, 200, 400]
+    assert pairs_per_kind(np.array([0, 0, 0]), shares, None) == [0, 0, 0]
 
 
 @pytest.mark.ray
-def test_what_the_graph_covers(tmp_path: Path, ray_cluster: None) -> None:
+def test_description_of_a_graph(tmp_path: Path, ray_cluster: None) -> None:
     events = pa.table(
         {
             "query_id": ["a", "a", "b", "b", "c", "c", "d"],
@@ -147,10 +155,10 @@ def test_a_graph_without_edges_is_refused(tmp_path: Path, ray_cluster: None) -> 
         build_graph(ray.data.from_arrow(events), *ids(events), tmp_path, GraphSettings())
 
 
-def test_features_are_words_and_categories_that_are_not_everywhere() -> None:
+def test_features_are_words_and_categories_that_are_not_too_common() -> None:
     texts = pa.array([f"Word{number % 50} Lamp, für a desk" for number in range(100)])
     categories = pa.array([["Home", "Lamps"]] * 10 + [None] * 80 + [[]] * 10)
-    queries, items = features([Described(pa.array(["word3 LAMP", ""])), Described(texts, categories)])
+    queries, items = node_features([NodeTexts(pa.array(["word3 LAMP", ""])), NodeTexts(texts, categories)])
     assert (queries.columns, queries.degrees.tolist()) == (items.columns, [2, 0])
     assert items.degrees.tolist() == [2] * 10 + [1] * 90
     shared = set(queries.row(0)[0].tolist()) & set(items.row(53)[0].tolist())

@@ -1,4 +1,4 @@
-"""Compressed rows: what is saved as shards is what is read, and torn files are refused."""
+"""Tests of compressed sparse rows: shards are read as they were saved, and damaged files are refused."""
 
 import itertools
 from pathlib import Path
@@ -25,7 +25,7 @@ def dense(graph: Csr) -> list[list[tuple[int, float]]]:
 def test_shards_hold_the_graph(tmp_path: Path, graph: Csr, cuts: list[int]) -> None:
     for first, end in itertools.pairwise(cuts):
         if end > first:
-            graph.part(first, end).save(tmp_path / f"{first}.arrow")
+            graph.select_rows(first, end).save(tmp_path / f"{first}.arrow")
     loaded = Csr.load(tmp_path)
     assert dense(loaded) == dense(graph)
     assert (loaded.rows, loaded.columns) == (20, 7)
@@ -44,14 +44,14 @@ def test_a_mapped_shard_copies_nothing(tmp_path: Path, graph: Csr) -> None:
     assert not any(array.flags.owndata or array.flags.writeable for array in (shard.indptr, shard.indices))
 
 
-def test_missing_and_torn_shards_are_refused(tmp_path: Path, graph: Csr) -> None:
+def test_missing_and_damaged_shards_are_refused(tmp_path: Path, graph: Csr) -> None:
     with pytest.raises(RaylevanceError, match="shards of the graph are missing"):
         Csr.load(tmp_path)
-    graph.part(5, 20).save(tmp_path / "b.arrow")
+    graph.select_rows(5, 20).save(tmp_path / "b.arrow")
     with pytest.raises(RaylevanceError, match="shards of the graph are missing"):
         Csr.load(tmp_path)
     file = tmp_path / "a.arrow"
-    graph.part(0, 5).save(file)
+    graph.select_rows(0, 5).save(file)
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(RaylevanceError, match=r"a\.arrow: not a shard of a graph"):
         Csr.load(tmp_path)

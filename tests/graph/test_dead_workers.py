@@ -1,4 +1,4 @@
-"""A worker that dies while the graph is built, or while walkers move: the job ends with the same result."""
+"""Tests that a job ends with the same result if a worker dies while a graph is built or walkers move."""
 
 import os
 import signal
@@ -13,16 +13,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray.data
+from raylevance.data.collecting import collect
 
-from raylevance.data.blocks import collect
 from raylevance.data.schema import ACTIONS
-from raylevance.graph import building, related
+from raylevance.graph import building, excluded_negatives
 from raylevance.graph.alias import AliasTable
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
-from raylevance.graph.edges import COUNTS, count_events
+from raylevance.graph.edges import COUNT_SCHEMA, count_events
+from raylevance.graph.excluded_negatives import find_excluded_negatives
 from raylevance.graph.metapaths import PpmiSettings
-from raylevance.graph.related import related_on_cluster
 from raylevance.graph.sharded_walks import walk_shards
 from raylevance.graph.walks import WalkSettings, walk
 
@@ -30,7 +30,7 @@ PATIENCE_S = 60
 
 
 class Killer:
-    """Kills the first process of Ray that does what `name` says."""
+    """Kill the first Ray process whose command line has `name`."""
 
     def __init__(self, name: str) -> None:
         self.name, self.killed = name, 0
@@ -71,7 +71,7 @@ def test_a_projection_survives_the_death_of_a_worker(
     tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = random_graph(4_000, 400, 200_000)
-    monkeypatch.setattr(building, "PRODUCTS_PER_BLOCK", 20_000_000)
+    monkeypatch.setattr(building, "MULTIPLICATIONS_PER_BLOCK", 20_000_000)
     transposed, settings = graph.transposed(), PpmiSettings(minimum_support=1, top=10)
     building.project_on_cluster(graph, transposed, settings, tmp_path / "quiet")
     with Killer("write_block") as killer:
@@ -90,7 +90,7 @@ def test_counting_survives_the_death_of_a_worker(tmp_path: Path, ray_cluster: No
         pq.write_table(pa.table({**columns, "action": random.integers(0, 4, rows)}), tmp_path / f"{part}.parquet")
 
     def counted() -> pa.Table:
-        return collect(count_events(ray.data.read_parquet(str(tmp_path)), None, None), COUNTS)
+        return collect(count_events(ray.data.read_parquet(str(tmp_path)), None, None), COUNT_SCHEMA)
 
     quiet = counted()
     with Killer("count_block") as killer:
@@ -104,14 +104,14 @@ def test_counting_survives_the_death_of_a_worker(tmp_path: Path, ray_cluster: No
 @pytest.mark.long
 @pytest.mark.ray
 def test_walks_survive_the_death_of_a_worker(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(related, "NODES_PER_CHUNK", 2_000)
+    monkeypatch.setattr(excluded_negatives, "NODES_PER_CHUNK", 2_000)
     edges, nothing = random_graph(6_000, 6_000, 60_000), random_graph(6_000, 6_000, 1)
     nodes = pa.array([f"{number:04}" for number in range(6_000)])
     graph = BehaviourGraph(nodes, nodes, edges, query_ppmi=nothing, item_ppmi=nothing, query_item_ppmi=nothing)
     walks = WalkSettings(length=8, walks_per_node=200)
-    quiet = related_on_cluster(graph, walks, seed=0)
+    quiet = find_excluded_negatives(graph, walks, seed=0)
     with Killer("visit") as killer:
-        survived = related_on_cluster(graph, walks, seed=0)
+        survived = find_excluded_negatives(graph, walks, seed=0)
     assert killer.killed == 1
     assert (quiet.indptr == survived.indptr).all() and (quiet.indices == survived.indices).all()
 
@@ -127,8 +127,8 @@ def test_walkers_survive_the_death_of_a_shard(tmp_path: Path, ray_cluster: None)
         (3_000, 3_000),
     )
     files = [tmp_path / "0.arrow", tmp_path / "1.arrow"]
-    graph.part(0, 1_200).save(files[0])
-    graph.part(1_200, 3_000).save(files[1])
+    graph.select_rows(0, 1_200).save(files[0])
+    graph.select_rows(1_200, 3_000).save(files[1])
     settings, starts = WalkSettings(length=20, walks_per_node=20, p=0.5, q=2.0), np.arange(3_000)
     with Killer("WalkShard") as killer:
         walks = walk_shards(files, starts, settings, seed=0)

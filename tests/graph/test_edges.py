@@ -1,4 +1,4 @@
-"""Edges against plain counting, the merge of a new day against counting all days again."""
+"""Tests of edges against plain counting, and of merging a new day against counting all days again."""
 
 from collections import Counter
 
@@ -10,13 +10,13 @@ import ray.data
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
 from raylevance.graph import edges
-from raylevance.graph.edges import EdgeWeights, Ids, count_events, merge_counts
+from raylevance.graph.edges import EdgeWeights, NodeIds, count_events, merge_counts
 
 Edge = tuple[str, str, str]
 
 
 def log(rows: int, seed: int) -> pa.Table:
-    """Few queries, the first of them hot; some events have no query, some name a product that is not known."""
+    """Return events of few queries, the first a popular one. Some have no query, and some an unknown product."""
     random = np.random.default_rng(seed)
     queries = [f"q{number}" if number < 9 else None for number in np.minimum(random.geometric(0.4, rows) - 1, 9)]
     products = [f"p{number}" for number in random.integers(0, 12, rows)]
@@ -24,8 +24,8 @@ def log(rows: int, seed: int) -> pa.Table:
     return pa.table({"query_id": queries, "product_id": products, "action": actions, "other": np.arange(rows)})
 
 
-QUERIES = Ids.number(pa.array([f"q{number}" for number in range(9)]))
-ITEMS = Ids.number(pa.array([f"p{number}" for number in range(11)]))
+QUERIES = NodeIds.assign(pa.array([f"q{number}" for number in range(9)]))
+ITEMS = NodeIds.assign(pa.array([f"p{number}" for number in range(11)]))
 
 
 def expected(events: pa.Table) -> Counter[Edge]:
@@ -36,7 +36,7 @@ def expected(events: pa.Table) -> Counter[Edge]:
 def as_counter(counts: pa.Table) -> Counter[Edge]:
     counted: Counter[Edge] = Counter()
     for row in counts.to_pylist():
-        edge = QUERIES.of[row["query"]].as_py(), ITEMS.of[row["item"]].as_py()
+        edge = QUERIES.strings[row["query"]].as_py(), ITEMS.strings[row["item"]].as_py()
         assert (*edge, "seen") not in counted
         counted |= Counter({(*edge, action): row[action] for action in ACTIONS if row[action]})
     return counted
@@ -70,7 +70,7 @@ def test_a_new_day_merged_is_all_days_counted_again(ray_cluster: None) -> None:
     assert merged.equals(table_of(counted(pa.concat_tables(days))))
 
 
-def test_weights_are_damped_sums_of_what_actions_are_worth() -> None:
+def test_weights_are_damped_sums_of_action_weights() -> None:
     counts = pa.table(
         {
             "query": pa.array([1, 0, 0], pa.int32()),
@@ -88,10 +88,10 @@ def test_weights_are_damped_sums_of_what_actions_are_worth() -> None:
     assert everything.weights == pytest.approx([4.5 + 11, 4.5 + 1, 4.5 + 2])
 
 
-def test_ids_that_are_not_known_have_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = Ids.number(pa.array(["b", "a", "b", "c"]))
-    assert ids.of.to_pylist() == ["a", "b", "c"]
-    assert ids.numbers(pa.array(["c", "z", "a", None])).tolist() == [2, -1, 0, -1]
+def test_unknown_ids_have_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = NodeIds.assign(pa.array(["b", "a", "b", "c"]))
+    assert ids.strings.to_pylist() == ["a", "b", "c"]
+    assert ids.lookup(pa.array(["c", "z", "a", None])).tolist() == [2, -1, 0, -1]
     monkeypatch.setattr(edges, "hash_strings", lambda values: np.zeros(len(values), np.uint64))
-    with pytest.raises(RaylevanceError, match="the ids 'a' and 'b' have one hash"):
-        Ids.number(pa.array(["a", "b"]))
+    with pytest.raises(RaylevanceError, match="the ids 'a' and 'b' have the same hash"):
+        NodeIds.assign(pa.array(["a", "b"]))

@@ -1,4 +1,4 @@
-"""Projections against a dense numpy oracle."""
+"""Tests of projections against a dense NumPy implementation."""
 
 import itertools
 
@@ -14,7 +14,7 @@ Matrix = npt.NDArray[np.float64]
 
 @pytest.fixture
 def graph() -> Csr:
-    """Unweighted in part, so that there are ties; one row and one column are empty."""
+    """Return a graph with many equal weights, so that there are ties, and one empty row and column."""
     random = np.random.default_rng(0)
     matrix = (random.random((25, 15)) < 0.25) * random.choice([1.0, 1.0, 2.5], (25, 15))
     matrix[3] = matrix[:, 5] = 0
@@ -31,12 +31,12 @@ def dense(graph: Csr) -> Matrix:
 def top_of_rows(values: Matrix, top: int) -> Matrix:
     kept = np.zeros_like(values)
     for row, out in zip(values, kept, strict=True):
-        best = sorted(np.flatnonzero(row > 0), key=lambda place: (-row[place], place))[:top]
+        best = sorted(np.flatnonzero(row > 0), key=lambda column: (-row[column], column))[:top]
         out[best] = row[best]
     return kept
 
 
-def oracle(matrix: Matrix, settings: PpmiSettings) -> Matrix:
+def dense_ppmi(matrix: Matrix, settings: PpmiSettings) -> Matrix:
     product = matrix @ matrix.T
     np.fill_diagonal(product, 0)
     shared = (matrix > 0).astype(int) @ (matrix > 0).T
@@ -55,7 +55,7 @@ def test_ppmi_of_a_projection(graph: Csr, settings: PpmiSettings, side: str) -> 
     blocks = row_blocks(one, other, work=40)
     parts = [project(one, other, marginals, settings, *map(int, cut)) for cut in itertools.pairwise(blocks)]
     assert len(parts) > 3
-    assert dense(Csr.joined(parts)) == pytest.approx(oracle(dense(one), settings), rel=1e-6)
+    assert dense(Csr.concatenate(parts)) == pytest.approx(dense_ppmi(dense(one), settings), rel=1e-6)
 
 
 def test_ppmi_of_the_edges_themselves(graph: Csr) -> None:

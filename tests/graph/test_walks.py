@@ -1,4 +1,4 @@
-"""Walks against the exact second-order probabilities, by a chi-square test on small graphs."""
+"""Tests of walks against the exact second-order probabilities, by a chi-square test on small graphs."""
 
 import itertools
 from pathlib import Path
@@ -16,7 +16,7 @@ from raylevance.graph.sharded_walks import walk_shards
 from raylevance.graph.walks import END, WalkSettings, walk
 
 QUERIES = 4
-"""Nodes of the mixed graph that are queries; those after them are items."""
+"""Number of nodes that are queries in graphs with two node types. The nodes after them are items."""
 
 Matrix = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ def graph_of(matrix: Matrix) -> Csr:
 
 
 def random_graph(nodes: int, density: float, seed: int) -> Matrix:
-    """Symmetric and weighted; its last two nodes are isolated and, with an edge to it alone, dangling."""
+    """Return symmetric weights, except for an isolated node and a last node with no edge but the one to it."""
     random = np.random.default_rng(seed)
     upper = np.triu(random.random((nodes, nodes)) < density, 1) * random.uniform(0.2, 3.0, (nodes, nodes))
     matrix: Matrix = upper + upper.T
@@ -37,7 +37,7 @@ def random_graph(nodes: int, density: float, seed: int) -> Matrix:
 
 
 def exact(matrix: Matrix, p: float, q: float, before: int, node: int, allowed: Matrix) -> Matrix:
-    """The probability of each node after `before` and `node` (`before` = -1: the first step)."""
+    """Return the probability of each node after `before` and `node`. In the first step, `before` is -1."""
     weights = matrix[node] * allowed
     if before >= 0:
         alpha = np.where(matrix[before] > 0, 1.0, 1 / q)
@@ -48,7 +48,7 @@ def exact(matrix: Matrix, p: float, q: float, before: int, node: int, allowed: M
 
 
 def assert_exact(walks: npt.NDArray[np.int32], matrix: Matrix, settings: WalkSettings, kinds: Matrix) -> None:
-    """Every pair of nodes that walks came by often enough goes on as it should."""
+    """Assert that walks go on with the exact probabilities after every pair of nodes visited often enough."""
     tested = 0
     for step in range(settings.length):
         path = settings.meta_path
@@ -80,7 +80,7 @@ def test_steps_follow_the_exact_probabilities(p: float, q: float) -> None:
 
 
 @pytest.mark.parametrize("meta_path", [(0, 1), (0, 1, 1), (0, 0, 1)])
-def test_a_meta_path_is_kept_to(meta_path: tuple[int, ...]) -> None:
+def test_walks_follow_a_meta_path(meta_path: tuple[int, ...]) -> None:
     matrix = random_graph(12, 0.7, seed=2)
     settings = WalkSettings(length=4, walks_per_node=20_000, p=0.5, q=2.0, meta_path=meta_path)
     table = AliasTable.build(graph_of(matrix), (0, QUERIES))
@@ -88,7 +88,7 @@ def test_a_meta_path_is_kept_to(meta_path: tuple[int, ...]) -> None:
     assert_exact(walks, matrix, settings, (np.arange(12) >= QUERIES).astype(float))
 
 
-def test_a_walk_is_its_own_whatever_else_is_walked() -> None:
+def test_a_walk_does_not_depend_on_other_walks() -> None:
     table = AliasTable.build(graph_of(random_graph(30, 0.3, seed=3)))
     settings = WalkSettings(length=6, walks_per_node=5, p=0.5, q=2.0)
     together = walk(table, np.arange(30), settings, seed=1).reshape(30, 5, -1)
@@ -100,13 +100,13 @@ def test_a_walk_is_its_own_whatever_else_is_walked() -> None:
 @pytest.mark.ray
 @pytest.mark.parametrize("shards", [1, 2, 4, 7])
 @pytest.mark.parametrize("q", [0.5, 2.0])
-def test_shards_make_the_walks_of_the_whole_graph(tmp_path: Path, ray_cluster: None, shards: int, q: float) -> None:
+def test_sharded_walks_equal_those_of_the_whole_graph(tmp_path: Path, ray_cluster: None, shards: int, q: float) -> None:
     graph = graph_of(random_graph(40, 0.2, seed=4))
     settings = WalkSettings(length=6, walks_per_node=20, p=0.5, q=q, meta_path=(0, 1, 1))
     cuts = np.linspace(0, 40, shards + 1).astype(int)
     files = [tmp_path / f"{first}.arrow" for first in cuts[:-1]]
     for file, first, end in zip(files, cuts[:-1], cuts[1:], strict=True):
-        graph.part(first, end).save(file)
+        graph.select_rows(first, end).save(file)
     starts = np.array([5, 0, 12, 39, 7])
     whole = walk(AliasTable.build(graph, (0, 20)), starts, settings, seed=3)
     assert (walk_shards(files, starts, settings, seed=3, type_starts=(0, 20)) == whole).all()
@@ -114,12 +114,12 @@ def test_shards_make_the_walks_of_the_whole_graph(tmp_path: Path, ray_cluster: N
 
 
 @pytest.mark.ray
-def test_shards_out_of_order_are_named(tmp_path: Path, ray_cluster: None) -> None:
+def test_errors_name_a_shard_that_is_out_of_order(tmp_path: Path, ray_cluster: None) -> None:
     graph = graph_of(random_graph(10, 0.5, seed=4))
     files = [tmp_path / "0.arrow", tmp_path / "5.arrow"]
     for file, first in zip(files, (0, 5), strict=True):
-        graph.part(first, first + 5).save(file)
-    with pytest.raises(RaylevanceError, match=r"5\.arrow: begins at node 5, where the shard before it ends at 0"):
+        graph.select_rows(first, first + 5).save(file)
+    with pytest.raises(RaylevanceError, match=r"5\.arrow: begins at node 5, but the shard before it ends at 0"):
         walk_shards(files[::-1], np.array([1]), WalkSettings(), seed=0)
     assert walk_shards(files, np.array([], np.int64), WalkSettings(), seed=0).shape == (0, 9)
 

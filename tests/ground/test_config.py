@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from raylevance.config import Settings, known_keys, load_settings
+from raylevance.config import Settings, load_settings, setting_names
 from raylevance.errors import UsageError
 
 
@@ -79,4 +79,4 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_settings_are_frozen_and_listed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe().seed = 3  # type: ignore[misc]
-    assert known_keys(Recipe) == ["seed", "train", "train.batch", "train.loss"]
+    assert setting_names(Recipe) == ["seed", "train", "train.batch", "train.loss"]

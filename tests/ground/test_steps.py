@@ -79,7 +79,7 @@ def test_unfinished_work_outlives_a_killed_step(tmp_path: Path) -> None:
     folders = []
 
     def build(draft: Draft, *, writes: bool = True, killed: bool = False) -> None:
-        with run.work_folder("encoder/x", 1) as folder:
+        with run.work_folder() as folder:
             folders.append(folder)
             with (folder / "checkpoint").open("a") as checkpoint:
                 checkpoint.write("half")

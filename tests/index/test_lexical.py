@@ -1,4 +1,4 @@
-"""BM25: Lucene's formula by hand, matches and filters, files that hold no pickle."""
+"""Tests of BM25: Lucene's formula by hand, matches, filters, and files without pickles."""
 
 import math
 from pathlib import Path
@@ -88,11 +88,11 @@ def test_words_without_spaces_are_found_by_pairs_of_characters() -> None:
 
 
 def test_accents_and_vowels_that_combine() -> None:
-    """A title with accents that stand apart is found by a query without; a mark does not cut a word in two."""
+    """Decomposed accents match composed ones, and a combining mark does not split a word."""
     index = LexicalIndex.build(["cre\u0300me bru\u0302le\u0301e", "साड़ी", "सूट"])
     assert index.search(["cr\u00e8me br\u00fbl\u00e9e", "साड़ी", "स"], 2)[1].tolist() == [[0, -1], [1, -1], [-1, -1]]
 
 
 def test_nothing_to_index() -> None:
-    with pytest.raises(RaylevanceError, match="no word to index in 2 texts"):
+    with pytest.raises(RaylevanceError, match="there is no word to index in 2 texts"):
         LexicalIndex.build(["", "the"])

@@ -1,4 +1,4 @@
-"""Hard pairs by rank and grade, and the sharded search that finds their candidates."""
+"""Tests of hard pairs by rank and grade, and of the sharded search that finds their candidates."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,17 +10,17 @@ import pytest
 from raylevance.data.groups import ALL, Groups
 from raylevance.index.mining import (
     MiningSettings,
-    candidates,
-    false_negatives,
-    mine,
-    to_label,
-    unjudged,
+    candidate_table,
+    choose_pairs_to_label,
+    count_false_negatives,
+    mine_hard_pairs,
+    unjudged_pairs,
 )
 from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings, VectorIndex
 
 SETTINGS = MiningSettings(k=4)
-FOUND = candidates(
+CANDIDATES = candidate_table(
     pa.array(["q1", "q2"]),
     pa.array(["a", "b", "c", "d", "e"]),
     np.array([[0.9, 0.8, 0.7, 0.6], [0.5, 0.4, 0.3, -np.inf]], np.float32),
@@ -37,10 +37,10 @@ def pairs(table: pa.Table) -> list[tuple[str, str]]:
     return list(zip(table["query_id"].to_pylist(), table["product_id"].to_pylist(), strict=True))
 
 
-def test_candidates_are_ranked_and_leave_out_what_was_not_found() -> None:
-    assert FOUND.to_pylist()[0] == {"query_id": "q1", "product_id": "e", "rank": 1, "score": pytest.approx(0.9)}
-    assert FOUND["rank"].to_pylist() == [1, 2, 3, 4, 1, 2, 3]
-    assert pairs(FOUND)[4:] == [("q2", "d"), ("q2", "c"), ("q2", "b")]
+def test_candidates_are_ranked_and_skip_missing_rows() -> None:
+    assert CANDIDATES.to_pylist()[0] == {"query_id": "q1", "product_id": "e", "rank": 1, "score": pytest.approx(0.9)}
+    assert CANDIDATES["rank"].to_pylist() == [1, 2, 3, 4, 1, 2, 3]
+    assert pairs(CANDIDATES)[4:] == [("q2", "d"), ("q2", "c"), ("q2", "b")]
 
 
 def test_roles_follow_rank_and_grade() -> None:
@@ -49,12 +49,14 @@ def test_roles_follow_rank_and_grade() -> None:
         ("q1", "e", 0, "human"), ("q1", "a", 2, "llm:x"), ("q1", "b", 0, "llm:x"), ("q1", "c", 1, "llm:x"),
         ("q2", "c", 0, "llm:x"), ("q2", "b", 2, "human"),
     )  # fmt: skip
-    roles = dict(zip(pairs(mined := mine(FOUND, known, SETTINGS)), mined["role"].to_pylist(), strict=True))
+    roles = dict(
+        zip(pairs(mined := mine_hard_pairs(CANDIDATES, known, SETTINGS)), mined["role"].to_pylist(), strict=True)
+    )
     assert roles == {
         ("q1", "e"): "hard_negative", ("q1", "a"): None, ("q1", "b"): None, ("q1", "c"): "hard_positive",
         ("q2", "c"): "hard_negative", ("q2", "b"): "hard_positive",
     }  # fmt: skip
-    strict = mine(FOUND, known, SETTINGS.model_copy(update={"skip_top": 1, "positives_from": 2}))
+    strict = mine_hard_pairs(CANDIDATES, known, SETTINGS.model_copy(update={"skip_top": 1, "positives_from": 2}))
     assert dict(zip(pairs(strict), strict["role"].to_pylist(), strict=True)) == roles | {
         ("q1", "e"): None,
         ("q1", "c"): None,
@@ -62,7 +64,7 @@ def test_roles_follow_rank_and_grade() -> None:
 
 
 def test_a_pair_without_a_grade_is_not_mined() -> None:
-    mined = mine(FOUND, grades(("q1", "c", 1, "human")), SETTINGS)
+    mined = mine_hard_pairs(CANDIDATES, grades(("q1", "c", 1, "human")), SETTINGS)
     assert pairs(mined) == [("q1", "c")]
 
 
@@ -71,30 +73,32 @@ def test_false_negatives_are_counted_among_new_pairs_of_the_upper_half() -> None
         ("q1", "e", 2, "human"), ("q1", "a", 2, "llm:x"), ("q2", "d", 0, "llm:x"), ("q2", "c", 1, "llm:x"),
         ("q2", "b", 2, "llm:x"),
     )  # fmt: skip
-    assert false_negatives(mine(FOUND, known, SETTINGS), SETTINGS) == (2, 3)
+    assert count_false_negatives(mine_hard_pairs(CANDIDATES, known, SETTINGS), SETTINGS) == (2, 3)
 
 
-def test_what_is_asked_of_the_judge() -> None:
-    new = unjudged(FOUND, grades(("q1", "e", 2, "human"), ("q2", "e", 0, "human")))
-    assert pairs(new) == [pair for pair in pairs(FOUND) if pair != ("q1", "e")]
-    whole = to_label(new, None, SETTINGS, seed=0)
+def test_pairs_to_label_come_from_both_halves_in_turn() -> None:
+    new = unjudged_pairs(CANDIDATES, grades(("q1", "e", 2, "human"), ("q2", "e", 0, "human")))
+    assert pairs(new) == [pair for pair in pairs(CANDIDATES) if pair != ("q1", "e")]
+    whole = choose_pairs_to_label(new, None, SETTINGS, seed=0)
     assert sorted(pairs(whole)) == sorted(pairs(new))
     assert [rank > 2 for rank in whole["rank"].to_pylist()] == [False, True, False, True, False, True], "in turn"
-    assert to_label(new, 3, SETTINGS, seed=0).equals(whole.slice(0, 3))
-    assert to_label(new.take(list(reversed(range(new.num_rows)))), None, SETTINGS, seed=0).equals(whole)
-    skipped = to_label(new, None, SETTINGS.model_copy(update={"skip_top": 1}), seed=0)
+    assert choose_pairs_to_label(new, 3, SETTINGS, seed=0).equals(whole.slice(0, 3))
+    assert choose_pairs_to_label(new.take(list(reversed(range(new.num_rows)))), None, SETTINGS, seed=0).equals(whole)
+    skipped = choose_pairs_to_label(new, None, SETTINGS.model_copy(update={"skip_top": 1}), seed=0)
     assert sorted(pairs(skipped)) == [pair for pair in sorted(pairs(new)) if pair != ("q2", "d")]
-    lower = unjudged(FOUND, grades(("q1", "e", 2, "human"), ("q1", "a", 0, "human"), ("q2", "d", 0, "human")))
-    assert pairs(to_label(lower, 2, SETTINGS, seed=0))[0] == ("q2", "c"), "the only one of the upper half"
+    lower = unjudged_pairs(
+        CANDIDATES, grades(("q1", "e", 2, "human"), ("q1", "a", 0, "human"), ("q2", "d", 0, "human"))
+    )
+    assert pairs(choose_pairs_to_label(lower, 2, SETTINGS, seed=0))[0] == ("q2", "c"), "the only one of the upper half"
 
 
-def test_the_pairs_asked_about_are_a_fair_sample_of_the_upper_half() -> None:
-    """Of ranks 1 to 50 some 20 in 50 are at most 20; 200 drawn by hash are as many within five standard errors."""
+def test_pairs_to_label_are_a_fair_sample_of_the_upper_half() -> None:
+    """40% of the ranks 1 to 50 are at most 20, and so are 40% of 200 drawn pairs, within five standard errors."""
     rows = np.tile(np.arange(100), (40, 1))
     scores = np.tile(np.linspace(1, 0, 100, dtype=np.float32), (40, 1))
     products = pa.array([f"p{number}" for number in range(100)])
-    found = candidates(pa.array([f"q{number}" for number in range(40)]), products, scores, rows)
-    asked = to_label(found, 400, MiningSettings(k=100), seed=1)["rank"].to_numpy()
+    found = candidate_table(pa.array([f"q{number}" for number in range(40)]), products, scores, rows)
+    asked = choose_pairs_to_label(found, 400, MiningSettings(k=100), seed=1)["rank"].to_numpy()
     upper = asked[asked <= 50]
     assert len(upper) == 200
     assert abs((upper <= 20).mean() - 0.4) < 5 * np.sqrt(0.4 * 0.6 / 200)
@@ -129,8 +133,8 @@ def test_shards_find_what_one_exact_index_finds(ray_cluster: None, vectors: np.n
 def test_approximate_shards_agree_with_exact_ones(ray_cluster: None, vectors: np.ndarray, shards: list[Path]) -> None:
     queries = vectors[::100]
     exact = search_shards(shards, queries, 20, IndexSettings(kind="exact"))[1]
-    near = search_shards(shards, queries, 20, IndexSettings(kind="hnsw", recall_target=0.99))[1]
-    overlap = np.mean([np.isin(a, b).mean() for a, b in zip(exact, near, strict=True)])
+    approximate = search_shards(shards, queries, 20, IndexSettings(kind="hnsw", recall_target=0.99))[1]
+    overlap = np.mean([np.isin(a, b).mean() for a, b in zip(exact, approximate, strict=True)])
     assert overlap >= 0.95
 
 
@@ -147,7 +151,7 @@ def test_a_shard_too_small_for_ivfpq_is_searched_exactly(
 def test_a_query_finds_the_rows_of_its_own_group(
     ray_cluster: None, vectors: np.ndarray, shards: list[Path], kind: Literal["exact", "hnsw"]
 ) -> None:
-    """Groups by turns; a query without a group finds all, one whose group is small finds all of that."""
+    """A query without a group finds rows of all groups, and a query of a small group finds every row of it."""
     of_rows = np.arange(3000) % 3
     of_rows[:7] = 3
     groups = Groups(np.array([0, ALL, 1, 2, 3]), of_rows)

@@ -1,4 +1,4 @@
-"""Mining at scale: memory stays that of a shard, and an exact search of shards misses nothing."""
+"""Test of mining at scale: memory use is that of a shard, and an exact search of shards misses nothing."""
 
 from pathlib import Path
 

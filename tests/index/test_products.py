@@ -1,4 +1,4 @@
-"""The catalogue's index: modes, filters, grades, files; and the figures of BM25 on real data."""
+"""Tests of the catalogue's index: modes, filters, grades and files; and the figures of BM25 on real data."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from raylevance.data.schema import PRODUCTS
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
-from raylevance.index.fusion import FusionSettings, graded, weighted
+from raylevance.index.fusion import FusionSettings, fuse_graded, fuse_weighted
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.products import MODES, ProductIndex, ProductIndexSettings
@@ -90,14 +90,14 @@ def test_a_lexical_search_needs_no_vectors(index: ProductIndex, query_vectors: V
 
 def test_a_hybrid_search_fuses_both(index: ProductIndex, query_vectors: Vectors) -> None:
     dense, lexical = index.vectors.search(query_vectors, 100), index.lexical.search(QUERIES, 100)
-    _, rows = weighted([dense, lexical], [0.5, 0.5], K)
+    _, rows = fuse_weighted([dense, lexical], [0.5, 0.5], K)
     found = index.search(QUERIES, query_vectors, K)
     assert [[hit.row for hit in hits] for hits in found] == rows.tolist()
     only_words = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted", dense_weight=0))
     assert [hit.row for hit in only_words[0]] == [hit.row for hit in index.search(QUERIES, None, K, "lexical")[0]]
 
 
-def test_an_index_keeps_its_way_of_fusion(
+def test_an_index_stores_its_fusion_settings(
     products: pa.Table, vectors: Vectors, query_vectors: Vectors, tmp_path: Path
 ) -> None:
     settings = ProductIndexSettings(fusion=FusionSettings(method="graded", dense_weight=0.7))
@@ -105,7 +105,7 @@ def test_an_index_keeps_its_way_of_fusion(
     built.save(tmp_path)
     found = ProductIndex.load(tmp_path).search(QUERIES, query_vectors, K)
     dense, lexical = built.vectors.search(query_vectors, 100), built.lexical.search(QUERIES, 100)
-    _, rows = graded(dense, lexical, (0.7, 0.3), BANDS, K)
+    _, rows = fuse_graded(dense, lexical, (0.7, 0.3), BANDS, K)
     assert [[hit.row for hit in hits] for hits in found] == [row[row >= 0].tolist() for row in rows]
     bare = ProductIndex.build(products, vectors, settings)
     with pytest.raises(UsageError, match="graded fusion needs grade bands"):
@@ -162,7 +162,7 @@ def test_a_minimum_grade_drops_lower_bands(
     assert {hit.grade for hits in found for hit in hits} <= {minimum, 2}
 
 
-def test_requests_that_make_no_sense(index: ProductIndex, products: pa.Table, vectors: Vectors) -> None:
+def test_invalid_requests_are_refused(index: ProductIndex, products: pa.Table, vectors: Vectors) -> None:
     with pytest.raises(UsageError, match="unknown mode 'densed'; did you mean 'dense'"):
         index.search(QUERIES, None, K, "densed")
     with pytest.raises(UsageError, match="a hybrid search needs query vectors"):
@@ -192,7 +192,7 @@ def test_damaged_folders(index: ProductIndex, tmp_path: Path) -> None:
         ProductIndex.load(tmp_path / "nowhere")
     index.save(tmp_path)
     pq.write_table(index.products.slice(0, 9), tmp_path / "products.parquet")
-    with pytest.raises(RaylevanceError, match="damaged index: 400 expected, got 9 products"):
+    with pytest.raises(RaylevanceError, match="damaged index; build it again: expected 400 products, got 9 products"):
         ProductIndex.load(tmp_path)
     (tmp_path / "products.parquet").write_bytes(b"PAR1")
     with pytest.raises(RaylevanceError, match="damaged index"):
@@ -262,7 +262,7 @@ def test_bm25_on_the_public_sample(public_data: Path) -> None:
 
 
 def test_the_band_of_a_rare_grade_is_found_among_many_scores() -> None:
-    """More distinct scores than are looked at together, and a grade with fewer pairs than there are between two."""
+    """There are more distinct scores than are compared at once, and fewer pairs of a grade than a coarse step spans."""
     random = np.random.default_rng(5)
     spans = {0: (0.0, 0.25, 18_000), 1: (0.4, 0.6, 1_960), 2: (0.75, 1.0, 40)}
     scores = np.concatenate([random.uniform(low, high, count) for low, high, count in spans.values()])

@@ -1,4 +1,4 @@
-"""FAISS behind `VectorIndex`: every kind against brute force, filters, files, refusals."""
+"""Tests of `VectorIndex`: every kind against brute force, filters, files, and errors."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def unit(vectors: np.ndarray) -> Vectors:
 
 
 def clustered(rows: int, seed: int) -> Vectors:
-    """Vectors around 50 centres, as those of a catalogue are."""
+    """Return vectors around 50 centres, as those of a catalogue are."""
     centres = np.random.default_rng(0).standard_normal((50, DIMENSION))
     rng = np.random.default_rng(seed)
     return unit(centres[rng.integers(0, 50, rows)] + 0.7 * rng.standard_normal((rows, DIMENSION)))
@@ -58,7 +58,7 @@ def test_search_finds_what_brute_force_finds(index: VectorIndex, items: Vectors,
 
 @pytest.mark.parametrize("filtered", [False, True])
 def test_the_lower_rows_of_equals_at_the_end_are_found(filtered: bool) -> None:
-    """Twenty equal rows, then five better ones: of ten, five are the lowest of the equals. So it is beyond all rows."""
+    """Of twenty equal rows and five better ones, the best ten are the five and the five lowest of the equal rows."""
     query = np.eye(DIMENSION, dtype=np.float32)[:1]
     equal, better = unit(query + np.eye(DIMENSION)[1]), unit(2 * query + np.eye(DIMENSION)[1])
     index = VectorIndex.build(np.concatenate([equal] * 20 + [better] * 5), IndexSettings(kind="exact"))
@@ -93,7 +93,7 @@ def test_a_filter_equals_brute_force(index: VectorIndex, items: Vectors, queries
 def test_a_wide_filter_of_an_approximate_index(
     index: VectorIndex, items: Vectors, queries: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What leaves more rows than exact search is for goes through the graph or the lists, with more effort."""
+    """A filter that leaves too many rows for exact search is searched approximately, with more effort."""
     monkeypatch.setattr(subject, "EXACT_ROWS", 100)
     allowed = np.random.default_rng(4).random(ROWS) < 0.3
     _, rows = index.search(queries, K, allowed)
@@ -104,7 +104,7 @@ def test_a_wide_filter_of_an_approximate_index(
 def test_a_filter_that_leaves_only_rows_far_from_the_query(
     index: VectorIndex, items: Vectors, queries: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one for another language does: a search that starts near the query sees none of them for long."""
+    """Such as a filter for another language. A search that starts near the query reaches these rows last."""
     monkeypatch.setattr(subject, "EXACT_ROWS", 100)
     towards = items @ queries[0]
     allowed = towards < np.quantile(towards, 0.4)
@@ -113,7 +113,7 @@ def test_a_filter_that_leaves_only_rows_far_from_the_query(
     assert mean_overlap(rows, brute_force(items, queries[:1], allowed)) >= 0.95
 
 
-def test_more_asked_than_there_is(queries: Vectors) -> None:
+def test_k_may_exceed_the_number_of_rows(queries: Vectors) -> None:
     index = VectorIndex.build(clustered(3, seed=5), IndexSettings())
     scores, rows = index.search(queries, K)
     assert sorted(rows[0, :3].tolist()) == [0, 1, 2]
@@ -154,10 +154,10 @@ def test_size_chooses_the_kind(rows: int, kind: str, monkeypatch: pytest.MonkeyP
     assert VectorIndex.build(clustered(rows, seed=7), IndexSettings()).describe()["kind"] == kind
 
 
-def test_a_target_out_of_reach_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    """Vectors that differ by less than float16 and the codes can tell apart."""
-    near = unit(np.ones((600, DIMENSION)) + 1e-4 * np.random.default_rng(8).standard_normal((600, DIMENSION)))
-    tuning = VectorIndex.build(near, IndexSettings(kind="ivfpq", recall_target=1.0)).describe()["tuning"]
+def test_a_missed_recall_target_gives_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The vectors differ by less than float16 and the codes can express."""
+    almost_equal = unit(np.ones((600, DIMENSION)) + 1e-4 * np.random.default_rng(8).standard_normal((600, DIMENSION)))
+    tuning = VectorIndex.build(almost_equal, IndexSettings(kind="ivfpq", recall_target=1.0)).describe()["tuning"]
     assert tuning["recall"] < 1
     assert "misses the target of 1" in tuning["warning"]
     assert tuning["warning"] in caplog.text
@@ -171,13 +171,13 @@ def test_a_target_out_of_reach_is_said(caplog: pytest.LogCaptureFixture) -> None
         (np.full((3, 4), np.nan, np.float32), "vector 0 has norm nan"),
     ],
 )
-def test_vectors_that_are_none(vectors: Vectors, message: str) -> None:
+def test_invalid_vectors_are_refused(vectors: Vectors, message: str) -> None:
     with pytest.raises(RaylevanceError, match=message):
         VectorIndex.build(vectors, IndexSettings())
 
 
 def test_too_few_rows_for_a_product_quantiser() -> None:
-    with pytest.raises(RaylevanceError, match="ivfpq learns from 256 rows or more, got 50; use exact"):
+    with pytest.raises(RaylevanceError, match="ivfpq needs at least 256 rows to train on, got 50; use exact"):
         VectorIndex.build(clustered(50, seed=9), IndexSettings(kind="ivfpq"))
 
 
@@ -185,12 +185,12 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
     with pytest.raises(RaylevanceError, match="FAISS sees no GPU"):
         VectorIndex.build(clustered(50, seed=9), IndexSettings(use_gpu=True))
-    with pytest.raises(RaylevanceError, match=r"searches exactly, got index\.kind hnsw"):
+    with pytest.raises(RaylevanceError, match=r"searches exactly, but index\.kind is hnsw"):
         VectorIndex.build(clustered(50, seed=9), IndexSettings(kind="hnsw", use_gpu=True))
 
 
 def test_queries_of_another_encoder(index: VectorIndex) -> None:
-    with pytest.raises(RaylevanceError, match=r"queries of shape \(1, 8\), index of 32 dimensions"):
+    with pytest.raises(RaylevanceError, match=r"queries have shape \(1, 8\), but the index has 32 dimensions"):
         index.search(np.ones((1, 8), np.float32), K)
 
 
@@ -205,7 +205,7 @@ def test_damaged_files(items: Vectors, tmp_path: Path) -> None:
         VectorIndex.load(tmp_path)
     VectorIndex.build(items[:10], IndexSettings()).save(tmp_path / "other")
     file.write_bytes((tmp_path / "other" / "vectors.faiss").read_bytes())
-    with pytest.raises(RaylevanceError, match="are not of one index"):
+    with pytest.raises(RaylevanceError, match="belong to different indexes"):
         VectorIndex.load(tmp_path)
 
 

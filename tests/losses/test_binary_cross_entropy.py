@@ -1,4 +1,4 @@
-"""Weighted binary cross-entropy against a naive float64 loop, and its gradient."""
+"""Tests of the weighted binary cross-entropy against a naive float64 loop, and of its gradient."""
 
 import math
 

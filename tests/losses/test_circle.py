@@ -1,4 +1,4 @@
-"""The multi-class circle loss against the paper's formula, written out, and the facts that follow from it."""
+"""Tests of the multi-class circle loss against the paper's formula, written out, and facts that follow from it."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylevance.losses.circle import CASES, Boundaries, multi_class_circle
+from raylevance.losses.circle import GRADE_PAIRS, Boundaries, multi_class_circle
 
 GAMMA = 32.0
 PAPER = {"positive": {2: (0.75, 1.25), 1: (0.40, 0.60)}, "negative": {1: (0.60, 0.30), 0: (0.25, -0.25)}}
@@ -23,7 +23,7 @@ graded_instances = st.lists(
 def naive(instances: list[Instance], gamma: float) -> float:
     total = 0.0
     for items in instances:
-        for a, b in CASES:
+        for a, b in GRADE_PAIRS:
             upper = [score for score, label in items if label == a]
             lower = [score for score, label in items if label == b]
             if upper and lower:
@@ -48,7 +48,7 @@ def test_it_equals_the_formula_in_its_plain_form(instances: list[Instance], gamm
         assert loss.item() == pytest.approx(naive(instances, gamma), rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize(("upper", "lower"), CASES)
+@pytest.mark.parametrize(("upper", "lower"), GRADE_PAIRS)
 def test_one_pair_on_its_boundaries_costs_log_2(upper: int, lower: int) -> None:
     items = [(PAPER["positive"][upper][0], upper), (PAPER["negative"][lower][0], lower)]
     assert multi_class_circle(*flat([items]), GAMMA).item() == pytest.approx(math.log(2), rel=1e-12)
@@ -76,7 +76,7 @@ def test_where_each_grade_comes_to_rest_without_detached_weights(
 
 
 def test_detached_weights_push_grade_1_past_its_rest() -> None:
-    """At 0.55 the pull of grade 1 above grade 0 goes on where its weight has no gradient, and turns where it has."""
+    """At 0.55, grade 1 is still pulled up if the weight has no gradient, and is pulled down if it has one."""
     signs = {}
     for detach in (True, False):
         scores, labels, owner = flat([[(0.55, 1), (0.1, 0)]])
@@ -113,7 +113,7 @@ def test_one_grade_and_no_items_cost_nothing() -> None:
 
 
 def test_the_boundaries_move_their_optima_about_the_same_axis() -> None:
-    """Grade 2 still rests at 1, grade 0 at 0, when the bands are wider."""
+    """With wider bands, grade 2 still comes to rest at 1, and grade 0 at 0."""
     grid = np.linspace(-0.4, 1.2, 1601)
     wide = Boundaries(positive_2=0.85, negative_0=0.15)
     for moved, other, rest in ((2, (0.0, 0), 1.0), (0, (1.0, 2), 0.0)):
@@ -125,6 +125,6 @@ def test_the_boundaries_move_their_optima_about_the_same_axis() -> None:
 
 @pytest.mark.parametrize(("name", "boundary"), [("positive_1", 0.55), ("negative_1", 0.44)])
 def test_grade_1_must_be_able_to_reach_its_own_boundary(name: str, boundary: float) -> None:
-    """Beyond its axis a boundary's optimum lies on its other side: no pull is left where it should still be drawn."""
+    """If a boundary lay beyond its axis, the pull would end before the boundary is reached."""
     with pytest.raises(ValueError, match=r"positive_1 <= 0\.5 and negative_1 >= 0\.45"):
         Boundaries.model_validate({"positive_1": 0.3, name: boundary})

@@ -1,4 +1,4 @@
-"""Losses against naive float64 loops, their gradients, hand values and hard cases."""
+"""Tests of losses against naive float64 loops, of their gradients, of values by hand, and of hard cases."""
 
 import math
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from raylevance.losses.infonce import in_batch_infonce
 from raylevance.losses.supcon import label_weighted_supcon
-from raylevance.losses.temperature import LARGEST_SCALE, Temperature
+from raylevance.losses.temperature import MAX_SCALE, Temperature
 from raylevance.losses.triplet import graded_triplet
 
 ONE = torch.tensor(1.0, dtype=torch.float64)
@@ -163,6 +163,6 @@ def test_the_temperature_starts_at_its_start_and_comes_back_from_the_clamp() -> 
     with torch.no_grad():
         temperature.log_scale.fill_(10.0)
     scale = temperature()
-    assert scale.item() == pytest.approx(LARGEST_SCALE, rel=1e-5)
+    assert scale.item() == pytest.approx(MAX_SCALE, rel=1e-5)
     scale.backward()
     assert temperature.log_scale.grad is not None and temperature.log_scale.grad.item() > 0

@@ -1,4 +1,4 @@
-"""The losses of momentum contrast against naive float64 loops, their gradients and hard cases."""
+"""Tests of the losses of momentum contrast against naive float64 loops, of their gradients, and of hard cases."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ T = 0.3
 
 
 def random_case(seed: int, anchors: int = 5, queue: int = 7, hard: int = 6) -> dict[str, torch.Tensor]:
-    """Unit vectors in float64; anchor 0 has no hard negative."""
+    """Return unit vectors in float64. Anchor 0 has no hard negative."""
     rng = np.random.default_rng(seed)
 
     def unit(rows: int) -> torch.Tensor:
@@ -23,14 +23,14 @@ def random_case(seed: int, anchors: int = 5, queue: int = 7, hard: int = 6) -> d
         "anchors": unit(anchors),
         "positives": unit(anchors),
         "queue": unit(queue),
-        "known": torch.tensor(rng.random((anchors, queue)) < 0.3),
-        "hard": unit(hard),
-        "owner": torch.tensor(rng.integers(1, anchors, hard)),
+        "excluded_keys": torch.tensor(rng.random((anchors, queue)) < 0.3),
+        "hard_negatives": unit(hard),
+        "hard_negative_anchors": torch.tensor(rng.integers(1, anchors, hard)),
     }
 
 
 def naive_instance(case: dict[str, torch.Tensor], weight: list[float]) -> float:
-    z, positives, queue, known, hard, owner = (case[name].tolist() for name in case)
+    z, positives, queue, excluded, hard, owner = (case[name].tolist() for name in case)
 
     def exponential(one: list[float], other: list[float]) -> float:
         return math.exp(sum(a * b for a, b in zip(one, other, strict=True)) / T)
@@ -38,7 +38,7 @@ def naive_instance(case: dict[str, torch.Tensor], weight: list[float]) -> float:
     total = 0.0
     for row, anchor in enumerate(z):
         own = exponential(anchor, positives[row])
-        queued = [exponential(anchor, key) for key, out in zip(queue, known[row], strict=True) if not out]
+        queued = [exponential(anchor, key) for key, out in zip(queue, excluded[row], strict=True) if not out]
         harder = [exponential(anchor, key) for key, its in zip(hard, owner, strict=True) if its == row]
         total -= weight[row] * math.log(own / (own + sum(queued) + sum(harder)))
     return total
@@ -57,41 +57,43 @@ def test_instance_loss_equals_the_naive_loop(sizes: dict[str, int]) -> None:
 def test_cluster_loss_equals_the_naive_loop(anchors: int) -> None:
     rng = np.random.default_rng(1)
     z, centroids = rng.normal(size=(anchors, 4)), rng.normal(size=(8, 4))
-    own, known, weight = rng.integers(0, 8, anchors), rng.random((anchors, 8)) < 0.4, rng.random(anchors)
+    own, excluded, weight = rng.integers(0, 8, anchors), rng.random((anchors, 8)) < 0.4, rng.random(anchors)
     expected = 0.0
     for row in range(anchors):
         exponentials = [math.exp(float(z[row] @ centroid) / T) for centroid in centroids]
-        others = [value for j, value in enumerate(exponentials) if j != own[row] and not known[row, j]]
+        others = [value for j, value in enumerate(exponentials) if j != own[row] and not excluded[row, j]]
         expected -= weight[row] * math.log(exponentials[own[row]] / (exponentials[own[row]] + sum(others)))
-    given = [torch.tensor(values) for values in (z, own, centroids, known)]
+    given = [torch.tensor(values) for values in (z, own, centroids, excluded)]
     loss = cluster_loss(*given, temperature=T, weight=torch.tensor(weight))
     assert loss.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_gradients() -> None:
     case = random_case(2)
-    vectors = [case[name].requires_grad_() for name in ("anchors", "positives", "queue", "hard")]
+    vectors = [case[name].requires_grad_() for name in ("anchors", "positives", "queue", "hard_negatives")]
     weight = torch.rand(5, dtype=torch.float64, requires_grad=True)
 
     def instance(z: Any, positives: Any, queue: Any, hard: Any, w: Any) -> torch.Tensor:
-        return instance_loss(z, positives, queue, case["known"], hard, case["owner"], temperature=T, weight=w)
+        return instance_loss(
+            z, positives, queue, case["excluded_keys"], hard, case["hard_negative_anchors"], temperature=T, weight=w
+        )
 
     assert torch.autograd.gradcheck(instance, (*vectors, weight))
     own = torch.tensor([0, 3, 3, 6, 1])
 
     def cluster(z: Any, centroids: Any, w: Any) -> torch.Tensor:
-        return cluster_loss(z, own, centroids, case["known"], temperature=T, weight=w)
+        return cluster_loss(z, own, centroids, case["excluded_keys"], temperature=T, weight=w)
 
     assert torch.autograd.gradcheck(cluster, (vectors[0], vectors[2], weight))
 
 
-def test_known_keys_have_no_say() -> None:
-    """A queue of copies of the positive costs nothing where they are known, and pulls on nothing."""
+def test_excluded_keys_have_no_effect() -> None:
+    """A queue of copies of the positive adds no loss and gets no gradient if all of them are excluded."""
     case = random_case(3)
     case["queue"] = case["positives"][[0] * 7].clone().requires_grad_()
-    case["known"] = torch.ones(5, 7, dtype=torch.bool)
+    case["excluded_keys"] = torch.ones(5, 7, dtype=torch.bool)
     loss = instance_loss(**case, temperature=T)
-    nothing = {"queue": torch.zeros(0, 4).double(), "known": torch.ones(5, 0).bool()}
+    nothing = {"queue": torch.zeros(0, 4).double(), "excluded_keys": torch.ones(5, 0).bool()}
     empty = instance_loss(**(case | nothing), temperature=T)
     assert loss.item() == pytest.approx(empty.item(), rel=1e-12)
     (gradient,) = torch.autograd.grad(loss, case["queue"])

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from raylevance.errors import RaylevanceError
 from raylevance.models.batching import length_groups, pad
-from raylevance.models.encoder import Encoder, EncoderSettings, load_tokenizer
+from raylevance.models.encoder import Encoder, EncoderSettings, load_encoder_tokenizer
 
 QUERIES = ["red running shoes", "usb charger", "a", "desk lamp"]
 """Within the limit: a tied encoder has one in sentence-transformers, that of items."""
@@ -82,7 +82,7 @@ def test_an_untied_item_limit_is_the_peers_too(tiny_backbone: Path, tmp_path: Pa
     long_query = ["lamp desk chair " * 30]
     peer = SentenceTransformer(str(tmp_path / "encoder"))
     np.testing.assert_allclose(encoder.encode_queries(long_query), peer.encode_query(long_query), atol=1e-6)
-    assert len(load_tokenizer(tmp_path / "encoder")(long_query, "query")[0]) == 12
+    assert len(load_encoder_tokenizer(tmp_path / "encoder")(long_query, "query")[0]) == 12
 
 
 def test_a_plain_folder_loads_with_its_own_limit(minilm: Path) -> None:

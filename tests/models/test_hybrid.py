@@ -1,5 +1,6 @@
-"""The hybrid: coefficients come back from data drawn by them, and each part can be had alone."""
+"""The hybrid: fitting recovers the coefficients that the data was drawn with, and each score can be used alone."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,16 @@ def drawn(count: int = 20_000) -> tuple[Evidence, np.ndarray]:
 def test_the_coefficients_come_back() -> None:
     evidence, labels = drawn()
     fitted = Hybrid.fit(evidence, labels)
-    assert fitted.related is not None
-    found = (*fitted.related.weights, fitted.related.intercept)
+    assert fitted.with_neighbours is not None
+    found = (*fitted.with_neighbours.weights, fitted.with_neighbours.intercept)
     np.testing.assert_allclose(found, list(TRUE.values()), atol=0.25)
     probabilities = fitted(evidence)
-    without = ~evidence.related
-    (weight,) = fitted.alone.weights
+    without = ~evidence.has_neighbours
+    (weight,) = fitted.without_neighbours.weights
     np.testing.assert_allclose(
-        probabilities[without], expit(weight * evidence.fine_tuned[without] + fitted.alone.intercept), atol=1e-12
+        probabilities[without],
+        expit(weight * evidence.fine_tuned[without] + fitted.without_neighbours.intercept),
+        atol=1e-12,
     )
     assert probabilities[~without].mean() == pytest.approx(labels[~without].mean(), abs=1e-3), "it is calibrated"
 
@@ -47,12 +50,23 @@ def test_both_parts_together_are_better_than_either(tmp_path: Path) -> None:
     auc = {parts: roc_auc_score(labels, hybrid(evidence)) for parts, hybrid in hybrids.items()}
     assert auc["hybrid"] > max(auc["fine_tuned"], auc["transfer"]) + 0.02
     assert np.argsort(hybrids["fine_tuned"](evidence)).tolist() == np.argsort(evidence.fine_tuned).tolist()
-    np.testing.assert_allclose(hybrids["transfer"](evidence)[~evidence.related], labels.mean(), atol=1e-12)
+    np.testing.assert_allclose(hybrids["transfer"](evidence)[~evidence.has_neighbours], labels.mean(), atol=1e-12)
     other = Evidence(evidence.fine_tuned[::-1], evidence.transfer, evidence.highest)
     np.testing.assert_array_equal(hybrids["transfer"](other), hybrids["transfer"](evidence))
     for parts, hybrid in hybrids.items():
         hybrid.save(tmp_path / f"{parts}.json")
         np.testing.assert_array_equal(Hybrid.load(tmp_path / f"{parts}.json")(evidence), hybrid(evidence))
+
+
+def test_the_names_in_the_file_are_stable(tmp_path: Path) -> None:
+    logistic = {"weights": [1.0], "intercept": -1.0}
+    content = {"parts": "fine_tuned", "related": None, "alone": logistic}
+    (tmp_path / "hybrid.json").write_text(json.dumps(content))
+    hybrid = Hybrid.load(tmp_path / "hybrid.json")
+    assert hybrid.with_neighbours is None and hybrid.without_neighbours.intercept == -1.0
+    hybrid.save(tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == content == json.loads(hybrid.model_dump_json())
+    assert hybrid.model_dump().keys() == content.keys()
 
 
 def test_one_class_and_a_torn_file_are_one_line(tmp_path: Path) -> None:
@@ -66,8 +80,8 @@ def test_one_class_and_a_torn_file_are_one_line(tmp_path: Path) -> None:
 
 def test_neighbours_that_say_nothing_are_not_used() -> None:
     evidence, _ = drawn(30)
-    labels = (~evidence.related).astype(np.int64)
+    labels = (~evidence.has_neighbours).astype(np.int64)
     labels[np.flatnonzero(labels)[0]] = 0
     hybrid = Hybrid.fit(evidence, labels)
-    assert hybrid.related is None
+    assert hybrid.with_neighbours is None
     np.testing.assert_array_equal(hybrid(evidence), Hybrid.fit(evidence, labels, "fine_tuned")(evidence))

@@ -10,7 +10,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.models import relevance
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.pair_features import pair_features
-from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings, load_tokenizer
+from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings, load_relevance_tokenizer
 
 QUERIES = ["red running shoe", "usb charger", "lamp", "", "desk lamp", "usb charger"]
 TEXTS = ["running sock blue", "charger cable for laptop " * 8, "", "red lamp", "desk lamp", "blue chair zz"]
@@ -61,8 +61,8 @@ def naive_features(encoder: Encoder, query: str, text: str) -> np.ndarray:
 def test_features_equal_the_naive_ones(start: Path) -> None:
     """Read together, with padding, as each text is read alone."""
     model = perturbed(start)
-    queries, query_rows = model._read_distinct(QUERIES, "query", None)
-    items, item_rows = model._read_distinct(TEXTS, "item", None)
+    queries, query_rows = model._encode_distinct(QUERIES, "query", None)
+    items, item_rows = model._encode_distinct(TEXTS, "item", None)
     assert len(queries.vectors) == 5 and query_rows.tolist() == [0, 1, 2, 3, 4, 1]
     features, cosines = pair_features(queries.take(query_rows), items.take(item_rows))
     naive = np.array([naive_features(model.encoder, *pair) for pair in zip(QUERIES, TEXTS, strict=True)])
@@ -89,7 +89,7 @@ def test_load_gives_back_what_was_saved(start: Path, tmp_path: Path, token_inter
     assert scores.dtype == np.float32 and scores.std() > 0.01
     vectors = Encoder.load(tmp_path / "model" / "encoder").encode_items(TEXTS)
     np.testing.assert_array_equal(vectors, Encoder.load(start).encode_items(TEXTS))
-    assert load_tokenizer(tmp_path / "model")(TEXTS, "item") == model.encoder.tokenize(TEXTS, "item")
+    assert load_relevance_tokenizer(tmp_path / "model")(TEXTS, "item") == model.encoder.tokenize(TEXTS, "item")
 
 
 @pytest.mark.parametrize("token_interaction", [True, False])
@@ -105,21 +105,13 @@ def test_scores_keep_their_order_for_any_budget(
     assert sum(done) == 24 and model.score([], []).shape == (0,)
 
 
-def test_cached_vectors_score_as_their_texts(start: Path) -> None:
-    model = perturbed(start, token_interaction=False)
-    vectors = model.encoder.encode_queries(QUERIES), model.encoder.encode_items(TEXTS)
-    np.testing.assert_allclose(model.score_vectors(*vectors), model.score(QUERIES, TEXTS), atol=1e-5)
-    with pytest.raises(ValueError, match="compares tokens"):
-        perturbed(start).score_vectors(*vectors)
-
-
 @pytest.mark.parametrize("freeze_encoder", [True, False])
 def test_what_learns(start: Path, freeze_encoder: bool) -> None:
     """A frozen encoder has no gradient, and stays without dropout while the head trains."""
     model = perturbed(start, freeze_encoder=freeze_encoder).train()
     assert model.head.training and model.encoder.training is not freeze_encoder
     ids = torch.tensor([[2, 5, 6, 3]])
-    model(model.read(ids, None, "query"), model.read(ids, None, "item")).sum().backward()
+    model(model.encode_tokens(ids, None, "query"), model.encode_tokens(ids, None, "item")).sum().backward()
     assert all(parameter.grad is not None for parameter in model.head.parameters())
     assert any(parameter.grad is not None for parameter in model.encoder.parameters()) is not freeze_encoder
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.config import changed
+from raylevance.config import with_changes
 from tests.conftest import Ended
 from workloads.recipes.mine_and_refine import EncoderRecipe
-from workloads.studies.ablations import FULL, STAGE1, VARIANTS, RecipeSettings
+from workloads.studies.ablations import FULL, STAGE1, VARIANTS, AblationSettings
 
 Command = Callable[..., Ended]
 
@@ -20,9 +20,9 @@ Command = Callable[..., Ended]
 def test_a_variant_changes_the_recipe_and_nothing_shared(name: str) -> None:
     full = EncoderRecipe.model_validate({"mining": {"unjudged": "skip"}})
     values = full.model_dump(mode="json")
-    variant = EncoderRecipe.model_validate(changed(values, VARIANTS[name]))
+    variant = EncoderRecipe.model_validate(with_changes(values, VARIANTS[name]))
     assert variant != full
-    assert changed(variant.model_dump(mode="json"), {key: _at(values, key) for key in VARIANTS[name]}) == values
+    assert with_changes(variant.model_dump(mode="json"), {key: _at(values, key) for key in VARIANTS[name]}) == values
 
 
 def _at(values: object, name: str) -> object:
@@ -39,7 +39,7 @@ def test_an_unknown_variant_is_refused(raylevance: Command, tmp_path: Path) -> N
 
 def test_a_variant_that_is_set_already_is_refused_and_left_out(raylevance: Command, tmp_path: Path) -> None:
     """The judge is asked by default."""
-    assert "pairs graded anew" in VARIANTS and "pairs graded anew" not in RecipeSettings().chosen()
+    assert "pairs graded anew" in VARIANTS and "pairs graded anew" not in AblationSettings().chosen()
     ended = raylevance("run", "ablations", "--set", "only=[pairs graded anew]", "--store", tmp_path)
     assert ended.code == 2 and "changes nothing, {'mining.unjudged': 'judge'} is set already" in ended.err
 

@@ -16,7 +16,7 @@ from raylevance.artifacts import Store
 from raylevance.errors import UsageError
 from tests.conftest import Ended
 from tests.recipes.conftest import EXAMPLES, PRODUCTS
-from workloads.recipes.mine_and_refine import check_synthetic
+from workloads.steps.retrieval_data import SyntheticSource
 
 Command = Callable[..., Ended]
 EXAMPLES_FILE = "shopping_queries_dataset_examples.parquet"
@@ -94,7 +94,7 @@ def test_files_that_evaluation_can_not_read(raylevance: Command, esci: Path) -> 
     pq.write_table(EXAMPLES.slice(0, 0), examples)
     assert_one_line(evaluate(raylevance, esci), 1, f"{EXAMPLES_FILE}: has no rows")
     examples.write_bytes(b"PAR1 and no more")
-    assert_one_line(evaluate(raylevance, esci), 1, f"{EXAMPLES_FILE}: can't be read, it may be torn")
+    assert_one_line(evaluate(raylevance, esci), 1, f"{EXAMPLES_FILE}: can't be read, it may be incomplete")
 
 
 def test_an_encoder_that_is_not_there(raylevance: Command, esci: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_recipe_that_can_not_end_well_does_not_start(raylevance: Command, ray_
     assert_one_line(recipe(raylevance, esci, *backbone), 1, "nowhere: no such folder, and no encoder")
     evaluate = ("--set", "warmup.train.evaluate_every=25")
     assert_one_line(recipe(raylevance, esci, *evaluate), 1, "this training has nothing to evaluate on")
-    workers = ("--set", "stage1.train.workers=64")
+    workers = ("--set", "machine.workers=64")
     assert_one_line(recipe(raylevance, esci, *workers), 1, "workers=64 with 1 CPU each: the cluster has room for 2")
     tokens = ("--set", "encoder.max_item_tokens=1024")
     assert_one_line(recipe(raylevance, esci, *tokens), 1, "reads 512 tokens at most, got a limit of 1024")
@@ -142,7 +142,7 @@ def test_synthetic_queries_that_are_none(tmp_path: Path) -> None:
         (draft.path / "events").mkdir()
         (draft.path / "events" / "part.parquet").touch()
     with pytest.raises(UsageError, match=r"synthetic\.tables=tables/uci: has no judged queries"):
-        check_synthetic("tables/uci", store)
+        SyntheticSource(tables="tables/uci").check(store)
 
 
 @pytest.mark.ray

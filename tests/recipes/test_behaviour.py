@@ -7,7 +7,7 @@ import pytest
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.errors import RaylevanceError, UsageError
-from workloads.steps.behaviour_graph import graph_before, with_the_text_of
+from workloads.steps.behaviour_graph import graph_before, query_ids_with_same_text
 
 
 def published(store: Store, name: str, *parents: Artifact) -> Artifact:
@@ -39,5 +39,5 @@ def test_a_graph_of_the_same_events_is_refused(tmp_path: Path) -> None:
 
 def test_a_query_with_the_text_of_a_held_out_one_is_held_out_too() -> None:
     queries = pa.table({"query_id": ["a", "b", "c", "d"], "query": ["red lamp", "Red  Lamp", "lamp", "lamp"]})
-    assert with_the_text_of(pa.array(["a"]), queries).to_pylist() == ["a", "b"]
-    assert with_the_text_of(pa.array(["d", "z"]), queries).to_pylist() == ["c", "d"]
+    assert query_ids_with_same_text(pa.array(["a"]), queries).to_pylist() == ["a", "b"]
+    assert query_ids_with_same_text(pa.array(["d", "z"]), queries).to_pylist() == ["c", "d"]

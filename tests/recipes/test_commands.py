@@ -15,7 +15,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from raylevance.artifacts import Store
-from raylevance.data.table_file import read_table
+from raylevance.data.whole_table import read_table
 from raylevance.errors import RaylevanceError
 from raylevance.index.products import ProductIndex
 from raylevance.models.encoder import Encoder

@@ -15,7 +15,7 @@ from raylevance.config import load_settings
 from raylevance.inference.judge import find_judge
 from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.match_regression import MatchRegression
-from workloads.recipes.judge import RecipeSettings, recipe
+from workloads.recipes.judge import JudgeRecipeSettings, recipe
 from workloads.run import Run
 from workloads.steps.labelling import label_table
 
@@ -39,7 +39,7 @@ def judged(
     small = SMALL.replace("max_tokens", f"backbone: {tiny_backbone}, max_tokens")
     small += f"regression: {{backbone: {tiny_backbone}, max_tokens: 48}}\n"
     (folder / "small.yaml").write_text(small)
-    settings = load_settings(RecipeSettings, folder / "small.yaml")
+    settings = load_settings(JudgeRecipeSettings, folder / "small.yaml")
     with Run(Store(str(folder / "store"))) as run:
         return folder, recipe(settings, run).as_json()
 
@@ -73,7 +73,7 @@ def test_each_candidate_labels_as_its_model_grades(
 ) -> None:
     store = Store(str(judged[0] / "store"))
     named = find_judge(f"judge/{name}", store)
-    assert named.text == RecipeSettings().text
+    assert named.text == JudgeRecipeSettings().text
     texts = [f"blue lamp {number}" for number in range(20)]
     labels = label_table(pa.table({"query": ["lamp"] * 20, "product_text": texts}), named.labelling, store)
     model = load(store.path(f"judge/{name}") / "model")
@@ -84,16 +84,18 @@ def test_each_candidate_labels_as_its_model_grades(
 def test_no_test_query_trains_it(judged: tuple[Path, dict[str, Any]]) -> None:
     """Its pairs, the validation's and the test's share no query."""
     from raylevance.data.graded_pairs import GradedPairs
-    from raylevance.data.judged import TEST, Judged
+    from raylevance.data.judged_tables import TEST, JudgedTables
 
     folder, printed = judged
     store = Store(str(folder / "store"))
-    tables = Judged.open(store.path("tables/demo"))
-    settings = RecipeSettings()
+    tables = JudgedTables.open(store.path("tables/demo"))
+    settings = JudgeRecipeSettings()
     train, validation = tables.train_and_validation(settings.validation_fraction, settings.seed)
-    queries = [set(GradedPairs.of(part, settings.text).queries) for part in (train, validation, tables.of(TEST))]
+    queries = [
+        set(GradedPairs.from_tables(part, settings.text).queries) for part in (train, validation, tables.split(TEST))
+    ]
     assert not queries[0] & queries[1] and not (queries[0] | queries[1]) & queries[2]
-    assert printed["pairs"] == len(GradedPairs.of(tables.of(TEST), settings.text).grades)
+    assert printed["pairs"] == len(GradedPairs.from_tables(tables.split(TEST), settings.text).grades)
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ import yaml
 
 from raylevance.artifacts import Store
 from raylevance.data.graded_pairs import pair_texts
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.schema import PRODUCTS, QUERIES
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -82,7 +82,7 @@ def test_a_check_with_grades_that_are_none(grades: pa.Array, fault: str, tmp_pat
 def test_texts_of_pairs_stay_with_their_pairs() -> None:
     """Also where a product has no text at all, and where an id is not known."""
     products = [{"product_id": "a", "title": "Lamp"}, {"product_id": "b", "title": " "}]
-    judged = Judged(
+    judged = JudgedTables(
         pa.Table.from_pylist(products, PRODUCTS),
         pa.Table.from_pylist([{"query_id": "q", "query": "lamp"}], QUERIES),
         pa.table({}),

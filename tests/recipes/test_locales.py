@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.demo import DemoSettings
 from raylevance.demo.generating import layouts
 from raylevance.demo.shop import Shop
-from raylevance.evaluation.ranking import read_run
+from raylevance.evaluation.ranking_metrics import read_run
 from raylevance.index.vectors import IndexSettings, VectorIndex
-from raylevance.inference.encoding import Vectors
+from raylevance.models.encoder import Vectors
 from raylevance.training.tasks.contrastive.ranking import RankingEvaluation
 from workloads.recipe import find_recipe, load_recipe_settings, run_recipe
 from workloads.steps.retrieval_report import by_locale
@@ -90,14 +90,14 @@ def test_the_report_has_figures_by_locale(store: Store) -> None:
 
 
 @pytest.fixture(scope="module")
-def judged() -> Judged:
+def judged() -> JudgedTables:
     """A shop in three languages; one product and one query name no locale."""
     shop = Shop(DemoSettings(products=600, queries=60, events=0, judged_per_query=12, locales=("us", "es", "jp")))
     made = {name: layout.rows(shop, 0, layout.units) for name, layout in layouts(shop).items() if name != "events"}
     for name in ("products", "queries"):
         locales = made[name]["locale"].to_pylist()
         made[name] = made[name].set_column(made[name].num_columns - 1, "locale", pa.array([None, *locales[1:]]))
-    return Judged(**made)
+    return JudgedTables(**made)
 
 
 def vectors(rows: int) -> Vectors:
@@ -105,7 +105,7 @@ def vectors(rows: int) -> Vectors:
     return random / np.linalg.norm(random, axis=1, keepdims=True)
 
 
-def test_the_whole_catalogue_of_a_locale_is_ranked(judged: Judged) -> None:
+def test_the_whole_catalogue_of_a_locale_is_ranked(judged: JudgedTables) -> None:
     queries, products = vectors(60), vectors(600)
     dense = as_run(judged, *rank_dense(judged, queries, VectorIndex.build(products, IndexSettings(kind="exact"))))
     runs = {**rank_baselines(judged, None, 0), "dense": dense}
@@ -120,7 +120,7 @@ def test_the_whole_catalogue_of_a_locale_is_ranked(judged: Judged) -> None:
             assert own is None or {locale[product] for product in run[query]} <= {own}
 
 
-def test_bm25_finds_words_in_every_language(judged: Judged) -> None:
+def test_bm25_finds_words_in_every_language(judged: JudgedTables) -> None:
     runs = rank_baselines(judged, None, 0)
     figures = by_locale(runs, judged)["locales"]
     assert [figures[locale]["queries"] for locale in ("us", "es", "jp")] == [19, 20, 20]
@@ -143,13 +143,13 @@ class Foreigner:
         return np.eye(4, dtype=np.float32)[self._products]
 
 
-def test_steps_of_a_training_are_measured_within_locales(judged: Judged) -> None:
+def test_steps_of_a_training_are_measured_within_locales(judged: JudgedTables) -> None:
     ranking = RankingEvaluation.of(judged, ProductText())
     locales = dict(zip(*(judged.products[name].to_pylist() for name in ("product_id", "locale")), strict=True))
     encoder = cast(Any, Foreigner(ranking, locales))
     assert ranking(encoder)["ndcg@10"] > 0.01 > replace(ranking, groups=None)(encoder)["ndcg@10"]
 
 
-def test_one_locale_is_searched_as_a_whole(judged: Judged) -> None:
+def test_one_locale_is_searched_as_a_whole(judged: JudgedTables) -> None:
     one = replace(judged, products=judged.products.filter(pc.equal(judged.products["locale"], "es")))
-    assert one.groups() is None and one.locales() == [] and by_locale({}, one) == {}
+    assert one.locale_groups() is None and one.locales() == [] and by_locale({}, one) == {}

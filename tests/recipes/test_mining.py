@@ -13,22 +13,27 @@ import yaml
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.data.hashing import pair_ids
-from raylevance.data.judged import TRAIN, Judged
+from raylevance.data.judged_tables import TRAIN, JudgedTables
+from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.inference.embeddings import embed_products, read_rows
-from raylevance.inference.encoding import encode_texts, find_encoder
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.encoding import encode_texts
 from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.training.settings import MachineSettings
 from workloads.run import Run
+from workloads.steps.encoder_training import Trainer
 from workloads.steps.mining import (
     ASSUMED,
     MINED,
     MineSettings,
+    add_mined_pairs,
     check_judge,
-    curriculum,
     mining_step,
-    search,
-    to_check,
+    nearest_products,
+    pairs_to_check,
 )
+from workloads.steps.retrieval_data import RetrievalData
 
 Mine = Callable[..., tuple[Artifact, pa.Table]]
 
@@ -45,32 +50,48 @@ def store(small_store: Path, tmp_path_factory: pytest.TempPathFactory, tiny_back
 
 
 @pytest.fixture(scope="module")
-def train(store: Store) -> Judged:
-    return Judged.open(store.path("tables/demo")).of(TRAIN)
+def train(store: Store) -> JudgedTables:
+    return JudgedTables.open(store.path("tables/demo")).split(TRAIN)
 
 
 @pytest.fixture(scope="module")
-def mine(store: Store, train: Judged, ray_cluster: None) -> Mine:
+def mine(store: Store, train: JudgedTables, ray_cluster: None) -> Mine:
     """The mining step, by stage 1's encoder."""
     judge = str(Path(store.path("tables/demo")).parents[3] / "judge.yaml")
 
     def call(earlier: Sequence[Artifact] = (), **changed: object) -> tuple[Artifact, pa.Table]:
         settings = MineSettings.model_validate({"judge": judge, "k": 20, "check_pairs": 40, **changed})
         tables, encoder = store.get("tables/demo"), store.get("encoder/stage1")
-        text = find_encoder(encoder.ref, store).text
+        text = load_encoder(store, encoder.ref).text
         assert text is not None
         with Run(store) as run:
-            made = mining_step(run, tables, encoder, train, settings, text, seed=0, earlier=earlier)
+            data = retrieval_data(run, tables, train, text)
+            made = mining_step(data, "pairs/mined", encoder, settings, earlier)
         return made, pq.read_table(store.path(made.ref) / MINED)
 
     return call
+
+
+def retrieval_data(run: Run, tables: Artifact, train: JudgedTables, text: ProductText) -> RetrievalData:
+    """The training queries `train`, with nothing held out of them."""
+    return RetrievalData(
+        run=run,
+        tables=tables,
+        judged=train,
+        human_train=train,
+        train=train,
+        validation=train,
+        synthetic=(),
+        text=text,
+        trainer=Trainer(MachineSettings(), seed=0),
+    )
 
 
 def sources(mined: pa.Table) -> set[str]:
     return {source.partition(":")[0] for source in mined["source"].to_pylist()}
 
 
-def test_a_judge_that_agrees_is_trained_on(mine: Mine, train: Judged) -> None:
+def test_a_judge_that_agrees_is_trained_on(mine: Mine, train: JudgedTables) -> None:
     made, mined = mine(minimum_kappa=-1, most_labelled=30)
     assert made.metrics["trusted"] and made.metrics["labelled"] == 30
     assert sources(mined) == {"demo", "llm"}
@@ -115,8 +136,8 @@ def test_a_judge_is_checked_where_it_is_used() -> None:
     """On human judgements of candidates; on others only where there are too few."""
     human = pa.table({"query_id": ["q"] * 6, "product_id": list("abcdef"), "grade": pa.array([2] * 6, pa.int8())})
     found = pa.table({"query_id": ["q", "q", "p"], "product_id": ["f", "b", "c"]})
-    assert sorted(to_check(human, found, 2, seed=0)["product_id"].to_pylist()) == ["b", "f"]
-    four = to_check(human, found, 4, seed=0)["product_id"].to_pylist()
+    assert sorted(pairs_to_check(human, found, 2, seed=0)["product_id"].to_pylist()) == ["b", "f"]
+    four = pairs_to_check(human, found, 4, seed=0)["product_id"].to_pylist()
     assert sorted(four[:2]) == ["b", "f"] and len(set(four)) == 4
 
 
@@ -134,27 +155,25 @@ def test_people_alone_and_the_assumption_that_the_rest_is_irrelevant(mine: Mine)
     assert set(assumed.filter(pc.equal(assumed["source"], ASSUMED))["grade"].to_pylist()) == {0}
 
 
-def test_the_curriculum_keeps_what_was_there(mine: Mine, train: Judged) -> None:
-    settings = MineSettings(unjudged="irrelevant")
+def test_the_curriculum_keeps_what_was_there(mine: Mine, train: JudgedTables) -> None:
     _, mined = mine(unjudged="irrelevant")
     hard = set(pair_ids(mined.filter(mined["role"].is_valid())).to_pylist())
     judged = set(pair_ids(train.judgements).to_pylist())
-    whole = curriculum(train, mined, settings).judgements
+    whole = add_mined_pairs(train, mined).judgements
     assert whole.slice(0, train.judgements.num_rows).equals(train.judgements)
     assert set(pair_ids(whole).to_pylist()) == judged | hard and whole.num_rows == len(judged | hard)
-    alone = curriculum(train, mined, settings.model_copy(update={"with_originals": False})).judgements
+    alone = add_mined_pairs(train, mined, with_originals=False).judgements
     assert set(pair_ids(alone).to_pylist()) == hard
 
 
-def test_a_pair_of_two_rounds_is_one_judgement(mine: Mine, train: Judged) -> None:
+def test_a_pair_of_two_rounds_is_one_judgement(mine: Mine, train: JudgedTables) -> None:
     _, mined = mine(minimum_kappa=-1, most_labelled=30)
-    settings = MineSettings()
-    once, twice = curriculum(train, mined, settings), curriculum(train, pa.concat_tables([mined, mined]), settings)
+    once, twice = add_mined_pairs(train, mined), add_mined_pairs(train, pa.concat_tables([mined, mined]))
     assert twice.judgements.equals(once.judgements) and once.judgements.num_rows > train.judgements.num_rows
 
 
-def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: Judged) -> None:
-    encoder = find_encoder("encoder/stage1", store)
+def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: JudgedTables) -> None:
+    encoder = load_encoder(store, "encoder/stage1")
     products = store.path("tables/demo") / "products"
     files = embed_products(store, encoder, products, rows_per_shard=128)
     assert [len(np.load(file)) for file in files] == [128, 128, 44]
@@ -164,24 +183,25 @@ def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: J
     assert embed_products(store, encoder, products, rows_per_shard=128) == files
     with store.publish("encoder/copy") as draft:
         shutil.copytree(encoder.path, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
-    assert embed_products(store, find_encoder("encoder/copy", store), products, rows_per_shard=128) == files
+    assert embed_products(store, load_encoder(store, "encoder/copy"), products, rows_per_shard=128) == files
     assert [file.stat().st_mtime_ns for file in files] == written
 
 
 @pytest.mark.long
 @pytest.mark.ray
 def test_one_worker_and_two_mine_the_same_set(
-    mine: Mine, store: Store, train: Judged, monkeypatch: pytest.MonkeyPatch
+    mine: Mine, store: Store, train: JudgedTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One shard is embedded by one actor, two shards by two; what is mined is the same."""
-    monkeypatch.setattr("raylevance.inference.embeddings.FEW", 0)
+    monkeypatch.setattr("raylevance.inference.embeddings.IN_PROCESS_TEXTS", 0)
     tables, encoder = store.get("tables/demo"), store.get("encoder/stage1")
     found = {}
     for rows_per_shard in (300, 150):
         shutil.rmtree(store.work_folder("embeddings"))
         settings = MineSettings(unjudged="skip", k=20, rows_per_shard=rows_per_shard)
         with Run(store) as run:
-            found[rows_per_shard] = search(run, tables, encoder, train, settings)
+            data = retrieval_data(run, tables, train, ProductText())
+            found[rows_per_shard] = nearest_products(data, encoder, settings)
         assert len(list(store.work_folder("embeddings").glob("*.npy"))) == 300 // rows_per_shard
     one, two = found[300], found[150]
     assert one["query_id"].equals(two["query_id"])

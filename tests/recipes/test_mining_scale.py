@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.data.judged import TRAIN, Judged
+from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.inference.embeddings import embed_products
-from raylevance.inference.encoding import encode_texts, find_encoder
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.encoding import encode_texts
 from tests.peak_memory import peak_bytes
 from workloads.steps.mining import MINED, MineSettings
 
@@ -20,8 +21,11 @@ from raylevance.artifacts import Store
 from raylevance.demo import DemoSettings, generate
 from raylevance.data.text import ProductText
 from raylevance.models.encoder import Encoder, EncoderSettings
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
+from raylevance.training.settings import MachineSettings
+from workloads.steps.encoder_training import Trainer
 from workloads.steps.mining import MineSettings, mining_step
+from workloads.steps.retrieval_data import RetrievalData
 from workloads.run import Run
 store, text = Store(Path(sys.argv[1])), ProductText()
 with store.publish("tables/demo") as draft:
@@ -30,8 +34,10 @@ with store.publish("encoder/tiny") as draft:
     Encoder.from_backbone(EncoderSettings(backbone=sys.argv[2], max_item_tokens=32)).save(draft.path)
 with Run(store) as run:
     tables, encoder = store.get("tables/demo"), store.get("encoder/tiny")
-    train = Judged.open(store.path(tables.ref)).of("train")
-    mining_step(run, tables, encoder, train, MineSettings(unjudged="skip", k={K}), text, seed=0)
+    train = JudgedTables.open(store.path(tables.ref)).split("train")
+    trainer = Trainer(MachineSettings(), seed=0)
+    data = RetrievalData(run, tables, train, train, train, train, (), text, trainer)
+    mining_step(data, "pairs/mined", encoder, MineSettings(unjudged="skip", k={K}))
 """
 
 
@@ -39,7 +45,7 @@ with Run(store) as run:
 def test_ten_thousand_queries_over_a_million_products_in_eight_gibibytes(tmp_path: Path, tiny_backbone: Path) -> None:
     assert peak_bytes(WORK, tmp_path, tiny_backbone, object_store=500_000_000) < LIMIT
     store = Store(tmp_path)
-    train = Judged.open(store.path("tables/demo")).of(TRAIN)
+    train = JudgedTables.open(store.path("tables/demo")).split(TRAIN)
     assert train.queries.num_rows >= QUERIES
     assert store.get("pairs/mined").metrics["candidates"] == train.queries.num_rows * K
     mined = pq.read_table(store.path("pairs/mined") / MINED)
@@ -50,9 +56,9 @@ def test_ten_thousand_queries_over_a_million_products_in_eight_gibibytes(tmp_pat
     assert expected and len(expected & found) >= 0.95 * len(expected)
 
 
-def exactly(store: Store, train: Judged) -> set[tuple[str, str]]:
+def exactly(store: Store, train: JudgedTables) -> set[tuple[str, str]]:
     """The nearest products of some queries, by one product of matrices."""
-    encoder = find_encoder("encoder/tiny", store)
+    encoder = load_encoder(store, "encoder/tiny")
     queries = train.queries.slice(0, LOOKED_AT)
     files = embed_products(store, encoder, store.path("tables/demo") / "products", MineSettings().rows_per_shard)
     products = np.concatenate([np.load(file) for file in files])

@@ -11,25 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from workloads.steps.instances import write_clicked_pairs
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
 from raylevance.data.graded_pairs import GradedPairs
-from raylevance.data.judged import TEST, TRAIN, Judged
+from raylevance.data.judged_tables import TEST, TRAIN, JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
-from raylevance.evaluation.ranking import read_run
+from raylevance.evaluation.ranking_metrics import read_run
 from raylevance.graph.building import BehaviourGraph
 from raylevance.index.grades import fit_grade_bands
 from raylevance.index.products import ProductIndex
 from raylevance.inference.encoding import pair_cosines
 from raylevance.inference.grade_bands import load_bands
 from tests.conftest import Ended
-from workloads.recipe import find_recipe
-from workloads.recipes.mine_and_refine import RecipeSettings, held_out, learned_from, mine_and_refine
+from workloads.recipe import find_recipe, settings_type
+from workloads.recipes.mine_and_refine import MineAndRefineSettings, refine, split_queries
 from workloads.run import Run
 from workloads.steps.indexing import build_index
-from workloads.steps.instances import write_clicked_pairs
 from workloads.steps.retrieval_report import mining_of
 from workloads.steps.tables import DataSettings, load_tables
 from workloads.steps.warmup import clicked_graph
@@ -115,7 +115,7 @@ def test_every_query_is_ranked_by_an_encoder_that_never_saw_it(
     outcome, opened = json.loads(ended.out), Store(store)
     assert versions(store)["encoder/warmup"] == before["encoder/warmup"], "the folds' warm-up reads no log"
     assert (outcome["queries"], list(outcome["systems"])) == (24, SYSTEMS)
-    judged = Judged.open(opened.path("tables/demo"))
+    judged = JudgedTables.open(opened.path("tables/demo"))
     ranked = read_run(Path(outcome["report"]) / "stage1.run")
     assert ranked.keys() == set(judged.queries["query_id"].to_pylist())
     first, second = (opened.get(f"encoder/stage1-fold{number}").settings["queries"] for number in (0, 1))
@@ -129,10 +129,11 @@ def test_a_second_round_mines_with_the_first_ones_encoder_and_keeps_its_pairs(
 ) -> None:
     store = Path(shutil.copytree(small_store, tmp_path / "store"))
     before = versions(store)
-    settings = load_settings(RecipeSettings, small_recipe, ["stage2.rounds=2"])
+    settings = load_settings(MineAndRefineSettings, small_recipe, ["stage2.rounds=2"])
     with Run(Store(store)) as run:
         tables, stage1 = run.store.get("tables/demo"), run.store.get("encoder/stage1")
-        last = mine_and_refine(settings, run, tables, stage1, Judged.open(run.store.path(tables.ref)))
+        data = split_queries(settings, run, tables, JudgedTables.open(run.store.path(tables.ref)))
+        last = refine(settings, data, stage1, "")
     made = {artifact.name: artifact for artifact in run.made}
     first, second = made["pairs/mined-round1"], made["pairs/mined"]
     assert made["encoder/stage2-round1"].ref in second.parents and stage1.ref in first.parents
@@ -146,9 +147,9 @@ def test_bands_are_of_queries_held_out_and_go_with_the_encoder(store: Path, smal
     """An index of a catalogue without judgements has them too."""
     made = Store(store)
     encoder = made.path("encoder/stage2")
-    settings = load_settings(RecipeSettings, small_recipe)
-    learned, validation = held_out(settings, Judged.open(made.path("tables/demo")))
-    pairs, others = (GradedPairs.of(part, settings.text) for part in (validation, learned))
+    settings = load_settings(MineAndRefineSettings, small_recipe)
+    learned, validation = JudgedTables.open(made.path("tables/demo")).train_and_validation(0.2, seed=0)
+    pairs, others = (GradedPairs.from_tables(part, settings.text) for part in (validation, learned))
     scores, of_others = (pair_cosines(encoder, part.queries, part.texts) for part in (pairs, others))
     bands = load_bands(encoder)
     assert (
@@ -165,14 +166,14 @@ def test_the_warm_up_reads_the_log_but_for_queries_held_out(small_store: Path, t
     """Every pair was chosen in the log, each query's first product before its second; none is of a held-out query."""
     store = Store(small_store)
     tables = store.path("tables/demo")
-    learned, _ = held_out(RecipeSettings(), Judged.open(tables))
+    learned, _ = JudgedTables.open(tables).train_and_validation(0.2, seed=0)
     graph = store.path("graph/warmup")
-    write_clicked_pairs(graph, tables, tmp_path, ProductText(), most=40)
+    write_clicked_pairs(graph, tables, tmp_path, ProductText(), count=40)
     written = pq.read_table(tmp_path / "clicked.parquet")
     events = pq.read_table(tables / "events").filter(pc.field("action") != "exposure")
     events = events.join(pq.read_table(tables / "queries", columns=["query_id", "query"]), "query_id")
     products = pq.read_table(tables / "products")
-    texts = pa.table({"product_id": products["product_id"], "text": ProductText().column(products)})
+    texts = pa.table({"product_id": products["product_id"], "text": ProductText().compose_column(products)})
     events = events.join(texts, "product_id")
     chosen = set(zip(events["query"].to_pylist(), events["text"].to_pylist(), strict=True))
     queries = written["query"].to_pylist()
@@ -187,14 +188,15 @@ def test_the_warm_up_reads_the_log_of_queries_that_nobody_judged(small_store: Pa
     shutil.copytree(small_store, tmp_path / "store")
     with Run(Store(tmp_path / "store")) as run:
         tables = run.store.get("tables/demo")
-        judged = Judged.open(run.store.path(tables.ref))
+        judged = JudgedTables.open(run.store.path(tables.ref))
         chosen = pq.read_table(run.store.path(tables.ref) / "events").filter(pc.field("action") != "exposure")
-        tested = judged.of(TEST).queries
+        tested = judged.split(TEST).queries
         freed = tested.filter(pc.is_in(tested["query_id"], chosen["query_id"].combine_chunks()))["query_id"][:1]
         graded = judged.judgements.filter(pc.invert(pc.is_in(judged.judgements["query_id"], freed.combine_chunks())))
         judged = replace(judged, judgements=graded)
-        learned, _ = held_out(RecipeSettings(), judged)
-        graph = clicked_graph(run, tables, learned, judged.beside(learned), 0, "graph/with-unjudged")
+        data = split_queries(MineAndRefineSettings(), run, tables, judged)
+        learned = data.human_train
+        graph = clicked_graph(data, "graph/with-unjudged")
         assert graph is not None
         asked = BehaviourGraph.load(run.store.path(graph.ref)).query_item_ppmi.indptr
     read = set(judged.queries["query_id"].filter(pa.array(np.diff(asked) > 0)).to_pylist())
@@ -203,21 +205,21 @@ def test_the_warm_up_reads_the_log_of_queries_that_nobody_judged(small_store: Pa
 
 
 def test_synthetic_queries_with_the_text_of_a_held_out_one_are_left_out(small_store: Path) -> None:
-    settings = RecipeSettings.model_validate({"synthetic": {"tables": "tables/demo", "share": 0.5}})
+    settings = MineAndRefineSettings.model_validate({"synthetic": {"tables": "tables/demo", "share": 0.5}})
     with Run(Store(small_store)) as run:
-        judged = Judged.open(run.store.path("tables/demo"))
-        learned, _ = held_out(settings, judged)
-        joined, _ = learned_from(settings, run, judged)
+        judged = JudgedTables.open(run.store.path("tables/demo"))
+        data = split_queries(settings, run, run.store.get("tables/demo"), judged)
+        learned, joined = data.human_train, data.train
     assert set(joined.queries["query_id"].to_pylist()) == set(learned.queries["query_id"].to_pylist())
     assert joined.queries.num_rows > learned.queries.num_rows
 
 
 def test_folds_part_the_queries(small_store: Path) -> None:
-    judged = Judged.open(Store(small_store).path("tables/demo"))
+    judged = JudgedTables.open(Store(small_store).path("tables/demo"))
     seen: list[str] = []
-    for fold in judged.folds(5, seed=3):
-        tested = fold.of(TEST).queries["query_id"].to_pylist()
-        trained = fold.of(TRAIN).queries["query_id"].to_pylist()
+    for fold in judged.cross_validation_folds(5, seed=3):
+        tested = fold.split(TEST).queries["query_id"].to_pylist()
+        trained = fold.split(TRAIN).queries["query_id"].to_pylist()
         assert sorted(tested + trained) == sorted(judged.queries["query_id"].to_pylist())
         assert fold.judgements.num_rows == judged.judgements.num_rows
         seen += tested
@@ -251,17 +253,17 @@ def tables(tmp_path: Path) -> Callable[[list[str | None]], Path]:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_judgements_without_splits_get_them_by_query(tables: Callable[[list[str | None]], Path], seed: int) -> None:
     """Of 200 queries about 120 are learned from, a fifth of them held out; none is on two sides."""
-    judged = Judged.open(tables([None] * 200))
-    learned, held_out = judged.hold_out(TRAIN, 0.2, seed)
-    sides = [set(part.queries["query_id"].to_pylist()) for part in (learned, held_out, judged.of(TEST))]
+    judged = JudgedTables.open(tables([None] * 200))
+    learned, held_out = judged.split_off_validation(TRAIN, 0.2, seed)
+    sides = [set(part.queries["query_id"].to_pylist()) for part in (learned, held_out, judged.split(TEST))]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 200
     assert 75 <= len(sides[0]) <= 115 and 12 <= len(sides[1]) <= 40
 
 
 def test_validation_queries_are_the_datas_own_or_cut_off(tables: Callable[[list[str | None]], Path]) -> None:
-    judged = Judged.open(tables([*["train"] * 100, *["test"] * 20]))
+    judged = JudgedTables.open(tables([*["train"] * 100, *["test"] * 20]))
     learned, validation = judged.train_and_validation(0.2, seed=0)
-    assert validation.queries.equals(judged.hold_out(TRAIN, 0.2, 0)[1].queries)
+    assert validation.queries.equals(judged.split_off_validation(TRAIN, 0.2, 0)[1].queries)
     assert learned.queries.num_rows + validation.queries.num_rows == 100
     split = pa.array([*["train"] * 70, *["validation"] * 30, *["test"] * 20])
     own = replace(judged, judgements=judged.judgements.set_column(2, "split", split))
@@ -284,19 +286,19 @@ def test_a_pair_that_is_judged_more_than_once(
         column = again.column_names.index(name)
         again = again.set_column(column, again.field(name), pa.array(values, again.field(name).type))
     pq.write_table(again, folder / "judgements" / "part.parquet")
-    kept = Judged.open(folder).judgements
+    kept = JudgedTables.open(folder).judgements
     assert kept["grade"].to_pylist() == [1, 0, 2] and set(kept["source"].to_pylist()) == {"human"}
     assert "2 judgements of pairs that are judged already are left out" in capfd.readouterr().err
 
 
 def test_judgements_of_which_some_have_a_split(tables: Callable[[list[str | None]], Path]) -> None:
     with pytest.raises(RaylevanceError, match="1 judgements have no split and others do"):
-        Judged.open(tables(["train", None, "test"]))
+        JudgedTables.open(tables(["train", None, "test"]))
 
 
 @pytest.mark.parametrize("name", ["mine_and_refine", "weak_supervision", "judge"])
 def test_the_yaml_beside_a_recipe_holds_its_defaults(name: str) -> None:
-    settings = find_recipe(name.replace("_", "-")).RecipeSettings
+    settings = settings_type(find_recipe(name.replace("_", "-")))
     file = Path(__file__).parents[2] / "workloads" / "recipes" / f"{name}.yaml"
     assert load_settings(settings, file) == settings()
 
@@ -305,7 +307,7 @@ def test_a_recipe_takes_tables_of_the_store(small_store: Path) -> None:
     with Run(Store(small_store)) as run:
         tables = load_tables(DataSettings(source="tables/demo"), run)
         assert tables.ref == Store(small_store).get("tables/demo").ref and run.made == [tables]
-    with pytest.raises(ValueError, match="'esc' is no source, nor tables/NAME of the store; did you mean 'esci'"):
+    with pytest.raises(ValueError, match="'esc' is neither a source nor tables/NAME of the store; did you mean 'esci'"):
         DataSettings(source="esc")
 
 

@@ -14,12 +14,13 @@ from sklearn.metrics import roc_auc_score
 from raylevance.artifacts import Store
 from raylevance.data.text import ProductText
 from raylevance.inference.product_queries import ProductQueries
-from raylevance.inference.scorer import Scorer, find_scorer, gather_evidence, save_scorer, score_pairs
+from raylevance.inference.scorer import Scorer, gather_evidence, save_scorer
+from raylevance.inference.scorer import load as load_scorer
 from raylevance.models.encoder import Encoder
 from raylevance.models.hybrid import Hybrid
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
 from tests.conftest import Ended
-from workloads.commands.evaluate import _products
+from workloads.commands.evaluate_files import _products
 
 Command = Callable[..., Ended]
 TEXT = ProductText(attributes=("brand",), taxonomy_levels=0)
@@ -60,9 +61,9 @@ def pairs_evaluated(raylevance: Command, store: Store, esci: Path, pairs: dict[s
 
 
 def test_the_command_scores_as_the_parts_do(raylevance: Command, store: Store, esci: Path) -> None:
-    scorer = find_scorer("scorer/relevance", store)
+    scorer = load_scorer(store, "scorer/relevance")
     pair_texts = [texts(esci)["abc".index(own)] for own in IDS]
-    scores = score_pairs(scorer, QUERIES, pair_texts, IDS)
+    scores = scorer.score(QUERIES, pair_texts, IDS)
     catalogue = ("--products", esci / "shopping_queries_dataset_products.parquet")
     by_id = pairs_evaluated(raylevance, store, esci, {"product_id": IDS}, "--scorer", "scorer/relevance", *catalogue)
     by_text = pairs_evaluated(raylevance, store, esci, {"product_text": pair_texts}, "--scorer", "scorer/relevance")
@@ -74,7 +75,7 @@ def test_the_command_scores_as_the_parts_do(raylevance: Command, store: Store, e
 
 
 def test_neighbours_are_those_of_the_product(store: Store, esci: Path) -> None:
-    scorer = find_scorer("scorer/relevance", store)
+    scorer = load_scorer(store, "scorer/relevance")
     known = gather_evidence(scorer.model, scorer.products, QUERIES, ["no such text"] * 6, [*IDS[:5], "z"])
     encoder = Encoder.load(esci / "model" / "encoder")
     vector = dict(zip(QUERIES, encoder.encode_queries(QUERIES), strict=True))
@@ -87,12 +88,12 @@ def test_neighbours_are_those_of_the_product(store: Store, esci: Path) -> None:
 
 
 def test_each_part_alone_can_be_scored(store: Store, esci: Path) -> None:
-    scorer = find_scorer("scorer/relevance", store)
+    scorer = load_scorer(store, "scorer/relevance")
     pair_texts = [texts(esci)["abc".index(own)] for own in IDS]
     evidence = gather_evidence(scorer.model, scorer.products, QUERIES, pair_texts)
     alone: Scorer = replace(scorer, hybrid=Hybrid.fit(evidence, LABELS, "fine_tuned"))
     np.testing.assert_allclose(
-        score_pairs(alone, QUERIES, pair_texts), alone.hybrid.alone(evidence.fine_tuned[:, None]), rtol=1e-6
+        alone.score(QUERIES, pair_texts), alone.hybrid.without_neighbours(evidence.fine_tuned[:, None]), rtol=1e-6
     )
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.errors import RaylevanceError
+from workloads.recipe import settings_type
 from workloads.recipes import audit, knowledge, mine_and_refine, synthetic_queries
 from workloads.run import Run
 
@@ -74,7 +75,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, server: tuple[str, Counter[st
 
 
 def run(recipe: Any, shop: Path, *overrides: str) -> dict[str, Any]:
-    settings = load_settings(recipe.RecipeSettings, shop / "shop.yaml", overrides)
+    settings = load_settings(settings_type(recipe), shop / "shop.yaml", overrides)
     with Run(Store(str(shop / "store"))) as run:
         found: dict[str, Any] = recipe.recipe(settings, run).as_json()
     return found
@@ -114,19 +115,19 @@ def test_each_pair_of_a_synthetic_query_is_graded(
 def test_synthetic_queries_join_the_training_ones(shop: Path, ray_cluster: None) -> None:
     """One of the two, for 12 training queries and a share of 10%; none picks the best step."""
     options = ["synthetic.tables=tables/synthetic", "synthetic.share=0.1"]
-    settings = load_settings(mine_and_refine.RecipeSettings, shop / "shop.yaml", options)
+    settings = load_settings(mine_and_refine.MineAndRefineSettings, shop / "shop.yaml", options)
     with Run(Store(str(shop / "store"))) as run:
-        judged = Judged.open(run.store.path(run.store.get("tables/demo").ref))
-        learned, sources = mine_and_refine.learned_from(settings, run, judged)
+        judged = JudgedTables.open(run.store.path(run.store.get("tables/demo").ref))
+        data = mine_and_refine.split_queries(settings, run, run.store.get("tables/demo"), judged)
         with pytest.raises(RaylevanceError, match="tables/synthetik"):
-            wrong = load_settings(mine_and_refine.RecipeSettings, None, ["synthetic.tables=tables/synthetik"])
+            wrong = load_settings(mine_and_refine.MineAndRefineSettings, None, ["synthetic.tables=tables/synthetik"])
             mine_and_refine.check_settings(wrong, run.store)
-    plain, validation = mine_and_refine.held_out(settings, judged)
+    learned, plain, validation = data.train, data.human_train, data.validation
     added = set(learned.queries["query_id"].to_pylist()) - set(plain.queries["query_id"].to_pylist())
     assert len(added) == 1 and learned.queries.num_rows == plain.queries.num_rows + 1
     assert added <= set(learned.judgements["query_id"].to_pylist())
     assert not added & set(validation.queries["query_id"].to_pylist())
-    assert [source.name for source in sources] == ["tables/synthetic"]
+    assert [source.name for source in data.synthetic] == ["tables/synthetic"]
 
 
 def test_knowledge_is_asked_for_once(shop: Path, server: tuple[str, Counter[str]], ray_cluster: None) -> None:
@@ -137,7 +138,7 @@ def test_knowledge_is_asked_for_once(shop: Path, server: tuple[str, Counter[str]
     assert found["quarantined"] == 0 and len({row["query_id"] for row in rows}) == 24
     assert "tea" in {row["text"] for row in rows}
     asked = sum(server[1].values())
-    settings = load_settings(knowledge.RecipeSettings, shop / "shop.yaml", model)
+    settings = load_settings(knowledge.KnowledgeSettings, shop / "shop.yaml", model)
     with Run(Store(str(shop / "store")), fresh=True) as again:
         knowledge.recipe(settings, again)
     assert sum(server[1].values()) == asked, "a fresh run finds the answers in the ledger"

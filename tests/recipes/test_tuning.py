@@ -10,68 +10,67 @@ import pytest
 from ray.tune.search.optuna import OptunaSearch
 
 from raylevance.artifacts import Store
-from raylevance.config import changed, load_settings
+from raylevance.config import load_settings, with_changes
 from raylevance.errors import UsageError
 from tests.conftest import Ended
-from workloads.recipe import find_recipe
-from workloads.recipes.mine_and_refine import RecipeSettings, search_space
-from workloads.studies.tuning import _at, _with_given, at_once
+from workloads.recipe import find_recipe, settings_type
+from workloads.recipes.mine_and_refine import MineAndRefineSettings, search_space
+from workloads.studies.tuning import _at, _with_given, concurrent_trials
 
 Command = Callable[..., Ended]
 
 
 def test_a_change_reaches_its_setting_and_no_other() -> None:
-    values = RecipeSettings().model_dump(mode="json")
-    made = changed(values, {"stage2.train.boundaries.positive_2": 0.8, "mining.k": 50})
-    settings = RecipeSettings.model_validate(made)
+    values = MineAndRefineSettings().model_dump(mode="json")
+    made = with_changes(values, {"stage2.train.boundaries.positive_2": 0.8, "mining.k": 50})
+    settings = MineAndRefineSettings.model_validate(made)
     assert (settings.stage2.train.boundaries.positive_2, settings.mining.k) == (0.8, 50)
-    back = changed(made, {"stage2.train.boundaries.positive_2": 0.75, "mining.k": 100})
-    assert RecipeSettings.model_validate(back) == RecipeSettings() and values == RecipeSettings().model_dump(
-        mode="json"
-    )
+    back = with_changes(made, {"stage2.train.boundaries.positive_2": 0.75, "mining.k": 100})
+    assert MineAndRefineSettings.model_validate(back) == MineAndRefineSettings()
+    assert values == MineAndRefineSettings().model_dump(mode="json")
 
 
 @pytest.mark.parametrize("name", ["mine-and-refine", "weak-supervision"])
 def test_every_searched_setting_exists(name: str) -> None:
     recipe: Any = find_recipe(name)
-    settings = recipe.RecipeSettings()
+    settings = settings_type(recipe)()
     values = settings.model_dump(mode="json")
     for setting, domain in recipe.search_space(settings).items():
-        made = changed(values, {setting: domain.sample()})
-        assert recipe.RecipeSettings.model_validate(made).model_dump(mode="json") == made
+        made = with_changes(values, {setting: domain.sample()})
+        assert settings_type(recipe).model_validate(made).model_dump(mode="json") == made
 
 
 def test_the_synthetic_share_is_searched_where_there_are_synthetic_queries() -> None:
-    with_some = RecipeSettings.model_validate({"synthetic": {"tables": "tables/synthetic"}})
-    found = [search_space(settings).get("synthetic.share") for settings in (RecipeSettings(), with_some)]
+    with_some = MineAndRefineSettings.model_validate({"synthetic": {"tables": "tables/synthetic"}})
+    found = [search_space(settings).get("synthetic.share") for settings in (MineAndRefineSettings(), with_some)]
     assert found[0] is None and 0 <= found[1].sample() <= 0.2
 
 
 def test_the_first_trial_has_the_settings_as_given(tmp_path: Path) -> None:
     """Choices take in a value that is none of them; whatever the other boundaries draw, they stay in order."""
-    values = changed(RecipeSettings().model_dump(mode="json"), {"mining.k": 150, "stage2.train.gamma": 48})
-    settings = RecipeSettings.model_validate(values)
+    values = with_changes(MineAndRefineSettings().model_dump(mode="json"), {"mining.k": 150, "stage2.train.gamma": 48})
+    settings = MineAndRefineSettings.model_validate(values)
     space = {name: _with_given(domain, _at(values, name)) for name, domain in search_space(settings).items()}
     search = OptunaSearch(space, metric="ndcg@10", mode="max", points_to_evaluate=[{n: _at(values, n) for n in space}])
     drawn = [search.suggest(str(trial)) for trial in range(20)]
-    assert RecipeSettings.model_validate(changed(values, drawn[0])) == settings
+    assert MineAndRefineSettings.model_validate(with_changes(values, drawn[0])) == settings
     for changes in drawn:
-        RecipeSettings.model_validate(changed(values, changes))
+        MineAndRefineSettings.model_validate(with_changes(values, changes))
 
 
 def test_a_search_needs_stages_that_are_evaluated() -> None:
-    values = RecipeSettings().model_dump(mode="json")
-    never = RecipeSettings.model_validate(changed(values, {"stage2.train.evaluate_every": None}))
+    values = MineAndRefineSettings().model_dump(mode="json")
+    never = MineAndRefineSettings.model_validate(with_changes(values, {"stage2.train.evaluate_every": None}))
     with pytest.raises(UsageError, match=r"stage2.train.evaluate_every=null: a search compares trials by ndcg@10"):
         search_space(never)
 
 
 def test_trials_at_once_leave_processors_to_their_trainings(ray_cluster: None) -> None:
     """Two processors: trials of one worker each go side by side, those that take the machine go alone."""
-    values = RecipeSettings().model_dump(mode="json")
-    assert at_once(values) == 1
+    values = MineAndRefineSettings().model_dump(mode="json")
+    assert concurrent_trials(values) == 1
     alone = {f"{stage}.train.cpus_per_worker": 1 for stage in ("warmup", "stage1", "stage2")}
-    assert at_once(changed(values, alone)) == 2
+    assert concurrent_trials(with_changes(values, alone)) == 2
 
 
 def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:
@@ -92,8 +91,8 @@ def test_a_search_ends_with_settings_that_the_recipe_takes(
     assert len(printed["trials"]) == 2 and printed["failed"] == 0
     assert "trial 1 of 2, stage 1: ndcg@10" in ended.err
     folder = Store(store).path(printed["ref"])
-    assert (folder / "trials.svg").read_text().startswith("<?xml")
-    best = load_settings(RecipeSettings, folder / "best.yaml")
+    assert (folder / "history.svg").read_text().startswith("<?xml")
+    best = load_settings(MineAndRefineSettings, folder / "best.yaml")
     assert best.stage2.train.gamma == printed["best"]["settings"]["stage2.train.gamma"]
     assert max(trial["value"] for trial in printed["trials"]) == printed["trials"][0]["value"]
     before = set(Store(store).names())

@@ -9,9 +9,9 @@ import pytest
 from raylevance.errors import RaylevanceError
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
-from raylevance.graph.related import neighbours
-from raylevance.graph.sampling import PAIRS
-from workloads.steps.graph_texts import Nodes, _places, best_queries
+from raylevance.graph.excluded_negatives import all_neighbours
+from raylevance.graph.sampling import PAIR_SCHEMA
+from workloads.steps.graph_texts import GraphTexts, _places, best_queries
 from workloads.steps.relevance_pairs import BehaviourPairs
 
 PAIR_ROWS = [
@@ -29,7 +29,7 @@ def matrix(rows: list[list[float]]) -> Csr:
 
 
 @pytest.fixture
-def nodes() -> Nodes:
+def nodes() -> GraphTexts:
     """Three queries and three items: queries 0 and 1 share item 0, query 2 has item 2 for itself."""
     edges = matrix([[1, 0, 0], [1, 1, 0], [0, 0, 1]])
     graph = BehaviourGraph(
@@ -41,12 +41,14 @@ def nodes() -> Nodes:
         query_item_ppmi=matrix([[0.5, 0, 0], [1.5, 2, 0], [0, 0, 1]]),
     )
     categories = pa.array([["Home"]] * 3)
-    return Nodes(graph, pa.array(["ask 0", "ask 1", "ask 2"]), pa.array(["thing 0", "thing 1", "thing 2"]), categories)
+    return GraphTexts(
+        graph, pa.array(["ask 0", "ask 1", "ask 2"]), pa.array(["thing 0", "thing 1", "thing 2"]), categories
+    )
 
 
-def test_pairs_become_texts_on_their_sides(nodes: Nodes) -> None:
+def test_pairs_become_texts_on_their_sides(nodes: GraphTexts) -> None:
     rows = nodes.contrast_rows(
-        pa.Table.from_pylist(PAIR_ROWS, PAIRS), best_queries(nodes.graph, 5), neighbours(nodes.graph)
+        pa.Table.from_pylist(PAIR_ROWS, PAIR_SCHEMA), best_queries(nodes.graph, 5), all_neighbours(nodes.graph)
     ).to_pylist()
     read = [
         (row["anchor"], row["anchor_side"], row["positive"], row["positive_side"], row["negatives"]) for row in rows
@@ -61,17 +63,17 @@ def test_pairs_become_texts_on_their_sides(nodes: Nodes) -> None:
     assert [sorted(row["related"]) for row in rows] == [[1, 3], [0, 1, 4], [1, 3], [5]]
 
 
-def test_another_node_of_the_same_text_is_no_negative(nodes: Nodes) -> None:
+def test_another_node_of_the_same_text_is_no_negative(nodes: GraphTexts) -> None:
     same = replace(nodes, items=pa.array(["thing 0", "thing 1", "thing 0"]))
     rows = same.contrast_rows(
-        pa.Table.from_pylist(PAIR_ROWS, PAIRS), best_queries(nodes.graph, 5), neighbours(nodes.graph)
+        pa.Table.from_pylist(PAIR_ROWS, PAIR_SCHEMA), best_queries(nodes.graph, 5), all_neighbours(nodes.graph)
     ).to_pylist()
     assert [row["negatives"] for row in rows] == [["ask 2"], [], ["thing 1"], []]
 
 
-def test_an_item_stands_in_the_cluster_of_its_queries_without_the_anchor(nodes: Nodes) -> None:
+def test_an_item_stands_in_the_cluster_of_its_queries_without_the_anchor(nodes: GraphTexts) -> None:
     rows = nodes.contrast_rows(
-        pa.Table.from_pylist(PAIR_ROWS, PAIRS), best_queries(nodes.graph, 5), neighbours(nodes.graph)
+        pa.Table.from_pylist(PAIR_ROWS, PAIR_SCHEMA), best_queries(nodes.graph, 5), all_neighbours(nodes.graph)
     ).to_pylist()
     assert [(row["cluster"], row["cluster_id"]) for row in rows] == [
         ([], -1),
@@ -86,8 +88,8 @@ def test_an_item_stands_in_the_cluster_of_its_queries_without_the_anchor(nodes: 
     assert nodes.item_clusters(1)[0].to_pylist() == [["ask 1"], ["ask 1"], ["ask 2"]]
 
 
-def test_behaviour_pairs_are_query_item_pairs_alone(nodes: Nodes) -> None:
-    rows = BehaviourPairs(nodes, pa.Table.from_pylist(PAIR_ROWS, PAIRS), 0.3).rows().to_pylist()
+def test_behaviour_pairs_are_query_item_pairs_alone(nodes: GraphTexts) -> None:
+    rows = BehaviourPairs(nodes, pa.Table.from_pylist(PAIR_ROWS, PAIR_SCHEMA), 0.3).rows().to_pylist()
     assert [(row["query"], row["product_text"], row["label"]) for row in rows] == [
         ("ask 0", "thing 0", 1),
         ("ask 2", "thing 2", 1),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.graph.building import BehaviourGraph
 
 SMALL = """
@@ -77,8 +77,8 @@ def test_no_behaviour_of_test_and_validation_queries_is_in_the_graph(
 ) -> None:
     assert run(raylevance, store).code == 0
     opened = Store(store)
-    judged = Judged.open(opened.path("tables/demo"))
-    unseen = {name for part in ("test", "validation") for name in judged.of(part).queries["query_id"].to_pylist()}
+    judged = JudgedTables.open(opened.path("tables/demo"))
+    unseen = {name for part in ("test", "validation") for name in judged.split(part).queries["query_id"].to_pylist()}
     graph = BehaviourGraph.load(opened.path("graph/behaviour"))
     seen = {graph.queries[int(node)].as_py() for node in np.flatnonzero(graph.edges.degrees)}
     assert seen and not seen & unseen

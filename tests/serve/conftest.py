@@ -1,4 +1,4 @@
-"""A small shop in a store, and what it is searched with directly."""
+"""A store with a small shop, and its index and encoder, for comparison with the server's answers."""
 
 import warnings
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ FEATURES = ["for women", "large"]
 
 @dataclass(frozen=True)
 class Shop:
-    """A store with `index/shop`, and its parts, loaded."""
+    """The folder of a store with `index/shop`, and the index and encoder, loaded."""
 
     root: Path
     index: ProductIndex

@@ -1,4 +1,4 @@
-"""The routes without Ray: what they answer, and how they fail."""
+"""The routes without Ray: their answers and their failures."""
 
 import asyncio
 import json
@@ -10,9 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from raylevance.artifacts import Store
-from serve import api as routes
-from serve.api import Searcher, build_api
-from serve.bundle import Served, Vector, pin
+from serve import searcher as searcher_module
+from serve.api import build_api
+from serve.bundle import Bundle, Vector, pin_versions
+from serve.searcher import Searcher
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,8 @@ def searcher(shop: Any) -> Searcher:
         vector: Vector = shop.encoder.encode_queries([query])[0]
         return vector
 
-    versions = pin(Store(shop.root), "index/shop")
-    return Searcher(Served.load(str(shop.root), versions), encode)
+    store = Store(shop.root)
+    return Searcher(Bundle.load(store, pin_versions(store, "index/shop")), encode)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def search(client: TestClient, **request: Any) -> dict[str, Any]:
     return answer
 
 
-def test_an_answer_has_its_hits_and_the_versions_behind_them(client: TestClient, shop: Any) -> None:
+def test_an_answer_has_hits_and_versions(client: TestClient, shop: Any) -> None:
     answer = search(client, query="  red running shoes ", k=3)
     store = Store(shop.root)
     assert answer["query"] == "red running shoes"
@@ -67,25 +68,25 @@ def test_an_answer_has_its_hits_and_the_versions_behind_them(client: TestClient,
 
 def test_filters_narrow_the_hits(client: TestClient) -> None:
     request = {"query": "red", "k": 100}
-    branded = search(client, **request, filters={"brand": ["Kestrel"]})["hits"]
-    assert {hit["brand"] for hit in branded} == {"Kestrel"}
-    below = search(client, **request, mode="dense", filters={"category": ["Home"]})["hits"]
-    assert {hit["category"][0] for hit in below} == {"Home"}
-    assert len(below) == 100
+    of_brand = search(client, **request, filters={"brand": ["Kestrel"]})["hits"]
+    assert {hit["brand"] for hit in of_brand} == {"Kestrel"}
+    in_category = search(client, **request, mode="dense", filters={"category": ["Home"]})["hits"]
+    assert {hit["category"][0] for hit in in_category} == {"Home"}
+    assert len(in_category) == 100
     assert search(client, **request, filters={"brand": ["no such brand"]})["hits"] == []
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
-def test_a_minimum_grade_holds_in_every_mode(client: TestClient, mode: str) -> None:
+def test_minimum_grade_applies_in_every_mode(client: TestClient, mode: str) -> None:
     request = {"query": "blue wool socks", "k": 100, "mode": mode}
-    every = search(client, **request)["hits"]
-    good = search(client, **request, minimum_grade=2)["hits"]
-    assert {hit["grade"] for hit in good} == {2}
-    assert len(good) < len(every)
+    hits = search(client, **request)["hits"]
+    relevant = search(client, **request, minimum_grade=2)["hits"]
+    assert {hit["grade"] for hit in relevant} == {2}
+    assert len(relevant) < len(hits)
 
 
 @pytest.mark.parametrize("query", ["白い kettle", "Nøva", "🧦🧦", "a" * 512, "مصباح", "select * from; --"])
-def test_any_text_is_a_query(client: TestClient, query: str) -> None:
+def test_any_text_is_a_valid_query(client: TestClient, query: str) -> None:
     assert search(client, query=query)["query"] == query
 
 
@@ -107,7 +108,7 @@ def test_any_text_is_a_query(client: TestClient, query: str) -> None:
         (["query"], "the body must be a JSON object, sent with content-type application/json"),
     ],
 )
-def test_a_wrong_request_gets_one_line(client: TestClient, request_body: Any, message: str) -> None:
+def test_an_invalid_request_is_explained_in_one_line(client: TestClient, request_body: Any, message: str) -> None:
     response = client.post("/v1/search", json=request_body)
     assert response.status_code == 422
     assert response.json() == {"error": {"code": "invalid_request", "message": message}}
@@ -116,42 +117,42 @@ def test_a_wrong_request_gets_one_line(client: TestClient, request_body: Any, me
 @pytest.mark.parametrize(
     "body", [b"{", b"", b"null", b"\xff\xfe", b'{"query": "\\ud800"}', b'{"\\ud800": 1}', b"[" * 50_000]
 )
-def test_a_body_that_is_no_request_is_refused_in_json(client: TestClient, body: bytes) -> None:
+def test_a_body_that_is_not_a_request_is_refused_in_json(client: TestClient, body: bytes) -> None:
     response = client.post("/v1/search", content=body, headers={"content-type": "application/json"})
     assert response.status_code in (400, 422)
     fault = response.json()["error"]
     assert "\n" not in fault["message"] and "Traceback" not in fault["message"]
 
 
-def test_a_body_that_is_too_long_is_refused_unread(client: TestClient) -> None:
+def test_a_body_that_is_too_long_is_refused(client: TestClient) -> None:
     body = json.dumps({"query": "a", "filters": {"brand": ["b"] * 100_000}}).encode()
-    in_pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
-    for content in (body, in_pieces):
+    chunks = (body[start : start + 1000] for start in range(0, len(body), 1000))
+    for content in (body, chunks):
         response = client.post("/v1/search", content=content, headers={"content-type": "application/json"})
         assert response.status_code == 413
         assert response.json()["error"]["message"] == "the body is longer than 65536 bytes"
 
 
-def test_a_wrong_path_or_method_is_a_json_error(client: TestClient) -> None:
+def test_an_unknown_path_or_method_is_a_json_error(client: TestClient) -> None:
     missing = client.get("/v1/serch")
     assert missing.status_code == 404
     assert missing.json()["error"] == {
         "code": "not_found",
         "message": "no such path '/v1/serch'; did you mean '/v1/search'?",
     }
-    wrong = client.get("/v1/search")
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
-    assert wrong.json()["error"] == {
+    not_allowed = client.get("/v1/search")
+    assert (not_allowed.status_code, not_allowed.headers["allow"]) == (405, "POST")
+    assert not_allowed.json()["error"] == {
         "code": "method_not_allowed",
         "message": "/v1/search does not take GET, it takes POST",
     }
 
 
-def test_a_defect_is_said_without_its_traceback(searcher: Searcher) -> None:
-    async def broken(_: str) -> Vector:
+def test_an_unexpected_error_is_answered_without_its_traceback(searcher: Searcher) -> None:
+    async def failing_encode(_: str) -> Vector:
         raise KeyError("a secret of the encoder")
 
-    with TestClient(build_api(Searcher(searcher.served, broken)), raise_server_exceptions=False) as client:
+    with TestClient(build_api(Searcher(searcher.bundle, failing_encode)), raise_server_exceptions=False) as client:
         response = client.post("/v1/search", json={"query": "a"})
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_server_error"
@@ -166,8 +167,8 @@ def test_readiness_follows_the_encoder(searcher: Searcher, monkeypatch: pytest.M
             await asyncio.sleep(0.01)
         return np.ones(4, np.float32)
 
-    monkeypatch.setattr(routes, "PROBE_SECONDS", 0.1)
-    with TestClient(build_api(Searcher(searcher.served, encode))) as client:
+    monkeypatch.setattr(searcher_module, "PROBE_TIMEOUT_S", 0.1)
+    with TestClient(build_api(Searcher(searcher.bundle, encode))) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         before = client.get("/readyz")
         loaded = True
@@ -175,7 +176,7 @@ def test_readiness_follows_the_encoder(searcher: Searcher, monkeypatch: pytest.M
     assert before.status_code == 503
     assert before.json()["error"] == {"code": "not_ready", "message": "the encoder does not answer yet"}
     assert after.status_code == 200
-    assert after.json() == {"status": "ready", "versions": searcher.served.versions.model_dump()}
+    assert after.json() == {"status": "ready", "versions": searcher.bundle.versions.model_dump()}
 
 
 def test_the_schema_describes_every_route(client: TestClient) -> None:
@@ -183,8 +184,8 @@ def test_the_schema_describes_every_route(client: TestClient) -> None:
     assert schema["info"]["title"] == "raylevance"
     assert set(schema["paths"]) == {"/v1/search", "/v1/versions", "/healthz", "/readyz"}
     assert schema["components"]["schemas"]["SearchRequest"]["examples"][0] == {"query": "wireless earbuds"}
-    refused = schema["paths"]["/v1/search"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
-    assert refused == {"$ref": "#/components/schemas/Failure"}
+    failure = schema["paths"]["/v1/search"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
+    assert failure == {"$ref": "#/components/schemas/Failure"}
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     assert client.get("/docs").status_code == 200
 

@@ -1,4 +1,4 @@
-"""`python -m serve` as a user runs it: what it prints, how it fails, how it ends."""
+"""`python -m serve` as a user runs it: its output, its failures and its end."""
 
 import re
 import signal
@@ -23,8 +23,8 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "serve", *arguments]
 
 
-def failed(*arguments: str) -> tuple[int, str]:
-    """The exit code and the last line of stderr of a command that prints no result."""
+def run_failing_command(*arguments: str) -> tuple[int, str]:
+    """Run a command that prints no result; return its exit code and the last line of its stderr."""
     done = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -32,7 +32,7 @@ def failed(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.ray
-def test_it_answers_what_it_is_asked_and_ends(shop: Any) -> None:
+def test_it_answers_the_queries_and_stops(shop: Any) -> None:
     queries = ["--try", "red running shoes", "--try", "白い lamp"]
     arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", "0", *queries)
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -50,7 +50,7 @@ def test_it_answers_what_it_is_asked_and_ends(shop: Any) -> None:
 @pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_well(shop: Any, number: signal.Signals) -> None:
+def test_a_signal_stops_it_cleanly(shop: Any, number: signal.Signals) -> None:
     port = free_port("127.0.0.1", 0)
     arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", str(port))
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -70,12 +70,12 @@ def wait_until_ready(server: str, process: "subprocess.Popen[str]") -> None:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
-    pytest.fail("it was not ready in a minute")
+    pytest.fail("the server was not ready within a minute")
 
 
 @pytest.mark.long
 @pytest.mark.ray
-def test_an_index_that_can_not_be_loaded_is_one_line(shop: Any, tmp_path: Path) -> None:
+def test_an_index_that_cannot_be_loaded_is_reported_in_one_line(shop: Any, tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.publish("encoder/shop") as encoder:
         shop.encoder.save(encoder.path)
@@ -83,15 +83,15 @@ def test_an_index_that_can_not_be_loaded_is_one_line(shop: Any, tmp_path: Path) 
         (tables.path / "made-by").write_text("a test")
     with store.publish("index/shop", parents=[encoder.ref, tables.ref]) as index:
         (index.path / "index.json").write_text("torn")
-    code, line = failed("--store", str(tmp_path), "--index", "index/shop", "--port", "0")
+    code, line = run_failing_command("--store", str(tmp_path), "--index", "index/shop", "--port", "0")
     assert code == 1
     assert str(store.path("index/shop")) in line
 
 
-def test_a_taken_port_is_said_before_anything_starts(shop: Any) -> None:
+def test_a_taken_port_is_reported_before_anything_starts(shop: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, line = failed("--store", str(shop.root), "--index", "index/shop", "--port", str(port))
+        code, line = run_failing_command("--store", str(shop.root), "--index", "index/shop", "--port", str(port))
     assert code == 1
     assert line == f"raylevance: can't listen on 127.0.0.1:{port}: Address already in use; choose another --port"
 
@@ -106,13 +106,13 @@ def test_a_taken_port_is_said_before_anything_starts(shop: Any) -> None:
         (["--set", "batchsize=3"], 2, "unknown setting 'batchsize'; did you mean 'batch_size'"),
     ],
 )
-def test_a_mistake_is_one_line(shop: Any, arguments: list[str], code: int, message: str) -> None:
-    returned, line = failed("--store", str(shop.root), *arguments)
+def test_a_mistake_is_reported_in_one_line(shop: Any, arguments: list[str], code: int, message: str) -> None:
+    returned, line = run_failing_command("--store", str(shop.root), *arguments)
     assert returned == code
     assert re.search(message, line), line
 
 
-def test_an_option_that_does_not_exist_is_wrong_usage() -> None:
+def test_an_unknown_option_is_wrong_usage() -> None:
     done = subprocess.run(command("--prot", "1"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--port" in done.stderr
@@ -132,5 +132,5 @@ def test_an_address_of_another_machine_is_refused() -> None:
         ("shop.example", "http://shop.example:80"),
     ],
 )
-def test_the_url_is_one_that_reaches_it(host: str, expected: str) -> None:
+def test_the_url_reaches_the_server(host: str, expected: str) -> None:
     assert url(host, 80) == expected

@@ -1,4 +1,4 @@
-"""The application on Ray Serve, asked over HTTP."""
+"""The application on Ray Serve, queried over HTTP."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from raylevance.artifacts import Store
 from raylevance.errors import RaylevanceError
 from raylevance.index.filters import Filters
 from serve import app
-from serve.ask import ask
+from serve.client import send_query
 from serve.server import APPLICATION, deployed, free_port
 from serve.settings import ServeSettings
 
@@ -21,9 +21,9 @@ QUERIES = ["red running shoes", "kettle", "socks for women", "白い lamp", "som
 
 
 def counting_encoder() -> type[app.QueryEncoder]:
-    """`QueryEncoder`, which also keeps the size of every batch that its model was given.
+    """Return a `QueryEncoder` that records the size of every batch.
 
-    Made in a function, so that it travels to the replicas by value: they can't import a test.
+    The class is defined in a function so that it is pickled by value: the replicas can't import a test.
     """
 
     class Counting(app.QueryEncoder):
@@ -70,18 +70,20 @@ def post(server: str, **request: Any) -> dict[str, Any]:
     ("filters", "minimum_grade"),
     [({}, 0), ({"brand": ["Nøva", "Kestrel"]}, 0), ({"category": ["Home", "Kitchen"], "locale": "us"}, 1)],
 )
-def test_it_answers_as_the_index_does(
+def test_it_answers_like_the_index(
     server: str, shop: Any, mode: str, filters: dict[str, Any], minimum_grade: int
 ) -> None:
     for query in QUERIES:
         hits = post(server, query=query, k=20, mode=mode, filters=filters, minimum_grade=minimum_grade)["hits"]
         vectors = shop.encoder.encode_queries([query])
-        [expected] = shop.index.search([query], vectors, 20, mode, Filters(**filters), minimum_grade)
+        [expected] = shop.index.search(
+            [query], vectors, 20, mode=mode, filters=Filters(**filters), minimum_grade=minimum_grade
+        )
         assert [(hit["product_id"], hit["grade"]) for hit in hits] == [(hit.product_id, hit.grade) for hit in expected]
         assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
 
 
-def test_requests_that_come_together_are_encoded_together(server: str, shop: Any) -> None:
+def test_concurrent_requests_are_encoded_in_batches(server: str, shop: Any) -> None:
     encoder = serve.get_deployment_handle("Counting", APPLICATION)
     before = len(encoder.batch_sizes.remote().result())
     queries = [f"{color} {word}" for color in ("red", "blue", "green", "black") for word in QUERIES]
@@ -90,7 +92,7 @@ def test_requests_that_come_together_are_encoded_together(server: str, shop: Any
     sizes = encoder.batch_sizes.remote().result()[before:]
     assert sum(sizes) == len(queries)
     assert 1 < max(sizes) <= 8
-    expected = shop.index.search(queries, shop.encoder.encode_queries(queries), 5, "dense", Filters(), 0)
+    expected = shop.index.search(queries, shop.encoder.encode_queries(queries), 5, mode="dense")
     for query, answer, hits in zip(queries, answers, expected, strict=True):
         assert answer["query"] == query
         assert [hit["score"] for hit in answer["hits"]] == pytest.approx([hit.score for hit in hits], abs=1e-5)
@@ -111,4 +113,4 @@ def test_a_failure_is_json(server: str) -> None:
     assert response.json()["error"]["message"].startswith("unknown field 'limit'")
     assert httpx.get(f"{server}/v2/search").json()["error"]["code"] == "not_found"
     with pytest.raises(RaylevanceError, match="query: string should have at least 1 character"):
-        ask(server, " ")
+        send_query(server, " ")

@@ -1,17 +1,26 @@
 """Training instances and contrast rows over the words that the tiny backbone knows."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raylevance.training.settings import MachineSettings
 from tests.conftest import WORDS
 
 
+def split_machine_settings(options: dict[str, Any]) -> tuple[dict[str, Any], MachineSettings]:
+    """Split `options` into settings of the training and settings of the machine."""
+    machine = {name: value for name, value in options.items() if name in MachineSettings.model_fields}
+    training = {name: value for name, value in options.items() if name not in machine}
+    return training, MachineSettings(**machine)
+
+
 def write_instances(file: Path, count: int, seed: int = 0) -> Path:
-    """`count` instances of 2 to 5 items whose labels hold both a positive and a zero."""
+    """Write `count` instances of 2 to 5 items, each with a positive label and a zero."""
     rng = np.random.default_rng(seed)
 
     def text(words: int) -> str:
@@ -39,15 +48,16 @@ def instances_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokens_file(
     ray_cluster: None, instances_file: Path, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    from raylevance.training.tasks.contrastive.instances import tokenise
+    from raylevance.training.tasks.contrastive.tokenised_instances import INSTANCES
+    from raylevance.training.token_file import write_tokens
 
     tokens = tmp_path_factory.mktemp("tokens") / "tokens.arrow"
-    tokenise(instances_file, tiny_backbone, tokens)
+    write_tokens(instances_file, tiny_backbone, tokens, INSTANCES)
     return tokens
 
 
 def write_contrast_rows(file: Path, count: int, seed: int = 0) -> Path:
-    """`count` rows of both sides over 24 nodes: nodes come again, and some anchors have hard negatives or a cluster."""
+    """Write `count` rows of both sides over 24 nodes, which repeat; some rows have hard negatives or a cluster."""
     rng = np.random.default_rng(seed)
     sides = ["query", "item"] * 12
     nodes = [" ".join(rng.choice(WORDS, rng.integers(1, 5 if side == "query" else 14))) for side in sides]

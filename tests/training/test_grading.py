@@ -21,10 +21,11 @@ from raylevance.judges.grader import log_probabilities
 from raylevance.judges.prompt import JudgePrompt
 from raylevance.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from raylevance.training.optimizer import build_optimizer
-from raylevance.training.task import Place, Trainee
+from raylevance.training.task import TaskReplica, WorkerContext
 from raylevance.training.tasks.grading import Grading, GradingSettings, load_grader
 from raylevance.training.trainer import TrainResult, train
 from tests.conftest import WORDS
+from tests.training.conftest import split_machine_settings
 
 RULE = {"sock": 0, "lamp": 1, "shoe": 2}
 """The grade is that of the one of these words which the product has."""
@@ -84,9 +85,9 @@ def either(request: pytest.FixtureRequest, start: Path, judge_start: Path) -> Pa
     return start if request.param == "cross-encoder" else judge_start
 
 
-def opened(task: Grading, folder: Path, rank: int = 0, world: int = 1) -> Trainee:
+def opened(task: Grading, folder: Path, **context: int) -> TaskReplica:
     task.prepare(folder)
-    return task.open(None, Place(folder, seed=0, rank=rank, world=world, dtype=None))
+    return task.open(None, WorkerContext(folder, **({"seed": 0} | context)))
 
 
 def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -109,16 +110,16 @@ def test_a_batch_equals_its_pairs_one_by_one(
     either: Path, pairs_file: Path, tmp_path: Path, class_weights: str, batch_tokens: int
 ) -> None:
     """Loss and gradient are those of a loop over the pairs in float64, and no forward pass exceeds the budget."""
-    settings = GradingSettings(batch=12, class_weights=class_weights, batch_tokens=batch_tokens)
-    trainee = opened(Grading(either, pairs_file, settings), tmp_path)
+    task = Grading(either, pairs_file, GradingSettings(batch=12, class_weights=class_weights))
+    replica = opened(task, tmp_path, batch_tokens=batch_tokens)
     passes: list[int] = []
-    trainee.model.register_forward_pre_hook(lambda _, given: passes.append(given[0].numel()))
-    loss = trainee.backward(1)
+    replica.model.register_forward_pre_hook(lambda _, given: passes.append(given[0].numel()))
+    loss = replica.backward(1)
     assert max(passes) <= batch_tokens and (len(passes) == 1) is (batch_tokens == 9999)
 
     oracle, rows = load_grader(either).double(), pq.read_table(pairs_file).to_pylist()
     naive = torch.zeros((), dtype=torch.float64)
-    for row in trainee.rows(1):
+    for row in replica.rows(1):
         pair = rows[int(row)]
         same_grade = sum(other["grade"] == pair["grade"] for other in rows)
         weight = 1.0 if class_weights == "none" else len(rows) / (3 * same_grade)
@@ -126,7 +127,7 @@ def test_a_batch_equals_its_pairs_one_by_one(
         naive = naive - weight * functional.log_softmax(logits, dim=0)[pair["grade"]]
     naive.backward()
     assert float(loss) == pytest.approx(naive.item(), rel=1e-5)
-    expected, found = gradients(oracle), gradients(trainee.model)
+    expected, found = gradients(oracle), gradients(replica.model)
     assert expected.keys() == found.keys()
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in found.items():
@@ -136,7 +137,9 @@ def test_a_batch_equals_its_pairs_one_by_one(
 def test_the_shares_of_three_workers_add_up(start: Path, pairs_file: Path, tmp_path: Path) -> None:
     """Step 7 has two pairs: the third worker has none."""
     task = Grading(start, pairs_file, GradingSettings(batch=9))
-    alone, *shares = [opened(task, tmp_path, rank, world) for rank, world in [(0, 1), (0, 3), (1, 3), (2, 3)]]
+    alone, *shares = [
+        opened(task, tmp_path, rank=rank, world_size=size) for rank, size in [(0, 1), (0, 3), (1, 3), (2, 3)]
+    ]
     step = next(step for step in range(8) if len(alone.rows(step)) == 2)
     assert float(alone.backward(step)) == pytest.approx(sum(float(share.backward(step)) for share in shares))
     parts = [gradients(share) for share in shares]
@@ -146,32 +149,32 @@ def test_the_shares_of_three_workers_add_up(start: Path, pairs_file: Path, tmp_p
 
 
 def test_an_epoch_holds_every_pair_once(start: Path, pairs_file: Path, tmp_path: Path) -> None:
-    trainee = opened(Grading(start, pairs_file, GradingSettings(batch=9)), tmp_path)
-    epochs = [np.concatenate([trainee.rows(step) for step in range(first, first + 8)]) for first in (0, 8)]
+    replica = opened(Grading(start, pairs_file, GradingSettings(batch=9)), tmp_path)
+    epochs = [np.concatenate([replica.rows(step) for step in range(first, first + 8)]) for first in (0, 8)]
     assert [sorted(epoch.tolist()) for epoch in epochs] == [list(range(65))] * 2
     assert epochs[0].tolist() != epochs[1].tolist()
 
 
-def steps(trainee: Trainee, optimizer: torch.optim.Optimizer, first: int, end: int) -> None:
+def steps(replica: TaskReplica, optimizer: torch.optim.Optimizer, first: int, end: int) -> None:
     for step in range(first, end):
         optimizer.zero_grad()
-        trainee.backward(step)
+        replica.backward(step)
         optimizer.step()
 
 
 def test_a_checkpoint_brings_back_the_next_step(either: Path, pairs_file: Path, tmp_path: Path) -> None:
     settings = GradingSettings(batch=9, learning_rate=1e-2)
     task, folder = Grading(either, pairs_file, settings), tmp_path / "checkpoint"
-    trainee = opened(task, tmp_path)
-    optimizer = build_optimizer(trainee, settings)
-    steps(trainee, optimizer, 0, 2)
-    save_checkpoint(folder, trainee, optimizer, Progress(step=2))
-    again = task.open(folder / "model", Place(tmp_path, seed=0, rank=0, world=1, dtype=None))
+    replica = opened(task, tmp_path)
+    optimizer = build_optimizer(replica, settings)
+    steps(replica, optimizer, 0, 2)
+    save_checkpoint(folder, replica, optimizer, Progress(step=2))
+    again = task.open(folder / "model", WorkerContext(tmp_path, seed=0))
     resumed = build_optimizer(again, settings)
     assert load_checkpoint(folder, again, resumed).step == 2
-    steps(trainee, optimizer, 2, 3)
+    steps(replica, optimizer, 2, 3)
     steps(again, resumed, 2, 3)
-    for (name, one), (_, other) in zip(trainee.named_parameters(), again.named_parameters(), strict=True):
+    for (name, one), (_, other) in zip(replica.named_parameters(), again.named_parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-7, msg=name)
 
 
@@ -179,21 +182,22 @@ def test_a_judge_learns_the_rule_and_its_base_does_not_change(
     judge_start: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
     settings = GradingSettings(batch=9, learning_rate=3e-3)
-    trainee = opened(Grading(judge_start, pairs_file, settings), tmp_path)
-    before = {name: parameter.detach().clone() for name, parameter in trainee.named_parameters()}
-    optimizer = build_optimizer(trainee, settings)
-    steps(trainee, optimizer, 0, 48)
+    replica = opened(Grading(judge_start, pairs_file, settings), tmp_path)
+    before = {name: parameter.detach().clone() for name, parameter in replica.named_parameters()}
+    optimizer = build_optimizer(replica, settings)
+    steps(replica, optimizer, 0, 48)
     unseen = pairs_by_rule(60, seed=2)
-    answers = log_probabilities(trainee.model, unseen["query"].to_pylist(), unseen["product_text"].to_pylist())
+    answers = log_probabilities(replica.model, unseen["query"].to_pylist(), unseen["product_text"].to_pylist())
     assert np.mean(answers.argmax(axis=1) == unseen["grade"].to_numpy()) > 0.9
-    for name, parameter in trainee.named_parameters():
+    for name, parameter in replica.named_parameters():
         assert torch.equal(parameter, before[name]) is ("lora" not in name), name
     assert len(optimizer.state) == sum("lora" in name for name in before)
 
 
 def run(folder: Path, start: Path, pairs: Path, evaluate: Any = None, **options: Any) -> TrainResult:
-    task = Grading(start, pairs, GradingSettings(**(BASE | options)))
-    return train(task, run_dir=folder / "run", output=folder / "trained", evaluate=evaluate)
+    settings, machine = split_machine_settings(BASE | options)
+    task = Grading(start, pairs, GradingSettings(**settings))
+    return train(task, machine, run_dir=folder / "run", output=folder / "trained", evaluate=evaluate)
 
 
 @pytest.mark.long

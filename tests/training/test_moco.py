@@ -17,17 +17,17 @@ import torch
 from torch.nn import functional
 
 from raylevance.models.encoder import Encoder
-from raylevance.training.checkpoint import load_checkpoint, save_checkpoint
-from raylevance.training.loop import Progress
+from raylevance.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from raylevance.training.optimizer import build_optimizer
-from raylevance.training.task import Place
+from raylevance.training.task import WorkerContext
 from raylevance.training.tasks.moco.adversarial import word_tables
-from raylevance.training.tasks.moco.batches import CLUSTER, HARD, POSITIVE, MoCoBatch
-from raylevance.training.tasks.moco.key_queue import KeyQueue, matches
-from raylevance.training.tasks.moco.rows import MoCoRows, text_hashes
+from raylevance.training.tasks.moco.contrast_plan import CLUSTER, HARD_NEGATIVE, POSITIVE, ContrastBatch
+from raylevance.training.tasks.moco.contrast_rows import TokenisedContrastRows, text_hashes
+from raylevance.training.tasks.moco.key_queue import KeyQueue, labels_in_sets
 from raylevance.training.tasks.moco.targets import build_targets
-from raylevance.training.tasks.moco.task import MoCo, MoCoSettings, MoCoTrainee
+from raylevance.training.tasks.moco.task import MoCo, MoCoReplica, MoCoSettings
 from raylevance.training.trainer import TrainResult, train
+from tests.training.conftest import split_machine_settings
 
 OFF: dict[str, Any] = {"mixup": 0, "fgm": 0, "token_dropout": 0, "span_deletion": 0}
 NOISY: dict[str, Any] = {"mixup": 2.0, "fgm": 0.1, "token_dropout": 0.2, "span_deletion": 0.4}
@@ -53,12 +53,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def opened(backbone: Path, rows: Path, folder: Path, **options: Any) -> MoCoTrainee:
-    task = MoCo(backbone, rows, MoCoSettings(**(BASE | options)))
+def opened(backbone: Path, rows: Path, folder: Path, **options: Any) -> MoCoReplica:
+    settings, machine = split_machine_settings(BASE | options)
+    task = MoCo(backbone, rows, MoCoSettings(**settings))
     task.prepare(folder)
-    trainee = task.open(None, Place(folder, seed=0, rank=0, world=1, dtype=None))
-    trainee.train()
-    return trainee
+    replica = task.open(None, WorkerContext(folder, seed=0, batch_tokens=machine.batch_tokens))
+    replica.train()
+    return replica
 
 
 def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -76,25 +77,25 @@ def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, to
 class Naive:
     """Momentum contrast on one process, a text and a pair at a time, with lists for queues."""
 
-    def __init__(self, encoder: Encoder, file: MoCoRows, settings: MoCoSettings) -> None:
+    def __init__(self, encoder: Encoder, file: TokenisedContrastRows, settings: MoCoSettings) -> None:
         self.fast, self.slow, self.file, self.settings = encoder, copy.deepcopy(encoder), file, settings
         self.keys: list[tuple[torch.Tensor, int, int]] = []
         self.centroids: list[tuple[torch.Tensor, int]] = []
 
-    def step(self, batch: MoCoBatch) -> torch.Tensor:
+    def step(self, batch: ContrastBatch) -> torch.Tensor:
         """The loss of the batch, its gradient added; then its keys are in the queue."""
         with torch.no_grad():
             for slow, fast in zip(self.slow.parameters(), self.fast.parameters(), strict=True):
                 slow.copy_(self.settings.momentum * slow + (1 - self.settings.momentum) * fast)
-        made = [self.made(batch, place) for place in range(len(batch.rows))]
+        made = [self.key_vectors(batch, pair) for pair in range(len(batch.rows))]
         loss = torch.zeros(())
-        for place in range(len(batch.rows)):
-            anchor = self.anchor(batch, place)
+        for pair in range(len(batch.rows)):
+            anchor = self.anchor(batch, pair)
             mix = batch.mix
-            share = float(mix.share[place]) if mix else 1.0
-            loss = loss + share * self.loss(anchor, made, batch, place)
+            share = float(mix.share[pair]) if mix else 1.0
+            loss = loss + share * self.loss(anchor, made, batch, pair)
             if mix:
-                loss = loss + (1 - share) * self.loss(anchor, made, batch, int(mix.partner[place]))
+                loss = loss + (1 - share) * self.loss(anchor, made, batch, int(mix.partner[pair]))
         loss.backward()
         for row, (positive, _, centroid) in zip(batch.rows, made, strict=True):
             self.keys.append((positive, int(self.file.positive_id[row]), int(self.file.positive_hash[row])))
@@ -103,34 +104,38 @@ class Naive:
         self.keys, self.centroids = self.keys[-self.settings.queue :], self.centroids[-self.settings.queue :]
         return loss.detach()
 
-    def anchor(self, batch: MoCoBatch, place: int) -> torch.Tensor:
-        side = "item" if batch.anchor_is_item[place] else "query"
+    def anchor(self, batch: ContrastBatch, pair: int) -> torch.Tensor:
+        side = "item" if batch.anchor_is_item[pair] else "query"
         tower = self.fast.item_tower if side == "item" else self.fast.query_tower
         table = tower.get_input_embeddings().weight
-        words = table[torch.from_numpy(batch.anchors[place].astype(np.int64))].clone()
+        words = table[torch.from_numpy(batch.anchors[pair].astype(np.int64))].clone()
         if batch.mix:
-            for at, token in enumerate(batch.partners[place].tolist()[: len(words)]):
-                share = float(batch.mix.share[place])
+            for at, token in enumerate(batch.partners[pair].tolist()[: len(words)]):
+                share = float(batch.mix.share[pair])
                 words[at] = share * words[at] + (1 - share) * table[token]
         return functional.normalize(tower(inputs_embeds=words[None]).last_hidden_state.mean(dim=1)[0], dim=-1)
 
     @torch.no_grad()
-    def made(self, batch: MoCoBatch, place: int) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
+    def key_vectors(
+        self, batch: ContrastBatch, pair: int
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
         """The positive, the hard negatives and the centroid of a pair."""
-        vectors: dict[int, list[torch.Tensor]] = {POSITIVE: [], HARD: [], CLUSTER: []}
-        for at in np.flatnonzero(batch.place == place):
+        vectors: dict[int, list[torch.Tensor]] = {POSITIVE: [], HARD_NEGATIVE: [], CLUSTER: []}
+        for at in np.flatnonzero(batch.key_pair == pair):
             ids = torch.from_numpy(batch.keys[at].astype(np.int64))[None]
-            vectors[int(batch.kind[at])].append(self.slow(ids, None, "item" if batch.key_is_item[at] else "query")[0])
-        weights = self.file.cluster_weights(batch.rows[place]).tolist()
+            vectors[int(batch.key_kind[at])].append(
+                self.slow(ids, None, "item" if batch.key_is_item[at] else "query")[0]
+            )
+        weights = self.file.cluster_weights(batch.rows[pair]).tolist()
         members = [weight * vector for weight, vector in zip(weights, vectors[CLUSTER], strict=True)]
         centroid = functional.normalize(torch.stack(members).sum(dim=0), dim=0) if members else None
-        return vectors[POSITIVE][0], vectors[HARD], centroid
+        return vectors[POSITIVE][0], vectors[HARD_NEGATIVE], centroid
 
-    def loss(self, anchor: torch.Tensor, made: list[Any], batch: MoCoBatch, place: int) -> torch.Tensor:
-        """Of an anchor against the targets of the pair at `place`."""
-        row = batch.rows[place]
-        positive, hard, centroid = made[place]
-        related = set(self.file.related(row).tolist())
+    def loss(self, anchor: torch.Tensor, made: list[Any], batch: ContrastBatch, pair: int) -> torch.Tensor:
+        """Of an anchor against the targets of the pair at `pair`."""
+        row = batch.rows[pair]
+        positive, hard, centroid = made[pair]
+        related = set(self.file.excluded_nodes(row).tolist())
         texts = {int(self.file.anchor_hash[row]), int(self.file.positive_hash[row])}
         negatives = [key for key, node, text in self.keys if node not in related and text not in texts]
         loss = self.contrast(anchor, positive, negatives + hard)
@@ -152,29 +157,29 @@ def test_steps_equal_a_naive_loop(
     tiny_backbone: Path, contrast_file: Path, tmp_path: Path, options: dict[str, Any], batch_tokens: int
 ) -> None:
     """Loss, gradient, momentum encoder and queues, for seven steps, one of which has two rows."""
-    trainee = opened(tiny_backbone, contrast_file, tmp_path, temperature=0.3, batch_tokens=batch_tokens, **options)
-    file = MoCoRows(tmp_path / "contrast.arrow")
-    settings = MoCoSettings(**(BASE | {"temperature": 0.3}))
-    naive = Naive(copy.deepcopy(trainee.model), file, settings)
+    replica = opened(tiny_backbone, contrast_file, tmp_path, temperature=0.3, batch_tokens=batch_tokens, **options)
+    file = TokenisedContrastRows(tmp_path / "tokens.arrow")
+    settings = replica.settings
+    naive = Naive(copy.deepcopy(replica.model), file, settings)
     for step in range(7):
-        batch = trainee.plan.load(step)
-        loss = trainee.backward(step)
+        batch = replica.plan.load(step)
+        loss = replica.backward(step)
         assert float(loss) == pytest.approx(float(naive.step(batch)), rel=1e-5)
-        assert_same_gradients(gradients(trainee.model), gradients(naive.fast))
-        logged = trainee.logged()
+        assert_same_gradients(gradients(replica.model), gradients(naive.fast))
+        logged = replica.logged()
         total = logged["instance_loss"] + settings.cluster_weight * logged["cluster_loss"]
         assert float(total) * len(batch.rows) == pytest.approx(float(loss), rel=1e-5)
         assert float(logged["queue_fill"]) == pytest.approx(len(naive.keys) / 8)
         with torch.no_grad():
-            for ours, theirs in zip(trainee.model.parameters(), naive.fast.parameters(), strict=True):
+            for ours, theirs in zip(replica.model.parameters(), naive.fast.parameters(), strict=True):
                 if ours.grad is not None:
                     ours -= 1e-3 * ours.grad
                     theirs.copy_(ours)
-        trainee.zero_grad()
+        replica.zero_grad()
         naive.fast.zero_grad()
-        for ours, theirs in zip(trainee.momentum.parameters(), naive.slow.parameters(), strict=True):
+        for ours, theirs in zip(replica.momentum.parameters(), naive.slow.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
-    for queue, expected in ((trainee.keys, naive.keys), (trainee.centroids, naive.centroids)):
+    for queue, expected in ((replica.keys, naive.keys), (replica.centroids, naive.centroids)):
         newest = [(int(queue.count) - len(expected) + place) % 8 for place in range(len(expected))]
         assert len(expected) == 8 < int(queue.count)
         vectors = torch.stack([entry[0] for entry in expected])
@@ -183,11 +188,11 @@ def test_steps_equal_a_naive_loop(
 
 
 def test_the_momentum_encoder_never_learns(tiny_backbone: Path, contrast_file: Path, tmp_path: Path) -> None:
-    trainee = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
-    trainee.backward(0)
-    assert not trainee.momentum.encoder.training and trainee.model.training
-    assert all(parameter.grad is None for parameter in trainee.momentum.parameters())
-    for slow, fast in zip(trainee.momentum.encoder.parameters(), trainee.model.parameters(), strict=True):
+    replica = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
+    replica.backward(0)
+    assert not replica.momentum.encoder.training and replica.model.training
+    assert all(parameter.grad is None for parameter in replica.momentum.parameters())
+    for slow, fast in zip(replica.momentum.encoder.parameters(), replica.model.parameters(), strict=True):
         assert torch.equal(slow, fast)
 
 
@@ -204,13 +209,13 @@ def test_a_queue_wraps_around_and_masks_what_is_empty() -> None:
     assert float(queue.fill()) == 1
 
 
-def test_matches_are_those_of_a_loop() -> None:
+def test_labels_are_found_in_the_sets_that_hold_them() -> None:
     rng = np.random.default_rng(0)
-    labels, wanted, owner = rng.integers(-5, 5, 30), rng.integers(-7, 7, 12), rng.integers(0, 4, 12)
-    expected = [[label in wanted[owner == row] for label in labels] for row in range(4)]
-    assert matches(*map(torch.tensor, (labels, wanted, owner)), 4).tolist() == expected
+    labels, members, set_of = rng.integers(-5, 5, 30), rng.integers(-7, 7, 12), rng.integers(0, 4, 12)
+    expected = [[label in members[set_of == index] for label in labels] for index in range(4)]
+    assert labels_in_sets(*map(torch.tensor, (labels, members, set_of)), sets=4).tolist() == expected
     nothing = torch.zeros(0, dtype=torch.int64)
-    assert not matches(torch.tensor(labels), nothing, nothing, 4).any()
+    assert not labels_in_sets(torch.tensor(labels), nothing, nothing, sets=4).any()
 
 
 def test_false_negatives_are_left_out(tiny_backbone: Path, tmp_path: Path) -> None:
@@ -229,15 +234,17 @@ def test_false_negatives_are_left_out(tiny_backbone: Path, tmp_path: Path) -> No
         "cluster_id": 7,
     }
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
-    trainee = opened(tiny_backbone, tmp_path / "rows.parquet", tmp_path, **OFF)
+    replica = opened(tiny_backbone, tmp_path / "rows.parquet", tmp_path, **OFF)
     labels = [(5, "desk"), (20, "Red  shoe"), (21, "shoe"), (22, "lamp")]
     vectors = functional.normalize(torch.randn(4, 32), dim=-1)
-    trainee.keys.put(vectors, torch.tensor([[node, text_hashes([text])[0]] for node, text in labels]))
-    trainee.centroids.put(vectors[:3], torch.tensor([[7], [6], [8]]))
-    batch = trainee.plan.load(0)
-    targets = build_targets(MoCoRows(tmp_path / "contrast.arrow"), batch, vectors[:3], trainee.keys, trainee.centroids)
-    assert targets.known[0].tolist() == [True, True, True, False, *[True] * 4]
-    assert targets.known_clusters[0, 1:].tolist() == [True, True, False, *[True] * 5]
+    replica.keys.put(vectors, torch.tensor([[node, text_hashes([text])[0]] for node, text in labels]))
+    replica.centroids.put(vectors[:3], torch.tensor([[7], [6], [8]]))
+    batch = replica.plan.load(0)
+    targets = build_targets(
+        TokenisedContrastRows(tmp_path / "tokens.arrow"), batch, vectors[:3], replica.keys, replica.centroids
+    )
+    assert targets.excluded_keys[0].tolist() == [True, True, True, False, *[True] * 4]
+    assert targets.excluded_centroids[0, 1:].tolist() == [True, True, False, *[True] * 5]
 
 
 def test_fgm_adds_a_second_pass_and_puts_the_words_back(
@@ -256,26 +263,26 @@ def test_fgm_adds_a_second_pass_and_puts_the_words_back(
     assert float(second_loss) > float(loss)
     expected = {name: gradient + gradients(second.model)[name] for name, gradient in gradients(first.model).items()}
 
-    trainee = opened(tiny_backbone, contrast_file, tmp_path, **(options | {"fgm": 0.5}))
-    (words,) = word_tables(trainee.model)
+    replica = opened(tiny_backbone, contrast_file, tmp_path, **(options | {"fgm": 0.5}))
+    (words,) = word_tables(replica.model)
     before = words.detach().clone()
-    assert float(trainee.backward(0)) == float(loss)
+    assert float(replica.backward(0)) == float(loss)
     assert torch.equal(words, before)
-    assert_same_gradients(gradients(trainee.model), expected)
+    assert_same_gradients(gradients(replica.model), expected)
 
 
 def test_a_killed_step_resumes_to_the_bit(tiny_backbone: Path, contrast_file: Path, tmp_path: Path) -> None:
-    """Six steps, or three, a checkpoint, and three by another trainee: queues, momentum encoder and weights agree."""
-    settings = MoCoSettings(**(BASE | NOISY))
+    """Six steps, or three, a checkpoint, and three by another replica: queues, momentum encoder and weights agree."""
+    settings = MoCoSettings(**split_machine_settings(BASE | NOISY)[0])
     whole = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
     part = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
-    optimizers = [build_optimizer(trainee, settings) for trainee in (whole, part)]
+    optimizers = [build_optimizer(replica, settings) for replica in (whole, part)]
 
-    def walk(trainee: MoCoTrainee, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    def walk(replica: MoCoReplica, optimizer: torch.optim.Optimizer, steps: range) -> None:
         for step in steps:
             optimizer.zero_grad()
-            trainee.backward(step)
-            for parameter in trainee.parameters():
+            replica.backward(step)
+            for parameter in replica.parameters():
                 if parameter.requires_grad and parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             optimizer.step()
@@ -284,7 +291,7 @@ def test_a_killed_step_resumes_to_the_bit(tiny_backbone: Path, contrast_file: Pa
     walk(part, optimizers[1], range(3))
     save_checkpoint(tmp_path / "checkpoint", part, optimizers[1], Progress(3))
     task = MoCo(tiny_backbone, contrast_file, settings)
-    resumed = task.open(tmp_path / "checkpoint" / "model", Place(tmp_path, seed=0, rank=0, world=1, dtype=None))
+    resumed = task.open(tmp_path / "checkpoint" / "model", WorkerContext(tmp_path, seed=0))
     optimizer = build_optimizer(resumed, settings)
     assert load_checkpoint(tmp_path / "checkpoint", resumed, optimizer).step == 3
     assert int(resumed.keys.count) == int(part.keys.count) > 8
@@ -310,8 +317,9 @@ def test_settings_that_cannot_work_are_refused(options: dict[str, Any], reason: 
 
 def run(folder: Path, backbone: Path, rows: Path, name: str, **options: Any) -> TrainResult:
     evaluate = options.pop("evaluate", None)
-    task = MoCo(backbone, rows, MoCoSettings(**(BASE | NOISY | options)))
-    return train(task, run_dir=folder / name, output=folder / f"{name}-encoder", evaluate=evaluate)
+    settings, machine = split_machine_settings(BASE | NOISY | options)
+    task = MoCo(backbone, rows, MoCoSettings(**settings))
+    return train(task, machine, run_dir=folder / name, output=folder / f"{name}-encoder", evaluate=evaluate)
 
 
 def queues(result: TrainResult) -> dict[str, torch.Tensor]:

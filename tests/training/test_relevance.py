@@ -17,11 +17,12 @@ from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
 from raylevance.training.optimizer import build_optimizer
-from raylevance.training.task import Place
-from raylevance.training.tasks.relevance.batches import RelevancePlan
-from raylevance.training.tasks.relevance.task import Relevance, RelevanceSettings, RelevanceTrainee
+from raylevance.training.task import WorkerContext
+from raylevance.training.tasks.relevance.pair_plan import PairPlan
+from raylevance.training.tasks.relevance.task import Relevance, RelevanceReplica, RelevanceSettings
 from raylevance.training.trainer import TrainResult, train
 from tests.conftest import WORDS
+from tests.training.conftest import split_machine_settings
 
 HUMAN, BEHAVIOUR = 13, 41
 STEPS = 22
@@ -77,19 +78,19 @@ def starts(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {name: folder / name for name in ("frozen", "tuned")}
 
 
-def opened(task: Relevance, folder: Path, rank: int = 0, world: int = 1) -> RelevanceTrainee:
+def opened(task: Relevance, folder: Path, **context: int) -> RelevanceReplica:
     task.prepare(folder)
-    return task.open(None, Place(folder, seed=0, rank=rank, world=world, dtype=None))
+    return task.open(None, WorkerContext(folder, **({"seed": 0} | context)))
 
 
 def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
 
 
-def plan(human: int, behaviour: int, order: Any, epochs: int = 1) -> RelevancePlan:
+def plan(human: int, behaviour: int, order: Any, epochs: int = 1) -> PairPlan:
     chosen = np.random.default_rng(0).permutation(np.arange(human + behaviour) < human)
     cost = np.random.default_rng(1).integers(1, 50, human + behaviour)
-    return RelevancePlan(chosen, cost, batch=8, order=order, epochs=epochs, seed=0)
+    return PairPlan(chosen, cost, batch=8, order=order, epochs=epochs, seed=0)
 
 
 def test_mixed_batches_are_half_human() -> None:
@@ -135,24 +136,24 @@ def test_a_step_equals_its_pairs_one_by_one(
     starts: dict[str, Path], pairs_file: Path, tmp_path: Path, name: str, batch_tokens: int
 ) -> None:
     """Loss and gradient are those of a loop over the pairs, whose encoder computes in float64."""
-    settings = RelevanceSettings(batch=12, batch_tokens=batch_tokens)
-    trainee = opened(Relevance(starts[name], pairs_file, settings), tmp_path)
-    loss = trainee.backward(1)
+    task = Relevance(starts[name], pairs_file, RelevanceSettings(batch=12))
+    replica = opened(task, tmp_path, batch_tokens=batch_tokens)
+    loss = replica.backward(1)
 
     oracle, rows = RelevanceModel.load(starts[name]), pq.read_table(pairs_file).to_pylist()
     oracle.encoder.double()
     naive = torch.zeros((), dtype=torch.float64)
-    for row in trainee.rows(1):
+    for row in replica.rows(1):
         pair = rows[int(row)]
         query, item = (
-            oracle.read(torch.tensor(oracle.encoder.tokenize([pair[column]], side)), None, side)
+            oracle.encode_tokens(torch.tensor(oracle.encoder.tokenize([pair[column]], side)), None, side)
             for column, side in (("query", "query"), ("product_text", "item"))
         )
         logit = oracle(query, item)[0].double()
         naive = naive - pair["weight"] * functional.logsigmoid(logit if pair["label"] else -logit)
     naive.backward()
     assert float(loss) == pytest.approx(naive.item(), rel=1e-5)
-    expected, found = gradients(oracle), gradients(trainee.model)
+    expected, found = gradients(oracle), gradients(replica.model)
     assert expected.keys() == found.keys() and len(found) > 20 * (name == "tuned")
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for parameter, gradient in found.items():
@@ -161,7 +162,7 @@ def test_a_step_equals_its_pairs_one_by_one(
 
 def test_the_shares_of_two_workers_add_up(starts: dict[str, Path], pairs_file: Path, tmp_path: Path) -> None:
     task = Relevance(starts["frozen"], pairs_file, RelevanceSettings(batch=10))
-    alone, *shares = [opened(task, tmp_path, rank, world) for rank, world in [(0, 1), (0, 2), (1, 2)]]
+    alone, *shares = [opened(task, tmp_path, rank=rank, world_size=size) for rank, size in [(0, 1), (0, 2), (1, 2)]]
     assert float(alone.backward(0)) == pytest.approx(sum(float(share.backward(0)) for share in shares))
     parts = [gradients(share) for share in shares]
     for name, gradient in gradients(alone).items():
@@ -172,23 +173,24 @@ def test_it_learns_the_rule(starts: dict[str, Path], tmp_path: Path) -> None:
     """On words it saw, in pairs it did not; the frozen encoder does not move."""
     pq.write_table(pairs_by_rule(200, 200, seed=3), tmp_path / "many.parquet")
     settings = RelevanceSettings(batch=40, learning_rate=1e-2)
-    trainee = opened(Relevance(starts["frozen"], tmp_path / "many.parquet", settings), tmp_path)
-    optimizer = build_optimizer(trainee, settings)
+    replica = opened(Relevance(starts["frozen"], tmp_path / "many.parquet", settings), tmp_path)
+    optimizer = build_optimizer(replica, settings)
     for step in range(100):
         optimizer.zero_grad()
-        trainee.backward(step)
+        replica.backward(step)
         optimizer.step()
     unseen = pairs_by_rule(300, 0, seed=4)
-    scores = trainee.model.score(unseen["query"].to_pylist(), unseen["product_text"].to_pylist())
+    scores = replica.model.score(unseen["query"].to_pylist(), unseen["product_text"].to_pylist())
     assert np.mean((scores > 0) == unseen["label"].to_numpy()) > 0.8
     before = RelevanceModel.load(starts["frozen"]).encoder.encode_items(WORDS)
-    np.testing.assert_array_equal(trainee.model.encoder.encode_items(WORDS), before)
+    np.testing.assert_array_equal(replica.model.encoder.encode_items(WORDS), before)
 
 
 def run(folder: Path, start: Path, pairs: Path, evaluate: Any = None, **options: Any) -> TrainResult:
     base = {"epochs": 2, "batch": 8, "learning_rate": 1e-3, "log_every": 1, "cpus_per_worker": 1}
-    task = Relevance(start, pairs, RelevanceSettings(**(base | options)))
-    return train(task, run_dir=folder / "run", output=folder / "trained", evaluate=evaluate)
+    settings, machine = split_machine_settings(base | options)
+    task = Relevance(start, pairs, RelevanceSettings(**settings))
+    return train(task, machine, run_dir=folder / "run", output=folder / "trained", evaluate=evaluate)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""The loop under Ray Train: workers, kills, restarts, evaluation, logs and refusals."""
+"""The training loop under Ray Train: workers, kills, restarts, evaluation, logs and refusals."""
 
 import json
 import os
@@ -16,35 +16,37 @@ import torch
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder
 from raylevance.training.checkpoint import Progress
-from raylevance.training.loop import _Window
+from raylevance.training.loop import LossWindow
+from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
-from raylevance.training.trainer import TrainResult, cpus_for_each_worker, train
+from raylevance.training.trainer import TrainResult, check_settings, cpus_for_each_worker, train
+from tests.training.conftest import split_machine_settings
 
 pytestmark = pytest.mark.ray
 
 TEXTS = ["red running shoe", "usb charger cable for laptop", "desk lamp"]
 STEPS = 24
 BASE = {"epochs": 4, "batch": 7, "learning_rate": 3e-3, "log_every": 1, "cpus_per_worker": 1}
-"""37 instances in batches of 7: the sixth of an epoch has two."""
+"""37 instances make six batches of 7 in an epoch, one of which has two instances."""
 
 
 def run(folder: Path, backbone: Path, instances: Path, name: str = "run", **options: Any) -> TrainResult:
     evaluate = options.pop("evaluate", None)
-    settings = ContrastiveSettings(**(BASE | options))
-    task = Contrastive(backbone, instances, settings)
-    return train(task, run_dir=folder / name, output=folder / f"{name}-encoder", evaluate=evaluate)
+    settings, machine = split_machine_settings(BASE | options)
+    task = Contrastive(backbone, instances, ContrastiveSettings(**settings))
+    return train(task, machine, run_dir=folder / name, output=folder / f"{name}-encoder", evaluate=evaluate)
 
 
 @pytest.fixture(scope="module")
 def quiet(
     ray_cluster: None, tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, instances_file: Path
 ) -> TrainResult:
-    """An uninterrupted run of one worker."""
+    """Train without interruption on one worker."""
     return run(tmp_path_factory.mktemp("quiet"), tiny_backbone, instances_file)
 
 
 def losses(result: TrainResult) -> list[float]:
-    """Of every step; the record of step 0 has none."""
+    """Return the loss of every step. The record of step 0 has none."""
     return [record["loss"] for record in result.history if record["step"]]
 
 
@@ -66,7 +68,7 @@ def test_training_lowers_the_loss(quiet: TrainResult, tiny_backbone: Path) -> No
 def test_two_workers_train_what_one_trains(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
-    """Loss curve and vectors agree to 1e-4, after 24 steps at a rate that moves the vectors by more than 0.01."""
+    """Losses and vectors agree to 1e-4 after 24 steps that move the vectors by more than 0.01."""
     two = run(tmp_path, tiny_backbone, instances_file, workers=2)
     assert_same_run(two, quiet, tolerance=1e-4)
 
@@ -86,7 +88,7 @@ def test_negatives_are_shared_between_workers(
 def test_a_killed_worker_does_not_change_the_result(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
-    """Rank 0 of two is killed at step 16 of 24, mid-epoch, once; the newest checkpoint is of step 14."""
+    """Rank 0 of two is killed once at step 16 of 24, within an epoch; the newest checkpoint is of step 14."""
     killed = tmp_path / "killed"
 
     def kill_once(encoder: Encoder) -> dict[str, float]:
@@ -109,10 +111,11 @@ from pathlib import Path
 
 import ray
 
+from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import train
 
-backbone, instances, folder, settings = sys.argv[1:]
+backbone, instances, folder, settings, machine = sys.argv[1:]
 driver = os.getpid()
 
 
@@ -126,7 +129,11 @@ def kill_the_driver(encoder):
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 task = Contrastive(Path(backbone), Path(instances), ContrastiveSettings(**json.loads(settings)))
 train(
-    task, run_dir=Path(folder, "run"), output=Path(folder, "run-encoder"), evaluate=kill_the_driver,
+    task,
+    MachineSettings(**json.loads(machine)),
+    run_dir=Path(folder, "run"),
+    output=Path(folder, "run-encoder"),
+    evaluate=kill_the_driver,
 )
 """
 
@@ -135,9 +142,11 @@ train(
 def test_a_killed_driver_goes_on_where_it_was(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
-    """Killed at step 8 of 24 with a checkpoint of step 7: its records are the dead driver's own."""
+    """The driver is killed at step 8 of 24, after a checkpoint of step 7. The resumed run keeps its first records."""
     options: dict[str, Any] = BASE | {"checkpoint_every": 7, "evaluate_every": 8}
-    arguments = [str(tiny_backbone), str(instances_file), str(tmp_path), json.dumps(options)]
+    settings, machine = split_machine_settings(options)
+    paths = map(str, (tiny_backbone, instances_file, tmp_path))
+    arguments = [*paths, json.dumps(settings), machine.model_dump_json()]
     driver = subprocess.run([sys.executable, "-c", DRIVER, *arguments], check=False, capture_output=True, text=True)
     assert driver.returncode == -signal.SIGKILL, driver.stderr[-2000:]
     kept = [json.loads(file.read_text()) for file in (tmp_path / "run").rglob("progress.json")]
@@ -155,7 +164,7 @@ def test_a_killed_driver_goes_on_where_it_was(
 def test_the_best_encoder_is_kept(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
 ) -> None:
-    """Evaluated before the first step, at half and at the end; it is best at half."""
+    """The encoder is evaluated before the first step, halfway and at the end, and is best halfway."""
 
     def best_at_half(encoder: Encoder) -> dict[str, float]:
         calls = tmp_path / "calls"
@@ -189,16 +198,32 @@ def test_another_runs_folder_is_refused(quiet: TrainResult, tiny_backbone: Path,
 def test_more_than_the_cluster_has_is_refused_at_once(
     ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(RaylevanceError, match=r"the cluster has room for [02]; lower workers or cpus_per_worker"):
+    with pytest.raises(RaylevanceError, match=r"the cluster has room for [02]; lower machine.workers or machine.cpus"):
         run(tmp_path, tiny_backbone, instances_file, **options)
     assert not (tmp_path / "run").exists()
 
 
 def test_processors_are_shared_out() -> None:
     nodes = [{"CPU": 8.0}, {"CPU": 8.0, "GPU": 2.0}]
-    assert cpus_for_each_worker(ContrastiveSettings(workers=1), nodes) == 8
-    assert cpus_for_each_worker(ContrastiveSettings(workers=4), nodes) == 4
-    assert cpus_for_each_worker(ContrastiveSettings(workers=2, cpus_per_worker=3, use_gpu=True), nodes) == 3
+    assert cpus_for_each_worker(MachineSettings(workers=1), nodes) == 8
+    assert cpus_for_each_worker(MachineSettings(workers=4), nodes) == 4
+    assert cpus_for_each_worker(MachineSettings(workers=2, cpus_per_worker=3, use_gpu=True), nodes) == 3
+
+
+def test_an_evaluation_on_nothing_is_refused(ray_cluster: None) -> None:
+    settings = ContrastiveSettings(evaluate_every=5)
+    with pytest.raises(
+        RaylevanceError, match=r"stage1\.train\.evaluate_every: this training has nothing to evaluate on"
+    ):
+        check_settings(settings, MachineSettings(), evaluates=False, name="stage1.train.")
+    assert check_settings(settings, MachineSettings(), evaluates=True, name="stage1.train.") == 2
+
+
+def test_another_machine_goes_on_with_a_run(quiet: TrainResult, tiny_backbone: Path, instances_file: Path) -> None:
+    """The run is finished, so its checkpoint is read and nothing is trained."""
+    options: dict[str, Any] = {"log_every": 5, "batch_tokens": 64, "checkpoint_every": 3}
+    again = run(quiet.model.parent, tiny_backbone, instances_file, **options)
+    assert again.history == quiet.history
 
 
 @pytest.mark.parametrize(
@@ -231,12 +256,12 @@ def test_a_resumed_run_goes_on_with_the_losses_since_the_last_record(tmp_path: P
     before = window_of(steps[:5])
     (tmp_path / "progress.json").write_text(json.dumps(asdict(Progress(5, None, [], before.losses(), before.examples))))
     read = Progress.read(tmp_path)
-    resumed = window_of(steps[5:], _Window(read.losses, read.examples))
+    resumed = window_of(steps[5:], LossWindow(read.losses, read.examples))
     assert resumed.mean_loss() == whole.mean_loss()
 
 
-def window_of(steps: list[tuple[torch.Tensor, int]], window: _Window | None = None) -> _Window:
-    window = window or _Window()
+def window_of(steps: list[tuple[torch.Tensor, int]], window: LossWindow | None = None) -> LossWindow:
+    window = window or LossWindow()
     for loss, examples in steps:
         window.add(loss, examples, pairs=1)
     return window

@@ -1,104 +1,20 @@
-"""`raylevance doctor`: what this machine has for the work, and what to do where something is missing."""
+"""`raylevance doctor`."""
 
-import importlib.metadata
-import importlib.util
-import os
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+import typer
 
-from raylevance.artifacts import Store
-from raylevance.cluster import connected
-from raylevance.errors import RaylevanceError
-from raylevance.inference.encoding import backbone_path
-from workloads.steps.tables import DataSettings, locate
-
-LEAST_FREE_GB = 5
+from raylevance.terminal import quiet, results_console
+from workloads.commands.options import DEFAULT_STORE, AsJson, StoreRoot, plain_table, print_json
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at: `ok` is False only for what keeps `raylevance run` from working."""
+@quiet
+def doctor(store: StoreRoot = DEFAULT_STORE, as_json: AsJson = False) -> None:
+    """Look at what the work needs on this machine; exit 1 where something is missing."""
+    from workloads.commands.examine_machine import as_json as findings_as_json
+    from workloads.commands.examine_machine import examine
 
-    subject: str
-    ok: bool
-    text: str
-
-
-def examine(store: str) -> list[Finding]:
-    """Look at each part in turn; a part that fails is a finding, never an exception."""
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("python", lambda: sys.version.split()[0]),
-        ("packages", _packages),
-        ("processor", _processor),
-        ("disk", _disk),
-        ("store", lambda: _store(store)),
-        ("data", _data),
-        ("backbone", _backbone),
-        ("ray", _ray),
-    ]
-    return list(_findings(checks))
-
-
-def as_json(findings: list[Finding]) -> dict[str, Any]:
-    return {"ok": all(finding.ok for finding in findings), "findings": [asdict(finding) for finding in findings]}
-
-
-def _findings(checks: list[tuple[str, Callable[[], str]]]) -> Iterator[Finding]:
-    for subject, check in checks:
-        try:
-            yield Finding(subject, True, check())
-        except RaylevanceError as error:
-            yield Finding(subject, False, str(error))
-        except Exception as error:
-            yield Finding(subject, False, f"{type(error).__name__}: {error}")
-
-
-def _packages() -> str:
-    missing = [name for name in ("faiss", "bm25s", "transformers") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise RaylevanceError(f"not installed: {', '.join(missing)}; install raylevance[cpu] or raylevance[gpu]")
-    names = ("torch", "ray", "transformers", "pyarrow")
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-
-
-def _processor() -> str:
-    import torch
-
-    from raylevance.models.precision import autocast_dtype
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
-    dtype = autocast_dtype(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return f"{os.cpu_count()} cores, {device}, {'bfloat16' if dtype else 'float32'}"
-
-
-def _disk() -> str:
-    free = shutil.disk_usage(Path.cwd()).free / 1e9
-    if free < LEAST_FREE_GB:
-        raise RaylevanceError(f"{free:.1f} GB free here; at least {LEAST_FREE_GB} GB are needed")
-    return f"{free:.0f} GB free"
-
-
-def _store(root: str) -> str:
-    store = Store(root)
-    return f"{store}: {len(store.artifacts())} versions of {len(store.names())} artifacts"
-
-
-def _data() -> str:
-    source, folder = locate(DataSettings())
-    return f"{source} at {folder}" if folder else "none at hand: recipes take the generated demo shop"
-
-
-def _backbone() -> str:
-    return f"MiniLM (22M) at {backbone_path('minilm')}"
-
-
-def _ray() -> str:
-    import ray
-
-    with connected():
-        resources = ray.cluster_resources()
-    return f"starts; {resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs"
+    with results_console() as results:
+        findings = examine(store)
+        rows = [["ok" if finding.ok else "MISSING", finding.subject, finding.text] for finding in findings]
+        print_json(results, findings_as_json(findings)) if as_json else results.print(plain_table(["", "", ""], rows))
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)

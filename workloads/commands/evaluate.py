@@ -1,171 +1,66 @@
-"""`raylevance evaluate`: an encoder on judged queries, beside its baselines; an encoder or scorer on labelled pairs."""
+"""`raylevance evaluate`: metrics on judged queries and labelled pairs."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
+import typer
 
-from raylevance.artifacts import Store
-from raylevance.data.judged import Judged
-from raylevance.data.readers.tables import category_path
-from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
-from raylevance.data.table_file import read_table
-from raylevance.errors import RaylevanceError, UsageError, nearest
-from raylevance.evaluation.pairs import evaluate_pairs
-from raylevance.inference.encoding import NamedEncoder, find_encoder, pair_cosines
-from raylevance.inference.scorer import Scorer, find_scorer, score_pairs
-from workloads.steps.systems import rank_baselines, rank_hybrid, summarise
+from raylevance.terminal import quiet, results_console
+from workloads.commands.options import (
+    DEFAULT_STORE,
+    AsJson,
+    EncoderName,
+    StoreRoot,
+    plain_table,
+    print_json,
+    print_summary,
+)
 
-EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
-PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")
-LOCALE = "product_locale"
-RENAMED = {
-    "title": "product_title",
-    "description": "product_description",
-    "bullets": "product_bullet_point",
-    "brand": "product_brand",
-    "color": "product_color",
-    "category": "product_category",
-    "locale": LOCALE,
-}
+app = typer.Typer(no_args_is_help=True, help="Metrics of an encoder or a scorer on judged queries or pairs.")
 
 
-def retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[str, Any]:
-    """Rank all of `products` for every query of `examples` (both in ESCI's official columns; any split is ignored).
+@app.command("retrieval")
+@quiet
+def retrieval(
+    encoder: EncoderName,
+    examples: Annotated[Path, typer.Option(help="Judged pairs in ESCI's official columns.")],
+    products: Annotated[Path, typer.Option(help="Products in ESCI's official columns; all of them are ranked.")],
+    store: StoreRoot = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Rank every product for each query; dense beside BM25, hybrid, zero-shot and random."""
+    from workloads.commands.evaluate_files import evaluate_retrieval
+    from workloads.steps.systems import REPORTED
 
-    Returns `{"queries": n, system: {metric: mean, "ci95": {metric: [low, high]}}}` for the systems dense, bm25,
-    hybrid (dense and BM25 on the `full_text`, fused by score), zero_shot (the encoder's backbone on title, brand and
-    colour), random.
-    """
-    asked, catalogue = read_table(examples, EXAMPLE_COLUMNS), read_table(products, PRODUCT_COLUMNS)
-    by_locale = all(LOCALE in table.column_names for table in (asked, catalogue))
-    judged = Judged(_products(catalogue, products, by_locale), *_examples(asked, examples, by_locale)).each_pair_once()
-    named = find_encoder(encoder, Store(store))
-    runs = rank_hybrid(judged, named)
-    untrained = named.artifact is None
-    runs |= rank_baselines(judged, None if untrained else named.backbone, seed=0)
-    if untrained:
-        runs["zero_shot"] = runs["dense"]
-    systems = {system: runs[system] for system in ("dense", "bm25", "hybrid", "zero_shot", "random")}
-    return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
+    with results_console() as results:
+        outcome = evaluate_retrieval(encoder, store, examples, products)
+        if as_json:
+            return print_json(results, outcome)
+        rows = [
+            [system, *(f"{values[metric]:.3f} [{_interval(values['ci95'][metric])}]" for metric in REPORTED)]
+            for system, values in outcome.items()
+            if isinstance(values, dict)
+        ]
+        results.print(plain_table([f"{outcome['queries']} queries", *REPORTED], rows))
 
 
+@app.command("pairs")
+@quiet
 def pairs(
-    store: str, file: Path, products: Path | None, *, encoder: str | None = None, scorer: str | None = None
-) -> dict[str, Any]:
-    """AUC, F1 with its threshold, and KS of the encoder's cosine, or the scorer's probability, on the pairs of `file`.
+    pairs: Annotated[Path, typer.Option(help="Columns query, product_text (or product_id), label 0/1 or grade 0/1/2.")],
+    encoder: Annotated[str | None, typer.Option(help="encoder/NAME[@VERSION], or a Hugging Face path.")] = None,
+    scorer: Annotated[str | None, typer.Option(help="scorer/NAME[@VERSION], instead of an encoder.")] = None,
+    products: Annotated[Path | None, typer.Option(help="Products, where the pairs have a product_id.")] = None,
+    store: StoreRoot = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """AUC, F1 (and its threshold) and KS of an encoder's cosine, or a scorer's probability, on labelled pairs."""
+    from workloads.commands.evaluate_files import evaluate_pair_file
 
-    Its columns: query, product_text or product_id, and label (0 or 1) or grade (0, 1, 2).
-    Raises `UsageError` unless one of `encoder` and `scorer` is given.
-    """
-    if (encoder is None) == (scorer is None):
-        raise UsageError("give either --encoder or --scorer")
-    table = read_table(file, ["query"])
-    label = _label_column(table, file)
-    _refuse_nulls(table, ("query", label), file)
-    named = find_encoder(encoder, Store(store)) if encoder is not None else find_scorer(str(scorer), Store(store))
-    queries: list[str] = table["query"].cast(pa.string()).to_pylist()
-    texts = _pair_texts(table, file, products, named)
-    scores: npt.NDArray[np.floating]
-    if isinstance(named, Scorer):
-        ids = table["product_id"].cast(pa.string()).to_pylist() if "product_id" in table.column_names else None
-        scores = score_pairs(named, queries, texts, ids)
-    else:
-        scores = pair_cosines(named.path, queries, texts)
-    name = {"encoder": encoder} if encoder is not None else {"scorer": scorer}
-    labels = table[label].to_numpy()
-    return {"pairs": len(scores), **name, **evaluate_pairs(scores, labels == 2 if label == "grade" else labels)}
+    with results_console() as results:
+        outcome = evaluate_pair_file(store, pairs, products, encoder=encoder, scorer=scorer)
+        print_summary(results, outcome, as_json)
 
 
-def _label_column(table: pa.Table, file: Path) -> str:
-    """`label` where it holds numbers, which a judge's `grade` beside it does not replace; else `grade`."""
-    names = table.column_names
-    if "label" in names and (pa.types.is_integer(table["label"].type) or "grade" not in names):
-        return "label"
-    if "grade" not in names:
-        raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', names)}")
-    return "grade"
-
-
-def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, pa.Table]:
-    """Queries and judgements of an examples `file`. Raises `RaylevanceError` for an unknown label, with its row."""
-    _refuse_nulls(table, EXAMPLE_COLUMNS, file)
-    labels = table["esci_label"].cast(pa.string())
-    grades = pc.index_in(labels, pa.array(list(ESCI_GRADES)))
-    if grades.null_count:
-        row = int(np.flatnonzero(grades.is_null().to_numpy())[0])
-        raise RaylevanceError(f"{file}: row {row + 1}: label {labels[row].as_py()!r} is not one of E, S, C, I")
-    rows = table.num_rows
-    columns = {
-        "query_id": table["query_id"].cast(pa.string()),
-        "product_id": _product_ids(table, by_locale),
-        "label": labels,
-        "grade": pc.take(pa.array(list(ESCI_GRADES.values()), pa.int8()), grades),
-        "source": pa.repeat("human", rows),
-        "confidence": pa.repeat(pa.scalar(1.0, pa.float32()), rows),
-        "split": pa.nulls(rows, pa.string()),
-    }
-    judgements = pa.table(columns, schema=JUDGEMENTS)
-    queries = pa.table({"query_id": columns["query_id"], "query": table["query"].cast(pa.string())})
-    first = queries.group_by("query_id", use_threads=False).aggregate([("query", "first")])
-    named = {
-        "query_id": first["query_id"],
-        "query": first["query_first"],
-        "locale": pa.nulls(first.num_rows, pa.string()),
-    }
-    return pa.table(named, schema=QUERIES), judgements
-
-
-def _products(table: pa.Table, file: Path, by_locale: bool = False) -> pa.Table:
-    """The products of an official products `file` in our columns; of a repeated id the first row."""
-    _refuse_nulls(table, ("product_id",), file)
-    ids = _product_ids(table, by_locale)
-    columns = {"product_id": ids}
-    for field in PRODUCTS:
-        if field.name in RENAMED:
-            name = RENAMED[field.name]
-            given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
-            if field.name == "category":
-                given = category_path(given)
-            try:
-                columns[field.name] = given.cast(field.type)
-            except pa.ArrowException:
-                raise RaylevanceError(f"{file}: column {name!r} holds {given.type}, expected {field.type}") from None
-    columns["title"] = pc.fill_null(columns["title"], "")
-    products = pa.table(columns, schema=PRODUCTS)
-    _, first = np.unique(ids.to_numpy(), return_index=True)
-    return products if len(first) == len(ids) else products.take(np.sort(first))
-
-
-def _product_ids(table: pa.Table, by_locale: bool) -> pa.ChunkedArray:
-    """The ids; `by_locale`: with their locale, since ESCI sells one id in several countries under other texts."""
-    ids = table["product_id"].cast(pa.string())
-    if not by_locale:
-        return ids
-    return pc.binary_join_element_wise(ids, pc.fill_null(table[LOCALE].cast(pa.string()), ""), "@")
-
-
-def _refuse_nulls(table: pa.Table, columns: Sequence[str], file: Path) -> None:
-    for column in columns:
-        if table[column].null_count:
-            row = int(np.flatnonzero(table[column].is_null().to_numpy())[0])
-            raise RaylevanceError(f"{file}: row {row + 1}: {column} is missing")
-
-
-def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: NamedEncoder | Scorer) -> list[str]:
-    if "product_text" in table.column_names:
-        texts: list[str] = pc.fill_null(table["product_text"].cast(pa.string()), "").to_pylist()
-        return texts
-    if "product_id" not in table.column_names or products is None:
-        raise RaylevanceError(f"{file}: needs a column product_text, or product_id together with --products")
-    catalogue = _products(read_table(products, PRODUCT_COLUMNS), products)
-    place = pc.index_in(table["product_id"].cast(pa.string()), catalogue["product_id"].combine_chunks())
-    if place.null_count:
-        row = int(np.flatnonzero(place.is_null().to_numpy())[0])
-        raise RaylevanceError(f"{file}: row {row + 1}: product {table['product_id'][row]} is not in {products}")
-    texts = named.item_texts(catalogue.take(place))
-    return texts
+def _interval(bounds: list[float]) -> str:
+    return f"{bounds[0]:.3f}, {bounds[1]:.3f}"

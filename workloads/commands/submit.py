@@ -1,104 +1,27 @@
-"""`raylevance submit`: a recipe as a job of a Ray cluster, its logs followed, its exit code ours."""
+"""`raylevance submit`."""
 
-import asyncio
-import json
-import logging
-import os
-import shlex
-import sys
-import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
+import typer
 
-from raylevance.config import Settings
-from raylevance.errors import RaylevanceError
-from raylevance.models.precision import VARIABLE as PRECISION
-from raylevance.progress import status
-
-CHECKOUT = Path(__file__).parents[2]
-NO_AGENT = "No available agent"
-STARTING_S = 60
+from raylevance.terminal import quiet
+from workloads.commands.options import DEFAULT_STORE, ConfigFile, Fresh, Overrides, StoreRoot
 
 
-def submit(address: str, recipe: str, settings: Settings, store: str, *, fresh: bool = False) -> int:
-    """Run `recipe` on the cluster at `address` (its dashboard's URL) and return the job's exit code.
+@quiet
+def submit(
+    recipe: str,
+    address: Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    store: StoreRoot = DEFAULT_STORE,
+    fresh: Fresh = False,
+) -> None:
+    """Run RECIPE on a Ray cluster as a job: its logs are followed, its exit code is this command's."""
+    from workloads.commands.submit_job import submit_job
+    from workloads.recipe import find_recipe, load_recipe_settings
 
-    A checkout travels with the job; an installed wheel is expected on the cluster's nodes. `store` must be a path or a
-    URI that every node sees. Raises `RaylevanceError` when the cluster does not answer or refuses the token.
-    """
-    client = _connect(address)
-    command = _entrypoint(recipe, settings, store, fresh)
-    job = _submit(client, address, entrypoint=command, runtime_env=_runtime_env(), metadata={"recipe": recipe})
-    status(f"{job}: submitted to {address}; `ray job stop {job}` ends it")
-    asyncio.run(_follow(client, job))
-    info = client.get_job_info(job)
-    if info.status == JobStatus.SUCCEEDED:
-        return 0
-    status(f"{job}: {info.status.value.lower()}: {_one_line(info.message or '')}")
-    return info.driver_exit_code or 1
-
-
-def _connect(address: str) -> JobSubmissionClient:
-    try:
-        return JobSubmissionClient(address)
-    except ConnectionError:
-        raise RaylevanceError(f"{address}: no Ray dashboard answers there (ray start --head prints its URL)") from None
-    except AuthenticationError:
-        raise RaylevanceError(f"{address}: wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN") from None
-    except RuntimeError as error:
-        raise RaylevanceError(f"{address}: the cluster refused: {_one_line(error)}") from None
-
-
-def _submit(client: JobSubmissionClient, address: str, **job: Any) -> str:
-    """Hand the job over; a head node that has just started takes jobs some seconds after it answers."""
-    deadline = time.monotonic() + STARTING_S
-    while True:
-        try:
-            submitted: str = client.submit_job(**job)
-            return submitted
-        except RuntimeError as error:
-            if NO_AGENT not in str(error) or time.monotonic() > deadline:
-                raise RaylevanceError(f"{address}: the job was not taken: {_one_line(error)}") from None
-        time.sleep(1)
-
-
-def _entrypoint(recipe: str, settings: Settings, store: str, fresh: bool) -> str:
-    """The job's command. The settings were validated here, and travel as values: the file they came from does not."""
-    command = ["python", "-m", "workloads.cli", "run", recipe, "--store", store]
-    for name, value in settings.model_dump(mode="json", exclude_unset=True).items():
-        command += ["--set", f"{name}={json.dumps(value)}"]
-    return shlex.join([*command, *(["--fresh"] if fresh else [])])
-
-
-FORWARDED = ("RAYLEVANCE_DATA", PRECISION, "HF_HUB_OFFLINE")
-"""What the job takes of this environment."""
-
-
-def _runtime_env() -> dict[str, Any]:
-    logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
-    env = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    if "RAYLEVANCE_DATA" in env:
-        env["RAYLEVANCE_DATA"] = str(Path(env["RAYLEVANCE_DATA"]).absolute())
-    if not (CHECKOUT / "pyproject.toml").exists():
-        return {"env_vars": env}
-    excludes = [".venv", "store", "/tests", "/docs", "/benchmarks", ".mypy_cache", ".ruff_cache", ".pytest_cache"]
-    return {"working_dir": str(CHECKOUT), "excludes": excludes, "env_vars": {"PYTHONPATH": "platform", **env}}
-
-
-async def _follow(client: JobSubmissionClient, job: str) -> None:
-    try:
-        async for lines in client.tail_job_logs(job):
-            sys.stderr.write(lines)
-            sys.stderr.flush()
-    except RuntimeError as error:
-        raise RaylevanceError(
-            f"the logs of {job} broke off ({_one_line(error)}); the job goes on: ray job logs {job}"
-        ) from None
-
-
-def _one_line(error: object) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason given"
+    settings = load_recipe_settings(find_recipe(recipe), config, overrides or [])
+    root = store if "://" in store else str(Path(store).absolute())
+    raise typer.Exit(submit_job(address, recipe, settings, root, fresh=fresh))

@@ -2,9 +2,9 @@
 
     raylevance run audit --set judge=my_stronger_judge.yaml
 
-Training labels that shoppers' behaviour contradicts are judged again by a judge of your choice: what an encoder is
-measured on stays as people graded it. Publishes `tables/audited`: the recipe's tables with corrected judgements, which
-keep what they replaced, and the folder `corrections`.
+Training labels that contradict the behaviour of shoppers are judged again by a judge of your choice. Validation and
+test labels stay as people graded them. Publishes `tables/audited`: the same tables with corrected judgements, which
+keep the label that they replace, and the folder `corrections`.
 """
 
 import shutil
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
-from raylevance.data.judged import TRAIN, Judged
+from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.inference.judge import JudgeName, find_judge
@@ -24,17 +24,18 @@ from workloads.steps.tables import DataSettings, load_tables
 from workloads.steps.tables_outcome import TablesOutcome
 
 
-class RecipeSettings(Settings):
-    """`judge`: judge/NAME[@VERSION], or a YAML file that describes one. The data need a table of events."""
+class AuditRecipeSettings(Settings):
+    """The settings of the audit. The data needs a table of events."""
 
     data: DataSettings = DataSettings()
     judge: JudgeName = "judge/relevance"
+    """judge/NAME[@VERSION], or a YAML file that describes a judge."""
     text: ProductText = ProductText()
     audit: AuditSettings = AuditSettings()
 
 
-def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
-    """One step: engagement, disagreement, the second judge, corrected labels."""
+def recipe(settings: AuditRecipeSettings, run: Run) -> TablesOutcome:
+    """Find labels that engagement contradicts, judge them again and publish corrected tables, all in one step."""
     tables = load_tables(settings.data, run)
     judge = find_judge(settings.judge, run.store)
     events = run.store.path(tables.ref) / "events"
@@ -43,9 +44,9 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
 
     def build(draft: Draft) -> None:
         folder = run.store.path(tables.ref)
-        judged = Judged.open(folder)
+        judged = JudgedTables.open(folder)
         found = audit(
-            judged.of(TRAIN).judgements,
+            judged.split(TRAIN).judgements,
             engagement(pq.read_table(events)),
             lambda pairs: judge_pairs(run, judge, judged, pairs, settings.text),
             settings.audit,
@@ -64,12 +65,12 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
             "judge": settings.judge,
         }
 
-    made_from = {
-        "audit": settings.audit.model_dump(),
+    described = {
+        "audit": settings.audit,
         "judge": judge.labels_version,
-        "text": settings.text.model_dump(),
+        "text": settings.text,
     }
     artifact: Artifact = run.step(
-        "tables/audited", build, settings=made_from, inputs=[tables], seed=settings.audit.seed
+        "tables/audited", build, settings=described, inputs=[tables], seed=settings.audit.seed
     )
     return TablesOutcome(run, artifact)

@@ -1,28 +1,29 @@
-"""The judge of Mine and Refine (arXiv 2602.17654): a model that grades pairs as people do.
+"""The judge of Mine and Refine (arXiv 2602.17654): a model that grades query-product pairs as people do.
 
     raylevance run judge [--config F] [--set gate.minimum_kappa=0.3]
 
-Reads products and human judgements; publishes `judge/<candidate>` for each candidate, `report/judge` on the test
-queries, and as `judge/relevance` the candidate that agrees best with people on held-out training queries, if it passes
-the gate.
+Reads products and human judgements. Publishes `judge/<candidate>` for each candidate, `report/judge` on the test
+queries, and `judge/relevance`: the candidate that agrees best with people on validation queries, if it passes the gate.
 """
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
+from raylevance.judges.verdicts import fit_temperature
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.graded_pairs import GradedPairs
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
-from raylevance.inference.encoding import backbone_digest, backbone_path
+from raylevance.inference.encoder import backbone_digest, backbone_path
 from raylevance.inference.judge import MODEL_FOLDER, JudgeSettings, save_judge
 from raylevance.judges.causal_judge import CausalJudge, LoraSettings
 from raylevance.judges.cross_encoder import CrossEncoder
@@ -30,42 +31,42 @@ from raylevance.judges.grader import log_probabilities
 from raylevance.judges.guideline import load_guideline
 from raylevance.judges.match_regression import MatchRegression
 from raylevance.judges.prompt import JudgePrompt
-from raylevance.judges.verdicts import fit_temperature
 from raylevance.llm.backends import model_digest, model_path
-from raylevance.llm.vllm_engine import VllmSettings, load_tokenizer
-from raylevance.models.encoder import Encoder, EncoderSettings, read_settings
+from raylevance.llm.vllm_engine import VllmSettings, check_vllm_installed, load_causal_tokenizer
+from raylevance.models.encoder import Encoder, EncoderSettings, read_encoder_settings
 from raylevance.progress import status
 from raylevance.training import trainer
+from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.grading import Grading, GradingEvaluation, GradingSettings, load_grader
-from raylevance.training.trainer import NOT_PART_OF_THE_RESULT
 from workloads.run import Run
+from workloads.steps.encoder_training import Trainer, training_settings
+from workloads.steps.judge_data import JudgeData
 from workloads.steps.judge_report import JudgeOutcome, report_step
 from workloads.steps.tables import DataSettings, load_tables
-from workloads.steps.training import train_in
 
 Candidate = Literal["regression", "cross-encoder", "llm", "zero-shot"]
 VALIDATION = 0.2
 
 
 class RegressionSettings(Settings):
-    """The encoder whose cosine is one of the two numbers, and how much of a product's text it reads."""
+    """The regression candidate: an encoder's cosine and the share of the query's words in the text."""
 
     backbone: str = "minilm"
     max_tokens: PositiveInt = 96
 
 
 class CrossEncoderSettings(Settings):
-    """A small transformer that reads both texts together."""
+    """The cross-encoder candidate: a small transformer that reads query and product together."""
 
     backbone: str = "minilm"
     max_tokens: PositiveInt = 96
     train: GradingSettings = GradingSettings(
-        batch=16, epochs=1, learning_rate=5e-5, evaluate_every=20, checkpoint_every=40, keep_best="quadratic_kappa"
+        batch=16, epochs=1, learning_rate=5e-5, evaluate_every=20, keep_best="quadratic_kappa"
     )
 
 
 class LlmSettings(Settings):
-    """A language model: as it is with the guideline (zero-shot), or fine-tuned on the pairs alone (llm)."""
+    """The language-model candidates: with the guideline as it is (zero-shot), or fine-tuned on the pairs (llm)."""
 
     model: str = "gemma"
     guideline: Path | None = None
@@ -73,18 +74,18 @@ class LlmSettings(Settings):
     lora: LoraSettings = LoraSettings()
     engine: VllmSettings = VllmSettings(model="")
     train: GradingSettings = GradingSettings(
-        batch=16, epochs=1, learning_rate=2e-4, evaluate_every=60, checkpoint_every=30, keep_best="quadratic_kappa"
+        batch=16, epochs=1, learning_rate=2e-4, evaluate_every=60, keep_best="quadratic_kappa"
     )
 
 
 class GateSettings(Settings):
-    """Below this quadratic kappa on the validation queries nothing is published as `judge/relevance`."""
+    """The agreement with people that a judge must reach on the validation queries to be published."""
 
     minimum_kappa: float = Field(0.2, ge=-1, le=1)
 
 
-class RecipeSettings(Settings):
-    """Everything that can be set. Of the training queries, `validation_fraction` pick the best step and the judge."""
+class JudgeRecipeSettings(Settings):
+    """All settings of the recipe."""
 
     seed: NonNegativeInt = 0
     data: DataSettings = DataSettings()
@@ -95,108 +96,113 @@ class RecipeSettings(Settings):
     cross_encoder: CrossEncoderSettings = CrossEncoderSettings()
     llm: LlmSettings = LlmSettings()
     gate: GateSettings = GateSettings()
+    machine: MachineSettings = MachineSettings()
 
 
-def recipe(settings: RecipeSettings, run: Run) -> JudgeOutcome:
-    """The recipe, a line a step."""
+def recipe(settings: JudgeRecipeSettings, run: Run) -> JudgeOutcome:
+    """Make the candidates, measure them against people, and publish the best that passes the gate."""
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
-    judged = Judged.open(run.store.path(tables.ref)).by_people()
-    train, validation = judged.train_and_validation(settings.validation_fraction, settings.seed)
-    pairs = {"train": GradedPairs.of(train, settings.text), "validation": GradedPairs.of(validation, settings.text)}
+    judged = JudgedTables.open(run.store.path(tables.ref)).without_model_grades()
+    data = split_pairs(settings, run, tables, judged)
     make = {
         "regression": fit_regression,
         "cross-encoder": train_cross_encoder,
         "llm": train_llm,
         "zero-shot": describe_zero_shot,
     }
-    candidates: dict[str, Artifact] = {name: make[name](settings, run, tables, pairs) for name in settings.candidates}
-    report = report_step(run, tables, candidates, judged, pairs, settings.text, settings.seed)
+    candidates: dict[str, Artifact] = {name: make[name](settings, data) for name in settings.candidates}
+    report = report_step(data, judged.split(TEST), candidates)
     publish_best(settings.gate, run, candidates, report)
     return JudgeOutcome(run, report)
 
 
-def check_settings(settings: RecipeSettings) -> None:
-    """Refuse, before any work, a model that can't be found and workers that the cluster has no room for."""
-    named = {"regression": settings.regression.backbone, "cross-encoder": settings.cross_encoder.backbone}
-    for name in named.keys() & set(settings.candidates):
-        read_settings(backbone_path(named[name]))
-    if {"llm", "zero-shot"} & set(settings.candidates):
-        load_tokenizer(model_path(settings.llm.model))
-    if "cross-encoder" in settings.candidates:
-        trainer.check_settings(settings.cross_encoder.train, evaluates=True, name="cross_encoder.train.")
-    if "llm" in settings.candidates:
-        trainer.check_settings(settings.llm.train, evaluates=True, name="llm.train.")
-    load_guideline(settings.llm.guideline)
+def split_pairs(settings: JudgeRecipeSettings, run: Run, tables: Artifact, judged: JudgedTables) -> JudgeData:
+    """Split the pairs that people judged into those to learn from and those that pick the best step and judge."""
+    train, validation = judged.train_and_validation(settings.validation_fraction, settings.seed)
+    return JudgeData(
+        run=run,
+        tables=tables,
+        train=GradedPairs.from_tables(train, settings.text),
+        validation=GradedPairs.from_tables(validation, settings.text),
+        text=settings.text,
+        trainer=Trainer(settings.machine, settings.seed),
+    )
 
 
-def fit_regression(settings: RecipeSettings, run: Run, tables: Artifact, pairs: Mapping[str, GradedPairs]) -> Artifact:
-    """`judge/regression`: the grade by an encoder's cosine and the share of the query's words in the text."""
+def fit_regression(settings: JudgeRecipeSettings, data: JudgeData) -> Artifact:
+    """Return `judge/regression`: the grade by an encoder's cosine and the share of the query's words in the text."""
     chosen = settings.regression
-    made_from = {
-        "backbone": backbone_digest(chosen.backbone),
-        "max_tokens": chosen.max_tokens,
-        "text": settings.text.model_dump(mode="json"),
-        "validation_fraction": settings.validation_fraction,
-    }
 
     def build(draft: Draft) -> None:
-        products = Judged.open(run.store.path(tables.ref)).products
+        products = JudgedTables.open(data.run.store.path(data.tables.ref)).products
         reads = EncoderSettings(backbone=str(backbone_path(chosen.backbone)), max_item_tokens=chosen.max_tokens)
-        train, held_out = pairs["train"], pairs["validation"]
-        catalogue, grades = settings.text.compose(products), np.asarray(train.grades)
+        train, held_out = data.train, data.validation
+        catalogue, grades = data.text.compose(products), np.asarray(train.grades)
         fitted = MatchRegression.fit(Encoder.from_backbone(reads), catalogue, train.queries, train.texts, grades)
         scores = fitted.log_probabilities(held_out.queries, held_out.texts)
         temperature = fit_temperature(scores, np.asarray(held_out.grades))
         fitted.save(draft.path / MODEL_FOLDER)
-        judge = JudgeSettings(backend="regression", regression=MODEL_FOLDER, text=settings.text)
+        judge = JudgeSettings(backend="regression", regression=MODEL_FOLDER, text=data.text)
         save_judge(draft.path, judge.model_copy(update={"temperature": temperature}))
         draft.metrics |= {"regression": fitted.regression.model_dump(), "temperature": temperature}
 
-    return run.step("judge/regression", build, settings=made_from, inputs=[tables], seed=settings.seed)
+    described = {
+        "backbone": backbone_digest(chosen.backbone),
+        "max_tokens": chosen.max_tokens,
+        "text": data.text,
+        "validation_fraction": settings.validation_fraction,
+    }
+    return data.run.step("judge/regression", build, settings=described, inputs=[data.tables], seed=settings.seed)
 
 
-def train_cross_encoder(
-    settings: RecipeSettings, run: Run, tables: Artifact, pairs: Mapping[str, GradedPairs]
-) -> Artifact:
-    """`judge/cross-encoder`: a new head on the backbone, trained on the graded pairs of the training queries."""
+def train_cross_encoder(settings: JudgeRecipeSettings, data: JudgeData) -> Artifact:
+    """Return `judge/cross-encoder`: a new head on the backbone, trained on the graded pairs."""
     chosen = settings.cross_encoder
-    made_from = {"backbone": backbone_digest(chosen.backbone), "max_tokens": chosen.max_tokens}
 
     def start(folder: Path) -> None:
         CrossEncoder.from_backbone(backbone_path(chosen.backbone), chosen.max_tokens, settings.seed).save(folder)
 
-    judge = JudgeSettings(backend="cross-encoder", cross_encoder=MODEL_FOLDER, text=settings.text)
-    return _fine_tuned("judge/cross-encoder", settings, run, tables, pairs, chosen.train, made_from, start, judge)
+    candidate = FineTuned(
+        name="judge/cross-encoder",
+        start=start,
+        made_from={"backbone": backbone_digest(chosen.backbone), "max_tokens": chosen.max_tokens},
+        train=chosen.train,
+        judge=JudgeSettings(backend="cross-encoder", cross_encoder=MODEL_FOLDER, text=data.text),
+    )
+    return fine_tuned_step(data, candidate, settings.validation_fraction)
 
 
-def train_llm(settings: RecipeSettings, run: Run, tables: Artifact, pairs: Mapping[str, GradedPairs]) -> Artifact:
-    """`judge/llm`: adapters on the language model, trained on the same pairs, merged for the engine."""
+def train_llm(settings: JudgeRecipeSettings, data: JudgeData) -> Artifact:
+    """Return `judge/llm`: adapters on the language model, trained on the graded pairs and merged for the engine."""
     chosen = settings.llm
     prompt = JudgePrompt.fine_tuned().model_copy(update={"max_characters": chosen.max_characters})
     engine = chosen.engine.model_copy(update={"model": MODEL_FOLDER})
-    made_from = {
-        "model": model_digest(chosen.model),
-        "lora": chosen.lora.model_dump(),
-        "engine": engine.model_dump(mode="json"),
-        "prompt": prompt.model_dump(),
-    }
 
     def start(folder: Path) -> None:
         CausalJudge.from_base(model_path(chosen.model), prompt, chosen.lora, settings.seed).save(folder)
 
-    judge = JudgeSettings(backend="vllm", vllm=engine, prompt=prompt, text=settings.text)
-    return _fine_tuned("judge/llm", settings, run, tables, pairs, chosen.train, made_from, start, judge)
+    candidate = FineTuned(
+        name="judge/llm",
+        start=start,
+        made_from={
+            "model": model_digest(chosen.model),
+            "lora": chosen.lora,
+            "engine": engine,
+            "prompt": prompt,
+        },
+        train=chosen.train,
+        judge=JudgeSettings(backend="vllm", vllm=engine, prompt=prompt, text=data.text),
+    )
+    return fine_tuned_step(data, candidate, settings.validation_fraction)
 
 
-def describe_zero_shot(
-    settings: RecipeSettings, run: Run, tables: Artifact, pairs: Mapping[str, GradedPairs]
-) -> Artifact:
-    """`judge/zero-shot`: the language model as it is, asked with the guideline and its examples."""
+def describe_zero_shot(settings: JudgeRecipeSettings, data: JudgeData) -> Artifact:
+    """Return `judge/zero-shot`: the language model as it is, asked with the guideline and its examples."""
     chosen = settings.llm
     guideline = load_guideline(chosen.guideline)
     prompt = JudgePrompt.zero_shot(guideline).model_copy(update={"max_characters": chosen.max_characters})
-    # The demo model's folder is each machine's own.
+    # The demo model is unpacked into a folder of each machine, so it stays named.
     named = chosen.model if chosen.model == "gemma" else model_path(chosen.model)
     engine = chosen.engine.model_copy(update={"model": named})
     judge = JudgeSettings(backend="vllm", vllm=engine, prompt=prompt)
@@ -205,40 +211,33 @@ def describe_zero_shot(
         save_judge(draft.path, judge)
         draft.metrics["guideline"] = guideline.version
 
-    made_from = {
-        "model": model_digest(chosen.model),
-        "engine": engine.model_dump(mode="json"),
-        "prompt": prompt.model_dump(),
-    }
-    return run.step("judge/zero-shot", build, settings=made_from)
+    described = {"model": model_digest(chosen.model), "engine": engine, "prompt": prompt}
+    return data.run.step("judge/zero-shot", build, settings=described)
 
 
-def _fine_tuned(
-    name: str,
-    settings: RecipeSettings,
-    run: Run,
-    tables: Artifact,
-    pairs: Mapping[str, GradedPairs],
-    train: GradingSettings,
-    made_from: dict[str, Any],
-    start: Callable[[Path], None],
-    judge: JudgeSettings,
-) -> Artifact:
-    """A judge trained from the model that `start` writes; the best step on the validation queries is kept."""
-    described = {
-        **made_from,
-        "train": train.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT),
-        "text": settings.text.model_dump(mode="json"),
-        "validation_fraction": settings.validation_fraction,
-    }
+@dataclass(frozen=True)
+class FineTuned:
+    """A judge that is trained from the model that `start` writes to a folder."""
+
+    name: str
+    start: Callable[[Path], None]
+    made_from: Mapping[str, Any]
+    """What decides the model at the start."""
+    train: GradingSettings
+    judge: JudgeSettings
+    """How the trained model is asked."""
+
+
+def fine_tuned_step(data: JudgeData, candidate: FineTuned, validation_fraction: float) -> Artifact:
+    """Train a judge on the graded pairs; the best step on the validation queries is kept and its temperature fitted."""
 
     def build(draft: Draft) -> None:
-        with run.work_folder(name, described, tables.ref, settings.seed) as work:
-            start(work / "model")
-            pairs["train"].write(work / "pairs.parquet")
-            held_out = pairs["validation"]
-            task = Grading(work / "model", work / "pairs.parquet", train)
-            model = train_in(work, task, draft, settings.seed, GradingEvaluation(held_out))
+        with data.run.work_folder() as work:
+            candidate.start(work / "model")
+            data.train.write(work / "pairs.parquet")
+            held_out = data.validation
+            task = Grading(work / "model", work / "pairs.parquet", candidate.train)
+            model = data.trainer.train(task, draft, work, GradingEvaluation(held_out))
             trained = load_grader(model)
             scores = log_probabilities(trained, held_out.queries, held_out.texts)
             temperature = fit_temperature(scores, np.asarray(held_out.grades))
@@ -246,16 +245,18 @@ def _fine_tuned(
                 trained.save_merged(draft.path / MODEL_FOLDER)
             else:
                 shutil.copytree(model, draft.path / MODEL_FOLDER)
-            save_judge(draft.path, judge.model_copy(update={"temperature": temperature}))
+            save_judge(draft.path, candidate.judge.model_copy(update={"temperature": temperature}))
             draft.metrics["temperature"] = temperature
 
-    return run.step(name, build, settings=described, inputs=[tables], seed=settings.seed)
+    others = {**candidate.made_from, "validation_fraction": validation_fraction}
+    described = training_settings(candidate.train, data.text, **others)
+    return data.run.step(candidate.name, build, settings=described, inputs=[data.tables], seed=data.trainer.seed)
 
 
 def publish_best(gate: GateSettings, run: Run, candidates: Mapping[str, Artifact], report: Artifact) -> Artifact:
-    """`judge/relevance`: the candidate of the highest quadratic kappa on the validation queries.
+    """Return `judge/relevance`: the candidate of the highest quadratic kappa on the validation queries.
 
-    Raises `RaylevanceError` where it is below the gate.
+    Raises `RaylevanceError` when that kappa is below the gate.
     """
     agreements = {name: report.metrics["judges"][name]["validation"] for name in candidates}
     best = max(agreements, key=lambda name: agreements[name]["quadratic_kappa"])
@@ -276,3 +277,18 @@ def publish_best(gate: GateSettings, run: Run, candidates: Mapping[str, Artifact
         draft.metrics |= {"judge": best, "agreement": agreements[best], "test": report.metrics["judges"][best]["test"]}
 
     return run.step("judge/relevance", build, settings=gate, inputs=[candidates[best], report])
+
+
+def check_settings(settings: JudgeRecipeSettings) -> None:
+    """Refuse, before any work, a model that can't be found and workers that the cluster has no room for."""
+    named = {"regression": settings.regression.backbone, "cross-encoder": settings.cross_encoder.backbone}
+    for name in named.keys() & set(settings.candidates):
+        read_encoder_settings(backbone_path(named[name]))
+    if {"llm", "zero-shot"} & set(settings.candidates):
+        check_vllm_installed()
+        load_causal_tokenizer(model_path(settings.llm.model))
+    trained = {"cross-encoder": ("cross_encoder", settings.cross_encoder.train), "llm": ("llm", settings.llm.train)}
+    for candidate, (name, train) in trained.items():
+        if candidate in settings.candidates:
+            trainer.check_settings(train, settings.machine, evaluates=True, name=f"{name}.train.")
+    load_guideline(settings.llm.guideline)

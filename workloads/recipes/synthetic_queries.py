@@ -2,9 +2,9 @@
 
     raylevance run synthetic-queries [--set model.backend=endpoint ...]
 
-A language model writes queries for the products that no query finds; each is paired with its own product and with
-others. Publishes `tables/synthetic` (of any product: `tables/synthetic-for-any`): the products, the queries, and
-judgements whose source is the judge.
+A language model writes queries for products without a relevant query, or for any product; each query is paired with its
+own product and with others, and a judge grades all pairs. Publishes `tables/synthetic` (`tables/synthetic-for-any` for
+any product): the products, the queries, and judgements whose source is the judge.
 """
 
 import shutil
@@ -15,13 +15,21 @@ import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
-from raylevance.data.judged import TRAIN, Judged
+from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.schema import TABLES
 from raylevance.data.text import ProductText
 from raylevance.inference.judge import JudgeName, find_judge
-from raylevance.llm.asking import ask_prompts
 from raylevance.llm.backends import LanguageModelSettings, open_language_model, open_ledger
-from raylevance.llm.synthetic import REQUEST, SyntheticSettings, pairs, prompts, queries, to_write_for, wanted
+from raylevance.llm.cached_answers import answer_prompts
+from raylevance.llm.synthetic import (
+    SYNTHETIC_REQUEST,
+    SyntheticSettings,
+    choose_products,
+    read_synthetic_queries,
+    synthetic_pairs,
+    synthetic_prompts,
+    synthetic_query_limit,
+)
 from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.labelling import judge_pairs
@@ -31,41 +39,42 @@ from workloads.steps.tables_outcome import TablesOutcome
 SYNTHETIC, SYNTHETIC_FOR_ANY = "tables/synthetic", "tables/synthetic-for-any"
 
 
-class RecipeSettings(Settings):
-    """`model` writes, `judge` (judge/NAME[@VERSION] or a YAML file) grades."""
+class SyntheticQueriesSettings(Settings):
+    """The language model that writes queries, and the judge that grades them."""
 
     data: DataSettings = DataSettings()
     model: LanguageModelSettings = LanguageModelSettings()
     judge: JudgeName = "judge/relevance"
+    """judge/NAME[@VERSION], or a YAML file that describes a judge."""
     text: ProductText = ProductText()
     synthetic: SyntheticSettings = SyntheticSettings()
 
 
-def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
-    """One step: prompts, answers, queries, pairs, grades."""
+def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
+    """Ask for queries, pair them with products and grade the pairs, all in one step."""
     tables = load_tables(settings.data, run)
     judge = find_judge(settings.judge, run.store)
     model, version = open_language_model(settings.model)
 
     def build(draft: Draft) -> None:
-        judged = Judged.open(run.store.path(tables.ref))
-        known = judged.of(TRAIN).judgements  # which products a test query finds is not to be known
+        judged = JudgedTables.open(run.store.path(tables.ref))
+        known = judged.split(TRAIN).judgements  # which products a test query finds is not to be known
         if not settings.synthetic.only_unfound:
             known = known.slice(0, 0)
-        chosen = to_write_for(judged.products, known, judged.queries, settings.synthetic)
-        asked = prompts(chosen, known, version)
+        chosen = choose_products(judged.products, known, judged.queries, settings.synthetic)
+        asked = synthetic_prompts(chosen, known, version)
         with open_ledger(run.store) as ledger:
-            answers = ask_prompts(
-                asked, model, REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")
+            answers = answer_prompts(
+                asked, model, SYNTHETIC_REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")
             )
-        written = queries(answers, judged.products, known, judged.queries, version, settings.synthetic)
-        short = wanted(judged.queries, settings.synthetic) - written.num_rows
+        written = read_synthetic_queries(answers, judged.products, known, judged.queries, version, settings.synthetic)
+        short = synthetic_query_limit(judged.queries, settings.synthetic) - written.num_rows
         if short > 0 and chosen.num_rows < judged.products.num_rows:
             status(
                 f"synthetic queries: {short} fewer than the share allows; a larger synthetic.asked_per_query asks more"
             )
-        found = pairs(written, settings.synthetic)
-        made = Judged(judged.products, written.drop_columns(["product_id"]), found)
+        found = synthetic_pairs(written, settings.synthetic)
+        made = JudgedTables(judged.products, written.drop_columns(["product_id"]), found)
         grades = judge_pairs(run, judge, made, found, settings.text)
         shutil.copytree(run.store.path(tables.ref) / "products", draft.path / "products")
         for name, table in {"queries": made.queries, "judgements": judgements(found, grades)}.items():
@@ -80,19 +89,19 @@ def recipe(settings: RecipeSettings, run: Run) -> TablesOutcome:
             "grades": {str(row["values"]): row["counts"] for row in counts},
         }
 
-    made_from = {
-        "synthetic": settings.synthetic.model_dump(),
+    described = {
+        "synthetic": settings.synthetic,
         "model": version,
         "judge": judge.labels_version,
-        "text": settings.text.model_dump(),
+        "text": settings.text,
     }
     name = SYNTHETIC if settings.synthetic.only_unfound else SYNTHETIC_FOR_ANY
-    artifact: Artifact = run.step(name, build, settings=made_from, inputs=[tables], seed=settings.synthetic.seed)
+    artifact: Artifact = run.step(name, build, settings=described, inputs=[tables], seed=settings.synthetic.seed)
     return TablesOutcome(run, artifact)
 
 
 def judgements(found: pa.Table, grades: pa.Table) -> pa.Table:
-    """The pairs that the judge graded, for training only; where it abstained there is no judgement."""
+    """Return a training judgement for each pair that the judge graded; pairs it abstained from have none."""
     columns = {name: found[name] for name in ("query_id", "product_id")} | {
         name: grades[name] for name in grades.column_names
     }

@@ -1,4 +1,4 @@
-"""The behaviour graph of a recipe: `graph/behaviour` from the log in its tables, or from simulated clicks."""
+"""Build the behaviour graph of a recipe from the log in its tables, or from simulated clicks."""
 
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from raylevance.artifacts import Artifact, Draft, Store, digest, fingerprint
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.simulated_clicks import SimulationSettings, simulate_clicks
 from raylevance.data.text import query_key
 from raylevance.errors import RaylevanceError, UsageError
@@ -22,34 +22,36 @@ LOGGED, SIMULATED = "the log", "clicks simulated from training judgements"
 
 
 class BehaviourSettings(GraphSettings):
-    """`simulation`: of data that has no log. `merge_into`: a graph that the tables' events are added to. `baskets`:
-    products that go together without a search; they are given again where a day is merged."""
+    """How a behaviour graph is built, and from what."""
 
     simulation: SimulationSettings = SimulationSettings()
+    """How clicks are simulated for data that has no log."""
     merge_into: str | None = None
+    """graph/NAME[@VERSION] that the events of the tables are added to, such as the graph up to yesterday."""
     baskets: BasketFile | None = None
+    """Products that were bought together without a search. Give them again when a day is merged."""
 
 
 def graph_step(
     run: Run,
     tables: Artifact,
-    learned: Judged,
+    learned: JudgedTables,
     held_out: pa.Array,
     settings: BehaviourSettings,
     seed: int,
     name: str = "graph/behaviour",
 ) -> Artifact:
-    """The graph of all events but those of the queries `held_out` (ids), and of queries with the text of one of them.
+    """Return the graph of all events, without those of the queries `held_out` (ids) and of queries with their texts.
 
-    Tables without events get a log that is simulated from the judgements of `learned`. Raises `RaylevanceError` where
-    such a log would be merged into another.
+    Tables without events get a log that is simulated from the judgements of `learned`. Raises `RaylevanceError` when
+    such a log would be merged into another graph.
     """
     folder = run.store.path(tables.ref)
     before = graph_before(settings.merge_into, tables, run.store) if settings.merge_into else None
     if before and not has_log(folder):
         raise RaylevanceError(f"behaviour.merge_into={settings.merge_into}: {tables.ref} has no events to merge")
-    held_out = with_the_text_of(held_out, pq.read_table(folder / "queries", columns=["query_id", "query"]))
-    baskets = partial(read_baskets, settings.baskets, without=held_out) if settings.baskets else None
+    held_out = query_ids_with_same_text(held_out, pq.read_table(folder / "queries", columns=["query_id", "query"]))
+    baskets = partial(read_baskets, settings.baskets, held_out_queries=held_out) if settings.baskets else None
 
     def build(draft: Draft) -> None:
         queries, items = (pq.read_table(folder / table, columns=[key])[key].combine_chunks() for table, key in NODES)
@@ -68,21 +70,22 @@ def graph_step(
             source += f", with the baskets of {settings.baskets.file.name}"
         draft.metrics |= {"source": source, **describe_graph(BehaviourGraph.load(draft.path), draft.path)}
 
-    made_from = settings.model_dump(mode="json") | {
+    if settings.baskets:
+        settings.baskets.check()
+    described = {
+        **dict(settings),
+        "basket_file": digest([settings.baskets.file]) if settings.baskets else None,
         "held_out": fingerprint(sorted(held_out.to_pylist())),
         "learned": fingerprint(learned.queries["query_id"].to_pylist()),
     }
-    if settings.baskets:
-        settings.baskets.check()
-        made_from["baskets"] |= {"file": digest([settings.baskets.file])}
     inputs = [tables, before] if before else [tables]
-    return run.step(name, build, settings=made_from, inputs=inputs, seed=seed)
+    return run.step(name, build, settings=described, inputs=inputs, seed=seed)
 
 
 def graph_before(name: str, tables: Artifact, store: Store) -> Artifact:
-    """The graph `name` as it was before the events of `tables` were merged into it: none is counted twice.
+    """Return the graph `name` as it was before the events of `tables` were merged into it, so none counts twice.
 
-    Raises `RaylevanceError` where it was built from `tables` to begin with.
+    Raises `RaylevanceError` when the graph was built from `tables` in the first place.
     """
     if not name.startswith("graph/"):
         raise UsageError(f"behaviour.merge_into={name}: expected graph/NAME[@VERSION]")
@@ -99,21 +102,21 @@ NODES = (("queries", "query_id"), ("products", "product_id"))
 
 
 def has_log(tables: Path) -> bool:
-    """Whether a tables folder has events that followed searches."""
+    """Return whether a tables folder has a log of events."""
     return (tables / "events").is_dir()
 
 
 def has_choices(tables: Path, held_out: pa.Array) -> bool:
-    """Whether a tables folder has an event beside exposures of a query other than those `held_out`, by text."""
+    """Return whether the log holds a click, cart or purchase for a query whose text no query `held_out` (ids) has."""
     if not has_log(tables):
         return False
-    unseen = with_the_text_of(held_out, pq.read_table(tables / "queries", columns=["query_id", "query"]))
+    unseen = query_ids_with_same_text(held_out, pq.read_table(tables / "queries", columns=["query_id", "query"]))
     chosen = (pc.field("action") != "exposure") & ~pc.field("query_id").isin(unseen)
     return bool(pyarrow.dataset.dataset(tables / "events", format="parquet").head(1, filter=chosen).num_rows)
 
 
-def with_the_text_of(chosen: pa.Array, queries: pa.Table) -> pa.Array:
-    """The ids of `queries` (query_id, query) whose normalised text one of the `chosen` (ids) has."""
+def query_ids_with_same_text(chosen: pa.Array, queries: pa.Table) -> pa.Array:
+    """Return the ids of `queries` (query_id, query) that share their normalised text with one of `chosen` (ids)."""
     keys, ids = query_key(queries["query"]), queries["query_id"]
     texts = keys.filter(pc.is_in(ids, chosen.cast(ids.type))).combine_chunks()
     return ids.filter(pc.is_in(keys, texts)).combine_chunks()

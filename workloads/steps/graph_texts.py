@@ -1,4 +1,4 @@
-"""A behaviour graph with the texts of its nodes, and pairs of nodes as the rows that momentum contrast learns from."""
+"""A behaviour graph with the texts of its nodes, and pairs of nodes as training rows of momentum contrast."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
-from raylevance.graph.features import Described, features
+from raylevance.graph.features import NodeTexts, node_features
 from raylevance.graph.metapaths import rank_in_row
 
 
 @dataclass(frozen=True)
-class Nodes:
-    """A graph and the texts of its nodes, by number; `categories` of its items."""
+class GraphTexts:
+    """A behaviour graph with the texts of its query and item nodes, and the category paths of its items."""
 
     graph: BehaviourGraph
     queries: pa.Array
@@ -28,7 +28,7 @@ class Nodes:
     categories: pa.Array
 
     @classmethod
-    def read(cls, tables: Path, graph: Path, text: ProductText) -> "Nodes":
+    def read(cls, tables: Path, graph: Path, text: ProductText) -> "GraphTexts":
         loaded = BehaviourGraph.load(graph)
         queries, products = (pq.read_table(tables / name) for name in ("queries", "products"))
         queries = queries.take(_places(loaded.queries, queries["query_id"]))
@@ -37,14 +37,14 @@ class Nodes:
         return cls(loaded, queries["query"].combine_chunks(), items, products["category"].combine_chunks())
 
     def features(self) -> tuple[Csr, Csr]:
-        queries, items = features([Described(self.queries), Described(self.items, self.categories)])
+        queries, items = node_features([NodeTexts(self.queries), NodeTexts(self.items, self.categories)])
         return queries, items
 
     def contrast_rows(self, pairs: pa.Table, best: Csr, related: Csr) -> pa.Table:
-        """The rows of `raylevance.training.tasks.moco.rows.COLUMNS` of `pairs`; items are numbered after queries.
+        """Return `pairs` as `training.tasks.moco.contrast_rows.CONTRAST_ROWS`. Items are numbered after queries.
 
         `best`: the `best_queries` of each item, whose centroid stands for it. `related`: of each node those that are no
-        negatives of it, as `related_on_cluster` says.
+        negatives of it, as `find_excluded_negatives` says.
         """
         first_item = len(self.queries)
         kind = pairs["kind"].to_numpy()
@@ -68,7 +68,7 @@ class Nodes:
                 "negatives": _lists(counts, negatives),
                 "positive_id": positive.astype(np.int64),
                 "related": _lists(
-                    related.degrees[anchor], pa.array(related.indices[related.edges_of(anchor)], pa.int64())
+                    related.degrees[anchor], pa.array(related.indices[related.edge_positions(anchor)], pa.int64())
                 ),
                 "cluster": lists,
                 "cluster_weights": weights,
@@ -77,17 +77,23 @@ class Nodes:
         )
 
     def item_clusters(self, most: int) -> tuple[pa.Array, pa.Array]:
-        """Of every item the texts and weights of its `most` best queries, each a list an item."""
+        """Return the texts and the weights of the `most` best queries of every item, both a list for each item."""
         first_item = len(self.queries)
         everyone = np.arange(first_item, first_item + len(self.items))
         return self._clusters(everyone, np.full(len(everyone), -1), best_queries(self.graph, most))
 
+    def neighbour_queries(self, count: int) -> pa.Table:
+        """Return the rows of `ProductQueries.of`: each item with its `count` queries of highest PPMI."""
+        queries, weights = self.item_clusters(count)
+        columns = {"product_id": self.graph.items, "product_text": self.items, "queries": queries, "weights": weights}
+        return pa.table(columns)
+
     def _clusters(self, nodes: npt.NDArray[Any], anchors: npt.NDArray[Any], back: Csr) -> tuple[pa.Array, pa.Array]:
-        """Texts and weights, softmax of PPMI, of each item node's queries in `back` but for the anchor itself."""
+        """Return texts and weights (softmax of PPMI) of the queries of each item node, without the anchor itself."""
         items = nodes - len(self.queries)
         held = np.flatnonzero(items >= 0)
         row = np.repeat(held, back.degrees[items[held]])
-        edge = back.edges_of(items[held])
+        edge = back.edge_positions(items[held])
         kept = back.indices[edge] != anchors[row]
         row, edge = row[kept], edge[kept]
         mass = np.exp(back.weights[edge].astype(np.float64))
@@ -98,7 +104,7 @@ class Nodes:
 
 
 def best_queries(graph: BehaviourGraph, most: int) -> Csr:
-    """Items by the `most` queries of highest PPMI."""
+    """Return, for each item, its `most` queries of highest PPMI: items are rows and queries columns."""
     back = graph.query_item_ppmi.transposed()
     rows = back.edge_rows()
     kept = rank_in_row(rows, back.weights.astype(np.float64), back.indices) < most
@@ -108,8 +114,10 @@ def best_queries(graph: BehaviourGraph, most: int) -> Csr:
 def _without_same_text(
     counts: npt.NDArray[Any], negatives: pa.Array, anchors: pa.Array, positives: pa.Array
 ) -> tuple[npt.NDArray[Any], pa.Array]:
-    """Lists of `negatives` by their `counts` [n], without the texts of their row's anchor and positive [n]: another
-    node may have the same."""
+    """Remove negatives whose text is that of the anchor or the positive of their row; another node may share it.
+
+    `negatives` are n lists one after the other, whose lengths are `counts` [n].
+    """
     row = np.repeat(np.arange(len(counts)), counts)
     same = pc.or_(pc.equal(negatives, anchors.take(row)), pc.equal(negatives, positives.take(row)))
     kept = ~same.to_numpy(zero_copy_only=False)
@@ -122,11 +130,11 @@ def _lists(counts: npt.NDArray[Any], values: pa.Array) -> pa.Array:
 
 
 def _places(ids: pa.Array, column: pa.ChunkedArray) -> pa.Array:
-    """Where each of `ids` stands in `column`. Raises `RaylevanceError` for one that does not."""
+    """Return the row of each of `ids` in `column`. Raises `RaylevanceError` for an id that is not there."""
     places = pc.index_in(ids, column.combine_chunks())
     if places.null_count:
         missing = ids.filter(places.is_null())[0].as_py()
         raise RaylevanceError(
-            f"node {missing!r} of the graph is not in the tables: import the older products and queries with the new"
+            f"node {missing!r} of the graph is not in the tables: import older products and queries with the new ones"
         )
     return places

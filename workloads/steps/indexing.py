@@ -1,4 +1,4 @@
-"""An index of a catalogue under one encoder: `index/<encoder>`, with the bands of the grades."""
+"""Build `index/<encoder>`: a catalogue under one encoder, with the bands of the grades."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,29 +9,32 @@ import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.config import load_settings
-from raylevance.data.judged import TRAIN, Judged
-from raylevance.data.text import EVERYTHING
+from raylevance.data.judged_tables import TRAIN, JudgedTables
+from raylevance.data.text import FULL_TEXT_COLUMNS
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.index.vectors import VectorIndex
 from raylevance.inference.embeddings import embed_items
-from raylevance.inference.encoding import Vectors, encode_texts, find_encoder
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.encoding import encode_texts
 from raylevance.inference.grade_bands import load_bands
+from raylevance.models.encoder import Vectors
 from raylevance.progress import status
 from workloads.run import Run
 
 
 def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, settings: ProductIndexSettings) -> Artifact:
-    """`index/<name>`: every product of `tables` encoded by `encoder`.
+    """Return `index/<name>`: every product of `tables`, encoded by `encoder`.
 
-    The bands of the grades are the encoder's own, which were fitted on queries that it did not learn from. Those of an
-    encoder that has none are fitted on the training judgements; without some of two grades the index has none either.
+    The bands of the grades are the encoder's own, which were fitted on queries that it did not learn from. For an
+    encoder without bands they are fitted on the training judgements of `tables`; where these have fewer than two
+    grades, the index has no bands.
     """
 
     def build(draft: Draft) -> None:
         folder = run.store.path(tables.ref)
-        named = find_encoder(encoder.ref, run.store)
+        named = load_encoder(run.store, encoder.ref)
         bands = load_bands(named.path)
         judged = None if bands else _judged_to_fit(folder)
         if settings.fusion.method == "graded" and not bands and not judged:
@@ -46,12 +49,12 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
         index.save(draft.path)
         draft.metrics |= index.describe()
 
-    made_from = settings.model_dump(mode="json") | {"bm25": list(EVERYTHING)}
-    return run.step(f"index/{name}", build, settings=made_from, inputs=[tables, encoder])
+    described = {**dict(settings), "bm25": list(FULL_TEXT_COLUMNS)}
+    return run.step(f"index/{name}", build, settings=described, inputs=[tables, encoder])
 
 
 def build_index(encoder: str, products: str, store: str, config: Path | None, overrides: Sequence[str]) -> Artifact:
-    """`raylevance index build`: index a tables artifact of the store under one of its encoders."""
+    """Index a tables artifact of the store under one of its encoders (`raylevance index build`)."""
     settings = load_settings(ProductIndexSettings, config, overrides)
     run = Run(Store(store))
     if not encoder.startswith("encoder/"):
@@ -63,26 +66,29 @@ def build_index(encoder: str, products: str, store: str, config: Path | None, ov
         return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings)
 
 
-def pair_scores(judged: Judged, queries: Vectors, products: VectorIndex) -> Vectors:
-    """The cosine of every judged pair, in the order of the judgements; `queries` [n, d] in that of the queries."""
+def pair_scores(judged: JudgedTables, queries: Vectors, products: VectorIndex) -> Vectors:
+    """Return the cosine of every judged pair, in the order of the judgements.
+
+    `queries` [n, d] are the vectors of the queries of `judged`, in their order.
+    """
     query = pc.index_in(judged.judgements["query_id"], judged.queries["query_id"].combine_chunks()).to_numpy()
     product = pc.index_in(judged.judgements["product_id"], judged.products["product_id"].combine_chunks()).to_numpy()
     scores: Vectors = np.einsum("nd,nd->n", queries[query], products.vectors(product.astype(np.int64)))
     return scores
 
 
-def _judged_to_fit(folder: Path) -> Judged | None:
-    """The training judgements of a tables folder; None where there are none of two grades, or none that can be used."""
+def _judged_to_fit(folder: Path) -> JudgedTables | None:
+    """Read the training judgements of a tables folder; None where they can't be used or have fewer than two grades."""
     if not all((folder / table).is_dir() for table in ("queries", "judgements")):
         return None
     try:
-        train = Judged.open(folder).of(TRAIN)
+        train = JudgedTables.open(folder).split(TRAIN)
     except RaylevanceError as error:
         status(f"index: no grade bands are fitted: {error}")
         return None
     return train if len(pc.unique(train.judgements["grade"])) > 1 else None
 
 
-def _fit_bands(train: Judged, encoder: Path, products: VectorIndex) -> GradeBands:
+def _fit_bands(train: JudgedTables, encoder: Path, products: VectorIndex) -> GradeBands:
     queries = encode_texts(encoder, train.queries["query"].to_pylist(), "query")
     return fit_grade_bands(pair_scores(train, queries, products), train.judgements["grade"].to_numpy())

@@ -1,4 +1,4 @@
-"""The report of the judges: each candidate's agreement with people, on validation and test queries."""
+"""Report how well each candidate judge agrees with people, on validation and test queries."""
 
 import json
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.data.graded_pairs import GradedPairs
-from raylevance.data.judged import TEST, Judged
-from raylevance.data.text import ProductText
-from raylevance.evaluation.agreement import accuracy_by_coverage, agreement, by_slice, calibration
+from raylevance.data.judged_tables import JudgedTables
+from raylevance.evaluation.agreement import accuracy_by_coverage, agreement, agreement_by_slice, calibration
 from raylevance.inference.judge import find_judge
 from workloads.run import Run
+from workloads.steps.judge_data import JudgeData
 from workloads.steps.labelling import label_table
 
 SHOWN = ("accuracy", "within_1", "macro_f1", "kappa", "quadratic_kappa")
@@ -24,7 +24,7 @@ HALF = 0.5
 
 @dataclass(frozen=True)
 class JudgeOutcome:
-    """The report of a run of the recipe."""
+    """The report of a run of the recipe judge."""
 
     run: Run
     report: Artifact
@@ -34,7 +34,7 @@ class JudgeOutcome:
         return {"artifacts": artifacts, "report": str(self.run.store.path(self.report.ref)), **self.report.metrics}
 
     def as_table(self) -> Table:
-        """A judge a row: agreement on the test queries with 95% intervals, and accuracy on the half it is surest of."""
+        """Return one row for each judge: agreement on test pairs, and accuracy on the half it is surest of."""
         metrics = self.report.metrics
         title = f"{metrics['pairs']} pairs of {metrics['queries']} test queries of {metrics['data']}"
         table = Table("", *SHOWN, "accuracy at half coverage", box=None, pad_edge=False, title=title)
@@ -48,44 +48,36 @@ class JudgeOutcome:
         return table
 
 
-def report_step(
-    run: Run,
-    tables: Artifact,
-    candidates: Mapping[str, Artifact],
-    judged: Judged,
-    pairs: Mapping[str, GradedPairs],
-    text: ProductText,
-    seed: int,
-) -> Artifact:
-    """`report/judge`: every candidate, labelling as it will, beside the grade most training pairs have."""
+def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Artifact]) -> Artifact:
+    """Return `report/judge`: every candidate, labelling as it will, beside the most frequent training grade."""
+    run, seed = data.run, data.trainer.seed
 
     def build(draft: Draft) -> None:
-        test = GradedPairs.of(judged.of(TEST), text)
-        majority = int(np.bincount(pairs["train"].grades).argmax())
-        sure = np.ones(len(test.grades))
-        judges = {"majority": measure(np.full(len(test.grades), majority), sure, test, seed)}
+        pairs = GradedPairs.from_tables(test, data.text)
+        majority = int(np.bincount(data.train.grades).argmax())
+        certain = np.ones(len(pairs.grades))
+        judges = {"majority": measure(np.full(len(pairs.grades), majority), certain, pairs, seed)}
         for name, judge in candidates.items():
-            parts = {"validation": pairs["validation"], "test": test}
-            found = {part: grade(run, judge, graded) for part, graded in parts.items()}
-            judges[name] = measure(*found["test"], test, seed)
-            judges[name]["validation"] = _agreement(found["validation"][0], pairs["validation"], seed)
+            judges[name] = measure(*grade(run, judge, pairs), pairs, seed)
+            validation_grades, _ = grade(run, judge, data.validation)
+            judges[name]["validation"] = _agreement(validation_grades, data.validation, seed)
         draft.metrics |= {
-            "data": tables.name.partition("/")[2],
-            "queries": len(set(test.query_ids)),
-            "pairs": len(test.grades),
+            "data": data.tables.name.partition("/")[2],
+            "queries": len(set(pairs.query_ids)),
+            "pairs": len(pairs.grades),
             "seed": seed,
             "judges": judges,
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    made_from = {"text": text.model_dump(mode="json")}
-    return run.step("report/judge", build, settings=made_from, inputs=[tables, *candidates.values()], seed=seed)
+    inputs = [data.tables, *candidates.values()]
+    return run.step("report/judge", build, settings={"text": data.text}, inputs=inputs, seed=seed)
 
 
 def grade(run: Run, judge: Artifact, pairs: GradedPairs) -> tuple[Any, Any]:
-    """The judge's grades and confidences [n] of the pairs, made as `raylevance label` makes them.
+    """Return the grades and confidences [n] that the judge gives to `pairs`, as `raylevance label` gives them.
 
-    A pair it can't judge has the grade -1.
+    A pair that it can't judge has the grade -1.
     """
     asked = pa.table({"query": pairs.queries, "product_text": pairs.texts})
     labels = label_table(asked, find_judge(judge.ref, run.store).labelling, run.store)
@@ -93,7 +85,7 @@ def grade(run: Run, judge: Artifact, pairs: GradedPairs) -> tuple[Any, Any]:
 
 
 def measure(predicted: Any, confidence: Any, pairs: GradedPairs, seed: int) -> dict[str, Any]:
-    """All that is known of grades and their confidences [n] against those of `pairs`."""
+    """Compare grades and their confidences [n] with the human grades of `pairs`: agreement, coverage, calibration."""
     kept = predicted >= 0
     grades, human = predicted[kept], np.asarray(pairs.grades)[kept]
     words = [f"{min(len(query.split()), 6)} words" for query in np.asarray(pairs.queries)[kept]]
@@ -102,8 +94,8 @@ def measure(predicted: Any, confidence: Any, pairs: GradedPairs, seed: int) -> d
         "not_judged": int((~kept).sum()),
         "coverage": accuracy_by_coverage(grades, human, confidence[kept]),
         "calibration": calibration(grades, human, confidence[kept]),
-        "by_category": by_slice(grades, human, list(np.asarray(pairs.categories)[kept])),
-        "by_query_length": by_slice(grades, human, words),
+        "by_category": agreement_by_slice(grades, human, list(np.asarray(pairs.categories)[kept])),
+        "by_query_length": agreement_by_slice(grades, human, words),
     }
 
 

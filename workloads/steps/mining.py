@@ -1,4 +1,4 @@
-"""Mining of Mine and Refine (arXiv 2602.17654): an encoder's best products for each query, graded."""
+"""Mine hard pairs (Mine and Refine, arXiv 2602.17654): the nearest products of each training query, graded."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,145 +13,151 @@ from pydantic import Field, PositiveInt
 from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.data.graded_pairs import pair_texts
 from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
-from raylevance.data.judged import TRAIN, Judged
+from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.schema import JUDGEMENTS
-from raylevance.data.text import ProductText
 from raylevance.evaluation.agreement import agreement
-from raylevance.index.mining import MINED as MINED_PAIRS
-from raylevance.index.mining import MiningSettings, candidates, false_negatives, mine, to_label, unjudged
+from raylevance.index.mining import (
+    MINED_SCHEMA,
+    MiningSettings,
+    candidate_table,
+    choose_pairs_to_label,
+    count_false_negatives,
+    mine_hard_pairs,
+    unjudged_pairs,
+)
 from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
 from raylevance.inference.embeddings import embed_products
-from raylevance.inference.encoding import encode_texts, find_encoder
+from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.judge import ZERO_SHOT, JudgeName, find_judge, judge_version
 from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.labelling import label_table, refuse_failure
+from workloads.steps.retrieval_data import RetrievalData
 
 MINED = "mined.parquet"
 ASSUMED = "assumed"
-"""Source of a grade that nobody gave."""
-KNOWN = ["query_id", "product_id", "grade", "source"]
-GRADED = pa.schema([(name, MINED_PAIRS.field(name).type) for name in KNOWN])
+"""The source of grade 0 where nobody gave a grade (`unjudged=irrelevant`)."""
+GRADE_COLUMNS = ["query_id", "product_id", "grade", "source"]
+GRADED = pa.schema([(name, MINED_SCHEMA.field(name).type) for name in GRADE_COLUMNS])
 
 
 class MineSettings(MiningSettings):
-    """Also what becomes of pairs that nobody has judged.
-
-    `unjudged`: judge asks `judge` (judge/NAME, a YAML file, or zero-shot: vLLM on the guideline); skip leaves them out;
-    irrelevant takes them for grade 0, as mining without re-annotation does. `most_labelled`: pairs that the judge
-    reads, as many of each half, drawn by hash; None: all. It also reads `check_pairs` human judgements of training
-    queries, of candidates if there are some: where its quadratic kappa on these is below `minimum_kappa`, its labels
-    are counted and not trained on.
-    `with_originals=false` trains on mined pairs alone, for comparison.
-    """
+    """How hard pairs are mined, and how mined pairs get a grade."""
 
     unjudged: Literal["judge", "skip", "irrelevant"] = "judge"
+    """How to treat mined pairs that nobody has judged: ask `judge`, skip them, or take them for grade 0, as plain
+    hard-negative mining does."""
     judge: JudgeName = ZERO_SHOT
+    """judge/NAME[@VERSION], a YAML file that describes a judge, or zero-shot (a language model with the guideline)."""
     most_labelled: PositiveInt | None = 64
+    """The largest number of pairs that the judge grades, drawn by hash in equal parts from both halves of the ranking;
+    null for all."""
     check_pairs: PositiveInt = 64
+    """Human judgements of training queries that the judge also grades, to check it: mined pairs first."""
     minimum_kappa: float = Field(0.2, ge=-1, le=1)
+    """Below this quadratic kappa on the checked pairs, the grades of the judge are counted but not trained on."""
     with_originals: bool = True
+    """Train on all judgements as well as on mined pairs; false trains on mined pairs alone, for comparison."""
     index: IndexSettings = IndexSettings(kind="exact")
     rows_per_shard: PositiveInt = 50_000
+    """Products whose vectors are searched at once, which bounds memory."""
 
 
 def mining_step(
-    run: Run,
-    tables: Artifact,
-    encoder: Artifact,
-    train: Judged,
-    settings: MineSettings,
-    text: ProductText,
-    seed: int,
-    name: str = "pairs/mined",
-    *,
-    synthetic: Sequence[Artifact] = (),
-    earlier: Sequence[Artifact] = (),
+    data: RetrievalData, name: str, encoder: Artifact, settings: MineSettings, earlier: Sequence[Artifact] = ()
 ) -> Artifact:
-    """`pairs/mined`: rows of `raylevance.index.mining.MINED` for the queries of `train`, and how far to trust them.
+    """Return the artifact `name`: hard pairs for the training queries, found by `encoder` and graded.
 
-    `synthetic`: where queries of `train` come from beside `tables`; `earlier`: the rounds before, whose grades are
-    known.
+    The artifact holds rows of `raylevance.index.mining.MINED_SCHEMA` in `mined.parquet`; its metrics say how far the
+    judge is to be trusted. `earlier` are the previous rounds of mining, whose grades are known.
     """
+    run, seed = data.run, data.trainer.seed
 
     def build(draft: Draft) -> None:
-        found = search(run, tables, encoder, train, settings)
-        before = [read_mined(run, artifact).select(KNOWN) for artifact in earlier]
-        known = pa.concat_tables([train.judgements.select(KNOWN).cast(GRADED), *before])
-        labels, report = graded_anew(run, train, found, known, settings, text, seed)
-        wrong, of = false_negatives(mine(found, labels, settings), settings)
-        mined = mine(found, pa.concat_tables([known, labels]) if report["trusted"] else known, settings)
+        neighbours = nearest_products(data, encoder, settings)
+        before = [read_mined(run, artifact).select(GRADE_COLUMNS) for artifact in earlier]
+        graded = pa.concat_tables([data.train.judgements.select(GRADE_COLUMNS).cast(GRADED), *before])
+        new_grades, report = grade_new_pairs(data, neighbours, graded, settings)
+        wrong, of = count_false_negatives(mine_hard_pairs(neighbours, new_grades, settings), settings)
+        trusted = pa.concat_tables([graded, new_grades]) if report["trusted"] else graded
+        mined = mine_hard_pairs(neighbours, trusted, settings)
         pq.write_table(mined, draft.path / MINED)
         draft.metrics |= report | {
-            "candidates": found.num_rows,
+            "candidates": neighbours.num_rows,
             "relevant_in_upper_half": wrong,
             "labelled_in_upper_half": of,
             "roles": _counts(mined["role"]),
         }
         status(summary(draft.metrics))
 
-    made_from = settings.model_dump(mode="json", exclude={"with_originals"}) | {
+    described = {
+        **{field: value for field, value in settings if field not in ("with_originals", "judge")},
         "judge": judge_version(settings.judge, run.store) if settings.unjudged == "judge" else None,
-        "text": text.model_dump(mode="json"),
-        "queries": fingerprint(train.queries["query_id"].to_pylist()),
+        "text": data.text,
+        "queries": fingerprint(data.train.queries["query_id"].to_pylist()),
     }
-    return run.step(name, build, settings=made_from, inputs=[tables, encoder, *synthetic, *earlier], seed=seed)
+    inputs = [data.tables, encoder, *data.synthetic, *earlier]
+    return run.step(name, build, settings=described, inputs=inputs, seed=seed)
 
 
 def read_mined(run: Run, artifact: Artifact) -> pa.Table:
+    """Read the pairs that a mining step wrote, rows of `raylevance.index.mining.MINED_SCHEMA`."""
     return pq.read_table(run.store.path(artifact.ref) / MINED)
 
 
-def search(run: Run, tables: Artifact, encoder: Artifact, train: Judged, settings: MineSettings) -> pa.Table:
-    """The k nearest products, in its own locale, of every training query, as rows of `CANDIDATES`."""
-    named = find_encoder(encoder.ref, run.store)
-    shards = embed_products(run.store, named, run.store.path(tables.ref) / "products", settings.rows_per_shard)
-    queries = encode_texts(named.path, train.queries["query"].to_pylist(), "query")
-    scores, rows = search_shards(shards, queries, settings.k, settings.index, train.groups())
+def nearest_products(data: RetrievalData, encoder: Artifact, settings: MineSettings) -> pa.Table:
+    """Return the k nearest products of each training query, within its locale, as rows of `CANDIDATE_SCHEMA`."""
+    store, train = data.run.store, data.train
+    named = load_encoder(store, encoder.ref)
+    shards = embed_products(store, named, store.path(data.tables.ref) / "products", settings.rows_per_shard)
+    queries = named.encode_queries(train.queries["query"].to_pylist())
+    scores, rows = search_shards(shards, queries, settings.k, settings.index, train.locale_groups())
     products = train.products["product_id"].combine_chunks()
-    return candidates(train.queries["query_id"].combine_chunks(), products, scores, rows)
+    return candidate_table(train.queries["query_id"].combine_chunks(), products, scores, rows)
 
 
-def graded_anew(
-    run: Run, train: Judged, found: pa.Table, known: pa.Table, settings: MineSettings, text: ProductText, seed: int
+def grade_new_pairs(
+    data: RetrievalData, neighbours: pa.Table, graded: pa.Table, settings: MineSettings
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Grades (rows of `GRADED`) of the candidates `found` that `known` has none of, and what to say of them.
+    """Grade the pairs of `neighbours` that are not in `graded`, and report on the judge.
 
-    Raises `RaylevanceError` where the judge failed with most of the pairs.
+    Returns rows of `GRADED` and the report. Raises `RaylevanceError` when the judge fails with most of the pairs.
     """
-    new = unjudged(found, known)
+    new = unjudged_pairs(neighbours, graded)
     if settings.unjudged == "skip" or not new.num_rows:
         return GRADED.empty_table(), {"trusted": True}
     if settings.unjudged == "irrelevant":
-        return assumed(new), {"trusted": True}
-    new = to_label(new, settings.most_labelled, settings, seed)
-    named = find_judge(settings.judge, run.store)
+        return assumed_irrelevant(new), {"trusted": True}
+    store, seed, pair = data.run.store, data.trainer.seed, GRADE_COLUMNS[:2]
+    new = choose_pairs_to_label(new, settings.most_labelled, settings, seed)
+    named = find_judge(settings.judge, store)
     judge = named.labelling
-    check = to_check(train.by_people().judgements, found, settings.check_pairs, seed)
-    # One labelling of both: an engine takes longer to start than to read a few hundred pairs.
-    asked = pa.concat_tables([check.select(KNOWN[:2]).cast(new.select(KNOWN[:2]).schema), new.select(KNOWN[:2])])
-    labels = label_table(pair_texts(train, asked, named.text or text), judge, run.store)
+    human = data.train.without_model_grades().judgements
+    check = pairs_to_check(human, neighbours, settings.check_pairs, seed)
+    # Both in one labelling: an engine takes longer to start than to read a few hundred pairs.
+    pairs = pa.concat_tables([check.select(pair).cast(new.select(pair).schema), new.select(pair)])
+    labels = label_table(pair_texts(data.train, pairs, named.text or data.text), judge, store)
     refuse_failure(labels, judge)
     report = check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa, named.agreement)
-    given = labels.slice(check.num_rows)
-    graded = pa.table({**{name: new[name] for name in KNOWN[:2]}, **{name: given[name] for name in KNOWN[2:]}})
-    graded = graded.filter(graded["grade"].is_valid()).cast(GRADED)
-    return graded, report | {
+    answers = labels.slice(check.num_rows)
+    grades = {**{name: new[name] for name in pair}, **{name: answers[name] for name in GRADE_COLUMNS[2:]}}
+    new_grades = pa.table(grades).filter(answers["grade"].is_valid()).cast(GRADED)
+    return new_grades, report | {
         "judge": judge.version,
-        "labelled": graded.num_rows,
-        "not_labelled": new.num_rows - graded.num_rows,
+        "labelled": new_grades.num_rows,
+        "not_labelled": new.num_rows - new_grades.num_rows,
     }
 
 
-def to_check(human: pa.Table, found: pa.Table, most: int, seed: int) -> pa.Table:
-    """`most` of the judgements `human`, to check a judge on: of candidates `found` first, then of others, by hash.
+def pairs_to_check(human: pa.Table, neighbours: pa.Table, count: int, seed: int) -> pa.Table:
+    """Choose `count` of the judgements `human` to check a judge on: pairs of `neighbours` first, then others by hash.
 
-    A judge that agrees with people on any pair may be blind among neighbours, which are what it is asked about.
+    A judge that agrees with people on arbitrary pairs may fail among the neighbours, which are what it is asked about.
     """
-    elsewhere = pc.invert(pc.is_in(pair_ids(human), pair_ids(found))).to_numpy()
+    elsewhere = pc.invert(pc.is_in(pair_ids(human), pair_ids(neighbours))).to_numpy()
     order = np.lexsort((hash_unit(human["product_id"], seed), elsewhere))
-    return human.take(pa.array(order[:most]))
+    return human.take(pa.array(order[:count]))
 
 
 def check_judge(
@@ -171,25 +177,26 @@ def check_judge(
     return {"agreement": found, "trusted": min(kappas) >= minimum_kappa}
 
 
-def assumed(new: pa.Table) -> pa.Table:
-    """Grade 0 for every pair: what mining without re-annotation does."""
+def assumed_irrelevant(new: pa.Table) -> pa.Table:
+    """Give grade 0 to every pair, as mining without re-annotation does."""
     grades, source = np.zeros(new.num_rows, np.int8), pa.array([ASSUMED] * new.num_rows, pa.string())
-    return new.select(KNOWN[:2]).append_column("grade", pa.array(grades)).append_column("source", source).cast(GRADED)
+    pairs = new.select(GRADE_COLUMNS[:2])
+    return pairs.append_column("grade", pa.array(grades)).append_column("source", source).cast(GRADED)
 
 
-def curriculum(train: Judged, mined: pa.Table, settings: MineSettings) -> Judged:
-    """`train` with the mined hard pairs that it lacks, as judgements; of mined pairs alone without originals.
+def add_mined_pairs(train: JudgedTables, mined: pa.Table, *, with_originals: bool = True) -> JudgedTables:
+    """Add the mined hard pairs that `train` lacks to its judgements.
 
-    Of a pair that several rounds have mined, the first counts.
+    With `with_originals=False` only those judgements stay that were mined as well. When several rounds mined the same
+    pair, the first counts.
     """
     hard = mined.filter(mined["role"].is_valid())
     hard = hard.take(pa.array(np.sort(np.unique(hash_strings(pair_ids(hard)), return_index=True)[1])))
-    if not settings.with_originals:
+    if not with_originals:
         kept = pc.is_in(pair_ids(train.judgements), pc.unique(pair_ids(hard)))
         train = replace(train, judgements=train.judgements.filter(kept))
-    new = unjudged(hard, train.judgements)
-    columns = {name: new[name] for name in ("query_id", "product_id", "grade", "source")}
-    columns |= {
+    new = unjudged_pairs(hard, train.judgements)
+    columns = {name: new[name] for name in GRADE_COLUMNS} | {
         "label": new["grade"].cast(pa.string()),
         "confidence": pa.nulls(new.num_rows, pa.float32()),
         "split": pa.array([TRAIN] * new.num_rows, pa.string()),
@@ -199,7 +206,7 @@ def curriculum(train: Judged, mined: pa.Table, settings: MineSettings) -> Judged
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """One line for people: what the judge found among the pairs that plain mining would call negatives."""
+    """Return one line about a mining step: how many pairs that plain mining calls negative the judge calls relevant."""
     wrong, of = metrics["relevant_in_upper_half"], metrics["labelled_in_upper_half"]
     if not of:
         return f"mining: {metrics['roles']}; no judge graded a new neighbour"
@@ -209,8 +216,8 @@ def summary(metrics: dict[str, Any]) -> str:
         line += f"; {metrics['not_labelled']} pairs got no grade"
     if not metrics["trusted"]:
         agreed = metrics["agreement"]
-        kappa = f"quadratic kappa {agreed['quadratic_kappa']:.2f}" if agreed else "it graded no pair that they did"
-        line += f"; its labels are not trained on, for it agrees too little with people ({kappa})"
+        kappa = f"quadratic kappa {agreed['quadratic_kappa']:.2f}" if agreed else "it graded none of the checked pairs"
+        line += f"; its labels are not trained on, because it agrees too little with people ({kappa})"
     return line
 
 

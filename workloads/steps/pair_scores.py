@@ -1,4 +1,4 @@
-"""Scores of judged pairs by every kind of scorer: an encoder, a relevance model and its parts, BM25."""
+"""Score judged pairs by every kind of scorer: an encoder, a relevance model and its parts, BM25."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,12 +8,14 @@ import numpy.typing as npt
 
 from raylevance.artifacts import Artifact
 from raylevance.data.graded_pairs import GradedPairs
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import baseline_text
 from raylevance.index.lexical import LexicalIndex
-from raylevance.inference.encoding import NamedEncoder, find_encoder, pair_cosines
+from raylevance.inference.encoder import NamedEncoder
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.encoding import pair_cosines
 from raylevance.inference.scorer import Scorer, gather_evidence
-from raylevance.models.hybrid import Hybrid, Parts
+from raylevance.models.hybrid import Hybrid, HybridParts
 from raylevance.models.relevance import RelevanceModel
 from workloads.run import Run
 from workloads.steps.relevance_pairs import LabelledPairs
@@ -21,12 +23,12 @@ from workloads.steps.relevance_pairs import LabelledPairs
 Scores = npt.NDArray[np.floating[Any]]
 
 TASKS = {"grade 2 against 0": (2, (2, 0)), "grades 2 and 1 against 0": (1, (2, 1, 0))}
-"""The least grade that counts as relevant, and the grades of the pairs that are taken."""
-PARTS: dict[str, Parts] = {"head alone": "fine_tuned", "transfer alone": "transfer", "hybrid": "hybrid"}
+"""The lowest grade that counts as relevant, and the grades of the pairs that the task includes."""
+PARTS: dict[str, HybridParts] = {"head alone": "fine_tuned", "transfer alone": "transfer", "hybrid": "hybrid"}
 
 
 def by_task(pairs: GradedPairs) -> Iterator[tuple[str, npt.NDArray[np.intp], npt.NDArray[np.int8], list[str]]]:
-    """Of each of `TASKS` its name, the rows of `pairs` that are taken, and their labels and query ids."""
+    """Yield the name of each of `TASKS`, the rows of `pairs` that it includes, and their labels and query ids."""
     grades = np.asarray(pairs.grades)
     for task, (relevant, taken) in TASKS.items():
         kept = np.flatnonzero(np.isin(grades, taken))
@@ -34,14 +36,14 @@ def by_task(pairs: GradedPairs) -> Iterator[tuple[str, npt.NDArray[np.intp], npt
 
 
 def scores_of(run: Run, artifact: Artifact, pairs: GradedPairs) -> Scores:
-    """The score of each pair by an encoder's cosine, or by the relevance model of a baseline."""
+    """Return the score of each pair by the cosine of an encoder, or by the relevance model of a baseline."""
     if artifact.name.startswith("encoder/"):
-        return cosines(find_encoder(artifact.ref, run.store), pairs)
+        return cosines(load_encoder(run.store, artifact.ref), pairs)
     return RelevanceModel.load(run.store.path(artifact.ref) / "model").score(pairs.queries, pairs.texts)
 
 
 def scorer_parts(scorer: Scorer, pairs: GradedPairs, validation: LabelledPairs) -> dict[str, Scores]:
-    """The scorer's parts and the whole, each calibrated on validation pairs."""
+    """Return the scores of each part of a scorer and of the whole, each calibrated on the validation pairs."""
     fitted_on, evidence = (
         gather_evidence(scorer.model, scorer.products, part.queries, part.texts, part.product_ids)
         for part in (validation, pairs)
@@ -50,12 +52,12 @@ def scorer_parts(scorer: Scorer, pairs: GradedPairs, validation: LabelledPairs) 
 
 
 def cosines(encoder: NamedEncoder, pairs: GradedPairs) -> Scores:
-    """The encoder's cosine of each pair, float32 [n]."""
+    """Return the cosine of each pair by the encoder, float32 [n]."""
     return pair_cosines(encoder.path, pairs.queries, pairs.texts)
 
 
-def lexical_scores(test: Judged, pairs: GradedPairs) -> Scores:
-    """BM25 of each pair, over the whole catalogue's title, brand and colour; 0 where they share no word."""
+def lexical_scores(test: JudgedTables, pairs: GradedPairs) -> Scores:
+    """Return BM25 of each pair over title, brand and colour of the whole catalogue; 0 where they share no word."""
     index = LexicalIndex.build(baseline_text(test.products))
     queries = list(dict.fromkeys(pairs.queries))
     found, rows = index.search(queries, len(index))
@@ -68,7 +70,7 @@ def lexical_scores(test: Judged, pairs: GradedPairs) -> Scores:
     return np.array([scores[query].get(product, 0.0) for query, product in pairs_of])
 
 
-def plain_texts(test: Judged, pairs: GradedPairs) -> list[str]:
-    """Title, brand and colour of each pair's product."""
+def plain_texts(test: JudgedTables, pairs: GradedPairs) -> list[str]:
+    """Return title, brand and colour of the product of each pair."""
     texts = dict(zip(test.products["product_id"].to_pylist(), baseline_text(test.products), strict=True))
     return [texts[product] for product in pairs.product_ids]

@@ -1,4 +1,4 @@
-"""The reports of a recipe: the baselines' runs, and every system beside them with its interval."""
+"""Report the baselines and every stage of Mine and Refine on the test queries, with intervals."""
 
 import json
 from collections.abc import Mapping
@@ -12,44 +12,47 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft, Store
-from raylevance.data.judged import TEST, Judged
+from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.data.text import baseline_text
+from raylevance.evaluation.html_report import HtmlReport, render_html
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
-from raylevance.evaluation.margins import OVERLAP, margins, word_overlap
-from raylevance.evaluation.ranking import Run as Ranked
-from raylevance.evaluation.ranking import evaluate_run, read_run, write_qrels, write_run
-from raylevance.evaluation.report import Report, render
+from raylevance.evaluation.margins import OVERLAP_THRESHOLD, query_margins, word_overlap
+from raylevance.evaluation.ranking_metrics import RankedRun, evaluate_run, read_run, write_qrels, write_run
 from raylevance.index.filters import Filters
 from raylevance.index.products import Mode, ProductIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from raylevance.inference.embeddings import embed_items
-from raylevance.inference.encoding import NamedEncoder, Vectors, backbone_digest, encode_texts, find_encoder
+from raylevance.inference.encoder import NamedEncoder, backbone_digest
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.encoding import encode_texts
+from raylevance.models.encoder import Vectors
 from workloads.run import Run
 from workloads.steps.indexing import pair_scores
 from workloads.steps.mining import summary as mining_summary
+from workloads.steps.retrieval_data import RetrievalData
 from workloads.steps.systems import DEPTH, REPORTED, as_run, rank_baselines, rank_dense, summarise
 
 BASELINES = ("random", "bm25", "zero_shot")
 LAST = "stage 2"
 AGAINST = ("zero_shot", "bm25")
-"""What a report's table compares every system with, query by query; `minus` has the earlier stages as well."""
+"""The systems that the table of a report compares every other with; `minus` in its JSON has the stages as well."""
 STAGES = ("warm-up", "stage 1")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The final report of a run of a recipe."""
+class RetrievalOutcome:
+    """The final report of a run of mine-and-refine or cross-validation."""
 
     run: Run
     report: Artifact
 
     def as_json(self) -> dict[str, Any]:
-        """References of all that was made or found, the report's figures and where its page is."""
+        """Return the references of all artifacts, the figures of the report and the place of its page."""
         artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
         return {"artifacts": artifacts, "report": str(self._page()), **self.report.metrics}
 
     def as_table(self) -> Table:
-        """A system a row: mean and 95% interval over the test queries, and nDCG@10's differences to `AGAINST`."""
+        """Return one row for each system: means with 95% intervals, and differences in nDCG@10 to `AGAINST`."""
         metrics = self.report.metrics
         title = f"{metrics['queries']} queries of {metrics['data']}, {metrics['products']} products ranked"
         differences = [f"ndcg@10 minus {baseline}" for baseline in AGAINST]
@@ -69,57 +72,52 @@ class Outcome:
         return page if page.exists() else folder
 
 
-def baselines_step(run: Run, tables: Artifact, judged: Judged, backbone: str, seed: int) -> Artifact:
-    """`report/baselines`: TREC runs of random, BM25 and the untrained backbone on the test queries."""
+def baselines_step(data: RetrievalData, backbone: str) -> Artifact:
+    """Return `report/baselines`: TREC runs of random, BM25 and the untrained backbone on the test queries."""
 
     def build(draft: Draft) -> None:
-        test = judged.of(TEST)
-        runs = rank_baselines(test, backbone, seed)
+        test = data.judged.split(TEST)
+        runs = rank_baselines(test, backbone, data.trainer.seed)
         write_runs(draft.path, runs)
         draft.metrics |= summarise(runs, test.judgements)
 
-    return run.step(
-        "report/baselines", build, settings={"backbone": backbone_digest(backbone)}, inputs=[tables], seed=seed
-    )
+    settings = {"backbone": backbone_digest(backbone)}
+    return data.run.step("report/baselines", build, settings=settings, inputs=[data.tables], seed=data.trainer.seed)
 
 
 def report_step(
-    run: Run,
-    tables: Artifact,
-    baselines: Artifact,
-    encoders: Mapping[str, Artifact],
-    index: Artifact,
-    judged: Judged,
-    seed: int,
+    data: RetrievalData, baselines: Artifact, encoders: Mapping[str, Artifact], index: Artifact
 ) -> Artifact:
-    """`report/mine-and-refine`: all systems on the test queries, as JSON, TREC runs and one page.
+    """Return `report/mine-and-refine`: all systems on the test queries, as JSON, TREC runs and one HTML page.
 
-    `encoders`: those of the earlier stages, by their name in the report; the last stage's is in the index.
+    `encoders` are those of the earlier stages, by their name in the report; the encoder of the last stage comes with
+    the index.
     """
+    run, seed = data.run, data.trainer.seed
 
     def build(draft: Draft) -> None:
-        test = judged.of(TEST)
+        test = data.judged.split(TEST)
         folder = run.store.path(baselines.ref)
-        runs: dict[str, Ranked] = {name: read_run(folder / f"{name}.run") for name in BASELINES}
-        last = find_encoder(encoder_of(index), run.store)
-        cosines = {"zero_shot": judged_cosines(run.store, test, find_encoder(last.backbone, run.store))}
+        runs: dict[str, RankedRun] = {name: read_run(folder / f"{name}.run") for name in BASELINES}
+        last = load_encoder(run.store, encoder_of(index))
+        cosines = {"zero_shot": judged_cosines(run.store, test, load_encoder(run.store, last.backbone))}
         for name, encoder in encoders.items():
-            runs[name], cosines[name] = measure_encoder(run.store, test, find_encoder(encoder.ref, run.store))
-        found, cosines[LAST] = measure_index(run, index, test)
-        runs |= found
+            runs[name], cosines[name] = measure_encoder(run.store, test, load_encoder(run.store, encoder.ref))
+        index_runs, cosines[LAST] = measure_index(run, index, test)
+        runs |= index_runs
         write_runs(draft.path, runs)
         write_qrels(draft.path / "qrels", test.judgements)
-        draft.metrics |= describe(tables, test, runs, seed) | {"margins": measure_margins(test, cosines, seed)}
+        draft.metrics |= describe(data.tables, test, runs, seed) | {"margins": measure_margins(test, cosines, seed)}
         draft.metrics["mining"] = mining_of(run.store, index)
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
-        (draft.path / "report.html").write_text(render(page(index, test, runs, cosines, draft.metrics)), "utf-8")
+        (draft.path / "report.html").write_text(render_html(page(index, test, runs, cosines, draft.metrics)), "utf-8")
 
-    inputs = [tables, baselines, *encoders.values(), index]
+    inputs = [data.tables, baselines, *encoders.values(), index]
     return run.step("report/mine-and-refine", build, settings={}, inputs=inputs, seed=seed)
 
 
-def describe(tables: Artifact, judged: Judged, runs: Mapping[str, Ranked], seed: int) -> dict[str, Any]:
-    """The metrics of a report: what was ranked, and every system's figures."""
+def describe(tables: Artifact, judged: JudgedTables, runs: Mapping[str, RankedRun], seed: int) -> dict[str, Any]:
+    """Return the metrics of a report: what was ranked, and the figures of every system."""
     return {
         "data": tables.name.partition("/")[2],
         "queries": judged.queries.num_rows,
@@ -130,8 +128,8 @@ def describe(tables: Artifact, judged: Judged, runs: Mapping[str, Ranked], seed:
     }
 
 
-def by_locale(runs: Mapping[str, Ranked], judged: Judged) -> dict[str, Any]:
-    """Under `locales` the figures of each one's queries, as `summarise` has them; nothing where there is one locale."""
+def by_locale(runs: Mapping[str, RankedRun], judged: JudgedTables) -> dict[str, Any]:
+    """Return, under `locales`, the figures of the queries of each locale; nothing where there is one locale."""
     locale_of = dict(zip(*(judged.queries[name].to_pylist() for name in ("query_id", "locale")), strict=True))
     of_rows = pa.array([locale_of[query] for query in judged.judgements["query_id"].to_pylist()], pa.string())
     locales = {}
@@ -145,13 +143,13 @@ def by_locale(runs: Mapping[str, Ranked], judged: Judged) -> dict[str, Any]:
 
 def page(
     index: Artifact,
-    test: Judged,
-    runs: Mapping[str, Ranked],
+    test: JudgedTables,
+    runs: Mapping[str, RankedRun],
     cosines: Mapping[str, Vectors],
     metrics: Mapping[str, Any],
-) -> Report:
-    """The page of the report; `cosines` of the judged test pairs, by encoder."""
-    return Report(
+) -> HtmlReport:
+    """Return the HTML page of the report; `cosines` are those of the judged test pairs, by encoder."""
+    return HtmlReport(
         title="Mine and Refine",
         runs=runs,
         baseline=AGAINST[0],
@@ -172,25 +170,25 @@ def page(
     )
 
 
-def measure_encoder(store: Store, test: Judged, encoder: NamedEncoder) -> tuple[Ranked, Vectors]:
-    """The encoder's run over the whole catalogue, by exact search, and the cosines of the judged pairs."""
+def measure_encoder(store: Store, test: JudgedTables, encoder: NamedEncoder) -> tuple[RankedRun, Vectors]:
+    """Return the run of the encoder over the whole catalogue, by exact search, and the cosines of the judged pairs."""
     vectors = embed_items(store, encoder, encoder.item_texts(test.products))
     products = VectorIndex.build(vectors, IndexSettings(kind="exact"))
     queries = encode_texts(encoder.path, test.queries["query"].to_pylist(), "query")
     return as_run(test, *rank_dense(test, queries, products)), pair_scores(test, queries, products)
 
 
-def judged_cosines(store: Store, test: Judged, encoder: NamedEncoder) -> Vectors:
-    """The cosines of the judged pairs, without encoding the products that nobody judged."""
+def judged_cosines(store: Store, test: JudgedTables, encoder: NamedEncoder) -> Vectors:
+    """Return the cosines of the judged pairs, without encoding products that nobody judged."""
     judged = pc.is_in(test.products["product_id"], test.judgements["product_id"].combine_chunks())
     return measure_encoder(store, replace(test, products=test.products.filter(judged)), encoder)[1]
 
 
-def measure_index(run: Run, index: Artifact, test: Judged) -> tuple[dict[str, Ranked], Vectors]:
-    """The last stage and hybrid, as the index answers them: what is measured is what is served."""
+def measure_index(run: Run, index: Artifact, test: JudgedTables) -> tuple[dict[str, RankedRun], Vectors]:
+    """Return the runs of the last stage and of hybrid as the index answers them, because that is what is served."""
     products = ProductIndex.load(run.store.path(index.ref))
     texts = test.queries["query"].to_pylist()
-    vectors = encode_texts(find_encoder(encoder_of(index), run.store).path, texts, "query")
+    vectors = encode_texts(load_encoder(run.store, encoder_of(index)).path, texts, "query")
     ids, known = test.queries["query_id"].to_pylist(), test.locales()
     locales = [locale if locale in known else None for locale in test.queries["locale"].to_pylist()]
     modes: dict[str, Mode] = {LAST: "dense", "hybrid": "hybrid"}
@@ -207,19 +205,24 @@ def measure_index(run: Run, index: Artifact, test: Judged) -> tuple[dict[str, Ra
     return dict(runs), pair_scores(test, vectors, products.vectors)
 
 
-def measure_margins(test: Judged, cosines: Mapping[str, Vectors], seed: int) -> dict[str, Any]:
-    """For each encoder `margins` of all judged pairs, and of those whose words overlap: mean, low, high."""
+def measure_margins(test: JudgedTables, cosines: Mapping[str, Vectors], seed: int) -> dict[str, Any]:
+    """Return the margins between grades (mean, low, high) by encoder, of all judged pairs and of overlapping ones.
+
+    Overlapping pairs are those whose query and product share enough words.
+    """
     grades = test.judgements["grade"].to_numpy()
     names = test.judgements["query_id"].to_pylist()
     queries = dict(zip(*(test.queries[name].to_pylist() for name in ("query_id", "query")), strict=True))
     products = dict(zip(test.products["product_id"].to_pylist(), baseline_text(test.products), strict=True))
     texts = [products[product] for product in test.judgements["product_id"].to_pylist()]
-    overlapping = word_overlap([queries[name] for name in names], texts) >= OVERLAP
+    overlapping = word_overlap([queries[name] for name in names], texts) >= OVERLAP_THRESHOLD
     found: dict[str, Any] = {}
     for encoder, scores in cosines.items():
         found[encoder] = {}
         for pairs, kept in (("all", np.ones(len(names), bool)), ("overlapping", overlapping)):
-            values = margins(scores[kept], grades[kept], [name for name, keep in zip(names, kept, strict=True) if keep])
+            values = query_margins(
+                scores[kept], grades[kept], [name for name, keep in zip(names, kept, strict=True) if keep]
+            )
             found[encoder][pairs] = {
                 margin: [*bootstrap_mean(each, seed)] for margin, each in values.items() if len(each)
             } | {"queries": len(values["average"])}
@@ -227,20 +230,20 @@ def measure_margins(test: Judged, cosines: Mapping[str, Vectors], seed: int) -> 
 
 
 def encoder_of(index: Artifact) -> str:
-    """The encoder that made the index."""
+    """Return the reference of the encoder that made the index."""
     return next(parent for parent in index.parents if parent.startswith("encoder/"))
 
 
 def mining_of(store: Store, index: Artifact) -> dict[str, Any] | None:
-    """What the last mining found for the index's encoder; None of an encoder without mined pairs."""
+    """Return the metrics of the last mining for the encoder of the index; None for an encoder without mined pairs."""
     mined = [parent for parent in store.get(encoder_of(index)).parents if parent.startswith("pairs/")]
     return store.get(mined[-1]).metrics if mined else None
 
 
-def compare(runs: Mapping[str, Ranked], test: Judged) -> dict[str, Any]:
-    """`summarise`, and under `minus` each system's paired difference of nDCG@10 to `AGAINST` and `STAGES`.
+def compare(runs: Mapping[str, RankedRun], test: JudgedTables) -> dict[str, Any]:
+    """Return what `summarise` returns, and under `minus` the paired differences in nDCG@10 to `AGAINST` and `STAGES`.
 
-    A difference is mean, low, high. The warm-up is trained by InfoNCE on in-batch negatives: that baseline too.
+    A difference is mean, low, high. The warm-up, trained by in-batch InfoNCE, is the baseline of that loss as well.
     """
     summary = summarise(runs, test.judgements)
     values = {system: evaluate_run(run, test.judgements)["ndcg@10"] for system, run in runs.items()}
@@ -250,7 +253,7 @@ def compare(runs: Mapping[str, Ranked], test: Judged) -> dict[str, Any]:
     return summary
 
 
-def write_runs(folder: Path, runs: Mapping[str, Ranked]) -> None:
+def write_runs(folder: Path, runs: Mapping[str, RankedRun]) -> None:
     for name, run in runs.items():
         write_run(folder / f"{name.replace(' ', '')}.run", run, name.replace(" ", ""))
 

@@ -1,6 +1,6 @@
-"""Systems under comparison: each ranks the whole catalogue for every query, as a run of its 100 best products.
+"""Rank the whole catalogue for every query by each system under comparison, as a run of its 100 best products.
 
-Where the catalogue has several locales, that is the part of it in the query's own.
+Where the catalogue has several locales, a query ranks the products of its own locale.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,22 +11,24 @@ import numpy as np
 import pyarrow as pa
 
 from raylevance.data.groups import Allowed, Ints
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import baseline_text, full_text
 from raylevance.evaluation.intervals import bootstrap_mean
-from raylevance.evaluation.ranking import Run, evaluate_run
+from raylevance.evaluation.ranking_metrics import RankedRun, evaluate_run
 from raylevance.index.fusion import FusionSettings, Ranking, fuse
 from raylevance.index.group_search import search_groups
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
-from raylevance.inference.encoding import NamedEncoder, Vectors, backbone_path, encode_texts
+from raylevance.inference.encoder import NamedEncoder, backbone_path
+from raylevance.inference.encoding import encode_texts
+from raylevance.models.encoder import Vectors
 
 DEPTH = 100
 REPORTED = ("ndcg@10", "ndcg@10_official", "recall@100")
 
 
-def rank_baselines(judged: Judged, backbone: str | None, seed: int) -> dict[str, Run]:
-    """random, bm25, and zero_shot: the untrained `backbone` on title, brand and colour; None: no zero_shot."""
+def rank_baselines(judged: JudgedTables, backbone: str | None, seed: int) -> dict[str, RankedRun]:
+    """Rank by chance, by BM25 and by the untrained `backbone` on title, brand and colour (None: not by a backbone)."""
     texts = baseline_text(judged.products)
     queries = judged.queries["query"].to_pylist()
     runs = {
@@ -40,8 +42,11 @@ def rank_baselines(judged: Judged, backbone: str | None, seed: int) -> dict[str,
     return runs
 
 
-def rank_hybrid(judged: Judged, encoder: NamedEncoder, vectors: Vectors | None = None) -> dict[str, Run]:
-    """dense, and hybrid: BM25 and the encoder fused as a search fuses them. `vectors`: of the products, where known."""
+def rank_hybrid(judged: JudgedTables, encoder: NamedEncoder, vectors: Vectors | None = None) -> dict[str, RankedRun]:
+    """Rank by the encoder (dense), and by the encoder and BM25 fused as a search fuses them (hybrid).
+
+    `vectors` are those of the products, where they are known already.
+    """
     queries = judged.queries["query"].to_pylist()
     if vectors is None:
         vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
@@ -52,27 +57,27 @@ def rank_hybrid(judged: Judged, encoder: NamedEncoder, vectors: Vectors | None =
     return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *hybrid)}
 
 
-def rank_dense(judged: Judged, queries: Vectors, products: VectorIndex) -> Ranking:
-    """The `DEPTH` nearest of `products`, [m, DEPTH], for each query, whose vectors are `queries` [m, d]."""
+def rank_dense(judged: JudgedTables, queries: Vectors, products: VectorIndex) -> Ranking:
+    """Return the `DEPTH` nearest products, [m, DEPTH], of each query, given the query vectors `queries` [m, d]."""
     return rank(judged, lambda places, allowed: products.search(queries[places], DEPTH, allowed))
 
 
-def rank_lexical(judged: Judged, texts: Sequence[str]) -> Ranking:
-    """The `DEPTH` best by BM25 for each query, [m, DEPTH], over the `texts` of the products."""
+def rank_lexical(judged: JudgedTables, texts: Sequence[str]) -> Ranking:
+    """Return the `DEPTH` best products by BM25, [m, DEPTH], of each query, over the `texts` of the products."""
     index, queries = LexicalIndex.build(texts), judged.queries["query"].to_pylist()
     return rank(judged, lambda places, allowed: index.search([queries[place] for place in places], DEPTH, allowed))
 
 
-def rank(judged: Judged, search: Callable[[Ints, Allowed | None], Ranking]) -> Ranking:
-    """`search` for the queries of each locale among its products; for all at once where there is one locale."""
-    groups = judged.groups()
+def rank(judged: JudgedTables, search: Callable[[Ints, Allowed | None], Ranking]) -> Ranking:
+    """Run `search` for the queries of each locale among its products, or once where there is one locale."""
+    groups = judged.locale_groups()
     if groups is None:
         return search(np.arange(judged.queries.num_rows), None)
     return search_groups(groups, search)
 
 
 def _by_chance(seed: int, products: int, places: Ints, allowed: Allowed | None) -> Ranking:
-    """`DEPTH` rows drawn for each query: a score for every row would be as large as the catalogue times the queries."""
+    """Draw `DEPTH` rows for each query: scores of all rows would take catalogue size times queries of memory."""
     among = np.arange(products) if allowed is None else np.flatnonzero(allowed)
     count = min(DEPTH, len(among))
     rows = np.full((len(places), DEPTH), -1, np.int64)
@@ -82,8 +87,8 @@ def _by_chance(seed: int, products: int, places: Ints, allowed: Allowed | None) 
     return np.where(rows < 0, -np.inf, points).astype(np.float32), rows
 
 
-def as_run(judged: Judged, scores: Any, rows: Any) -> Run:
-    """Scores and rows [queries, k] as product ids by query; a row of -1 is none."""
+def as_run(judged: JudgedTables, scores: Any, rows: Any) -> RankedRun:
+    """Return scores and rows [queries, k] as a run: product ids with scores by query. A row of -1 is left out."""
     products = judged.products["product_id"].to_pylist()
     return {
         query: {products[row]: float(score) for score, row in zip(found, places, strict=True) if row >= 0}
@@ -91,8 +96,8 @@ def as_run(judged: Judged, scores: Any, rows: Any) -> Run:
     }
 
 
-def summarise(runs: Mapping[str, Run], judgements: pa.Table, seed: int = 0) -> dict[str, Any]:
-    """For each system the mean of each reported metric, and under `ci95` its interval over queries."""
+def summarise(runs: Mapping[str, RankedRun], judgements: pa.Table, seed: int = 0) -> dict[str, Any]:
+    """Return the mean of each reported metric by system, and under `ci95` its 95% interval over queries."""
     summary: dict[str, Any] = {}
     for system, run in runs.items():
         values = evaluate_run(run, judgements)
@@ -102,6 +107,6 @@ def summarise(runs: Mapping[str, Run], judgements: pa.Table, seed: int = 0) -> d
     return summary
 
 
-def _ids(judged: Judged) -> list[str]:
+def _ids(judged: JudgedTables) -> list[str]:
     ids: list[str] = judged.queries["query_id"].to_pylist()
     return ids

@@ -1,4 +1,4 @@
-"""Where tables come from: files, imported and checked, or the generated demo shop. Both end as `tables/<data set>`."""
+"""Publish `tables/<data set>`: imported from files and checked, or generated as the demo shop."""
 
 import os
 from collections.abc import Callable
@@ -35,33 +35,35 @@ SOURCES = ["auto", "esci", "tables", "demo"]
 
 
 class DataSettings(Settings):
-    """What a recipe learns from. `auto`: ESCI in RAYLEVANCE_DATA or ../shared/data, else the demo shop.
-
-    `source` may name tables of the store instead, `tables/NAME[@VERSION]`: they are taken as they are.
-    """
+    """The tables that a recipe reads."""
 
     source: str = "auto"
+    """esci or tables (files to import), demo (generated), or tables/NAME[@VERSION] of the store. auto takes ESCI from
+    RAYLEVANCE_DATA or ../shared/data, and the demo shop where there is none."""
     folder: Path | None = None
+    """The folder of the files; null for RAYLEVANCE_DATA."""
     locale: str = "us"
+    """The locale that is read from ESCI's files."""
     on_bad_row: OnBadRow = "stop"
+    """Stop at the first bad row, or quarantine bad rows and continue."""
     demo: DemoSettings = DemoSettings()
 
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
         if source not in SOURCES and not source.startswith("tables/"):
-            raise ValueError(f"{source!r} is no source, nor tables/NAME of the store; {nearest(source, SOURCES)}")
+            raise ValueError(f"{source!r} is neither a source nor tables/NAME of the store; {nearest(source, SOURCES)}")
         return source
 
     @field_validator("folder")
     @classmethod
     def _absolute(cls, folder: Path | None) -> Path | None:
-        """A job on a cluster runs in another folder."""
+        """Make the folder absolute, because a job on a cluster runs in another working directory."""
         return folder.absolute() if folder else None
 
 
 def load_tables(settings: DataSettings, run: Run) -> Artifact:
-    """The step that imports, generates or finds the recipe's tables; says which data it took."""
+    """Import, generate or find the tables of a recipe, and say which data was taken."""
     if settings.source.startswith("tables/"):
         found = run.store.get(settings.source)
         status(f"data: {found.ref} of the store")
@@ -78,7 +80,7 @@ def load_tables(settings: DataSettings, run: Run) -> Artifact:
 
 
 def locate(settings: DataSettings) -> tuple[str, Path | None]:
-    """The source that `auto` stands for here, and its folder. Raises `RaylevanceError` for a missing folder."""
+    """Return the source that `auto` means here, and its folder. Raises `RaylevanceError` for a missing folder."""
     if settings.source == "demo":
         return "demo", None
     if settings.source == "tables" and settings.folder is None:
@@ -92,7 +94,7 @@ def locate(settings: DataSettings) -> tuple[str, Path | None]:
 
 
 def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, locale: str) -> Artifact:
-    """Import `folder` with the reader `source` and publish it; what is there already is not read again."""
+    """Import `folder` with the reader `source` and publish its tables; unchanged files are not read again."""
     if source not in READERS:
         raise UsageError(f"unknown source {source!r}; {nearest(source, list(READERS))}")
     if on_bad_row not in ("stop", "quarantine"):
@@ -100,7 +102,7 @@ def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, loc
     if not folder.is_dir():
         raise RaylevanceError(f"{folder}: no such folder")
     with Run(Store(store)) as run:
-        # Ray's workers may stand in another folder.
+        # Ray's workers may have another working directory.
         return _imported(source, folder.absolute(), run, on_bad_row=on_bad_row, locale=locale)
 
 
@@ -138,7 +140,7 @@ def _generated(settings: DemoSettings, run: Run) -> Artifact:
 
 
 def _public_folder() -> Path | None:
-    """ESCI's: RAYLEVANCE_DATA itself where its files are in it, else the folder esci below."""
+    """Return the folder of ESCI's files: RAYLEVANCE_DATA itself if they are in it, else its subfolder esci."""
     root = os.environ.get("RAYLEVANCE_DATA")
     if root and any(Path(root).glob("*examples*.parquet")):
         return Path(root)

@@ -1,4 +1,4 @@
-"""What a recipe that makes tables ends with."""
+"""The outcome of a recipe that makes tables."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from workloads.run import Run
 
 @dataclass(frozen=True)
 class TablesOutcome:
-    """The tables artifact, and what its metrics say."""
+    """A tables artifact and its metrics."""
 
     run: Run
     tables: Artifact

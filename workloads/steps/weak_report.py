@@ -1,4 +1,4 @@
-"""`report/weak-supervision`: every scorer on the judged pairs of the test queries: AUC, F1 and KS with intervals."""
+"""Report every scorer on the judged pairs of the test queries: AUC, F1 and KS with intervals."""
 
 import json
 from collections.abc import Mapping
@@ -10,11 +10,10 @@ from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.data.graded_pairs import GradedPairs
-from raylevance.data.judged import Judged
-from raylevance.data.text import ProductText
-from raylevance.evaluation.pairs import PAIR_METRICS, bootstrap_pairs
-from raylevance.inference.encoding import find_encoder
-from raylevance.inference.scorer import find_scorer
+from raylevance.data.judged_tables import JudgedTables
+from raylevance.evaluation.pair_metrics import PAIR_METRICS, bootstrap_pairs
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.scorer import load as load_scorer
 from workloads.run import Run
 from workloads.steps.pair_scores import (
     TASKS,
@@ -27,11 +26,12 @@ from workloads.steps.pair_scores import (
     scores_of,
 )
 from workloads.steps.relevance_pairs import LabelledPairs
+from workloads.steps.weak_data import WeakData
 
 
 @dataclass(frozen=True)
 class WeakOutcome:
-    """The report of a run."""
+    """The report of a run of weak-supervision."""
 
     run: Run
     report: Artifact
@@ -41,7 +41,7 @@ class WeakOutcome:
         return {"artifacts": artifacts, **self.report.metrics}
 
     def as_table(self) -> Table:
-        """A scorer a row: AUC of both tasks, F1 and KS of the first."""
+        """Return one row for each scorer: AUC of both tasks, F1 and KS of the first."""
         metrics = self.report.metrics
         title = f"{metrics['queries']} test queries of {metrics['data']}; behaviour: {metrics['behaviour']}"
         first, second = TASKS
@@ -53,25 +53,17 @@ class WeakOutcome:
 
 
 def report_step(
-    run: Run,
-    tables: Artifact,
-    graph: Artifact,
-    weak: Artifact,
-    scorer: Artifact,
-    baselines: Mapping[str, Artifact],
-    test: Judged,
-    validation: Judged,
-    text: ProductText,
-    seed: int,
+    data: WeakData, test: JudgedTables, weak: Artifact, scorer: Artifact, baselines: Mapping[str, Artifact]
 ) -> Artifact:
-    """`report/weak-supervision`. Intervals are over resampled queries."""
+    """Return `report/weak-supervision`: AUC, F1 and KS of every scorer, with intervals over resampled queries."""
+    run, seed = data.run, data.trainer.seed
 
     def build(draft: Draft) -> None:
-        pairs = GradedPairs.of(test, text)
-        scores = score_all(run, weak, scorer, baselines, test, pairs, LabelledPairs.of(validation, text), seed)
+        pairs = GradedPairs.from_tables(test, data.text)
+        scores = score_all(data, test, pairs, weak, scorer, baselines)
         draft.metrics |= {
-            "data": tables.name.partition("/")[2],
-            "behaviour": graph.metrics["source"],
+            "data": data.tables.name.partition("/")[2],
+            "behaviour": data.graph.metrics["source"],
             "queries": test.queries.num_rows,
             "pairs": len(pairs.grades),
             "seed": seed,
@@ -79,32 +71,32 @@ def report_step(
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    inputs = [tables, graph, weak, scorer, *baselines.values()]
-    made_from = {"baselines": {name: artifact.ref for name, artifact in baselines.items()}}
-    return run.step("report/weak-supervision", build, settings=made_from, inputs=inputs, seed=seed)
+    inputs = [data.tables, data.graph, weak, scorer, *baselines.values()]
+    settings = {"baselines": {name: artifact.ref for name, artifact in baselines.items()}}
+    return run.step("report/weak-supervision", build, settings=settings, inputs=inputs, seed=seed)
 
 
 def score_all(
-    run: Run,
+    data: WeakData,
+    test: JudgedTables,
+    pairs: GradedPairs,
     weak: Artifact,
     scorer: Artifact,
     baselines: Mapping[str, Artifact],
-    test: Judged,
-    pairs: GradedPairs,
-    validation: LabelledPairs,
-    seed: int,
 ) -> dict[str, Scores]:
-    """A score for each of `pairs`, the judged ones of `test`, by scorer."""
-    encoder = find_encoder(weak.ref, run.store)
-    untrained = find_encoder(encoder.backbone, run.store)
+    """Return the scores of `pairs`, the judged pairs of `test`, by the name of each scorer."""
+    store = data.run.store
+    encoder = load_encoder(store, weak.ref)
+    untrained = load_encoder(store, encoder.backbone)
     scores: dict[str, Scores] = {
-        "random": np.random.default_rng(seed).random(len(pairs.grades)),
+        "random": np.random.default_rng(data.trainer.seed).random(len(pairs.grades)),
         "BM25": lexical_scores(test, pairs),
         "zero-shot": cosines(untrained, replace(pairs, texts=plain_texts(test, pairs))),
     }
-    scores |= {name: scores_of(run, artifact, pairs) for name, artifact in baselines.items()}
+    scores |= {name: scores_of(data.run, artifact, pairs) for name, artifact in baselines.items()}
     scores["weak"] = cosines(encoder, pairs)
-    return scores | scorer_parts(find_scorer(scorer.ref, run.store), pairs, validation)
+    validation = LabelledPairs.of(data.validation, data.text)
+    return scores | scorer_parts(load_scorer(store, scorer.ref), pairs, validation)
 
 
 def _measured(scores: Scores, pairs: GradedPairs, seed: int) -> dict[str, Any]:

@@ -16,11 +16,18 @@ import numpy as np
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft, Store
-from raylevance.data.judged import TEST, Judged
+from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
-from raylevance.evaluation.ranking import evaluate_run
-from raylevance.inference.encoding import find_encoder
-from workloads.recipes.mine_and_refine import EncoderRecipe, check_settings, mine_and_refine, train_stage1, train_warmup
+from raylevance.evaluation.ranking_metrics import evaluate_run
+from raylevance.inference.encoder import load as load_encoder
+from workloads.recipes.mine_and_refine import (
+    EncoderRecipe,
+    check_settings,
+    refine,
+    split_queries,
+    train_stage1,
+    warm_up,
+)
 from workloads.recipes.synthetic_queries import SYNTHETIC, SYNTHETIC_FOR_ANY
 from workloads.run import Run
 from workloads.steps.retrieval_report import measure_encoder, measure_margins
@@ -53,21 +60,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "synthetic queries": {"synthetic.tables": SYNTHETIC},
     "synthetic queries for any product": {"synthetic.tables": SYNTHETIC_FOR_ANY},
 }
-"""What is changed in each; `stage 1 alone` is measured on the way of `full`."""
+"""The settings that each variant changes. `stage 1 alone` is measured on the way to `full`."""
 
 
-class RecipeSettings(GridSettings, EncoderRecipe):
-    """Those of mine-and-refine, the `seeds` of each variant, and the variants (None: all)."""
+class AblationSettings(GridSettings, EncoderRecipe):
+    """The settings of mine-and-refine, and the grid."""
 
     variants = VARIANTS
 
 
 @dataclass(frozen=True)
 class AblationOutcome(GridOutcome):
-    """`report/ablations`."""
+    """The outcome of the ablations of mine-and-refine."""
 
     def as_table(self) -> Table:
-        """A variant a row: nDCG@10, its difference to the full recipe, and the average margin of grades 2 and 0."""
+        """Return one row for each variant: nDCG@10, its difference to the full recipe, and the average margin."""
         metrics = self.report.metrics
         title = f"{metrics['queries']} queries of {metrics['data']}, seeds {metrics['seeds']}"
         table = Table("", METRIC, f"minus {FULL}", "average margin", box=None, title=title, title_justify="left")
@@ -77,40 +84,40 @@ class AblationOutcome(GridOutcome):
         return table
 
 
-def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
-    """Every variant under every seed, then the report."""
+def recipe(settings: AblationSettings, run: Run) -> AblationOutcome:
+    """Train every variant under every seed, then report."""
     variants = [settings.variant(EncoderRecipe, name, settings.seeds[0]) for name in settings.chosen()]
     run.check = partial(check_variants, variants, run.store)
     tables = load_tables(settings.data, run)
-    judged = Judged.open(run.store.path(tables.ref))
+    judged = JudgedTables.open(run.store.path(tables.ref))
     encoders: dict[str, list[Artifact]] = {STAGE1: []}
     for name in settings.chosen():
         for seed in settings.seeds:
             variant = settings.variant(EncoderRecipe, name, seed)
-            warmup = train_warmup(variant, run, tables, judged, SUFFIX)
-            stage1 = train_stage1(variant, run, tables, warmup, judged, f"encoder/stage1{SUFFIX}")
+            data = split_queries(variant, run, tables, judged)
+            stage1 = train_stage1(variant, data, warm_up(variant, data, SUFFIX), SUFFIX)
             if name == FULL:
                 encoders[STAGE1].append(stage1)
-            encoders.setdefault(name, []).append(mine_and_refine(variant, run, tables, stage1, judged, SUFFIX))
+            encoders.setdefault(name, []).append(refine(variant, data, stage1, SUFFIX))
     return AblationOutcome(run, report_step(settings, run, tables, judged, encoders))
 
 
 def check_variants(variants: Sequence[EncoderRecipe], store: Store) -> None:
-    """Refuse, before any work, what one of the chosen variants can't be made of."""
+    """Refuse, before any work, settings of a chosen variant that can't work."""
     for variant in variants:
         check_settings(variant, store)
 
 
 def report_step(
-    settings: RecipeSettings, run: Run, tables: Artifact, judged: Judged, encoders: Mapping[str, list[Artifact]]
+    settings: AblationSettings, run: Run, tables: Artifact, judged: JudgedTables, encoders: Mapping[str, list[Artifact]]
 ) -> Artifact:
-    """`report/ablations`: each query's metric is its mean over seeds; intervals are over queries."""
+    """Return `report/ablations`: metrics are means over seeds, and intervals are over queries."""
 
     def build(draft: Draft) -> None:
-        test = judged.of(TEST)
+        test = judged.split(TEST)
         values, found = {}, {}
         for name, made in encoders.items():
-            measured = [measure_encoder(run.store, test, find_encoder(encoder.ref, run.store)) for encoder in made]
+            measured = [measure_encoder(run.store, test, load_encoder(run.store, encoder.ref)) for encoder in made]
             values[name] = np.mean([evaluate_run(ranked, test.judgements)[METRIC] for ranked, _ in measured], axis=0)
             cosines = np.mean([scores for _, scores in measured], axis=0)
             found[name] = measure_margins(test, {name: cosines}, settings.seed)[name]["all"].get("average")
@@ -129,6 +136,6 @@ def report_step(
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    made_from = {"variants": {name: [encoder.ref for encoder in made] for name, made in encoders.items()}}
+    compared = {"variants": {name: [encoder.ref for encoder in made] for name, made in encoders.items()}}
     inputs = list({artifact.ref: artifact for made in encoders.values() for artifact in made}.values())
-    return run.step("report/ablations", build, settings=made_from, inputs=[tables, *inputs], seed=settings.seed)
+    return run.step("report/ablations", build, settings=compared, inputs=[tables, *inputs], seed=settings.seed)

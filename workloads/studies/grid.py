@@ -1,4 +1,4 @@
-"""What the ablations of the recipes share: a grid of variants and seeds, and the outcome that is its report."""
+"""A grid of variants and seeds, which the ablations of the recipes share, and its outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,24 +7,24 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from raylevance.artifacts import Artifact
-from raylevance.config import Settings, changed
+from raylevance.config import Settings, with_changes
 from raylevance.errors import UsageError, nearest
 from workloads.run import Run
 
 FULL = "full"
-"""The recipe as it is set: what each variant is compared with."""
+"""The name of the variant without changes, which every other is compared with."""
 SUFFIX = "-ablation"
-"""Of the names of a grid's artifacts: the newest of the others stay what they were."""
+"""The end of the names of artifacts of a grid, so that the newest version of the recipe's own stays the newest."""
 
 Changes = Mapping[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class GridSettings(Settings):
-    """The `seeds` of each variant, and the variants beside the full recipe (None: all of `variants`)."""
+    """The variants of a grid and their seeds."""
 
     variants: ClassVar[Mapping[str, Changes]]
-    """By name the settings of the recipe that are changed."""
+    """The settings of the recipe that each variant changes, by the name of the variant."""
 
     seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1)
     only: tuple[str, ...] | None = None
@@ -45,26 +45,26 @@ class GridSettings(Settings):
         return self
 
     def chosen(self) -> list[str]:
-        """The variants' names, the full recipe's first, but for those that are the full recipe as it is set."""
+        """Return the names of the variants to run: the full recipe first, then those that change something."""
         names = self.variants if self.only is None else self.only
         return [FULL, *(name for name in dict.fromkeys(names) if not self._is_full(name))]
 
     def _is_full(self, name: str) -> bool:
         values = self.model_dump(mode="json")
-        return changed(values, self.variants[name]) == values
+        return with_changes(values, self.variants[name]) == values
 
     def variant(self, recipe: type[Model], name: str, seed: int) -> Model:
-        """The settings of `recipe`, changed, under `seed`. Raises `UsageError` where the two do not go together."""
+        """Return the settings of a variant under `seed`. Raises `UsageError` when its changes do not fit the others."""
         shared = self.model_dump(mode="json", exclude={"seeds", "only"})
         try:
-            return recipe.model_validate(changed(shared, {**self.variants[name], "seed": seed}))
+            return recipe.model_validate(with_changes(shared, {**self.variants[name], "seed": seed}))
         except ValidationError as error:
             raise UsageError(f"variant {name!r}: {error.errors()[0]['msg']}; leave it out (only=[...])") from None
 
 
 @dataclass(frozen=True)
 class GridOutcome:
-    """The report of a run."""
+    """The report of a grid."""
 
     run: Run
     report: Artifact

@@ -6,15 +6,13 @@ killed search, called again, draws the same trials (the sampler is seeded) and f
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
 import yaml
-from matplotlib.figure import Figure
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -22,14 +20,16 @@ from ray.tune.search.sample import Categorical
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft, Store
-from raylevance.cluster import connected
-from raylevance.config import changed, load_settings
+from raylevance.cluster import connected, count_cpus
+from raylevance.config import with_changes
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.progress import status
-from workloads.recipe import find_recipe
+from raylevance.training.settings import MachineSettings
+from workloads.recipe import find_recipe, load_recipe_settings, settings_type
 from workloads.run import Run
+from workloads.studies.tuning_plots import save_plots
 
-BEST, PICTURE, TRIALS = "best.yaml", "trials.svg", "trials.json"
+BEST, TRIALS = "best.yaml", "trials.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Search:
     def __call__(self, changes: Mapping[str, Any]) -> None:
         """One trial, in an actor of Ray Tune."""
         recipe: Any = find_recipe(self.recipe)
-        settings = recipe.RecipeSettings.model_validate(changed(self.settings, changes))
+        settings = settings_type(recipe).model_validate(with_changes(self.settings, changes))
         with Run(Store(self.store)) as run:
             for value in recipe.trial(settings, run):
                 tune.report({recipe.METRIC: value})
@@ -76,7 +76,7 @@ class TuneOutcome:
 def tune_recipe(
     name: str, file: Path | None, overrides: Sequence[str], store: str, trials: int, seed: int = 0
 ) -> TuneOutcome:
-    """Try `trials` settings of the recipe and publish `tuning/<recipe>`: all trials, a picture, the best as YAML.
+    """Try `trials` settings of the recipe and publish `tuning/<recipe>`: all trials, their plots, the best as YAML.
 
     A recipe that can be tuned has `METRIC`, `search_space(settings)` (Ray Tune's domains by dotted setting) and
     `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
@@ -87,25 +87,27 @@ def tune_recipe(
     recipe: Any = find_recipe(name)
     if not hasattr(recipe, "search_space"):
         raise UsageError(f"{name}: can't be tuned; tune mine-and-refine or weak-supervision")
-    settings = load_settings(recipe.RecipeSettings, file, overrides)
+    settings = load_recipe_settings(recipe, file, overrides)
     values = settings.model_dump(mode="json")
     opened = Store(store)
     with connected():
         search = Search(name, values, str(opened))
         grid = _fit(search, recipe, settings, trials, seed, opened)
-        found = sorted(_trials(grid, recipe.METRIC), key=lambda trial: -trial["value"])
-    if not found:
+        finished = _trials(grid, recipe.METRIC)
+    if not finished:
         raise RaylevanceError(f"tune {name}: no trial ended well: {_first_error(grid)}")
-    metrics = {"metric": recipe.METRIC, "trials": found, "failed": len(grid.errors)}
+    best_first = sorted(finished, key=lambda trial: -trial["value"])
+    metrics = {"metric": recipe.METRIC, "trials": best_first, "failed": len(grid.errors)}
     with opened.publish(f"tuning/{name}", settings=values, seed=seed) as draft:
         _write(draft, metrics, values)
+        save_plots(draft.path, finished, recipe.METRIC, _search_space(recipe, settings, values))
     assert draft.artifact is not None
     return TuneOutcome(opened, draft.artifact)
 
 
 def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, store: Store) -> tune.ResultGrid:
     values = search.settings
-    space = {name: _with_given(domain, _at(values, name)) for name, domain in recipe.search_space(settings).items()}
+    space = _search_space(recipe, settings, values)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed)
     given = {name: _at(values, name) for name in space}
@@ -123,13 +125,17 @@ def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, sto
             search_alg=algorithm,
             scheduler=ASHAScheduler(max_t=10, grace_period=1, reduction_factor=2),
             num_samples=trials,
-            max_concurrent_trials=at_once(values),
+            max_concurrent_trials=concurrent_trials(settings.machine),
         ),
         run_config=tune.RunConfig(
             storage_path=str(store.work_folder("tune")), verbose=0, callbacks=[_Progress(recipe.METRIC, trials)]
         ),
     )
     return tuner.fit()
+
+
+def _search_space(recipe: Any, settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _with_given(domain, _at(values, name)) for name, domain in recipe.search_space(settings).items()}
 
 
 def _with_given(domain: Any, value: Any) -> Any:
@@ -139,21 +145,11 @@ def _with_given(domain: Any, value: Any) -> Any:
     return domain
 
 
-def at_once(settings: Mapping[str, Any]) -> int:
-    """Trials that the cluster has processors for: each training takes those of its workers, or all there are."""
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    each = [(train["workers"], train["cpus_per_worker"]) for train in _trainings(settings)]
-    needs = [workers * processors if processors else cpus for workers, processors in each]
-    return max(1, cpus // max(needs, default=cpus))
-
-
-def _trainings(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The training loop's settings, wherever they are among `settings`."""
-    if "cpus_per_worker" in settings:
-        yield settings
-    for group in settings.values():
-        if isinstance(group, dict):
-            yield from _trainings(group)
+def concurrent_trials(machine: MachineSettings) -> int:
+    """Return how many trials the cluster has processors for: a trial takes those of its workers, or all there are."""
+    cpus = max(1, count_cpus())
+    needed = machine.workers * machine.cpus_per_worker if machine.cpus_per_worker else cpus
+    return max(1, cpus // needed)
 
 
 class _Progress(tune.Callback):
@@ -200,24 +196,10 @@ def _at(values: Mapping[str, Any], name: str) -> Any:
 
 
 def _write(draft: Draft, metrics: dict[str, Any], values: dict[str, Any]) -> None:
-    """The best settings are those of a trial that went through every stage."""
+    """Write the trials, and the best settings among the trials that went through every stage."""
     trials = metrics["trials"]
     whole = max(trial["stages"] for trial in trials)
     best = next(trial for trial in trials if trial["stages"] == whole)
-    (draft.path / BEST).write_text(yaml.safe_dump(changed(values, best["settings"]), sort_keys=False), "utf-8")
+    (draft.path / BEST).write_text(yaml.safe_dump(with_changes(values, best["settings"]), sort_keys=False), "utf-8")
     (draft.path / TRIALS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    _picture(trials, metrics["metric"]).savefig(draft.path / PICTURE, format="svg", metadata={"Date": None})
     draft.metrics |= metrics | {"best": best}
-
-
-def _picture(trials: Sequence[dict[str, Any]], metric: str) -> Figure:
-    """A panel a setting: the metric of every trial against its value."""
-    names = list(trials[0]["settings"])
-    figure = Figure(figsize=(3 * len(names), 3))
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
-        axes.scatter([trial["settings"][name] for trial in trials], [trial["value"] for trial in trials], s=14)
-        axes.set_xlabel(name, fontsize="small")
-    panels[0].set_ylabel(metric)
-    figure.tight_layout()
-    return figure

@@ -19,12 +19,18 @@ from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.data.graded_pairs import GradedPairs
-from raylevance.data.judged import TEST, Judged
-from raylevance.evaluation.pairs import PAIR_METRICS, auc_difference, evaluate_pairs
-from raylevance.inference.encoding import find_encoder
-from raylevance.inference.scorer import find_scorer
-from workloads.recipes.weak_supervision import RecipeSettings as WeakSettings
-from workloads.recipes.weak_supervision import behaviour_graph, check_settings, train_scorer, train_weak
+from raylevance.data.judged_tables import TEST, JudgedTables
+from raylevance.evaluation.pair_metrics import PAIR_METRICS, auc_difference, evaluate_pairs
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.scorer import load as load_scorer
+from workloads.recipes.weak_supervision import (
+    WeakSupervisionSettings,
+    build_behaviour_graph,
+    check_settings,
+    sample_pairs,
+    train_scorer,
+    train_weak,
+)
 from workloads.run import Run
 from workloads.steps.pair_scores import (
     TASKS,
@@ -39,7 +45,6 @@ from workloads.steps.pair_scores import (
 from workloads.steps.relevance_pairs import LabelledPairs
 from workloads.steps.tables import load_tables
 from workloads.steps.weak_baselines import Baselines
-from workloads.steps.weak_pairs import weak_pairs_step
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
 
 BM25, ZERO_SHOT = "BM25", "zero-shot"
@@ -55,21 +60,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "with mix-up": {"moco.mixup": 0.2},
     "with adversarial noise": {"moco.fgm": 1.0},
 }
-"""What is taken from the recipe or added to it in each. The click-trained baseline is what is left without a graph."""
+"""The settings that each variant changes. The click-trained baseline is the variant without a graph."""
 
 
-class RecipeSettings(GridSettings, WeakSettings):
-    """Those of weak-supervision, the `seeds` of each variant, and the variants beside the full recipe (None: all)."""
+class WeakAblationSettings(GridSettings, WeakSupervisionSettings):
+    """The settings of weak-supervision, and the grid."""
 
     variants = VARIANTS
 
 
 @dataclass(frozen=True)
 class AblationOutcome(GridOutcome):
-    """`report/weak-ablations`."""
+    """The outcome of the ablations of weak-supervision."""
 
     def as_table(self) -> Table:
-        """A variant a row: the AUC of both tasks with its difference to the full recipe's, F1 and KS of the first."""
+        """Return one row for each variant: AUC of both tasks, its difference to `full`, F1 and KS of the first task."""
         metrics = self.report.metrics
         title = f"{metrics['queries']} test queries of {metrics['data']}, seeds {metrics['seeds']}"
         first, second = TASKS
@@ -86,60 +91,55 @@ class AblationOutcome(GridOutcome):
         return table
 
 
-def recipe(settings: RecipeSettings, run: Run) -> AblationOutcome:
-    """A seed after the other, then the report."""
+def recipe(settings: WeakAblationSettings, run: Run) -> AblationOutcome:
+    """Train and score everything under one seed after the other, then report."""
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
-    judged = Judged.open(run.store.path(tables.ref))
-    pairs = GradedPairs.of(judged.of(TEST), settings.text)
+    judged = JudgedTables.open(run.store.path(tables.ref))
+    pairs = GradedPairs.from_tables(judged.split(TEST), settings.text)
     scored = [row for seed in settings.seeds for row in SeedGrid(settings, run, tables, judged, pairs, seed).scored()]
     return AblationOutcome(run, report_step(settings, run, tables, judged, pairs, scored))
 
 
 @dataclass(frozen=True)
 class SeedGrid:
-    """What is trained under one seed, and its scores of `pairs`, the judged ones of test queries.
+    """Trains everything under one seed and scores `pairs`, the judged pairs of test queries.
 
-    A seed decides the simulated clicks, the walks and the training, and what is held out where the data do not say.
+    A seed decides the simulated clicks, the walks, the training, and the validation queries where the data has none.
     """
 
-    settings: RecipeSettings
+    settings: WeakAblationSettings
     run: Run
     tables: Artifact
-    judged: Judged
+    judged: JudgedTables
     pairs: GradedPairs
     seed: int
 
     def scored(self) -> list[Artifact]:
-        """`scores/weak-ablation` of every variant, of every baseline, and of the full recipe's scorer."""
+        """Return `scores/weak-ablation` of every variant, of every baseline, and of the scorer of the full recipe."""
         trained = {name: self.train_variant(name) for name in self.settings.chosen()}
         baselines, scorer = self.train_beside(trained[FULL])
         scores = [self.scores_step(name, artifact, self.one_row) for name, artifact in (trained | baselines).items()]
         return [*scores, self.scores_step(FULL, scorer, self.a_row_a_part)]
 
     def train_variant(self, name: str) -> Artifact:
-        """The variant's encoder."""
-        variant = self.settings.variant(WeakSettings, name, self.seed)
-        graph, *_ = behaviour_graph(variant, self.run, self.tables, self.judged, f"graph/behaviour{SUFFIX}")
-        pairs = weak_pairs_step(
-            self.run, self.tables, graph, variant.text, variant.pairs, self.seed, f"pairs/weak{SUFFIX}"
-        )
-        return train_weak(variant, self.run, self.tables, pairs, f"encoder/weak{SUFFIX}")
+        """Train and return the encoder of the variant."""
+        variant = self.settings.variant(WeakSupervisionSettings, name, self.seed)
+        data = build_behaviour_graph(variant, self.run, self.tables, self.judged, SUFFIX)
+        return train_weak(variant, data, sample_pairs(variant, data, SUFFIX), SUFFIX)
 
     def train_beside(self, weak: Artifact) -> tuple[dict[str, Artifact], Artifact]:
-        """The baselines by title, and the scorer on the full recipe's encoder `weak`."""
-        full, run, tables = self.settings.variant(WeakSettings, FULL, self.seed), self.run, self.tables
-        graph, learned, validation = behaviour_graph(full, run, tables, self.judged, f"graph/behaviour{SUFFIX}")
-        common = full.encoder, full.text, run, tables, graph, learned, validation, self.seed
-        baselines = Baselines(full.baselines, *common, SUFFIX).train()
-        pairs = run.store.get(next(ref for ref in weak.parents if ref.startswith("pairs/")))
-        scorer = train_scorer(full, run, tables, graph, pairs, weak, learned, validation, f"scorer/relevance{SUFFIX}")
-        return baselines, scorer
+        """Train and return the baselines by title, and the scorer on the full recipe's encoder `weak`."""
+        full = self.settings.variant(WeakSupervisionSettings, FULL, self.seed)
+        data = build_behaviour_graph(full, self.run, self.tables, self.judged, SUFFIX)
+        baselines = Baselines(full.baselines, data, SUFFIX).train()
+        pairs = self.run.store.get(next(ref for ref in weak.parents if ref.startswith("pairs/")))
+        return baselines, train_scorer(full, data, pairs, weak, SUFFIX)
 
     def scores_step(
         self, name: str, trained: Artifact, score: Callable[[str, Artifact], Mapping[str, Scores]]
     ) -> Artifact:
-        """`scores/weak-ablation`: a column for each row of the table that `trained` stands for."""
+        """Return `scores/weak-ablation`: one column of scores for each row of the table that `trained` gives."""
 
         def build(draft: Draft) -> None:
             pq.write_table(pa.table(dict(score(name, trained))), draft.path / SCORES)
@@ -152,27 +152,27 @@ class SeedGrid:
     def a_row_a_part(self, name: str, scorer: Artifact) -> Mapping[str, Scores]:
         _, validation = self.judged.train_and_validation(self.settings.validation_fraction, self.seed)
         labelled = LabelledPairs.of(validation, self.settings.text)
-        parts = scorer_parts(find_scorer(scorer.ref, self.run.store), self.pairs, labelled)
+        parts = scorer_parts(load_scorer(self.run.store, scorer.ref), self.pairs, labelled)
         return {f"{name}, {part}": values for part, values in parts.items()}
 
 
 def report_step(
-    settings: RecipeSettings,
+    settings: WeakAblationSettings,
     run: Run,
     tables: Artifact,
-    judged: Judged,
+    judged: JudgedTables,
     pairs: GradedPairs,
     scored: list[Artifact],
 ) -> Artifact:
-    """`report/weak-ablations`: AUC, F1 and KS by task as means over seeds, and the AUC minus the full recipe's."""
+    """Return `report/weak-ablations`: means of AUC, F1 and KS over seeds by task, and differences in AUC to `full`."""
 
     def build(draft: Draft) -> None:
-        scores = rows_of_the_table(settings, run, judged.of(TEST), pairs, scored)
+        scores = rows_of_the_table(settings, run, judged.split(TEST), pairs, scored)
         full_encoder = run.store.get(scored[0].parents[-1])
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
             "behaviour": full_encoder.metrics["source"],
-            "queries": judged.of(TEST).queries.num_rows,
+            "queries": judged.split(TEST).queries.num_rows,
             "seeds": list(settings.seeds),
             "variants": {
                 name: _measured(values, scores[FULL], pairs, settings.seed) for name, values in scores.items()
@@ -180,19 +180,19 @@ def report_step(
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    made_from = {"rows": [each.ref for each in scored]}
-    return run.step("report/weak-ablations", build, settings=made_from, inputs=[tables, *scored], seed=settings.seed)
+    compared = {"rows": [each.ref for each in scored]}
+    return run.step("report/weak-ablations", build, settings=compared, inputs=[tables, *scored], seed=settings.seed)
 
 
 def rows_of_the_table(
-    settings: RecipeSettings, run: Run, test: Judged, pairs: GradedPairs, scored: list[Artifact]
+    settings: WeakAblationSettings, run: Run, test: JudgedTables, pairs: GradedPairs, scored: list[Artifact]
 ) -> dict[str, Scores]:
-    """[seeds, pairs] by row; of what has no seed, [1, pairs]."""
+    """Return the scores [seeds, pairs] of each row of the table; [1, pairs] for systems that have no seed."""
     rows: dict[str, list[Scores]] = {}
     for artifact in scored:
         for name, values in pq.read_table(run.store.path(artifact.ref) / SCORES).to_pydict().items():
             rows.setdefault(name, []).append(np.asarray(values))
-    untrained = find_encoder(settings.encoder.backbone, run.store)
+    untrained = load_encoder(run.store, settings.encoder.backbone)
     rows[ZERO_SHOT] = [cosines(untrained, replace(pairs, texts=plain_texts(test, pairs)))]
     rows[BM25] = [lexical_scores(test, pairs)]
     return {name: np.stack(values) for name, values in rows.items()}

@@ -1,1 +1,1 @@
-"""Tables of products, queries, judgements and events: reading, checking, splitting, composing text."""
+"""Tables of products, queries, judgements and events: reading, checking, splitting and composing texts."""

@@ -1,4 +1,4 @@
-"""Public data sets, fetched from where their authors publish them and checked against the hashes they publish."""
+"""Download public data sets from their authors, and check them against the published hashes."""
 
 import errno
 import hashlib
@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-from rich.console import Console
-from rich.progress import Progress
 
 from raylevance.errors import RaylevanceError, UsageError, nearest
+from raylevance.progress import progress_bar
 
 CHUNK = 1 << 20
 TIMEOUT = httpx.Timeout(30.0)
 
 
 class RemoteFile(NamedTuple):
-    """A file's address, its size in bytes and the sha256 of its content."""
+    """A published file: its address, its size in bytes and the sha256 of its content."""
 
     url: str
     size: int
@@ -25,6 +24,7 @@ class RemoteFile(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The last part of the address."""
         return self.url.rpartition("/")[2]
 
 
@@ -43,14 +43,18 @@ FILES = {
         ),
     ]
 }
-"""Sizes and hashes are those of the Git LFS pointers in the authors' repository."""
+"""The files of each data set. Sizes and hashes are from the Git LFS pointers in the authors' repository."""
 
 
 def download(name: str, destination: Path) -> list[Path]:
-    """Fetch the files of data set `name` into the folder `destination`; those that are there and whole stay.
+    """Download the files of the data set `name` into the folder `destination`, and return their paths.
 
-    Raises `UsageError` for an unknown name, `RaylevanceError` without a network, for a full disk, and for a file that
-    is not the published one.
+    Files that are there already, and complete, are not downloaded again.
+
+    Raises
+
+    - `UsageError` if there is no such data set,
+    - `RaylevanceError` if there is no network, if the disk is full, or if a file is not the published one.
     """
     if name not in FILES:
         raise UsageError(f"{name}: unknown data set; {nearest(name, list(FILES))}")
@@ -58,7 +62,10 @@ def download(name: str, destination: Path) -> list[Path]:
 
 
 def fetch(file: RemoteFile, destination: Path) -> Path:
-    """Fetch one file through `<name>.part`, going on where an earlier attempt stopped. Raises as `download`."""
+    """Download one file into the folder `destination`, and return its path.
+
+    The data goes to `<name>.part` first. An interrupted download continues where it stopped. Raises as `download` does.
+    """
     target = destination / file.name
     part = destination / f"{file.name}.part"
     if target.exists() and target.stat().st_size == file.size and _sha256(target) == file.sha256:
@@ -69,7 +76,7 @@ def fetch(file: RemoteFile, destination: Path) -> Path:
         _stream(file, part)
     except httpx.HTTPError as error:
         raise RaylevanceError(
-            f"{file.url}: can't be fetched: {error or type(error).__name__}; is there a network?"
+            f"{file.url}: can't be downloaded: {error or type(error).__name__}; check the network"
         ) from None
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
@@ -83,7 +90,7 @@ def _check_space(file: RemoteFile, part: Path) -> None:
     missing = file.size - (part.stat().st_size if part.exists() else 0)
     free = shutil.disk_usage(part.parent).free
     if free < missing:
-        raise RaylevanceError(f"{part.parent}: {file.name} needs {missing:,} bytes more, {free:,} are free")
+        raise RaylevanceError(f"{part.parent}: {file.name} needs {missing:,} more bytes, and only {free:,} are free")
 
 
 def _stream(file: RemoteFile, part: Path) -> None:
@@ -95,20 +102,20 @@ def _stream(file: RemoteFile, part: Path) -> None:
         response.raise_for_status()
         # A server that ignores the range sends the whole file again.
         start = start if response.status_code == httpx.codes.PARTIAL_CONTENT else 0
-        with part.open("ab" if start else "wb") as sink, Progress(console=Console(stderr=True)) as progress:
-            bar = progress.add_task(file.name, total=file.size, completed=start)
+        with part.open("ab" if start else "wb") as sink, progress_bar(file.name, "bytes") as bar:
+            bar.restart(file.size, start)
             for chunk in response.iter_bytes(CHUNK):
                 sink.write(chunk)
-                progress.advance(bar, len(chunk))
+                bar.advance(len(chunk))
 
 
 def _check_content(file: RemoteFile, part: Path) -> None:
     size = part.stat().st_size
     if size < file.size:
-        raise RaylevanceError(f"{part}: {size:,} of {file.size:,} bytes came; run the same command to go on")
+        raise RaylevanceError(f"{part}: only {size:,} of {file.size:,} bytes arrived; run the same command to continue")
     if _sha256(part) != file.sha256:
         part.unlink()
-        raise RaylevanceError(f"{file.url}: not the file that was published (sha256 differs); nothing was kept")
+        raise RaylevanceError(f"{file.url}: not the published file (its sha256 differs); the download was deleted")
 
 
 def _sha256(file: Path) -> str:

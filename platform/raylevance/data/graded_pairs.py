@@ -1,4 +1,4 @@
-"""Judged pairs as texts: what a judge learns from, and what it is measured on."""
+"""Judged pairs of query and product as texts, for training and measuring judges."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raylevance.data.judged import Judged
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import ProductText
 
 
 @dataclass(frozen=True)
 class GradedPairs:
-    """Lists of one length; `categories`: the first level of each product's, "" where it has none."""
+    """Judged pairs, as lists of one length.
+
+    `texts` are product texts. `categories` are the first level of each product's category path, or "" without one.
+    """
 
     query_ids: list[str]
     product_ids: list[str]
@@ -24,8 +27,8 @@ class GradedPairs:
     categories: list[str]
 
     @classmethod
-    def of(cls, judged: Judged, text: ProductText) -> Self:
-        """The judgements whose query and product have text."""
+    def from_tables(cls, judged: JudgedTables, text: ProductText) -> Self:
+        """Return the judgements whose query and product are in `judged`, with product texts by the template `text`."""
         queries = dict(zip(*(judged.queries[name].to_pylist() for name in ("query_id", "query")), strict=True))
         ids = judged.products["product_id"].to_pylist()
         texts = dict(zip(ids, text.compose(judged.products), strict=True))
@@ -40,21 +43,24 @@ class GradedPairs:
         return cls(*(list(column) for column in zip(*rows, strict=True))) if rows else cls([], [], [], [], [], [])
 
     def write(self, file: Path) -> None:
-        """As Parquet: query_id, query, product_text, grade."""
+        """Write a Parquet file with the columns query_id, query, product_text and grade."""
         columns = {"query_id": self.query_ids, "query": self.queries, "product_text": self.texts}
         pq.write_table(pa.table({**columns, "grade": pa.array(self.grades, pa.int8())}), file)
 
 
-def pair_texts(judged: Judged, pairs: pa.Table, text: ProductText) -> pa.Table:
-    """Texts of `pairs` (query_id, product_id), columns query and product_text, row by row; none for an unknown id."""
+def pair_texts(judged: JudgedTables, pairs: pa.Table, text: ProductText) -> pa.Table:
+    """Return the columns query and product_text of each row of `pairs` (query_id, product_id).
+
+    The texts of unknown ids are null.
+    """
     products = judged.products
-    query = pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks())
-    product = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
-    distinct = pc.unique(product)
+    query_rows = pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks())
+    product_rows = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
+    distinct = pc.unique(product_rows)
     texts = pa.array(text.compose(products.take(distinct)), pa.string())
     return pa.table(
         {
-            "query": judged.queries["query"].take(query),
-            "product_text": texts.take(pc.index_in(product, distinct)),
+            "query": judged.queries["query"].take(query_rows),
+            "product_text": texts.take(pc.index_in(product_rows, distinct)),
         }
     )

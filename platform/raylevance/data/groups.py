@@ -1,4 +1,4 @@
-"""Groups of queries and rows, such as locales: a query of a group finds only the rows of that group."""
+"""Groups of queries and rows, such as locales. A query finds only the rows of its own group."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Stable 64-bit hashes of strings: the same on every machine and in every run; and the string that names a pair."""
+"""Stable 64-bit hashes of strings, equal on every machine and in every run."""
 
 import hashlib
 
@@ -12,9 +12,10 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def hash_strings(strings: pa.Array | pa.ChunkedArray, seed: int = 0, purpose: str = "") -> Hashes:
-    """SipHash of each string, uint64 [n]; null hashes as the empty string. Each distinct string is hashed once.
+    """Return the SipHash of each string, uint64 [n]. Null has the hash of the empty string.
 
-    Draws of the same strings under one `seed` are independent of each other where their `purpose` differs.
+    Use a different `purpose` for each random decision about the same strings, so that decisions with one `seed` are
+    independent of each other.
     """
     encoded = pc.fill_null(strings, "").dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
@@ -26,10 +27,10 @@ def hash_strings(strings: pa.Array | pa.ChunkedArray, seed: int = 0, purpose: st
 
 
 def hash_unit(strings: pa.Array | pa.ChunkedArray, seed: int = 0, purpose: str = "") -> npt.NDArray[np.float64]:
-    """Each string as a number uniform in [0, 1), float64 [n]; `purpose` as in `hash_strings`."""
+    """Return a number uniform in [0, 1) for each string, float64 [n]. `seed` and `purpose` are as in `hash_strings`."""
     return np.asarray((hash_strings(strings, seed, purpose) >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
 def pair_ids(rows: pa.Table) -> pa.ChunkedArray:
-    """One string a row that names its query and its product."""
+    """Return one string for each row that identifies its query and its product, from query_id and product_id."""
     return pc.binary_join_element_wise(rows["query_id"], rows["product_id"], "\0")

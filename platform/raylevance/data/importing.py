@@ -1,7 +1,7 @@
-"""Import: rows from a reader, checked against each other, to a folder of tables; bad rows stop it or go to quarantine.
+"""Import the rows of a reader into a folder of tables. Bad rows stop the import or go to quarantine.
 
-A tables folder holds `products/`, `queries/`, `judgements/` and `events/` (those there are), each with Parquet parts,
-and `quarantine/<table>/` with the columns file, row, reason and values (JSON) where rows were put aside.
+A tables folder holds Parquet files in `products/`, `queries/`, `judgements/` and `events/`, as far as these tables were
+imported. Bad rows are in `quarantine/<table>/`, with the columns file, row, reason and values (JSON).
 """
 
 import shutil
@@ -18,9 +18,9 @@ import ray
 import ray.data
 from pydantic import BaseModel, ConfigDict
 
+from raylevance.data.checked_rows import FAULT, FILE, ROW, with_fault
 from raylevance.data.hashing import Hashes, hash_strings
-from raylevance.data.parts import Parts, Written, write_parts
-from raylevance.data.rows import FAULT, FILE, ROW, with_fault
+from raylevance.data.parquet_parts import PartFiles, WriteSummary, write_parts
 from raylevance.data.schema import KEYS, TABLES
 from raylevance.errors import RaylevanceError
 
@@ -28,7 +28,7 @@ OnBadRow = Literal["stop", "quarantine"]
 
 
 class ImportSummary(BaseModel):
-    """What an import wrote: rows a table, and rows put aside a table and reason."""
+    """The number of rows written for each table, and of rows in quarantine for each table and reason."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,17 +39,24 @@ class ImportSummary(BaseModel):
 def import_tables(
     datasets: Mapping[str, ray.data.Dataset], output: Path, on_bad_row: OnBadRow = "stop"
 ) -> ImportSummary:
-    """Write the rows that a reader returned to the tables folder `output`, whole or not at all.
+    """Write the rows that a reader returned to the tables folder `output`. A failed import leaves nothing there.
 
-    Checked besides what the reader checked: ids of products and queries are unique (the first row stays), and
-    judgements and events refer to products and queries that are there, where those tables are imported too. Ids are
-    compared by 64-bit hash: the driver and each node hold 8 bytes a product and a query, and nothing else grows with
-    the data.
-    Raises `RaylevanceError` for a bad row under `stop` (the first one, and how many), for a table without a good row,
-    and for an `output` that has something in it.
+    In addition to the checks of the reader,
+
+    - the ids of products and queries must be unique; the first row with an id is kept,
+    - judgements and events must refer to known products and queries, if those tables are imported too.
+
+    Ids are compared by their 64-bit hash: the driver and each node hold 8 bytes for each product and query, and no
+    other memory grows with the data.
+
+    Raises `RaylevanceError`
+
+    - for a bad row if `on_bad_row` is stop, naming the first one and how many there are,
+    - for a table without a good row,
+    - if `output` exists and is not empty.
     """
     if output.exists() and any(output.iterdir()):
-        raise RaylevanceError(f"{output}: not empty; import into a new folder")
+        raise RaylevanceError(f"{output}: is not empty; import into a new folder")
     draft = output.with_name(f".{output.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -59,26 +66,30 @@ def import_tables(
         draft.rename(output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    quarantined = {name: dict(sorted(table.faults.items())) for name, table in written.items() if table.faults}
-    return ImportSummary(rows={name: table.rows for name, table in written.items()}, quarantined=quarantined)
+    quarantined = {
+        name: dict(sorted(summary.bad_rows.items())) for name, summary in written.items() if summary.bad_rows
+    }
+    return ImportSummary(rows={name: summary.rows for name, summary in written.items()}, quarantined=quarantined)
 
 
-def _write_tables(datasets: Mapping[str, ray.data.Dataset], draft: Path, on_bad_row: OnBadRow) -> dict[str, Written]:
-    written: dict[str, Written] = {}
-    known: dict[str, ray.ObjectRef[Hashes]] = {}
+def _write_tables(
+    datasets: Mapping[str, ray.data.Dataset], draft: Path, on_bad_row: OnBadRow
+) -> dict[str, WriteSummary]:
+    written: dict[str, WriteSummary] = {}
+    known_ids: dict[str, ray.ObjectRef[Hashes]] = {}
     for name in TABLES:
         if name not in datasets:
             continue
-        rows = _with_checks(datasets[name], _check_references, known=dict(known))
+        rows = _with_checks(datasets[name], _check_references, known_ids=dict(known_ids))
         written[name] = _write(rows, name, draft)
         if name in KEYS:
-            keys = np.sort(_stored_hashes(draft / name, KEYS[name]))
-            repeated = np.unique(keys[1:][keys[1:] == keys[:-1]])
+            ids = np.sort(_stored_hashes(draft / name, KEYS[name]))
+            repeated = np.unique(ids[1:][ids[1:] == ids[:-1]])
             if len(repeated):
-                rows = _with_checks(rows, _check_repeats, repeats=ray.put(_repeats(rows, KEYS[name], repeated)))
+                rows = _with_checks(rows, _check_repeats, repeats=ray.put(_repeated_rows(rows, KEYS[name], repeated)))
                 written[name] = _write(rows, name, draft)
-            known[KEYS[name]] = ray.put(keys)
-        _refuse(name, written[name], on_bad_row)
+            known_ids[KEYS[name]] = ray.put(ids)
+        _raise_for_bad_rows(name, written[name], on_bad_row)
     return written
 
 
@@ -86,42 +97,42 @@ def _with_checks(rows: ray.data.Dataset, check: Any, **arguments: Any) -> ray.da
     return rows.map_batches(check, batch_format="pyarrow", batch_size=None, fn_kwargs=arguments)
 
 
-def _write(rows: ray.data.Dataset, name: str, draft: Path) -> Written:
+def _write(rows: ray.data.Dataset, name: str, draft: Path) -> WriteSummary:
     folders = draft / name, draft / "quarantine" / name
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    return write_parts(rows, Parts(folders[0], TABLES[name], quarantine=folders[1]))
+    return write_parts(rows, PartFiles(folders[0], TABLES[name], quarantine=folders[1]))
 
 
-def _refuse(name: str, table: Written, on_bad_row: OnBadRow) -> None:
-    """Raise for bad rows under `stop`, and for a table that has no good row."""
-    count = sum(table.faults.values())
-    if table.first is not None and (on_bad_row == "stop" or not table.rows):
+def _raise_for_bad_rows(name: str, summary: WriteSummary, on_bad_row: OnBadRow) -> None:
+    """Raise if there is a bad row and `on_bad_row` is stop, or if the table has no good row."""
+    count = sum(summary.bad_rows.values())
+    if summary.first_bad is not None and (on_bad_row == "stop" or not summary.rows):
         others = f" (and {count - 1} more bad rows of {name})" if count > 1 else ""
-        cure = "correct it, or put bad rows aside with quarantine" if table.rows else "no good row is left"
-        raise RaylevanceError(f"{table.first}{others}; {cure}")
-    if not table.rows:
+        advice = "correct it, or put bad rows aside with quarantine" if summary.rows else "no good row is left"
+        raise RaylevanceError(f"{summary.first_bad}{others}; {advice}")
+    if not summary.rows:
         raise RaylevanceError(f"{name}: empty: there are no rows to import")
 
 
-def _check_references(rows: pa.Table, known: Mapping[str, "ray.ObjectRef[Hashes]"]) -> pa.Table:
-    """Mark the rows whose query_id or product_id is in none of `known` (sorted hashes by column)."""
-    for column, reference in known.items():
+def _check_references(rows: pa.Table, known_ids: Mapping[str, "ray.ObjectRef[Hashes]"]) -> pa.Table:
+    """Mark the rows whose query_id or product_id is not among `known_ids`, the sorted hashes of each column."""
+    for column, hashes in known_ids.items():
         if column in rows.column_names:
-            missing = ~_is_in(hash_strings(rows[column]), ray.get(reference))
+            missing = ~_is_in(hash_strings(rows[column]), ray.get(hashes))
             bad = pc.and_(rows[column].combine_chunks().is_valid(), pa.array(missing))
             rows = with_fault(rows, bad, f"unknown {column}")
     return rows
 
 
 def _check_repeats(rows: pa.Table, repeats: "ray.ObjectRef[pa.Array]") -> pa.Table:
-    return with_fault(rows, pc.is_in(_places(rows), ray.get(repeats)), "id is not unique")
+    return with_fault(rows, pc.is_in(_origins(rows), ray.get(repeats)), "id is not unique")
 
 
-def _is_in(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
-    if not len(known):
+def _is_in(hashes: Hashes, sorted_hashes: Hashes) -> npt.NDArray[np.bool_]:
+    if not len(sorted_hashes):
         return np.zeros(len(hashes), np.bool_)
-    nearest = known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)]
+    nearest = sorted_hashes[np.minimum(np.searchsorted(sorted_hashes, hashes), len(sorted_hashes) - 1)]
     return np.asarray(nearest == hashes)
 
 
@@ -132,21 +143,21 @@ def _stored_hashes(folder: Path, column: str) -> Hashes:
     return np.concatenate([np.empty(0, np.uint64), *(hash_strings(batch.column(column)) for batch in batches)])
 
 
-def _repeats(rows: ray.data.Dataset, key: str, repeated: Hashes) -> pa.Array:
-    """The places of the good rows that repeat the id of an earlier one."""
-    candidates = _with_checks(rows, _repeated_rows, key=key, repeated=ray.put(repeated))
+def _repeated_rows(rows: ray.data.Dataset, key: str, repeated: Hashes) -> pa.Array:
+    """Return the origins of the good rows that repeat the id of an earlier row (see `_origins`)."""
+    candidates = _with_checks(rows, _rows_with_ids, key=key, hashes=ray.put(repeated))
     batches = list(candidates.iter_batches(batch_size=None, batch_format="pyarrow"))
     ordered = pa.concat_tables(batches).sort_by([(FILE, "ascending"), (ROW, "ascending")])
     is_later = np.ones(ordered.num_rows, np.bool_)
     is_later[np.unique(hash_strings(ordered[key]), return_index=True)[1]] = False
-    return _places(ordered.filter(pa.array(is_later)))
+    return _origins(ordered.filter(pa.array(is_later)))
 
 
-def _repeated_rows(rows: pa.Table, key: str, repeated: "ray.ObjectRef[Hashes]") -> pa.Table:
-    hit = pa.array(_is_in(hash_strings(rows[key]), ray.get(repeated)))
-    return rows.filter(pc.and_(hit, rows[FAULT].combine_chunks().is_null())).select([key, FILE, ROW])
+def _rows_with_ids(rows: pa.Table, key: str, hashes: "ray.ObjectRef[Hashes]") -> pa.Table:
+    has_id = pa.array(_is_in(hash_strings(rows[key]), ray.get(hashes)))
+    return rows.filter(pc.and_(has_id, rows[FAULT].combine_chunks().is_null())).select([key, FILE, ROW])
 
 
-def _places(rows: pa.Table) -> pa.Array:
-    """One string a row for the file and row it came from."""
+def _origins(rows: pa.Table) -> pa.Array:
+    """Return one string for each row that names its file and its row number."""
     return pc.binary_join_element_wise(rows[FILE], rows[ROW].cast(pa.string()), "\n").combine_chunks()

@@ -1,4 +1,4 @@
-"""Pseudo-queries: spans of product titles and names of categories, for a warm-up without judgements (our choice)."""
+"""Make pseudo-queries from product titles and category names, for a warm-up without judgements (our choice)."""
 
 import functools
 import re
@@ -9,11 +9,11 @@ import ray.data
 
 from raylevance.data.hashing import hash_strings
 from raylevance.data.text import ProductText
-from raylevance.data.words import LETTER, in_pieces
+from raylevance.data.words import LETTER, split_by_script
 
 MIN_WORDS, MAX_WORDS = 2, 5
 SHUFFLED = 0.5
-"""The share of pseudo-queries whose words are put in another order: people do not search in the order of a title."""
+"""The share of pseudo-queries with their words in random order: people do not type words in the order of a title."""
 
 POSITIVE = 2
 WORD = re.compile(rf"{LETTER}+(?:['’.-]{LETTER}+)*")
@@ -23,11 +23,12 @@ SCHEMA = pa.schema({"query": pa.string(), "items": pa.list_(pa.string()), "label
 def pseudo_queries(
     products: ray.data.Dataset, text: ProductText, per_product: int = 1, seed: int = 0, category_share: float = 0.0
 ) -> ray.data.Dataset:
-    """Training instances (query, items, labels) of one item each: a span of a title and the text of that product.
+    """Return training instances (query, items, labels) of one item: a span of a title and the text of its product.
 
-    A span has 2 to 5 words; with the probability `category_share` the name of the product's own category stands in its
-    place. What a product gives depends on `seed` and its id alone, not on the order of rows. A title of one word gives
-    no span. Of a title without spaces the words are those of `in_pieces`.
+    `per_product` spans of 2 to 5 words are drawn from each title. With probability `category_share`, the name of the
+    product's category takes the place of a span. A title of one word gives no span. Titles in scripts without spaces
+    are divided by `split_by_script`. The queries of a product depend on `seed` and its id alone, not on the order of
+    rows.
     """
     cut = functools.partial(
         cut_pseudo_queries, text=text, per_product=per_product, seed=seed, category_share=category_share
@@ -38,25 +39,25 @@ def pseudo_queries(
 def cut_pseudo_queries(
     products: pa.Table, text: ProductText, per_product: int = 1, seed: int = 0, category_share: float = 0.0
 ) -> pa.Table:
-    """`pseudo_queries` of one batch: columns product_id, title, category and those of `text`."""
+    """Return the `pseudo_queries` of one batch with the columns product_id, title, category and those of `text`."""
     queries: list[str] = []
     rows: list[int] = []
     columns = (products[name].to_pylist() for name in ("title", "category"))
     for row, (title, path, product) in enumerate(zip(*columns, hash_strings(products["product_id"]), strict=True)):
         random = np.random.default_rng([seed, int(product)])
-        spans = _spans(WORD.findall(in_pieces(title.lower())), per_product, random)
+        spans = _spans(WORD.findall(split_by_script(title.lower())), per_product, random)
         if path and path[-1] and category_share:
             spans = [path[-1].lower() if random.random() < category_share else span for span in spans]
         cut = [span for span in spans if span]
         queries += cut
         rows += [row] * len(cut)
-    items = text.column(products).take(pa.array(rows, pa.int64())).to_pylist()
+    items = text.compose_column(products).take(pa.array(rows, pa.int64())).to_pylist()
     instances = {"query": queries, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(rows)}
     return pa.table(instances, schema=SCHEMA)
 
 
 def _spans(words: list[str], count: int, random: np.random.Generator) -> list[str]:
-    """`count` spans; empty ones of a title that has too few words."""
+    """Return `count` spans, which are empty if the title has too few words."""
     if len(words) < MIN_WORDS:
         return [""] * count
     spans = []

@@ -1,20 +1,23 @@
-"""The four tables, as Arrow schemas. A column that is not nullable is required: present, not null, not empty."""
+"""Arrow schemas of the four tables. A column that is not nullable must be present, and no value null or empty."""
 
 import pyarrow as pa
 
 GRADES = (0, 1, 2)
-"""0 not relevant, 1 moderately relevant (a substitute or a complement), 2 relevant."""
+"""0 is not relevant, 1 is moderately relevant (a substitute or a complement), 2 is relevant."""
 
 ESCI_GRADES = {"E": 2, "S": 1, "C": 1, "I": 0}
-"""Exact, substitute, complement, irrelevant (Reddy et al. 2022, arXiv 2206.06588) as the grades of Mine and Refine."""
+"""The grades of the ESCI labels: exact, substitute, complement, irrelevant.
 
-LANGUAGE_MODEL = "llm:"
-"""How the source of what a judge or a language model gave begins; its version follows."""
+Source: Reddy et al. 2022 (arXiv 2206.06588) for the labels, Mine and Refine (arXiv 2602.17654) for their grades.
+"""
+
+LANGUAGE_MODEL_PREFIX = "llm:"
+"""The beginning of `source` in rows that a judge or a language model wrote. Its version follows."""
 
 ACTIONS = ("exposure", "click", "cart", "purchase")
 
 CATEGORY_SEPARATOR = " > "
-"""Joins a category path into one string: the id of a category."""
+"""Joins the levels of a category path into one string, which is the id of the category."""
 
 PRODUCTS = pa.schema(
     [
@@ -28,7 +31,7 @@ PRODUCTS = pa.schema(
         pa.field("locale", pa.string()),
     ]
 )
-"""`category`: the path from the root, such as ["Home", "Kitchen", "Kettles"]."""
+"""`category` is the path from the root, such as ["Home", "Kitchen", "Kettles"]."""
 
 QUERIES = pa.schema(
     [
@@ -49,9 +52,9 @@ JUDGEMENTS = pa.schema(
         pa.field("split", pa.string()),
     ]
 )
-"""`label`: the data set's own; `grade`: one of `GRADES`; `confidence`: 0 to 1.
+"""`label` is the data set's own label, `grade` is one of `GRADES`, and `confidence` is between 0 and 1.
 
-`source`: human, or `LANGUAGE_MODEL` and its version.
+`source` is "human", or `LANGUAGE_MODEL_PREFIX` and the version of a judge.
 """
 
 EVENTS = pa.schema(
@@ -66,15 +69,15 @@ EVENTS = pa.schema(
         pa.field("timestamp", pa.timestamp("ms", tz="UTC"), nullable=False),
     ]
 )
-"""`query_id` and `position` (the rank in the list that was shown) are null for an event that followed no search."""
+"""`position` is the rank in the list of results. It and `query_id` are null for an event without a search."""
 
 TABLES = {"products": PRODUCTS, "queries": QUERIES, "judgements": JUDGEMENTS, "events": EVENTS}
-"""In the order of import: a table refers only to those before it."""
+"""The tables in the order of import. A table refers only to tables before it."""
 
 KEYS = {"products": "product_id", "queries": "query_id"}
-"""The column that is unique in a table, and that other tables refer to by the same name."""
+"""The unique column of a table. Other tables refer to it by the same name."""
 
 
-def required(schema: pa.Schema) -> list[str]:
-    """The columns of `schema` that may not be missing, null or empty."""
+def required_columns(schema: pa.Schema) -> list[str]:
+    """Return the names of the columns of `schema` that may not be missing, null or empty."""
     return [field.name for field in schema if not field.nullable]

@@ -1,8 +1,8 @@
-"""An event log simulated from judgements, for data that has no clicks: nobody really clicked.
+"""Simulate an event log from judgements, for data without clicks. No real user clicked.
 
-Each simulated request shows a query's judged products in the order of a noisy engine, and the click model of the demo
-shop (`raylevance.data.click_model`) decides what is done with them. Whatever is learned or measured on such a log says
-so.
+Each simulated request shows the judged products of a query in the order of a noisy engine, and a click model
+(`raylevance.data.click_model`) decides what the user does with them. Artifacts that learn from such a log, or are
+measured on it, must say so.
 """
 
 import numpy as np
@@ -11,29 +11,33 @@ import pyarrow.compute as pc
 from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
-from raylevance.data.click_model import ENGINE_NOISE, ENGINE_SCORES, LOG_START, act
+from raylevance.data.click_model import ENGINE_NOISE, ENGINE_SCORES, LOG_START, simulate_actions
 from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import ACTIONS, ESCI_GRADES, EVENTS
 
 MINUTE = 60_000
 LABELS = list(ESCI_GRADES)
 LABEL_OF_GRADE = {2: "E", 1: "S", 0: "I"}
-"""Of judgements whose own labels are not those of ESCI."""
+"""The ESCI label that stands for each grade if a judgement's own label is not one of ESCI's."""
 
 
 class SimulationSettings(Settings):
-    """`requests` of each query, each showing the `shown` products that the engine likes best."""
+    """How large the simulated log is, and how noisy the simulated engine."""
 
     requests: PositiveInt = 50
+    """The number of requests for each query."""
+
     shown: PositiveInt = 16
+    """The number of products that each request shows, those with the engine's highest scores."""
+
     noise: float = Field(ENGINE_NOISE, ge=0)
-    """Of the engine's score, as the scale of a Gumbel distribution."""
+    """The scale of the Gumbel noise in the engine's scores."""
 
 
 def simulate_clicks(judgements: pa.Table, settings: SimulationSettings, seed: int) -> pa.Table:
-    """Events (`EVENTS`) of requests for the queries of `judgements`, in their order.
+    """Return simulated events in the schema `EVENTS`, in the order of the queries in `judgements`.
 
-    A query's events depend on the seed, its id and its judgements alone.
+    The events of a query depend on the seed, its id and its judgements alone.
     """
     grouped = judgements.select(["query_id", "product_id", "label", "grade"]).group_by("query_id", use_threads=False)
     rows = grouped.aggregate([(name, "list") for name in ("product_id", "label", "grade")])
@@ -55,17 +59,17 @@ def _requests(
     score = ENGINE_SCORES[labels] + settings.noise * random.gumbel(size=(settings.requests, len(products)))
     shown = np.argsort(-score, axis=1, kind="stable")[:, : shape[1]]
     positions = np.broadcast_to(np.arange(1, shape[1] + 1), shape)
-    actions = act(positions, labels[shown], np.ones(shape), random.random((3, *shape)))
-    done = np.stack([np.ones(shape, bool), *actions], axis=-1)
-    request, place, action = np.nonzero(done)
+    actions = simulate_actions(positions, labels[shown], np.ones(shape), random.random((3, *shape)))
+    has_action = np.stack([np.ones(shape, bool), *actions], axis=-1)
+    request, rank, action = np.nonzero(has_action)
     requests = pa.array([f"{query}-{number}" for number in range(settings.requests)]).take(pa.array(request))
     columns = {
         "request_id": requests,
         "session_id": requests,
         "user_id": pa.nulls(len(request), pa.string()),
         "query_id": pa.array([query] * len(request)),
-        "product_id": pa.array(products).take(pa.array(shown[request, place])),
-        "position": pa.array(positions[request, place].astype(np.int32)),
+        "product_id": pa.array(products).take(pa.array(shown[request, rank])),
+        "position": pa.array(positions[request, rank].astype(np.int32)),
         "action": pa.array(ACTIONS).take(pa.array(action)),
         "timestamp": pc.cast(pa.array(LOG_START + request * MINUTE + action), pa.timestamp("ms", tz="UTC")),
     }

@@ -1,7 +1,7 @@
-"""Misspelt variants of queries: one slip of the hand each, of the kinds and as often as people make them.
+"""Misspelt variants of queries, each with one typing error of a kind that people make.
 
-Mine and Refine (arXiv 2602.17654) adds a variant of some queries to the training data and keeps the
-clean ones. The slips are our choice: shares of single errors from Peterson 1986 (Communications of the ACM 29, 633).
+Mine and Refine (arXiv 2602.17654) adds a misspelt variant of some queries to the training data and keeps the correct
+ones. The kinds of errors and their shares are our choice, after Peterson 1986 (Communications of the ACM 29, 633).
 """
 
 import unicodedata
@@ -15,47 +15,55 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from raylevance.config import Settings
+from raylevance.data.checked_rows import FAULT
 from raylevance.data.hashing import hash_strings, hash_unit
-from raylevance.data.rows import FAULT
 
 MISSING, WRONG, EXTRA, SWAPPED = 0.36, 0.29, 0.21, 0.14
+"""The shares of errors in which a letter is missing, wrong, doubled or swapped with the one before it."""
 
 NEIGHBOURS = {
     "a": "sq", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "j": "hk",
     "k": "jl", "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "q": "wa", "r": "et", "s": "ad", "t": "ry",
     "u": "yi", "v": "cb", "w": "qe", "x": "zc", "y": "tu", "z": "xs",
 }  # fmt: skip
-"""Keys beside each letter on a QWERTY keyboard."""
+"""The neighbouring keys of each letter on a QWERTY keyboard."""
 
 VARIANT = "variant"
-"""Column of the variants beside their queries, null where there is none."""
+"""The column of the misspelt variants next to their queries; null for a query without a variant."""
 
 SHORTEST_WORD, SHORTEST_OF_WORD_SCRIPTS = 4, 2
-"""Characters of a word that may slip: a syllable says as much as two or three letters."""
+"""The fewest characters of a word that may be misspelt, in scripts of letters and in `WORD_SCRIPTS`."""
 
 WORD_SCRIPTS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "HANGUL")
-"""Scripts whose characters are syllables or words: one is doubled or swapped, never lost or replaced by another.
+"""Scripts whose characters are syllables or words, as the first words of their characters' names in Unicode.
 
-As Unicode begins the names of their characters. A word ends where one of these scripts meets a script of letters.
+Such a character is doubled or swapped, but never left out or replaced. A word ends where one of these scripts meets a
+script of letters.
 """
 
 
 class SpellingSettings(Settings):
-    """How variants enter the training data; `share`: of the queries that have one (the paper: 30 to 50 %).
-
-    additive: the instance once more with the variant as its query. in-place: the variant instead of the query.
-    regularise: the variant beside the query, whose vector its own is drawn to (`losses.consistency`).
-    """
+    """How misspelt variants of queries enter the training data."""
 
     mode: Literal["additive", "in-place", "regularise", "none"] = "additive"
+    """Where the variant goes.
+
+    - additive: into a second instance that has the variant as its query.
+    - in-place: into the instance, instead of the query.
+    - regularise: next to the query. Training draws the vectors of both together (`losses.consistency`).
+    - none: nowhere.
+    """
+
     share: float = Field(0.4, ge=0, le=1)
+    """The share of queries that have a variant (the paper: 30 to 50 %)."""
 
 
-def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Table:
-    """`instances` with variants as `settings` say: more rows (additive), or another `query`, or `VARIANT`.
+def add_misspelt_queries(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Table:
+    """Return `instances` with misspelt variants: as more rows, another `query`, or a column `VARIANT`.
 
-    Which queries, and the variant, depend on `seed` and the query's text alone. A query that offers no slip has none,
-    nor has a row with a fault (column `rows.FAULT`).
+    Which of the three it is depends on `settings.mode`. Which queries are misspelt, and how, depends on `seed` and the
+    query's text alone. Rows with a fault (column `checked_rows.FAULT`) and queries without a long enough word have no
+    variant.
     """
     queries = instances["query"].to_pylist()
     chosen = hash_unit(instances["query"], seed, "misspelt") < settings.share
@@ -63,33 +71,37 @@ def augment(instances: pa.Table, settings: SpellingSettings, seed: int) -> pa.Ta
         misspell(query, np.random.default_rng(int(bits))) if pick else query
         for query, bits, pick in zip(queries, hash_strings(instances["query"], seed, "slip"), chosen, strict=True)
     ]
-    place = instances.column_names.index("query")
-    misspelt = instances.set_column(place, "query", pa.array(variants, pa.string()))
+    column = instances.column_names.index("query")
+    misspelt = instances.set_column(column, "query", pa.array(variants, pa.string()))
     if settings.mode == "in-place":
         return misspelt
     changed = pc.not_equal(misspelt["query"], instances["query"])
     if FAULT in instances.column_names:
         changed = pc.and_(changed, pc.is_null(instances[FAULT]))
     if settings.mode == "regularise":
-        beside = pc.if_else(changed, misspelt["query"], pa.scalar(None, pa.string()))
-        return instances.append_column(VARIANT, beside)
+        variant = pc.if_else(changed, misspelt["query"], pa.scalar(None, pa.string()))
+        return instances.append_column(VARIANT, variant)
     return pa.concat_tables([instances, misspelt.filter(changed)])
 
 
 def misspell(text: str, random: np.random.Generator) -> str:
-    """`text` with one slip, in a word of four letters (two syllables) or more and not at its start, if there is one."""
+    """Return `text` with one typing error.
+
+    The error is in a word of at least four letters (two characters of `WORD_SCRIPTS`), but not in its first letter. A
+    text without such a word is returned unchanged.
+    """
     units = list(_units(text))
-    places = list(_places(units))
-    if not places:
+    positions = list(_error_positions(units))
+    if not positions:
         return text
-    start, place = places[int(random.integers(len(places)))]
-    slips = [(slip, weight) for slip, weight in _slips(units, start, place) if slip != text]
-    weights = np.array([weight for _, weight in slips])
-    return slips[int(random.choice(len(slips), p=weights / weights.sum()))][0]
+    start, position = positions[int(random.integers(len(positions)))]
+    errors = [(error, weight) for error, weight in _errors_at(units, start, position) if error != text]
+    weights = np.array([weight for _, weight in errors])
+    return errors[int(random.choice(len(errors), p=weights / weights.sum()))][0]
 
 
 def _units(text: str) -> Iterator[str]:
-    """Characters with the marks that belong to them: a slip never tears an accent from its letter."""
+    """Yield each character with its combining marks, so that an error never separates an accent from its letter."""
     unit = ""
     for character in text:
         if unit and (unicodedata.category(character).startswith("M") or character == "\u200d"):
@@ -102,15 +114,18 @@ def _units(text: str) -> Iterator[str]:
         yield unit
 
 
-def _places(units: list[str]) -> Iterator[tuple[int, int]]:
-    """Start of the word and place of each letter that may slip: people seldom miss the first, and a number is exact."""
+def _error_positions(units: list[str]) -> Iterator[tuple[int, int]]:
+    """Yield, for each letter that may be wrong, the start of its word and its own position.
+
+    The first letter of a word and digits are never wrong: people rarely mistype the former, and the latter are exact.
+    """
     kinds = [_is_word_script(unit) if unit[0].isalpha() else None for unit in units]
     start = 0
     for kind, word in groupby(kinds):
         end = start + len(list(word))
         shortest = SHORTEST_OF_WORD_SCRIPTS if kind else SHORTEST_WORD
         if kind is not None and end - start >= shortest and len(set(units[start:end])) > 1:
-            yield from ((start, place) for place in range(start + 1, end))
+            yield from ((start, position) for position in range(start + 1, end))
         start = end
 
 
@@ -118,11 +133,11 @@ def _is_word_script(unit: str) -> bool:
     return unicodedata.name(unit[0], "").startswith(WORD_SCRIPTS)
 
 
-def _slips(units: list[str], start: int, place: int) -> Iterator[tuple[str, float]]:
-    """Each text that one slip at `place`, in the word from `start`, makes, with its weight."""
-    before, unit, after = "".join(units[: place - 1]), units[place], "".join(units[place + 1 :])
-    previous = units[place - 1]
-    if place - start > 1:
+def _errors_at(units: list[str], start: int, position: int) -> Iterator[tuple[str, float]]:
+    """Yield the text with each possible error at `position`, in the word that begins at `start`, and its weight."""
+    before, unit, after = "".join(units[: position - 1]), units[position], "".join(units[position + 1 :])
+    previous = units[position - 1]
+    if position - start > 1:
         yield before + unit + previous + after, SWAPPED
     yield before + previous + unit + unit + after, EXTRA
     if _is_word_script(unit):

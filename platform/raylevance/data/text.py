@@ -1,4 +1,4 @@
-"""Text of products and queries: what an encoder reads, and what makes two queries the same."""
+"""Compose the texts of products that models read, and normalise queries to compare them."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -11,35 +11,41 @@ from raylevance.config import Settings
 from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import CATEGORY_SEPARATOR
 
-BASELINE = ("title", "brand", "color")
-EVERYTHING = (*BASELINE, "category", "bullets", "description")
+BASELINE_COLUMNS = ("title", "brand", "color")
+FULL_TEXT_COLUMNS = (*BASELINE_COLUMNS, "category", "bullets", "description")
 
 
 class ProductText(Settings):
-    """The template of a product's text: "<title>. Brand: <brand>. Color: <color>. Category: <level 1> > <level 2>".
+    """A template of product texts: "<title>. Brand: <brand>. Color: <color>. Category: <level 1> > <level 2>".
 
-    `details` follow: the bullets, the description. They are last, since a model cuts the end of what is long for it.
+    The `details` follow. They come last because a model cuts off the end of a text that is too long. Fields that a
+    product does not have are left out.
 
-    Title and a two-level taxonomy path in a natural-language template are Mine and Refine's (arXiv 2602.17654, section
-    on the architecture); its words, the brand and the colour are our choice. What a product lacks is left out.
+    Source: Mine and Refine (arXiv 2602.17654), section on the architecture, for the title and two levels of the
+    taxonomy in a natural-language template. The words of the template, the brand and the colour are our choice.
     """
 
     attributes: tuple[Literal["brand", "color"], ...] = ("brand", "color")
+    """The attributes in the text, each with its name."""
+
     taxonomy_levels: Literal[0, 2, 4] = 2
+    """The number of levels of the category path in the text, from the root; 0 leaves the category out."""
+
     details: tuple[Literal["bullets", "description"], ...] = ()
+    """The long texts that follow, without a name."""
 
     @property
     def columns(self) -> list[str]:
-        """What `compose` reads of products."""
+        """The product columns that `compose` reads."""
         return ["title", *self.attributes, *(["category"] if self.taxonomy_levels else []), *self.details]
 
     def compose(self, products: pa.Table) -> list[str]:
-        """One text a row of `products` (with the `columns`)."""
-        texts: list[str] = self.column(products).to_pylist()
+        """Return the text of each row of `products`, which has the columns `columns`."""
+        texts: list[str] = self.compose_column(products).to_pylist()
         return texts
 
-    def column(self, products: pa.Table) -> pa.ChunkedArray:
-        """The texts as an Arrow column, string [n]."""
+    def compose_column(self, products: pa.Table) -> pa.ChunkedArray:
+        """Return the texts of `compose` as an Arrow column, string [n]."""
         parts = [_clean(products["title"])]
         for name in self.attributes:
             parts.append(_labelled(name.capitalize(), _clean(products[name])))
@@ -50,38 +56,38 @@ class ProductText(Settings):
 
 
 def baseline_text(products: pa.Table) -> list[str]:
-    """Title, brand and colour joined by spaces: what BM25 and zero-shot encoders are compared on."""
-    return _words_of(products, BASELINE)
+    """Join title, brand and colour of each product by spaces. BM25 and zero-shot encoders are compared on this text."""
+    return _joined_columns(products, BASELINE_COLUMNS)
 
 
 def full_text(products: pa.Table) -> list[str]:
-    """All that is said of each product, joined by spaces: what BM25 reads in a search.
+    """Join all text columns of each product by spaces. BM25 searches in this text.
 
-    Of brand, colour, category, bullets and description those that `products` has.
+    The columns are `FULL_TEXT_COLUMNS`, as far as `products` has them.
     """
-    return _words_of(products, [name for name in EVERYTHING if name in products.column_names])
+    return _joined_columns(products, [name for name in FULL_TEXT_COLUMNS if name in products.column_names])
 
 
 def normalised_query(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Queries with case, Unicode compatibility forms and runs of white space made equal."""
+    """Return queries in lower case, with compatibility forms (NFKC) and white space made equal."""
     folded = pc.utf8_lower(pc.utf8_normalize(queries, form="NFKC"))
     return pc.utf8_trim_whitespace(pc.replace_substring_regex(folded, r"\s+", " "))
 
 
 def query_key(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """An id for each query text, string [n]: equal where the normalised texts are; null for null."""
+    """Return an id for each query, string [n]. Queries with equal normalised texts have equal ids; null stays null."""
     keys = pa.array([f"{value:016x}" for value in hash_strings(normalised_query(queries))], pa.string())
     return pc.if_else(queries.is_valid(), keys, pa.scalar(None, pa.string()))
 
 
-def _words_of(products: pa.Table, names: Sequence[str]) -> list[str]:
+def _joined_columns(products: pa.Table, names: Sequence[str]) -> list[str]:
     columns = [pc.binary_join(products[name], " ") if name == "category" else products[name] for name in names]
     texts: list[str] = _joined([column.cast(pa.string()) for column in columns], " ").to_pylist()
     return texts
 
 
 def _clean(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Trimmed; null where nothing is left."""
+    """Trim white space, and replace empty strings by null."""
     trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
@@ -91,12 +97,13 @@ def _labelled(label: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _path(category: pa.ChunkedArray, levels: int) -> pa.ChunkedArray:
-    """The first `levels` of each path; null for a path that is null or empty."""
+    """Join the first `levels` of each path; null for a path that is null or empty."""
     return _clean(pc.binary_join(pc.list_slice(category, 0, levels), CATEGORY_SEPARATOR))
 
 
 def _joined(parts: list[pa.ChunkedArray], separator: str) -> pa.ChunkedArray:
-    """Row by row, without what is null; "" where all is: the join alone would leave that row out."""
-    nothing = reduce(pc.and_, [part.is_null() for part in parts])
-    first = pc.if_else(nothing, "", parts[0])
+    """Join the columns `parts` row by row, without null values. A row of nulls gives an empty string."""
+    # The join alone would give null for such a row.
+    all_null = reduce(pc.and_, [part.is_null() for part in parts])
+    first = pc.if_else(all_null, "", parts[0])
     return pc.binary_join_element_wise(first, *parts[1:], separator, null_handling="skip")

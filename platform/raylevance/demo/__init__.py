@@ -1,7 +1,8 @@
-"""The demo shop: products, queries, graded judgements and a simulated event log, made from one seed and no file.
+"""The demo shop: products, queries, graded judgements and a simulated event log, generated from one seed.
 
-Everything in it is invented. Judgements follow from the products' attributes by rule (`relevance`), and events come
-from a click model (`clicks`): figures on this shop show that the machinery works, and nothing about real shoppers.
+All data is invented. Judgements follow from the products' attributes by a rule (`relevance`), and events come from a
+click model (`raylevance.data.click_model`). Metrics on this shop show that the software works. They say nothing about
+real shoppers.
 """
 
 from raylevance.demo.generating import generate

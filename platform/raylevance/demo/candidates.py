@@ -1,7 +1,8 @@
-"""The products worth judging or showing for a query, found by arithmetic and not by search.
+"""The products to judge or to show for a query, found by arithmetic instead of a search.
 
-Drawn from: the target's neighbours in its leaf (the whole leaf, where it is small), products that share all or all but
-one of the named attributes, the scope's leaves, its complements, and anywhere. Of these a mix by label is kept.
+Candidates are drawn from five sources: the target's neighbours in its leaf (the whole leaf if it is small), products
+that share all or all but one of the named attributes, the leaves that answer the query, their complements, and the
+whole catalogue. A mix of labels is selected from them.
 """
 
 from typing import NamedTuple
@@ -9,32 +10,33 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from raylevance.data.click_model import Labels
 from raylevance.demo.catalogue import PERIODS, Catalogue
 from raylevance.demo.intents import Intent
 from raylevance.demo.randomness import Draws, Ints
-from raylevance.demo.relevance import ANY, COMPLEMENT, EXACT, LABELS, Labels, grade_by_rule, scope_labels
+from raylevance.demo.relevance import ANY, COMPLEMENT, EXACT, LABELS, grade_by_rule, scope_labels
 
 NEIGHBOURS, SHARING_ALL, SHARING_ALL_BUT_ONE, IN_SCOPE, COMPLEMENTS, ANYWHERE = 96, 24, 32, 32, 12, 64
-"""Products drawn from each source; those from anywhere differ from one another."""
+"""Numbers of products drawn from each source. Products drawn from anywhere are distinct."""
 
-MOST = ANYWHERE
-"""No more candidates than this can be asked for."""
+MAX_CANDIDATES = ANYWHERE
+"""The largest number of candidates of a query."""
 
-MIX = np.array([0.5, 0.25, 0.08, 0.17])
-"""Shares by label, in the order of `LABELS`; a label that runs out leaves its share to the others."""
+LABEL_SHARES = np.array([0.5, 0.25, 0.08, 0.17])
+"""Shares by label, in the order of `LABELS`. If a label runs out, the others fill its share."""
 
 _REPEATED = len(LABELS)
 
 
 class Candidates(NamedTuple):
-    """`slots` int64 and `labels` int8, both [queries, count]; no slot twice in a row."""
+    """`slots` int64 and `labels` int8, both [queries, count]. The slots of a row are distinct."""
 
     slots: Ints
     labels: Labels
 
 
 class CandidateSource:
-    """Candidates of queries over a catalogue."""
+    """Draws candidates for queries from a catalogue."""
 
     def __init__(self, catalogue: Catalogue, seed: int) -> None:
         self._catalogue = catalogue
@@ -43,8 +45,11 @@ class CandidateSource:
         self._answers = _members(EXACT)
         self._complements = _members(COMPLEMENT)
 
-    def of(self, intent: Intent, count: int) -> Candidates:
-        """The first `count` candidates, `MOST` or fewer; a larger count keeps those of a smaller one."""
+    def for_intent(self, intent: Intent, count: int) -> Candidates:
+        """Return `count` candidates of each query, at most `MAX_CANDIDATES`.
+
+        A larger `count` returns the same candidates followed by more.
+        """
         slots = np.concatenate(
             [
                 self._neighbours(intent),
@@ -58,7 +63,7 @@ class CandidateSource:
         leaves = self._catalogue.leaves(slots)
         labels = grade_by_rule(intent.scope, intent.wanted, leaves, self._catalogue.attributes(slots, leaves))
         priority = self._priority.uniform(intent.queries[:, None], slots)
-        chosen = _first_of_mix(np.where(_is_repeat(slots), _REPEATED, labels), priority, count)
+        chosen = _first_by_share(np.where(_is_repeat(slots), _REPEATED, labels), priority, count)
         return Candidates(np.take_along_axis(slots, chosen, 1), np.take_along_axis(labels, chosen, 1))
 
     def _neighbours(self, intent: Intent) -> Ints:
@@ -67,7 +72,7 @@ class CandidateSource:
         return slots
 
     def _sharing(self, intent: Intent) -> Ints:
-        """Slots that share the named attributes, then slots that share all but one of them (each in turn)."""
+        """Return slots that share the named attributes, then slots that share all but one, each left out in turn."""
         periods = np.where(intent.wanted == ANY, 1, PERIODS[:, None])
         whole = periods.prod(axis=0)[:, None]
         relaxed = whole // periods.T[:, np.arange(SHARING_ALL_BUT_ONE) % len(PERIODS)]
@@ -80,7 +85,7 @@ class CandidateSource:
         return slots
 
     def _in_leaves(self, intent: Intent, members: "_Members", count: int, source: int) -> Ints:
-        """Slots drawn from the members of each query's scope, or the target where it has none."""
+        """Return slots drawn from the members of each query's scope, or the target if the scope has none."""
         counts = members.counts[intent.scope][:, None]
         row, column = intent.queries[:, None], np.arange(count)
         leaf = members.leaves[intent.scope[:, None], self._draws.integers(counts, row, column, np.array([source]))]
@@ -93,14 +98,17 @@ class CandidateSource:
         return (first + np.arange(ANYWHERE) * (size // ANYWHERE)) % size
 
     def _place(self, intent: Intent) -> tuple[Ints, Ints, Ints]:
-        """First slot and size of the target's leaf, and the target's rank in it, each [n, 1]."""
+        """Return the first slot and the size of the target's leaf, and the target's rank in it, each [n, 1]."""
         leaf = self._catalogue.leaves(intent.target)
         start = self._catalogue.starts[leaf]
         return start[:, None], self._catalogue.sizes[leaf][:, None], (intent.target - start)[:, None]
 
 
 class _Members(NamedTuple):
-    """The leaves with one label by scope: `leaves` [scopes, leaves], of which the first `counts` [scopes] of a row."""
+    """The leaves that have a certain label in each scope.
+
+    They are the first `counts[scope]` entries of `leaves[scope]`. `leaves`: [scopes, leaves], `counts`: [scopes].
+    """
 
     leaves: Ints
     counts: Ints
@@ -112,7 +120,7 @@ def _members(label: int) -> _Members:
 
 
 def _is_repeat(slots: Ints) -> npt.NDArray[np.bool_]:
-    """True where a slot stands earlier in its row."""
+    """Return True where the same slot occurs earlier in its row."""
     order = np.argsort(slots, axis=1, kind="stable")
     ordered = np.take_along_axis(slots, order, 1)
     repeats = np.zeros(slots.shape, np.bool_)
@@ -120,11 +128,14 @@ def _is_repeat(slots: Ints) -> npt.NDArray[np.bool_]:
     return repeats
 
 
-def _first_of_mix(labels: Labels, priority: npt.NDArray[np.float64], count: int) -> Ints:
-    """Columns of the first `count` by place within their label over the label's share; repeats are never among them."""
+def _first_by_share(labels: Labels, priority: npt.NDArray[np.float64], count: int) -> Ints:
+    """Return the columns of the `count` candidates with the lowest rank within their label, divided by its share.
+
+    Repeated slots, which have the label `_REPEATED`, come last.
+    """
     order = np.argsort(labels + priority, axis=1)
     ordered = np.take_along_axis(labels, order, 1)
     firsts = np.stack([(ordered < label).sum(axis=1) for label in range(_REPEATED + 1)], axis=1)
     place = np.arange(labels.shape[1]) - np.take_along_axis(firsts, ordered.astype(np.int64), 1)
-    urgency = np.where(ordered == _REPEATED, np.inf, (place + 1) / np.append(MIX, 1)[ordered])
+    urgency = np.where(ordered == _REPEATED, np.inf, (place + 1) / np.append(LABEL_SHARES, 1)[ordered])
     return np.take_along_axis(order, np.argsort(urgency, axis=1, kind="stable")[:, :count], 1)

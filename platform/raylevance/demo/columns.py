@@ -1,4 +1,4 @@
-"""Arrow columns, many rows at a time: identifiers, templates, words by number."""
+"""Arrow columns of identifiers and of filled templates."""
 
 import string
 
@@ -12,11 +12,11 @@ from raylevance.demo.randomness import Ints
 DIGITS = 10
 
 PRODUCT, QUERY, USER, REQUEST, SESSION = "P", "Q", "U", "R", "S"
-"""Letters that an identifier starts with."""
+"""The first letters of identifiers."""
 
 
 def identifiers(letter: str, numbers: Ints) -> pa.Array:
-    """`letter` and ten digits for each of `numbers`, as strings."""
+    """Return `letter` and ten digits for each of `numbers`, as strings."""
     width = 1 + DIGITS
     text = np.empty((len(numbers), width), np.uint8)
     text[:, 0] = ord(letter)
@@ -29,7 +29,7 @@ def identifiers(letter: str, numbers: Ints) -> pa.Array:
 
 
 def fill(template: str, fields: dict[str, pa.Array]) -> pa.Array:
-    """`template` with each `{name}` replaced, row by row, by `fields[name]`."""
+    """Return `template` with each `{name}` replaced, row by row, by `fields[name]`."""
     parts: list[pa.Array | str] = []
     for literal, name, _, _ in string.Formatter().parse(template):
         parts.append(literal)
@@ -39,7 +39,7 @@ def fill(template: str, fields: dict[str, pa.Array]) -> pa.Array:
 
 
 def fill_each(templates: list[str], which: Ints, fields: dict[str, pa.Array]) -> pa.Array:
-    """`fill` with the template that `which` names for each row."""
+    """Fill, in each row, the template whose index is in `which`."""
     rows = [np.flatnonzero(which == index) for index in range(len(templates))]
     filled = [
         fill(
@@ -53,6 +53,6 @@ def fill_each(templates: list[str], which: Ints, fields: dict[str, pa.Array]) ->
     return pa.concat_arrays(filled).take(pa.array(back))
 
 
-def with_gaps(values: pa.Array, gaps: npt.NDArray[np.bool_]) -> pa.Array:
-    """`values` with nulls where `gaps` holds."""
-    return pc.if_else(pa.array(gaps), pa.scalar(None, values.type), values)
+def with_nulls(values: pa.Array, is_null: npt.NDArray[np.bool_]) -> pa.Array:
+    """Return `values` with nulls where `is_null` is True."""
+    return pc.if_else(pa.array(is_null), pa.scalar(None, values.type), values)

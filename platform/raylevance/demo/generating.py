@@ -1,7 +1,7 @@
-"""The demo shop as a folder of tables, made by Ray Data a part at a time.
+"""The demo shop as a folder of tables, written by Ray Data in parts.
 
-Each task writes one Parquet part as it computes it, so that a worker holds one block and nothing passes through the
-object store. The parts' names and rows depend on the settings alone.
+Each task writes one Parquet part while it computes it, so that a worker holds one block and no rows pass through the
+object store. The names and the rows of the parts depend only on the settings.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from raylevance.data.schema import TABLES
-from raylevance.demo.events import chunks, events
+from raylevance.demo.events import chunk_count, events
 from raylevance.demo.judgements import judgements
 from raylevance.demo.products import products
 from raylevance.demo.queries import queries
@@ -23,38 +23,39 @@ from raylevance.demo.shop import Shop, open_shop
 
 
 class Layout(NamedTuple):
-    """How a table is cut: `units` of it in all (products, queries, chunks of events), some a block, some blocks a part.
+    """The division of a table into parts, which are files, of several blocks each.
 
-    `rows(shop, start, stop)` makes the rows of units `start` to `stop`.
+    A unit is a product, a query or a chunk of events, and the table has `units` of them. `rows(shop, start, stop)`
+    returns the rows of units `start` to `stop`.
     """
 
     rows: Callable[[Shop, int, int], pa.Table]
     units: int
-    units_a_block: int
-    blocks_a_part: int
+    units_per_block: int
+    blocks_per_part: int
 
     @property
     def parts(self) -> int:
-        """How many files; a table without rows has one."""
-        return max(1, -(-self.units // (self.units_a_block * self.blocks_a_part)))
+        """The number of files. A table without rows has one."""
+        return max(1, -(-self.units // (self.units_per_block * self.blocks_per_part)))
 
 
 def layouts(shop: Shop) -> dict[str, Layout]:
-    """The layout of each of `TABLES`: some ten thousand rows a block, half a million or a million a part."""
+    """Return the layout of each table: 16,000 to 66,000 rows per block, and about 500,000 rows per part."""
     settings = shop.settings
     return {
         "products": Layout(products, settings.products, 1 << 14, 32),
         "queries": Layout(queries, settings.queries, 1 << 14, 32),
         "judgements": Layout(judgements, settings.queries, 1 << 10, 16),
-        "events": Layout(events, chunks(settings), 1, 8),
+        "events": Layout(events, chunk_count(settings), 1, 8),
     }
 
 
 def generate(settings: DemoSettings, output: Path) -> dict[str, int]:
-    """Write products/, queries/, judgements/ and events/ under `output` and return the rows of each.
+    """Write products/, queries/, judgements/ and events/ under `output` and return the number of rows of each.
 
-    Ray is up; `output` is a folder that its nodes see, without these tables. Each running task holds one block,
-    whatever the sizes in `settings`. Raises `FileExistsError` where a table's folder is there.
+    Ray must be running, and all its nodes must have access to `output`. Each running task holds one block, for any
+    sizes in `settings`. Raises `FileExistsError` if the folder of a table exists.
     """
     for table in TABLES:
         (output / table).mkdir(parents=True)
@@ -72,9 +73,9 @@ def _write_part(batch: dict[str, Any], settings: DemoSettings, output: Path) -> 
     table, part = str(batch["table"][0]), int(batch["part"][0])
     shop = open_shop(settings)
     layout = layouts(shop)[table]
-    size = layout.units_a_block
-    first = part * layout.blocks_a_part * size
-    last = min(layout.units, first + layout.blocks_a_part * size)
+    size = layout.units_per_block
+    first = part * layout.blocks_per_part * size
+    last = min(layout.units, first + layout.blocks_per_part * size)
     rows = 0
     with pq.ParquetWriter(output / table / f"part-{part:06d}.parquet", TABLES[table], compression="zstd") as file:
         for start in range(first, last, size):

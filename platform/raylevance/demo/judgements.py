@@ -1,4 +1,4 @@
-"""The judgements table: each query's candidates, graded by rule; queries of one intent are in one split."""
+"""The judgements table: the candidates of each query, graded by rule. Queries of the same intent are in one split."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,21 +11,22 @@ from raylevance.demo.relevance import LABELS
 from raylevance.demo.shop import Shop, Storefront
 
 SOURCE = "demo:1"
-"""Marks the judgements as generated, by version 1 of the rule."""
+"""Marks judgements that version 1 of the rule generated."""
 
 SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}
+"""The share of the intents in each split."""
 
 
 def judgements(shop: Shop, start: int, stop: int) -> pa.Table:
-    """The judgements of queries `start` to `stop`: `judged_per_query` rows each."""
-    return shop.table(start, stop, _judged)
+    """Return the judgements of queries `start` to `stop`, `judged_per_query` rows each."""
+    return shop.table(start, stop, _storefront_judgements)
 
 
-def _judged(storefront: Storefront, queries: Ints) -> pa.Table:
+def _storefront_judgements(storefront: Storefront, queries: Ints) -> pa.Table:
     settings = storefront.settings
-    intent = storefront.intents.of(queries)
+    intent = storefront.intents.of_queries(queries)
     count = settings.judged_per_query
-    slots, labels = storefront.candidates.of(intent, count)
+    slots, labels = storefront.candidates.for_intent(intent, count)
     label = pa.array(labels.ravel())
     total = len(label)
     columns = {
@@ -41,5 +42,5 @@ def _judged(storefront: Storefront, queries: Ints) -> pa.Table:
 
 
 def _splits(intent: Intent, seed: int) -> Ints:
-    """By hash of the intent: however it is worded, and in whatever language, it is not in two splits."""
+    """Return the split of each intent by its hash, so that no wording or language puts an intent in two splits."""
     return pick(Draws(seed, "split").uniform(intent.scope, *(intent.wanted + 1)), list(SPLITS.values()))

@@ -1,7 +1,7 @@
-"""Counter-based random numbers: each draw is a pure function of a seed, a name and the row it is for.
+"""Counter-based random numbers: each draw is a pure function of a seed, a name and its counters, such as a row number.
 
-So row i of a table comes out the same whatever block or worker makes it, and rows can be made in any order. The mixing
-function is SplitMix64's finaliser (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
+A row is therefore the same in whatever block, worker or order it is generated. The mixing function is the finaliser of
+SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
 """
 
 from hashlib import blake2b
@@ -17,30 +17,30 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Draws:
-    """One named sequence of draws; `counters` are integer arrays that broadcast, the coordinates of each draw."""
+    """A named source of draws. Counters are integer arrays that broadcast; each tuple of counters has its own draw."""
 
     def __init__(self, seed: int, name: str) -> None:
         digest = blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
         self._key = np.array([int.from_bytes(digest, "little")], np.uint64)
 
     def bits(self, *counters: npt.NDArray[np.integer]) -> Bits:
-        """64 random bits for each tuple of counters."""
+        """Return 64 random bits for each tuple of counters."""
         state = self._key
         for counter in counters:
             state = _mixed(state + (counter.astype(np.uint64) + np.uint64(1)) * _GAMMA)
         return state
 
     def uniform(self, *counters: npt.NDArray[np.integer]) -> Floats:
-        """Uniform in [0, 1)."""
+        """Return numbers that are uniform in [0, 1)."""
         return (self.bits(*counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def integers(self, high: int | Ints, *counters: npt.NDArray[np.integer]) -> Ints:
-        """Uniform in [0, high), int64; `high` broadcasts against the counters."""
+        """Return integers that are uniform in [0, high), int64. `high` broadcasts against the counters."""
         return (self.uniform(*counters) * high).astype(np.int64)
 
 
 def pick(uniform: Floats, shares: npt.ArrayLike) -> Ints:
-    """The index whose share of [0, 1) holds each of `uniform`; `shares` sum to 1."""
+    """Return, for each of `uniform` in [0, 1), an index that is drawn by `shares`, which sum to 1."""
     bounds = np.cumsum(shares)[:-1]
     return np.searchsorted(bounds, uniform, side="right").astype(np.int64)
 

@@ -1,8 +1,9 @@
-"""The rule that grades a product for a query, from their attributes alone.
+"""The rule that grades a product for a query, from their attributes.
 
-A query's scope says what each leaf is to it: its own leaf (or any that answers a vague need), a complement, or nothing.
-In its own leaf a product is exact when every attribute the query names agrees, a substitute when one does not, and
-irrelevant when more do not. The labels are those of ESCI (Reddy et al. 2022, section 3); the rule is our choice.
+A query's scope is the leaf that it asks for, or the need that it names. A leaf answers the scope, complements it or is
+unrelated. In a leaf that answers, a product is exact if all attributes that the query names agree, a substitute if one
+differs, and irrelevant if more differ. The labels are those of ESCI (Reddy et al. 2022, section 3). The rule is our
+choice.
 """
 
 from functools import cache
@@ -12,18 +13,18 @@ import numpy as np
 from raylevance.data.click_model import Labels
 from raylevance.demo.lexicon import leaf_number
 from raylevance.demo.randomness import Ints
-from raylevance.demo.vocabulary import LEAVES, NEEDS
+from raylevance.demo.vocabulary import ENGLISH, LEAVES
 
 LABELS = ("E", "S", "C", "I")
 EXACT, SUBSTITUTE, COMPLEMENT, IRRELEVANT = range(len(LABELS))
 ANY = -1
-"""In a query's wanted attributes: not named."""
+"""Stands for an attribute that a query does not name."""
 
 
 def grade_by_rule(scopes: Ints, wanted: Ints, leaves: Ints, attributes: Ints) -> Labels:
-    """Labels, int8 indices into `LABELS`, shape [queries, products].
+    """Return labels, int8 indices into `LABELS`, of shape [queries, products].
 
-    `scopes` [queries]; `wanted` [6, queries], meanings or `ANY`; `leaves` [queries, products]; `attributes`
+    Shapes: `scopes` [queries], `wanted` [6, queries] (meanings or `ANY`), `leaves` [queries, products] and `attributes`
     [6, queries, products].
     """
     base = scope_labels()[scopes[:, None], leaves]
@@ -36,13 +37,13 @@ def grade_by_rule(scopes: Ints, wanted: Ints, leaves: Ints, attributes: Ints) ->
 
 @cache
 def scope_labels() -> Labels:
-    """What a product of each leaf is to each scope at best, int8 [scopes, leaves].
+    """Return the best label of a product of each leaf in each scope, int8 [scopes, leaves].
 
-    Scope l below `len(LEAVES)` is leaf l; the ones after it are `NEEDS` in their order, for which other leaves of the
-    same second level count as substitutes.
+    Scopes below `len(LEAVES)` are leaves. The others are the needs in the order of the vocabulary. Leaves in the same
+    section as the answers to a need are substitutes.
     """
     rows = [_row([number], []) for number in range(len(LEAVES))]
-    for names in NEEDS.values():
+    for names in ENGLISH.needs.values():
         answers = [leaf_number(name) for name in names]
         parents = {LEAVES[answer].path[:2] for answer in answers}
         rows.append(_row(answers, [number for number, leaf in enumerate(LEAVES) if leaf.path[:2] in parents]))

@@ -1,4 +1,4 @@
-"""One demo shop: the parts that its tables are computed from."""
+"""A demo shop: the parts from which its tables are computed."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -12,27 +12,27 @@ from raylevance.demo.intents import Intents
 from raylevance.demo.randomness import Draws, Ints
 from raylevance.demo.settings import DemoSettings
 from raylevance.demo.users import Tastes
-from raylevance.demo.vocabulary.languages import LANGUAGES, Locale
+from raylevance.demo.vocabulary import Locale, language
 
 
 class Storefront:
-    """The shop in one locale: a catalogue of its own and what is asked there, numbered from 0.
+    """The shop in one locale, with its own catalogue and its own queries, which are numbered from 0.
 
-    Of l locales the one at `place` has the products and queries whose numbers leave `place` when divided by l.
+    With l locales, the storefront at `place` has the products and queries whose numbers are `place` modulo l.
     """
 
     def __init__(self, settings: DemoSettings, place: int) -> None:
         self.settings = settings
         self.place = place
         self.locale: Locale = settings.locales[place]
-        self.language = LANGUAGES[self.locale]
+        self.language = language(self.locale)
         self.seed = _seed(settings.seed, self.locale)
         self.catalogue = Catalogue(self._share(settings.products), self.seed)
         self.intents = Intents(self.catalogue, self._share(settings.queries), self.seed)
         self.candidates = CandidateSource(self.catalogue, self.seed)
 
     def numbers(self, own: Ints) -> Ints:
-        """The shop's numbers of the products or queries that have the numbers `own` here."""
+        """Return the numbers in the whole shop of the products or queries with the numbers `own` in this storefront."""
         return own * len(self.settings.locales) + self.place
 
     def _share(self, size: int) -> int:
@@ -40,15 +40,18 @@ class Storefront:
 
 
 class Shop:
-    """Holds some kilobytes a locale, whatever the sizes in `settings`."""
+    """A demo shop. It holds some kilobytes per locale, for any sizes in `settings`."""
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings
         self.storefronts = [Storefront(settings, place) for place in range(len(settings.locales))]
         self.tastes = Tastes(settings.seed)
 
-    def parted(self, numbers: Ints) -> Iterator[tuple[Storefront, Ints, Ints]]:
-        """For each storefront with some of `numbers`, of products or queries: their places, and their numbers in it."""
+    def by_storefront(self, numbers: Ints) -> Iterator[tuple[Storefront, Ints, Ints]]:
+        """Group `numbers` of products or queries by storefront.
+
+        Yields each storefront that has some, with their places in `numbers` and their numbers in the storefront.
+        """
         count = len(self.storefronts)
         for storefront in self.storefronts:
             places = np.flatnonzero(numbers % count == storefront.place)
@@ -56,8 +59,13 @@ class Shop:
                 yield storefront, places, numbers[places] // count
 
     def table(self, start: int, stop: int, rows: Callable[[Storefront, Ints], pa.Table]) -> pa.Table:
-        """Rows of the products or queries `start` to `stop`; `rows` makes those of a storefront, as many for each."""
-        parts = [(places, rows(storefront, own)) for storefront, places, own in self.parted(np.arange(start, stop))]
+        """Return the rows of products or queries `start` to `stop`.
+
+        `rows(storefront, own)` returns the rows of a storefront, the same number for each of `own`.
+        """
+        parts = [
+            (places, rows(storefront, own)) for storefront, places, own in self.by_storefront(np.arange(start, stop))
+        ]
         if len(parts) == 1:
             return parts[0][1]
         joined = pa.concat_tables([table for _, table in parts])
@@ -68,10 +76,10 @@ class Shop:
 
 @lru_cache(maxsize=2)
 def open_shop(settings: DemoSettings) -> Shop:
-    """The shop of `settings`, made once a process."""
+    """Return the shop of `settings`, which is created once per process."""
     return Shop(settings)
 
 
 def _seed(seed: int, locale: Locale) -> int:
-    """Other products in each locale; English ones are those of a shop that has no other language."""
+    """Return the seed of a locale. That of `us` is `seed`: a second language does not change the English products."""
     return seed if locale == "us" else int(Draws(seed, f"locale {locale}").bits(np.zeros(1, np.int64))[0])

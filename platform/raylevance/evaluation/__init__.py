@@ -1,1 +1,1 @@
-"""Metrics of rankings and of scored pairs, their confidence intervals, and the report."""
+"""Metrics of rankings and of scored pairs, their confidence intervals, and the HTML report."""

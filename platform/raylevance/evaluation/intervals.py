@@ -1,4 +1,4 @@
-"""Intervals of a mean over queries, and of the difference between two systems on the same queries, by bootstrap."""
+"""Bootstrap intervals of a mean over queries, and of the difference between two systems on the same queries."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ Values = npt.NDArray[np.float64]
 RESAMPLES = 5000
 CONFIDENCE = 0.95
 DRAWN_AT_ONCE = 4_000_000
-"""Values of all resamples that are in memory together: 64 MB with their places."""
+"""How many resampled values are in memory at once: 64 MB together with their indices."""
 
 
 class Estimate(NamedTuple):
-    """A mean with its interval."""
+    """A mean with the ends of its interval."""
 
     mean: float
     low: float
@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
 
 
 def bootstrap_mean(values: Values, seed: int = 0) -> Estimate:
-    """The mean of `values` [queries] with its 95% percentile interval over resampled queries."""
+    """Return the mean of `values` [queries] with its 95% percentile interval over resampled queries."""
     mean = float(np.mean(values))
     if len(values) < 2 or np.ptp(values) == 0:
         return Estimate(mean, mean, mean)
@@ -40,5 +40,5 @@ def bootstrap_mean(values: Values, seed: int = 0) -> Estimate:
 
 
 def paired_difference(values: Values, baseline: Values, seed: int = 0) -> Estimate:
-    """The mean of `values` - `baseline`, both [queries] in one order, with its 95% interval."""
+    """Return the mean of `values` - `baseline`, both [queries] in the same order, with its 95% interval."""
     return bootstrap_mean(values - baseline, seed)

@@ -1,7 +1,7 @@
-"""Margins between relevant and irrelevant products of one query: how far apart their cosines lie.
+"""Measure the margins between the cosines of relevant and irrelevant products of one query.
 
-Source: Mine and Refine (arXiv 2602.17654), which measures them on pairs whose words overlap: there
-words alone do not tell grade 2 from grade 0.
+Source: Mine and Refine (arXiv 2602.17654), which measures them on pairs whose words overlap, because words alone can't
+distinguish grade 2 from grade 0 there.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,18 @@ import numpy.typing as npt
 from raylevance.data.words import words
 from raylevance.evaluation.intervals import Values
 
-OVERLAP = 0.7
-"""Share of a query's words that a product's text has, from which a pair counts as overlapping."""
+OVERLAP_THRESHOLD = 0.7
+"""The lowest share of a query's words in a product's text that makes the pair an overlapping one."""
 
 
-def margins(
+def query_margins(
     scores: npt.NDArray[np.floating], grades: npt.NDArray[np.integer], queries: Sequence[str]
 ) -> dict[str, Values]:
-    """`average` (mean cosine of grade 2 minus mean of grade 0) and `worst` (least of grade 2 minus most of grade 0).
+    """Return the `average` and the `worst` margin of each query that has products of grades 2 and 0.
 
-    `scores`, `grades`, `queries` [pairs]. A value for each query that has both grades, in the order of the query ids.
+    The average margin is the mean score of grade 2 minus that of grade 0. The worst margin is the lowest score of grade
+    2 minus the highest of grade 0. `scores`, `grades` and `queries` are [pairs]; the values are in the order of the
+    sorted query ids.
     """
     names, owner = np.unique(np.asarray(queries, dtype=str), return_inverse=True)
     average, worst = [], []
@@ -35,7 +37,7 @@ def margins(
 
 
 def word_overlap(queries: Sequence[str], texts: Sequence[str]) -> Values:
-    """The share of each query's distinct words that its text has, [pairs]; 0 for a query without words."""
+    """Return the share of each query's distinct words that are in its text, [pairs]; 0 for a query without words."""
     shares = []
     for query, text in zip(queries, texts, strict=True):
         own = set(words(query.casefold()))

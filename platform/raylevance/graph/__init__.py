@@ -1,1 +1,1 @@
-"""The behaviour graph: edges from events, meta-path projections, random walks, and pairs of a chosen difficulty."""
+"""The behaviour graph: edges from events, meta-path projections, random walks, and training pairs."""

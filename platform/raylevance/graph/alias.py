@@ -1,4 +1,7 @@
-"""Alias tables: a neighbour drawn by its edge's weight, in constant time (Walker 1977; built as by Vose 1991)."""
+"""Alias tables, which draw a neighbour in proportion to the weight of its edge in constant time.
+
+Source: Walker 1977. The tables are built by the method of Vose 1991.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +12,21 @@ import numpy.typing as npt
 from raylevance.graph.compiled import compiled
 from raylevance.graph.csr import Csr, Ints
 
-ONE = 2.0**31
-NEIGHBOUR, OTHER, THRESHOLD = 0, 1, 2
+THRESHOLD_SCALE = 2.0**31
+NEIGHBOUR, ALIAS, THRESHOLD = 0, 1, 2
+"""Columns of `AliasTable.slots`."""
 
 Slots = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class AliasTable:
-    """Rows `first` to `first + rows` of a graph, ready to be drawn from.
+    """Alias tables of the graph's rows `first` to `first + rows`, one slot for each edge.
 
-    `slots` int32 [edges, 3]: a neighbour, the one drawn in its place, and the share of the slot that is its own, times
-    2^31. The neighbours of a row ascend. `segments` int64 [rows, types + 1]: where a row's neighbours of each node
-    type begin, and where the last ones end.
+    - `slots` int32 [edges, 3]: a neighbour, its alias, and a threshold. A draw that lands in the slot takes the
+      neighbour with probability threshold / 2^31, and its alias otherwise. The neighbours of a row ascend.
+    - `segments` int64 [rows, types + 1]: the slot at which a row's neighbours of each node type begin, and the slot
+      after its last one. A draw may be limited to one type.
     """
 
     slots: Slots
@@ -30,7 +35,7 @@ class AliasTable:
 
     @classmethod
     def build(cls, graph: Csr, type_starts: tuple[int, ...] = (0,)) -> "AliasTable":
-        """Of `graph`, whose nodes from `type_starts[i]` on, up to the next, are of type i."""
+        """Build the tables of `graph`. Nodes from `type_starts[i]` up to the next start are of node type i."""
         bounds = np.array([*type_starts, np.iinfo(np.int32).max], np.int64)
         segments = _segments(graph.indptr, graph.indices, bounds)
         slots = np.empty((len(graph.indices), 3), np.int32)
@@ -39,6 +44,7 @@ class AliasTable:
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return len(self.segments)
 
 
@@ -48,8 +54,8 @@ def _segments(indptr: Ints, indices: npt.NDArray[np.int32], bounds: Ints) -> Int
     segments = np.empty((rows, types + 1), np.int64)
     for row in range(rows):
         start, end = indptr[row], indptr[row + 1]
-        for kind in range(types):
-            segments[row, kind] = start + np.searchsorted(indices[start:end], bounds[kind])
+        for node_type in range(types):
+            segments[row, node_type] = start + np.searchsorted(indices[start:end], bounds[node_type])
         segments[row, types] = end
     return segments
 
@@ -58,12 +64,12 @@ def _segments(indptr: Ints, indices: npt.NDArray[np.int32], bounds: Ints) -> Int
 def _fill(segments: Ints, indices: npt.NDArray[np.int32], weights: npt.NDArray[np.float32], slots: Slots) -> None:
     longest = 0
     for row in range(len(segments)):
-        for kind in range(segments.shape[1] - 1):
-            longest = max(longest, segments[row, kind + 1] - segments[row, kind])
+        for node_type in range(segments.shape[1] - 1):
+            longest = max(longest, segments[row, node_type + 1] - segments[row, node_type])
     scaled, small, large = np.empty(longest), np.empty(longest, np.int64), np.empty(longest, np.int64)
     for row in range(len(segments)):
-        for kind in range(segments.shape[1] - 1):
-            start, end = segments[row, kind], segments[row, kind + 1]
+        for node_type in range(segments.shape[1] - 1):
+            start, end = segments[row, node_type], segments[row, node_type + 1]
             if end > start:
                 _fill_segment(start, end, indices, weights, slots, scaled, small, large)
 
@@ -73,26 +79,26 @@ def _fill_segment(
     start: Any, end: Any, indices: Any, weights: Any, slots: Any, scaled: Any, small: Any, large: Any
 ) -> Any:
     count, total = end - start, 0.0
-    for place in range(count):
-        total += weights[start + place]
-    few = many = 0
-    for place in range(count):
-        scaled[place] = weights[start + place] * count / total
-        slots[start + place, NEIGHBOUR] = slots[start + place, OTHER] = indices[start + place]
-        slots[start + place, THRESHOLD] = np.int32(ONE - 1)
-        if scaled[place] < 1:
-            small[few] = place
-            few += 1
+    for slot in range(count):
+        total += weights[start + slot]
+    small_count = large_count = 0
+    for slot in range(count):
+        scaled[slot] = weights[start + slot] * count / total
+        slots[start + slot, NEIGHBOUR] = slots[start + slot, ALIAS] = indices[start + slot]
+        slots[start + slot, THRESHOLD] = np.int32(THRESHOLD_SCALE - 1)
+        if scaled[slot] < 1:
+            small[small_count] = slot
+            small_count += 1
         else:
-            large[many] = place
-            many += 1
-    while few and many:
-        few -= 1
-        lesser, greater = small[few], large[many - 1]
-        slots[start + lesser, THRESHOLD] = np.int32(min(scaled[lesser] * ONE, ONE - 1))
-        slots[start + lesser, OTHER] = indices[start + greater]
+            large[large_count] = slot
+            large_count += 1
+    while small_count and large_count:
+        small_count -= 1
+        lesser, greater = small[small_count], large[large_count - 1]
+        slots[start + lesser, THRESHOLD] = np.int32(min(scaled[lesser] * THRESHOLD_SCALE, THRESHOLD_SCALE - 1))
+        slots[start + lesser, ALIAS] = indices[start + greater]
         scaled[greater] -= 1 - scaled[lesser]
         if scaled[greater] < 1:
-            many -= 1
-            small[few] = greater
-            few += 1
+            large_count -= 1
+            small[small_count] = greater
+            small_count += 1

@@ -1,14 +1,14 @@
-"""The behaviour graph as files: its nodes, counted edges, and PPMI projections, made on a Ray cluster.
+"""The behaviour graph as files: its nodes, its counted edges, and its PPMI projections, built on a Ray cluster.
 
-A folder holds
+A graph folder holds
 
-    queries.parquet, items.parquet      ids, by node number
-    counts/                             `COUNTS`: what was seen, to which a new day is added
+    queries.parquet, items.parquet      the ids, in the order of the node numbers
+    counts/                             rows of `COUNT_SCHEMA`, to which a new day is added
     edges/                              queries by items, weighted
-    query_ppmi/, item_ppmi/             queries by queries and items by items, over what they share
+    query_ppmi/, item_ppmi/             queries by queries and items by items, joined by shared neighbours
     query_item_ppmi/                    queries by items
 
-The last four are shards of `Csr`.
+The last four folders hold shards of a `Csr`.
 """
 
 import itertools
@@ -27,29 +27,38 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from raylevance.config import Settings
-from raylevance.data.blocks import collect
+from raylevance.data.collecting import collect
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
 from raylevance.graph.csr import Csr
-from raylevance.graph.edges import COUNTS, EdgeWeights, Ids, buckets_for, count_events, merge_counts
+from raylevance.graph.edges import COUNT_SCHEMA, EdgeWeights, NodeIds, bucket_count, count_events, merge_counts
 from raylevance.graph.metapaths import Marginals, PpmiSettings, direct_ppmi, project, row_blocks
 
-QUERIES, ITEMS, COUNTED = "queries.parquet", "items.parquet", "counts"
+QUERIES_FILE, ITEMS_FILE, COUNTS_FOLDER = "queries.parquet", "items.parquet", "counts"
 EDGES, QUERY_PPMI, ITEM_PPMI, QUERY_ITEM_PPMI = "edges", "query_ppmi", "item_ppmi", "query_item_ppmi"
-PRODUCTS_PER_BLOCK = 200_000_000
-"""Products of two weights that a task of a projection makes: some seconds of work."""
+
+MULTIPLICATIONS_PER_BLOCK = 200_000_000
+"""Multiplications in one task of a projection, a few seconds of work."""
+
+NO_QUERIES = pa.array([], pa.string())
 
 
 class GraphSettings(Settings):
-    """How edges are weighed, and what PPMI keeps."""
+    """How the behaviour graph is built from events."""
 
     edges: EdgeWeights = EdgeWeights()
+    """How actions are turned into the weights of edges."""
     ppmi: PpmiSettings = PpmiSettings()
+    """Which edges of the PPMI projections are kept."""
 
 
 @dataclass(frozen=True)
 class BehaviourGraph:
-    """A graph folder, mapped into memory."""
+    """A behaviour graph, mapped into memory from its folder.
+
+    `queries` and `items` are the ids of the nodes, in the order of their numbers. The graphs are described in the
+    module docstring.
+    """
 
     queries: pa.Array
     items: pa.Array
@@ -60,16 +69,15 @@ class BehaviourGraph:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises `RaylevanceError` where a part is missing or torn."""
-        if not all((folder / name).is_file() for name in (QUERIES, ITEMS)):
-            raise RaylevanceError(f"{folder}: has no {QUERIES} or no {ITEMS}; it is no behaviour graph")
-        ids = [pq.read_table(folder / name)["id"].combine_chunks() for name in (QUERIES, ITEMS)]
+        """Load the graph in `folder`. Raises `RaylevanceError` if a part of it is missing or damaged."""
+        if not all((folder / name).is_file() for name in (QUERIES_FILE, ITEMS_FILE)):
+            raise RaylevanceError(f"{folder}: not a behaviour graph: {QUERIES_FILE} or {ITEMS_FILE} is missing")
+        ids = [pq.read_table(folder / name)["id"].combine_chunks() for name in (QUERIES_FILE, ITEMS_FILE)]
         return cls(*ids, *(Csr.load(folder / name) for name in (EDGES, QUERY_PPMI, ITEM_PPMI, QUERY_ITEM_PPMI)))
 
 
-Baskets = Callable[[Ids], Csr]
-"""Baskets by items, given the items' numbers: they count where items are projected on items."""
-NOBODY = pa.array([], pa.string())
+BasketReader = Callable[[NodeIds], Csr]
+"""Given the item ids, returns a graph from baskets to items. Baskets count when items are projected on items."""
 
 
 def build_graph(
@@ -78,84 +86,98 @@ def build_graph(
     item_ids: pa.Array,
     folder: Path,
     settings: GraphSettings,
-    baskets: Baskets | None = None,
-    without: pa.Array = NOBODY,
+    baskets: BasketReader | None = None,
+    held_out_queries: pa.Array = NO_QUERIES,
 ) -> None:
-    """Write the graph of `events` (query_id, product_id, action) to `folder`; other ids than those given are left out.
+    """Build the graph of `events` (query_id, product_id, action) and write it to `folder`.
 
-    The queries `without` (ids) are nodes that nothing is known of. Raises `RaylevanceError` where no edge is left.
+    Events with an id that is not in `query_ids` and `item_ids` are left out. The `held_out_queries` (ids) become nodes
+    without edges.
+
+    Raises `RaylevanceError` if no edge is left.
     """
-    queries, items = Ids.number(query_ids), Ids.number(item_ids)
-    counts = count_events(events, queries.without(without), items)
+    queries, items = NodeIds.assign(query_ids), NodeIds.assign(item_ids)
+    counts = count_events(events, queries.without(held_out_queries), items)
     _write(counts, queries, items, folder, settings, baskets)
 
 
 def merge_graph(
-    before: Path,
+    previous: Path,
     events: ray.data.Dataset,
     query_ids: pa.Array,
     item_ids: pa.Array,
     folder: Path,
     settings: GraphSettings,
-    baskets: Baskets | None = None,
-    without: pa.Array = NOBODY,
+    baskets: BasketReader | None = None,
+    held_out_queries: pa.Array = NO_QUERIES,
 ) -> None:
-    """Write to `folder` the graph at `before` with new `events`: equal to `build_graph` of all events together.
+    """Add new `events` to the graph in the folder `previous` and write the result to `folder`.
 
-    Only the new events are counted; the counts of before are numbered anew and added, but for those of the queries
-    `without`, which may have been known then.
+    The result equals that of `build_graph` on all events together, but only the new events are counted. Counts of the
+    `held_out_queries` (ids) in the previous graph are dropped.
+
+    Raises `RaylevanceError` if no edge is left.
     """
-    known = [pq.read_table(before / name)["id"].combine_chunks() for name in (QUERIES, ITEMS)]
+    previous_ids = [pq.read_table(previous / name)["id"].combine_chunks() for name in (QUERIES_FILE, ITEMS_FILE)]
     queries, items = (
-        Ids.number(pa.concat_arrays([old, new.cast(old.type)]))
-        for old, new in zip(known, (query_ids, item_ids), strict=True)
+        NodeIds.assign(pa.concat_arrays([old, new.cast(old.type)]))
+        for old, new in zip(previous_ids, (query_ids, item_ids), strict=True)
     )
-    seen = queries.without(without)
-    places = [ids.numbers(old) for ids, old in zip((seen, items), known, strict=True)]
+    counted_queries = queries.without(held_out_queries)
+    new_numbers = [ids.lookup(old) for ids, old in zip((counted_queries, items), previous_ids, strict=True)]
 
     def renumber(counts: pa.Table) -> pa.Table:
-        for column, place in zip(("query", "item"), places, strict=True):
-            number = pa.array(place[counts[column].to_numpy()])
+        for column, numbers in zip(("query", "item"), new_numbers, strict=True):
+            number = pa.array(numbers[counts[column].to_numpy()])
             counts = counts.set_column(counts.column_names.index(column), column, number)
         return counts.filter(pc.greater_equal(counts["query"], 0))
 
-    old = ray.data.read_parquet(str(before / COUNTED))
-    renumbered = old.map_batches(renumber, batch_format="pyarrow", batch_size=None)
-    counts = merge_counts([renumbered, count_events(events, seen, items)], buckets_for(old.count()))
+    old_counts = ray.data.read_parquet(str(previous / COUNTS_FOLDER))
+    renumbered = old_counts.map_batches(renumber, batch_format="pyarrow", batch_size=None)
+    new_counts = count_events(events, counted_queries, items)
+    counts = merge_counts([renumbered, new_counts], bucket_count(old_counts.count()))
     _write(counts, queries, items, folder, settings, baskets)
 
 
 def _write(
-    counts: ray.data.Dataset, queries: Ids, items: Ids, folder: Path, settings: GraphSettings, baskets: Baskets | None
+    counts: ray.data.Dataset,
+    queries: NodeIds,
+    items: NodeIds,
+    folder: Path,
+    settings: GraphSettings,
+    baskets: BasketReader | None,
 ) -> None:
-    for name, ids in ((QUERIES, queries), (ITEMS, items)):
-        pq.write_table(pa.table({"id": ids.of}), folder / name)
-    table = collect(counts, COUNTS).sort_by([("query", "ascending"), ("item", "ascending")])
-    (folder / COUNTED).mkdir()
-    pq.write_table(table, folder / COUNTED / "part-000000.parquet")
-    edges = settings.edges.weigh(table, len(queries.of), len(items.of))
+    for name, ids in ((QUERIES_FILE, queries), (ITEMS_FILE, items)):
+        pq.write_table(pa.table({"id": ids.strings}), folder / name)
+    table = collect(counts, COUNT_SCHEMA).sort_by([("query", "ascending"), ("item", "ascending")])
+    (folder / COUNTS_FOLDER).mkdir()
+    pq.write_table(table, folder / COUNTS_FOLDER / "part-000000.parquet")
+    edges = settings.edges.weigh(table, len(queries), len(items))
     if not len(edges.indices):
-        raise RaylevanceError(f"the behaviour graph has no edge: {table.num_rows} pairs were seen, none often enough")
+        raise RaylevanceError(
+            f"the behaviour graph has no edge: {table.num_rows} pairs were seen, none of them with "
+            f"{settings.edges.minimum_support} weighted actions; lower edges.minimum_support or add events"
+        )
     edges.save(folder / EDGES / "0.arrow")
     transposed = edges.transposed()
     project_on_cluster(edges, transposed, settings.ppmi, folder / QUERY_PPMI)
-    together = Csr.joined([edges, baskets(items)]) if baskets else edges
-    project_on_cluster(together.transposed(), together, settings.ppmi, folder / ITEM_PPMI)
+    with_baskets = Csr.concatenate([edges, baskets(items)]) if baskets else edges
+    project_on_cluster(with_baskets.transposed(), with_baskets, settings.ppmi, folder / ITEM_PPMI)
     direct_ppmi(edges, settings.ppmi).save(folder / QUERY_ITEM_PPMI / "0.arrow")
 
 
 def project_on_cluster(graph: Csr, transposed: Csr, settings: PpmiSettings, folder: Path) -> None:
-    """Write the PPMI graph between the rows of `graph` to `folder`, a shard a block of rows, on all processors.
+    """Write the PPMI graph between the rows of `graph` to `folder`, one shard for each block of rows.
 
-    A task that dies is made again, with the same result.
+    The blocks are Ray tasks. A task whose worker dies is run again, with the same result.
     """
-    blocks = row_blocks(graph, transposed, PRODUCTS_PER_BLOCK).tolist()
-    whole = ray.put((graph, transposed, Marginals.of_projection(graph)))
+    blocks = row_blocks(graph, transposed, MULTIPLICATIONS_PER_BLOCK).tolist()
+    shared = ray.put((graph, transposed, Marginals.of_projection(graph)))
     folder.mkdir()
 
     def write_block(block: dict[str, Any]) -> dict[str, Any]:
-        source, back, marginals = ray.get(whole)
-        rows = project(source, back, marginals, settings, block["first"], block["end"])
+        graph, transposed, marginals = ray.get(shared)
+        rows = project(graph, transposed, marginals, settings, block["first"], block["end"])
         file = folder / f"{block['first']}.arrow"
         rows.save(file.with_suffix(".draft"))
         file.with_suffix(".draft").rename(file)
@@ -165,24 +187,28 @@ def project_on_cluster(graph: Csr, transposed: Csr, settings: PpmiSettings, fold
     ray.data.from_items(cuts, override_num_blocks=len(cuts)).map(write_block).materialize()
 
 
-def describe_graph(graph: BehaviourGraph, counts: Path) -> dict[str, Any]:
-    """What the graph covers: nodes with an edge, degrees, connected components, and the edges of each projection."""
+def describe_graph(graph: BehaviourGraph, folder: Path) -> dict[str, Any]:
+    """Return figures on `graph`, whose counts are in `folder`.
+
+    They are the numbers of nodes, of nodes with an edge, of actions, of connected components and of edges of each
+    projection, and the degrees of nodes that have an edge.
+    """
     edges, queries, items = graph.edges, graph.edges.rows, graph.edges.columns
     degrees = {"query": edges.degrees, "item": np.bincount(edges.indices, minlength=items)}
     matrix = sparse.csr_array((np.ones(len(edges.indices), np.int32), edges.indices, edges.indptr), (queries, items))
     blocks: Any = [[None, matrix], [matrix.T, None]]
-    joined = sparse.csr_array(sparse.block_array(blocks))
-    _, component = connected_components(joined, directed=False)
+    both_directions = sparse.csr_array(sparse.block_array(blocks))
+    _, component = connected_components(both_directions, directed=False)
     connected = np.concatenate([degrees["query"], degrees["item"]]) > 0
     sizes = np.bincount(component[connected])
-    seen = pq.read_table(counts / COUNTED)
+    counts = pq.read_table(folder / COUNTS_FOLDER)
     return {
         "queries": queries,
         "items": items,
         "queries_with_an_edge": int((degrees["query"] > 0).sum()),
         "items_with_an_edge": int((degrees["item"] > 0).sum()),
-        "actions": {action: int(seen[action].to_numpy().sum()) for action in ACTIONS},
-        "pairs_seen": seen.num_rows,
+        "actions": {action: int(counts[action].to_numpy().sum()) for action in ACTIONS},
+        "pairs_seen": counts.num_rows,
         "edges": len(edges.indices),
         "degree": {side: _quantiles(values[values > 0]) for side, values in degrees.items()},
         "components": int((sizes > 0).sum()),

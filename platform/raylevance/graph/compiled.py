@@ -1,4 +1,4 @@
-"""Functions compiled by numba: once a machine, without Python's lock while they run."""
+"""Decorators for functions that numba compiles to machine code and that run without Python's global lock."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,12 +9,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """`function` compiled when it is first called, and cached beside its file for the next process."""
+    """Compile `function` on its first call and cache the result next to its file for later processes."""
     fast: F = numba.njit(nogil=True, cache=True)(function)
     return fast
 
 
 def inlined(function: F) -> F:
-    """`function` as a part of those that call it."""
+    """Compile `function` into each compiled function that calls it."""
     fast: F = numba.njit(inline="always")(function)
     return fast

@@ -1,7 +1,7 @@
-"""Weighted directed graphs in compressed sparse rows, kept as Arrow files that are mapped into memory.
+"""Weighted directed graphs as compressed sparse rows, stored in Arrow files that are mapped into memory.
 
-A file is one shard: a run of rows, one record each, with two list columns. Arrow's lists are the compressed rows
-themselves (offsets and values), so opening a shard copies nothing.
+A file is one shard: a range of rows, one record for each row, with two list columns. An Arrow list column already holds
+offsets and values, which are the compressed rows, so opening a shard copies nothing.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,18 @@ Nodes = npt.NDArray[np.int32]
 Weights = npt.NDArray[np.float32]
 
 SCHEMA = pa.schema({"neighbours": pa.large_list(pa.int32()), "weights": pa.large_list(pa.float32())})
-FIRST, COLUMNS = b"first_row", b"columns"
+FIRST_KEY, COLUMNS_KEY = b"first_row", b"columns"
 
 
 @dataclass(frozen=True)
 class Csr:
-    """Rows `first` to `first + rows` of a graph.
+    """Rows `first` to `first + rows` of a graph, as compressed sparse rows.
 
-    `indptr` int64 [rows + 1] starts at 0; `indices` int32 [edges] ascend within a row; `weights` float32 [edges];
-    `columns`: how many nodes an index may name.
+    - `indptr` int64 [rows + 1]: where the edges of each row begin in `indices`, and where the last ones end. The first
+      entry is 0.
+    - `indices` int32 [edges]: the neighbours, ascending within a row.
+    - `weights` float32 [edges]: the weight of each edge.
+    - `columns`: the number of nodes that `indices` may refer to.
     """
 
     indptr: Ints
@@ -45,60 +48,64 @@ class Csr:
         weights: npt.NDArray[np.floating],
         shape: tuple[int, int],
     ) -> Self:
-        """A whole graph of `shape` from edges [m] in any order; those named twice stay two."""
+        """Build a whole graph of `shape` from edges [m] in any order. An edge given twice is stored twice."""
         order = np.argsort(rows.astype(np.int64) * shape[1] + columns, kind="stable")
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))]).astype(np.int64)
         return cls(indptr, columns[order].astype(np.int32), weights[order].astype(np.float32), shape[1])
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return len(self.indptr) - 1
 
     @property
     def degrees(self) -> Ints:
-        """Edges of each row, int64 [rows]."""
+        """Number of edges of each row, int64 [rows]."""
         return np.diff(self.indptr)
 
     def row(self, node: int) -> tuple[Nodes, Weights]:
-        """The neighbours of `node` and the weights of its edges."""
-        place = slice(self.indptr[node - self.first], self.indptr[node - self.first + 1])
-        return self.indices[place], self.weights[place]
+        """Return the neighbours of `node` and the weights of its edges."""
+        edges = slice(self.indptr[node - self.first], self.indptr[node - self.first + 1])
+        return self.indices[edges], self.weights[edges]
 
     def edge_rows(self) -> Nodes:
-        """The row of each edge, int32 [edges]."""
+        """Return the row of each edge, int32 [edges]."""
         return np.repeat(np.arange(self.first, self.first + self.rows, dtype=np.int32), self.degrees)
 
-    def edges_of(self, nodes: npt.NDArray[np.integer]) -> Ints:
-        """Where the edges of each of `nodes` [n] stand in `indices`, node by node."""
+    def edge_positions(self, nodes: npt.NDArray[np.integer]) -> Ints:
+        """Return the positions in `indices` of the edges of `nodes` [n], node by node, int64."""
         rows = nodes - self.first
         counts = self.degrees[rows]
         return np.repeat(self.indptr[rows] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
     def transposed(self) -> "Csr":
-        """The same edges from their other end; of a whole graph."""
+        """Return the graph with every edge reversed. The graph must be a whole one, not a shard."""
         return Csr.from_edges(self.indices, self.edge_rows(), self.weights, (self.columns, self.rows))
 
-    def part(self, first: int, end: int) -> "Csr":
-        """Rows `first` to `end` (nodes), as views."""
+    def select_rows(self, first: int, end: int) -> "Csr":
+        """Return the rows of the nodes `first` to `end` (exclusive). Indices and weights are views."""
         start, stop = first - self.first, end - self.first
         edges = slice(self.indptr[start], self.indptr[stop])
         indptr = self.indptr[start : stop + 1] - self.indptr[start]
         return Csr(indptr, self.indices[edges], self.weights[edges], self.columns, first)
 
-    def between(self, start: int, stop: int) -> "Csr":
-        """The same rows, numbered from 0, with the columns `start` to `stop` alone, which are numbered from 0 too."""
-        kept = (self.indices >= start) & (self.indices < stop)
-        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr].astype(np.int64)
-        return Csr(indptr, self.indices[kept] - np.int32(start), self.weights[kept], stop - start)
+    def select_columns(self, start: int, stop: int) -> "Csr":
+        """Return the graph with only the columns `start` to `stop` (exclusive).
+
+        Rows and columns of the result are both numbered from 0.
+        """
+        selected = (self.indices >= start) & (self.indices < stop)
+        indptr = np.concatenate([[0], np.cumsum(selected)])[self.indptr].astype(np.int64)
+        return Csr(indptr, self.indices[selected] - np.int32(start), self.weights[selected], stop - start)
 
     def save(self, file: Path) -> None:
-        """Write these rows as one shard."""
-        metadata = {FIRST: str(self.first).encode(), COLUMNS: str(self.columns).encode()}
+        """Write these rows to `file` as one shard."""
+        metadata = {FIRST_KEY: str(self.first).encode(), COLUMNS_KEY: str(self.columns).encode()}
         schema = SCHEMA.with_metadata(metadata)
         offsets = pa.array(self.indptr)
         lists = [
-            pa.LargeListArray.from_arrays(offsets, pa.array(values, kind))
-            for values, kind in ((self.indices, pa.int32()), (self.weights, pa.float32()))
+            pa.LargeListArray.from_arrays(offsets, pa.array(values, value_type))
+            for values, value_type in ((self.indices, pa.int32()), (self.weights, pa.float32()))
         ]
         file.parent.mkdir(parents=True, exist_ok=True)
         with pa.ipc.new_file(str(file), schema) as writer:
@@ -106,7 +113,10 @@ class Csr:
 
     @classmethod
     def map(cls, file: Path) -> Self:
-        """The shard `file`, mapped into memory. Raises `RaylevanceError` where it is none."""
+        """Map the shard `file` into memory without copying it.
+
+        Raises `RaylevanceError` if the file is not a shard of a graph.
+        """
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(file)))
             batch = reader.get_batch(0)
@@ -116,27 +126,27 @@ class Csr:
                 neighbours.offsets.to_numpy(),
                 neighbours.values.to_numpy(),
                 weights.values.to_numpy(),
-                int(metadata[COLUMNS]),
-                int(metadata[FIRST]),
+                int(metadata[COLUMNS_KEY]),
+                int(metadata[FIRST_KEY]),
             )
         except (pa.ArrowInvalid, KeyError, TypeError) as error:
             raise RaylevanceError(f"{file}: not a shard of a graph: {error}") from None
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The whole graph whose shards are in `folder`: mapped where there is one, joined in memory otherwise.
+        """Load the whole graph from the shards in `folder`. One shard is mapped; several are joined in memory.
 
-        Raises `RaylevanceError` where rows are missing.
+        Raises `RaylevanceError` if rows are missing.
         """
         shards = sorted((cls.map(file) for file in folder.glob("*.arrow")), key=lambda shard: shard.first)
         ends = [0, *(shard.first + shard.rows for shard in shards)]
         if not shards or [shard.first for shard in shards] != ends[:-1]:
-            raise RaylevanceError(f"{folder}: shards of the graph are missing")
-        return shards[0] if len(shards) == 1 else cls.joined(shards)
+            raise RaylevanceError(f"{folder}: shards of the graph are missing; build the graph again")
+        return shards[0] if len(shards) == 1 else cls.concatenate(shards)
 
     @classmethod
-    def joined(cls, shards: Sequence["Csr"]) -> Self:
-        """One graph of shards that follow each other."""
+    def concatenate(cls, shards: Sequence["Csr"]) -> Self:
+        """Join the rows of several graphs, in the order given, into one graph."""
         starts = np.cumsum([0, *(shard.indptr[-1] for shard in shards)])
         tails = [shard.indptr[1:] + start for shard, start in zip(shards, starts[:-1], strict=True)]
         return cls(

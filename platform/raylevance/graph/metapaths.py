@@ -1,17 +1,18 @@
-"""Meta-path projections of the behaviour graph: which nodes of one kind share neighbours of the other, by PPMI.
+"""Meta-path projections of the behaviour graph: nodes of one kind joined by the neighbours they share.
 
-The pair of ideas is Alimama's (Zeng et al., CIKM 2022, "Graph-based weakly supervised semantic relevance", component
-A); the formula is our reading: with A the weights between the two kinds, M = A A^T and no diagonal,
+The weight of a joined pair is its positive pointwise mutual information (PPMI). With A the weights between the two
+kinds of nodes and M = A A^T without its diagonal,
 
     PMI(u, v) = log( M_uv * M.. / (M_u. * M_.v) ),    PPMI = max(0, PMI - log k)
 
-A dot sums over an index. Rows are made one at a time from their neighbours' neighbours: M is never held, and neither
-is more than one row of it.
+where a dot means the sum over that index. The result has one row at a time in memory; M as a whole is never held.
+
+Source: the idea is from CIKM 2022 (DOI 10.1145/3511808.3557143), component A; the formula is our reading.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,24 +26,26 @@ Floats = npt.NDArray[np.float64]
 
 
 class PpmiSettings(Settings):
-    """`shift`: k; `minimum_support`: neighbours that two nodes must share (PMI rewards what is rare); `top`: the
-    neighbours that a node keeps, the smaller id first among equals."""
+    """Which edges of a PPMI graph are kept."""
 
     shift: PositiveFloat = 1.0
+    """The k in PPMI = max(0, PMI - log k). Above 1, only pairs with a stronger association get an edge."""
     minimum_support: PositiveInt = 2
+    """Number of neighbours that two nodes must share to get an edge. PMI alone overrates rare nodes."""
     top: PositiveInt = 50
+    """Number of edges a node keeps, those of the highest PPMI. Of equal ones, the smaller node number is kept."""
 
 
 @dataclass(frozen=True)
 class Marginals:
-    """M_u. of every node, float64 [n], and their sum."""
+    """The row sums M_u. of a projection, float64 [n], and their total M.. ."""
 
-    of: Floats
+    row_sums: Floats
     total: float
 
     @classmethod
     def of_projection(cls, graph: Csr) -> "Marginals":
-        """Of A A^T without its diagonal, from A alone."""
+        """Compute the row sums of A A^T without its diagonal from A, which is `graph`."""
         weights = graph.weights.astype(np.float64)
         columns = np.bincount(graph.indices, weights, graph.columns)
         rows = np.bincount(graph.edge_rows(), weights * (columns[graph.indices] - weights), graph.rows)
@@ -50,56 +53,60 @@ class Marginals:
 
 
 def project(graph: Csr, transposed: Csr, marginals: Marginals, settings: PpmiSettings, first: int, end: int) -> Csr:
-    """Rows `first` to `end` of the PPMI graph between the rows of `graph` (A), a whole one; `transposed` is A^T.
+    """Return the rows `first` to `end` (exclusive) of the PPMI graph between the rows of `graph`.
 
-    Takes memory for one dense row and the rows asked for.
+    `graph` (A) is a whole graph, `transposed` is A^T, and `marginals` are those of the projection. Memory use is one
+    dense row and the rows returned.
     """
-    counts = np.zeros(end - first, np.int64)
-    indices = np.empty((end - first) * settings.top, np.int32)
-    weights = np.empty((end - first) * settings.top, np.float32)
-    kept = _project(
-        graph.indptr,
-        graph.indices,
-        graph.weights,
-        transposed.indptr,
-        transposed.indices,
-        transposed.weights,
-        marginals.of,
-        marginals.total,
-        math.log(settings.shift),
-        settings.minimum_support,
-        settings.top,
-        first,
-        counts,
-        indices,
-        weights,
+    out = _ProjectedRows(
+        counts=np.zeros(end - first, np.int64),
+        indices=np.empty((end - first) * settings.top, np.int32),
+        weights=np.empty((end - first) * settings.top, np.float32),
     )
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    return Csr(indptr, indices[:kept].copy(), weights[:kept].copy(), graph.rows, first)
+    edges = _project(
+        _Matrix(graph.indptr, graph.indices, graph.weights),
+        _Matrix(transposed.indptr, transposed.indices, transposed.weights),
+        marginals.row_sums,
+        marginals.total,
+        _Limits(math.log(settings.shift), settings.minimum_support, settings.top),
+        first,
+        out,
+    )
+    indptr = np.concatenate([[0], np.cumsum(out.counts)])
+    return Csr(indptr, out.indices[:edges].copy(), out.weights[:edges].copy(), graph.rows, first)
 
 
 def direct_ppmi(graph: Csr, settings: PpmiSettings) -> Csr:
-    """PPMI of the edges of `graph` themselves: of a query with an item. Support is not asked for again."""
+    """Return the PPMI of the edges of `graph` themselves, such as those between queries and items.
+
+    `settings.minimum_support` is not used, because the edges have passed a minimum of their own.
+    """
     weights = graph.weights.astype(np.float64)
     rows = graph.edge_rows()
     row_sums = np.bincount(rows, weights, graph.rows)
     column_sums = np.bincount(graph.indices, weights, graph.columns)
     with np.errstate(divide="ignore"):
         pmi = np.log(weights * weights.sum() / (row_sums[rows] * column_sums[graph.indices])) - math.log(settings.shift)
-    kept = np.flatnonzero(pmi > 0)
-    kept = kept[rank_in_row(rows[kept], pmi[kept], graph.indices[kept]) < settings.top]
-    return Csr.from_edges(rows[kept], graph.indices[kept], pmi[kept], (graph.rows, graph.columns))
+    positive = np.flatnonzero(pmi > 0)
+    top = positive[rank_in_row(rows[positive], pmi[positive], graph.indices[positive]) < settings.top]
+    return Csr.from_edges(rows[top], graph.indices[top], pmi[top], (graph.rows, graph.columns))
 
 
 def row_blocks(graph: Csr, transposed: Csr, work: int) -> Ints:
-    """Where to cut the rows of `graph`, so that the projection of each block makes about `work` products at most."""
+    """Return where to cut the rows of `graph` so that projecting each block takes about `work` multiplications.
+
+    The result is int64, from 0 to the number of rows.
+    """
     products = np.bincount(graph.edge_rows(), transposed.degrees[graph.indices], graph.rows)
     block = np.cumsum(products) // work
     return np.concatenate([[0], np.flatnonzero(np.diff(block)) + 1, [graph.rows]]).astype(np.int64)
 
 
 def rank_in_row(rows: Nodes, values: Floats, indices: Nodes) -> Ints:
-    """The place of each edge among those of its row, from the highest value, 0-based."""
+    """Return the rank of each edge within its row, int64 [edges]. Rank 0 is the highest of `values`.
+
+    `rows`, `values` and `indices` are [edges]. Of equal values, the edge with the smaller index comes first.
+    """
     order = np.lexsort((indices, -values, rows))
     starts = np.searchsorted(rows[order], rows[order])
     rank = np.empty(len(rows), np.int64)
@@ -107,64 +114,70 @@ def rank_in_row(rows: Nodes, values: Floats, indices: Nodes) -> Ints:
     return rank
 
 
+class _Matrix(NamedTuple):
+    indptr: Any
+    indices: Any
+    weights: Any
+
+
+class _Limits(NamedTuple):
+    log_shift: float
+    minimum_support: int
+    top: int
+
+
+class _ProjectedRows(NamedTuple):
+    """The number of edges of each row, and the edges of all rows one after another."""
+
+    counts: Any
+    indices: Any
+    weights: Any
+
+
 @compiled
-def _project(
-    indptr: Any,
-    indices: Any,
-    weights: Any,
-    t_indptr: Any,
-    t_indices: Any,
-    t_weights: Any,
-    marginal: Any,
-    total: Any,
-    shift: Any,
-    support: Any,
-    top: Any,
-    first: Any,
-    counts: Any,
-    out_indices: Any,
-    out_weights: Any,
-) -> Any:
+def _project(graph: Any, transposed: Any, marginal: Any, total: Any, limits: Any, first: Any, out: Any) -> Any:
     nodes = len(marginal)
     mass, shared, touched = np.zeros(nodes), np.zeros(nodes, np.int32), np.empty(nodes, np.int32)
     candidates, values = np.empty(nodes, np.int32), np.empty(nodes)
-    kept = 0
-    for place in range(len(counts)):
-        node, many, found = first + place, 0, 0
-        for edge in range(indptr[node], indptr[node + 1]):
-            middle, weight = indices[edge], np.float64(weights[edge])
-            for back in range(t_indptr[middle], t_indptr[middle + 1]):
-                other = t_indices[back]
+    edges = 0
+    for row in range(len(out.counts)):
+        node, touched_count, candidate_count = first + row, 0, 0
+        for edge in range(graph.indptr[node], graph.indptr[node + 1]):
+            middle, weight = graph.indices[edge], np.float64(graph.weights[edge])
+            for back in range(transposed.indptr[middle], transposed.indptr[middle + 1]):
+                other = transposed.indices[back]
                 if shared[other] == 0:
-                    touched[many] = other
-                    many += 1
+                    touched[touched_count] = other
+                    touched_count += 1
                 shared[other] += 1
-                mass[other] += weight * t_weights[back]
-        for index in range(many):
+                mass[other] += weight * transposed.weights[back]
+        for index in range(touched_count):
             other = touched[index]
-            if other != node and shared[other] >= support:
-                value = math.log(mass[other] * total / (marginal[node] * marginal[other])) - shift
+            if other != node and shared[other] >= limits.minimum_support:
+                value = math.log(mass[other] * total / (marginal[node] * marginal[other])) - limits.log_shift
                 if value > 0:
-                    candidates[found], values[found] = other, value
-                    found += 1
+                    candidates[candidate_count], values[candidate_count] = other, value
+                    candidate_count += 1
             mass[other], shared[other] = 0.0, 0
-        counts[place] = _keep(candidates[:found], values[:found], top, out_indices[kept:], out_weights[kept:])
-        kept += counts[place]
-    return kept
+        out.counts[row] = _write_top(
+            candidates[:candidate_count], values[:candidate_count], limits.top, out.indices[edges:], out.weights[edges:]
+        )
+        edges += out.counts[row]
+    return edges
 
 
 @compiled
-def _keep(candidates: Any, values: Any, top: Any, out_indices: Any, out_weights: Any) -> Any:
-    """Write the `top` best, by ascending id; how many they are."""
+def _write_top(candidates: Any, values: Any, top: Any, out_indices: Any, out_weights: Any) -> Any:
+    """Write the `top` candidates of the highest values by ascending id. Return how many were written."""
     bar, ties = 0.0, 0
     if len(values) > top:
         bar = np.partition(values, len(values) - top)[len(values) - top]
         ties = top - (values > bar).sum()
-    kept = 0
-    for place in np.argsort(candidates):
-        at_bar = values[place] == bar
-        if values[place] > bar or (at_bar and ties > 0):
-            out_indices[kept], out_weights[kept] = candidates[place], values[place]
-            kept += 1
+    written = 0
+    for index in np.argsort(candidates):
+        at_bar = values[index] == bar
+        if values[index] > bar or (at_bar and ties > 0):
+            out_indices[written], out_weights[written] = candidates[index], values[index]
+            written += 1
             ties -= at_bar
-    return kept
+    return written

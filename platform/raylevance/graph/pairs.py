@@ -1,16 +1,16 @@
-"""Pairs of a chosen difficulty from walks: positives, and semi-hard, hard and easy negatives of each anchor.
+"""Training pairs drawn from random walks: positives of each anchor, and negatives of a chosen difficulty for each pair.
 
-Alimama draw samples of "controllable semantic difficulty" from walks (CIKM 2022, component A); the rules are our
-reading:
+    positive    one of the anchor's most visited nodes, with a PPMI at or above a quantile of the anchor's
+    semi-hard   visited by a walk, but only after `far` steps or more, and not a neighbour of the anchor
+    hard        shares a feature (a word or a category) with the anchor, not visited, and not excluded
+    easy        any other node, drawn uniformly, that was not visited and is not excluded
 
-    positive    among the anchor's most visited nodes, and PPMI at or above the given quantile of the anchor's
-    semi-hard   reached by a walk, first after `far` steps or more, and no neighbour of the anchor
-    hard        shares a feature (a word, a category) with the anchor, was not reached, and is not related to it
-    easy        any other node, uniformly, that was not reached and is not related
+Source: samples of "controllable semantic difficulty" (CIKM 2022, DOI 10.1145/3511808.3557143, component A); these rules
+are our reading.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,194 +19,240 @@ from pydantic import Field, PositiveInt
 from raylevance.config import Settings
 from raylevance.graph.compiled import compiled
 from raylevance.graph.csr import Csr, Nodes
-from raylevance.graph.random_numbers import GOLDEN, mixed, states
+from raylevance.graph.random_numbers import GOLDEN_GAMMA, initial_states, random_bits
 
 TRIES = 16
-"""Draws for one hard or easy negative before a place stays empty."""
+"""Draws for one hard or easy negative, after which its slot stays empty."""
 
 
 class PairSettings(Settings):
-    """How many pairs an anchor gives, how sure its positives are, and the negatives that come with each pair."""
+    """How many pairs an anchor gives, how strong its positives must be, and the negatives of each pair."""
 
     positives: PositiveInt = 4
-    """Of an anchor, the most visited first."""
+    """Largest number of positives of an anchor. The most visited ones are taken."""
     quantile: float = Field(0.8, ge=0, le=1)
-    """Of the anchor's PPMI, that a positive reaches."""
+    """Quantile of the PPMI of an anchor's edges that a positive must reach. Higher values give fewer, better ones."""
     far: PositiveInt = 3
-    """Steps after which a node that is no neighbour is semi-hard: the more, the easier."""
+    """Number of steps before which a semi-hard negative must not be visited. Higher values give easier negatives."""
     semi_hard: int = Field(1, ge=0)
+    """Number of semi-hard negatives of each pair."""
     hard: int = Field(1, ge=0)
+    """Number of hard negatives of each pair."""
     easy: int = Field(0, ge=0)
+    """Number of easy negatives of each pair."""
 
 
-@dataclass(frozen=True)
-class Relation:
-    """What decides the pairs of one type of anchor and target; nodes of both are numbered from 0.
+@dataclass(frozen=True, kw_only=True)
+class PairGraphs:
+    """The graphs that decide which pairs of one kind are drawn. Anchors and targets are each numbered from 0.
 
-    `ppmi`: anchors by targets. `near`: anchors by targets that are no semi-hard negatives (the edges themselves, or
-    `ppmi` in both directions); `related`: by those that are neither hard nor easy ones. `features`: anchors by
-    features; `featured`: features by targets. `same`: whether both are of one kind, so that an anchor is no target of
-    its own.
-    `first_target`: the number of target 0 in walks.
+    - `ppmi`: anchors by targets. Positives are among its edges.
+    - `neighbours`: anchors by their neighbours, which are never semi-hard negatives. These are the edges of the
+      behaviour graph, or those of `ppmi` in both directions.
+    - `excluded_negatives`: anchors by the targets that are never hard or easy negatives.
+    - `anchor_features`: anchors by their features.
+    - `feature_targets`: features by the targets that have them.
+    - `same_kind`: whether anchors and targets are the same nodes, so that an anchor must not be its own target.
+    - `first_target`: the number that target 0 has in walks.
     """
 
     ppmi: Csr
-    near: Csr
-    related: Csr
-    features: Csr
-    featured: Csr
-    same: bool
+    neighbours: Csr
+    excluded_negatives: Csr
+    anchor_features: Csr
+    feature_targets: Csr
+    same_kind: bool
     first_target: int = 0
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Targets of each of n anchors, -1 where there are no more: `positives` [n, P], and for each of them `negatives`
-    [n, P, semi_hard + hard + easy], in that order."""
+class SampledPairs:
+    """Targets drawn for n anchors, with -1 where fewer were found.
+
+    - `positives` int32 [n, P].
+    - `negatives` int32 [n, P, semi_hard + hard + easy], those of each positive, in that order.
+    """
 
     positives: Nodes
     negatives: Nodes
 
 
 def sample_pairs(
-    walks: Nodes, anchors: npt.NDArray[np.integer], relation: Relation, settings: PairSettings, seed: int
-) -> Samples:
-    """Samples of `anchors` [n] from the walks that start at each, [n * walks a node, length + 1], in their order.
+    walks: Nodes, anchors: npt.NDArray[np.integer], graphs: PairGraphs, settings: PairSettings, seed: int
+) -> SampledPairs:
+    """Draw the pairs of `anchors` [n] from the walks that start at each of them.
 
-    An anchor's samples depend on the seed, the anchor and its walks, and on nothing else.
+    `walks` is int32 [n * walks_per_node, length + 1], in the order of `anchors`. The pairs of an anchor depend only on
+    the seed, the anchor and its walks.
     """
-    kinds = np.array([settings.semi_hard, settings.hard, settings.easy], np.int64)
+    negatives_per_pair = settings.semi_hard + settings.hard + settings.easy
     positives = np.full((len(anchors), settings.positives), -1, np.int32)
-    negatives = np.full((len(anchors), settings.positives, int(kinds.sum())), -1, np.int32)
+    negatives = np.full((len(anchors), settings.positives, negatives_per_pair), -1, np.int32)
     if len(anchors):
         _sample(
             walks.reshape(len(anchors), -1, walks.shape[1]),
             anchors.astype(np.int64),
-            states(seed, anchors),
-            (relation.ppmi.indptr, relation.ppmi.indices, relation.ppmi.weights),
-            (relation.near.indptr, relation.near.indices),
-            (relation.related.indptr, relation.related.indices),
-            (relation.features.indptr, relation.features.indices),
-            (relation.featured.indptr, relation.featured.indices),
-            relation.same,
-            relation.first_target,
-            relation.ppmi.columns,
-            settings.quantile,
-            settings.far,
-            kinds,
+            initial_states(seed, anchors),
+            _Graphs(
+                ppmi=_rows_of(graphs.ppmi),
+                ppmi_weights=graphs.ppmi.weights,
+                neighbours=_rows_of(graphs.neighbours),
+                excluded_negatives=_rows_of(graphs.excluded_negatives),
+                anchor_features=_rows_of(graphs.anchor_features),
+                feature_targets=_rows_of(graphs.feature_targets),
+            ),
+            _Rules(
+                same_kind=graphs.same_kind,
+                first_target=graphs.first_target,
+                targets=graphs.ppmi.columns,
+                quantile=settings.quantile,
+                far=settings.far,
+                semi_hard=settings.semi_hard,
+                hard=settings.hard,
+            ),
             positives,
             negatives,
         )
-    return Samples(positives, negatives)
+    return SampledPairs(positives, negatives)
+
+
+class _Rows(NamedTuple):
+    indptr: Any
+    indices: Any
+
+
+class _Graphs(NamedTuple):
+    ppmi: _Rows
+    ppmi_weights: Any
+    neighbours: _Rows
+    excluded_negatives: _Rows
+    anchor_features: _Rows
+    feature_targets: _Rows
+
+
+class _Rules(NamedTuple):
+    same_kind: bool
+    first_target: int
+    targets: int
+    quantile: float
+    far: int
+    semi_hard: int
+    hard: int
+
+
+def _rows_of(graph: Csr) -> _Rows:
+    return _Rows(graph.indptr, graph.indices)
 
 
 @compiled
-def _sample(
-    walks: Any, anchors: Any, rng: Any, ppmi: Any, near: Any, related: Any, features: Any, featured: Any,
-    same: Any, first_target: Any, targets: Any, quantile: Any, far: Any, kinds: Any, positives: Any, negatives: Any,
-) -> Any:  # fmt: skip
-    for place in range(len(anchors)):
-        anchor, state = anchors[place], rng[place]
-        own = anchor if same else -1
-        reached, visits, step = _reached(walks[place], first_target, targets)
-        row = near[1][near[0][anchor] : near[0][anchor + 1]]
-        no_negatives = related[1][related[0][anchor] : related[0][anchor + 1]]
-        found = _positives(
-            ppmi[1][ppmi[0][anchor] : ppmi[0][anchor + 1]],
-            ppmi[2][ppmi[0][anchor] : ppmi[0][anchor + 1]],
-            reached, visits, own, quantile, positives[place],
-        )  # fmt: skip
-        far_off = np.empty(len(reached), np.int32)
-        many = 0
-        for index in range(len(reached)):
-            node = reached[index]
-            if step[index] >= far and node != own and not _holds(row, node):
-                far_off[many] = node
-                many += 1
-        own_features = features[1][features[0][anchor] : features[0][anchor + 1]]
-        for pair in range(found):
-            out = negatives[place, pair]
-            for draw in range(min(kinds[0], many)):
-                # Without repetition within a pair: the first ones of a shuffle.
-                state += GOLDEN
-                swap = draw + int(mixed(state) % np.uint64(many - draw))
-                far_off[draw], far_off[swap] = far_off[swap], far_off[draw]
-                out[draw] = far_off[draw]
-            for draw in range(kinds[0], kinds[0] + kinds[1]):
+def _sample(walks: Any, anchors: Any, rng: Any, graphs: Any, rules: Any, positives: Any, negatives: Any) -> Any:
+    for index in range(len(anchors)):
+        anchor, state = anchors[index], rng[index]
+        own_target = anchor if rules.same_kind else -1
+        visited, visits, first_step = _visited_targets(walks[index], rules.first_target, rules.targets)
+        neighbours = _row(graphs.neighbours, anchor)
+        excluded = _row(graphs.excluded_negatives, anchor)
+        ppmi = graphs.ppmi_weights[graphs.ppmi.indptr[anchor] : graphs.ppmi.indptr[anchor + 1]]
+        pairs = _write_positives(
+            _row(graphs.ppmi, anchor), ppmi, visited, visits, own_target, rules.quantile, positives[index]
+        )
+        semi_hard = np.empty(len(visited), np.int32)
+        semi_hard_count = 0
+        for position in range(len(visited)):
+            node = visited[position]
+            if first_step[position] >= rules.far and node != own_target and not _contains(neighbours, node):
+                semi_hard[semi_hard_count] = node
+                semi_hard_count += 1
+        features = _row(graphs.anchor_features, anchor)
+        for pair in range(pairs):
+            out = negatives[index, pair]
+            for slot in range(min(rules.semi_hard, semi_hard_count)):
+                # The first nodes of a shuffle, so that none is repeated within a pair.
+                state += GOLDEN_GAMMA
+                swap = slot + int(random_bits(state) % np.uint64(semi_hard_count - slot))
+                semi_hard[slot], semi_hard[swap] = semi_hard[swap], semi_hard[slot]
+                out[slot] = semi_hard[slot]
+            for slot in range(rules.semi_hard, rules.semi_hard + rules.hard):
                 for _ in range(TRIES):
-                    if len(own_features) == 0:
+                    if len(features) == 0:
                         break
-                    state += GOLDEN
-                    feature = own_features[int(mixed(state) % np.uint64(len(own_features)))]
-                    start, end = featured[0][feature], featured[0][feature + 1]
-                    if start == end:
+                    state += GOLDEN_GAMMA
+                    feature = features[int(random_bits(state) % np.uint64(len(features)))]
+                    sharing = _row(graphs.feature_targets, feature)
+                    if len(sharing) == 0:
                         continue
-                    state += GOLDEN
-                    node = featured[1][start + int(mixed(state) % np.uint64(end - start))]
-                    if _is_free(node, own, no_negatives, reached, out):
-                        out[draw] = node
+                    state += GOLDEN_GAMMA
+                    node = sharing[int(random_bits(state) % np.uint64(len(sharing)))]
+                    if _is_allowed(node, own_target, excluded, visited, out):
+                        out[slot] = node
                         break
-            for draw in range(kinds[0] + kinds[1], len(out)):
+            for slot in range(rules.semi_hard + rules.hard, len(out)):
                 for _ in range(TRIES):
-                    state += GOLDEN
-                    node = int(mixed(state) % np.uint64(targets))
-                    if _is_free(node, own, no_negatives, reached, out):
-                        out[draw] = node
+                    state += GOLDEN_GAMMA
+                    node = int(random_bits(state) % np.uint64(rules.targets))
+                    if _is_allowed(node, own_target, excluded, visited, out):
+                        out[slot] = node
                         break
 
 
 @compiled
-def _reached(walks: Any, first_target: Any, targets: Any) -> Any:
-    """The targets that walks came by, ascending, how often, and after how many steps first."""
+def _row(rows: Any, node: Any) -> Any:
+    return rows.indices[rows.indptr[node] : rows.indptr[node + 1]]
+
+
+@compiled
+def _visited_targets(walks: Any, first_target: Any, targets: Any) -> Any:
+    """Return the targets that walks visit, ascending, how often each, and after how many steps first."""
     count, length = walks.shape
     nodes, steps = np.empty(count * length, np.int32), np.empty(count * length, np.int32)
-    many = 0
+    total = 0
     for walk in range(count):
         for step in range(1, length):
             node = walks[walk, step] - first_target
             if walks[walk, step] >= 0 and 0 <= node < targets:
-                nodes[many], steps[many] = node, step
-                many += 1
-    order = np.argsort(nodes[:many])
-    reached, visits, first = np.empty(many, np.int32), np.zeros(many, np.int64), np.empty(many, np.int32)
+                nodes[total], steps[total] = node, step
+                total += 1
+    order = np.argsort(nodes[:total])
+    visited, visits, first_step = np.empty(total, np.int32), np.zeros(total, np.int64), np.empty(total, np.int32)
     distinct = 0
-    for place in order:
-        if distinct == 0 or reached[distinct - 1] != nodes[place]:
-            reached[distinct], first[distinct] = nodes[place], steps[place]
+    for position in order:
+        if distinct == 0 or visited[distinct - 1] != nodes[position]:
+            visited[distinct], first_step[distinct] = nodes[position], steps[position]
             distinct += 1
         visits[distinct - 1] += 1
-        first[distinct - 1] = min(first[distinct - 1], steps[place])
-    return reached[:distinct], visits[:distinct], first[:distinct]
+        first_step[distinct - 1] = min(first_step[distinct - 1], steps[position])
+    return visited[:distinct], visits[:distinct], first_step[:distinct]
 
 
 @compiled
-def _positives(nodes: Any, ppmi: Any, reached: Any, visits: Any, own: Any, quantile: Any, out: Any) -> Any:
-    """Write the most visited of those sure enough, ties by the smaller number; how many they are."""
+def _write_positives(nodes: Any, ppmi: Any, visited: Any, visits: Any, own_target: Any, quantile: Any, out: Any) -> Any:
+    """Write the most visited of the `nodes` whose PPMI reaches the quantile, ties by number. Return how many."""
     if len(nodes) == 0:
         return 0
     bar = np.quantile(ppmi, quantile)
-    chosen, score = np.empty(len(nodes), np.int32), np.empty(len(nodes), np.int64)
-    many = 0
-    for place in range(len(nodes)):
-        at = np.searchsorted(reached, nodes[place])
-        if ppmi[place] >= bar and nodes[place] != own and at < len(reached) and reached[at] == nodes[place]:
-            chosen[many], score[many] = nodes[place], -visits[at]
-            many += 1
-    order = np.argsort(score[:many], kind="mergesort")
-    found = min(many, len(out))
-    for place in range(found):
-        out[place] = chosen[order[place]]
-    return found
+    candidates, negated_visits = np.empty(len(nodes), np.int32), np.empty(len(nodes), np.int64)
+    count = 0
+    for index in range(len(nodes)):
+        position = np.searchsorted(visited, nodes[index])
+        was_visited = position < len(visited) and visited[position] == nodes[index]
+        if ppmi[index] >= bar and nodes[index] != own_target and was_visited:
+            candidates[count], negated_visits[count] = nodes[index], -visits[position]
+            count += 1
+    order = np.argsort(negated_visits[:count], kind="mergesort")
+    written = min(count, len(out))
+    for index in range(written):
+        out[index] = candidates[order[index]]
+    return written
 
 
 @compiled
-def _is_free(node: Any, own: Any, related: Any, reached: Any, taken: Any) -> Any:
-    if node == own or _holds(related, node) or _holds(reached, node):
+def _is_allowed(node: Any, own_target: Any, excluded: Any, visited: Any, drawn: Any) -> Any:
+    if node == own_target or _contains(excluded, node) or _contains(visited, node):
         return False
-    return not (taken == node).any()
+    return not (drawn == node).any()
 
 
 @compiled
-def _holds(ascending: Any, node: Any) -> Any:
-    place = np.searchsorted(ascending, node)
-    return place < len(ascending) and ascending[place] == node
+def _contains(ascending: Any, node: Any) -> Any:
+    position = np.searchsorted(ascending, node)
+    return position < len(ascending) and ascending[position] == node

@@ -1,7 +1,6 @@
-"""Pairs of all types from a behaviour graph: anchors are walked from and sampled in chunks, on all processors.
+"""Training pairs of all kinds from a behaviour graph. Anchors are sampled in chunks, on all processors of a cluster.
 
-Pairs are rows of numbers (`PAIRS`): `kind` is query-query, item-item or query-item; nodes are numbered within their
-own kind.
+Pairs are rows of `PAIR_SCHEMA`. Nodes are given by number, within their own kind.
 """
 
 from dataclasses import dataclass
@@ -15,175 +14,198 @@ import ray.data
 from pydantic import Field, PositiveInt, field_validator
 
 from raylevance.config import Settings
-from raylevance.data.blocks import collect
+from raylevance.data.collecting import collect
 from raylevance.graph.alias import AliasTable
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
-from raylevance.graph.pairs import PairSettings, Relation, sample_pairs
-from raylevance.graph.related import bipartite, both_ways
+from raylevance.graph.excluded_negatives import as_undirected, bipartite
+from raylevance.graph.pairs import PairGraphs, PairSettings, sample_pairs
 from raylevance.graph.walks import WalkSettings, walk
 
-Kind = Literal["query-query", "item-item", "query-item"]
-KINDS: tuple[Kind, ...] = ("query-query", "item-item", "query-item")
-PAIRS = pa.schema(
+PairKind = Literal["query-query", "item-item", "query-item"]
+PAIR_KINDS: tuple[PairKind, ...] = ("query-query", "item-item", "query-item")
+
+PAIR_SCHEMA = pa.schema(
     {"kind": pa.string(), "anchor": pa.int32(), "positive": pa.int32(), "negatives": pa.list_(pa.int32())}
 )
+"""Schema of sampled pairs. `kind` is one of `PAIR_KINDS`: that of the anchor, then that of the positive and the
+negatives."""
+
 ANCHORS_PER_CHUNK = 20_000
 
 
 class Mix(Settings):
-    """Shares of the pair types; those that a graph can't fill are filled by the others (our choice)."""
+    """The shares of the kinds of pairs. If a kind has too few pairs, the others fill its share (our choice)."""
 
     query_query: float = Field(0.4, ge=0)
+    """Share of the pairs of two queries."""
     item_item: float = Field(0.2, ge=0)
+    """Share of the pairs of two items."""
     query_item: float = Field(0.4, ge=0)
+    """Share of the pairs of a query and an item."""
 
 
 class SamplingSettings(Settings):
-    """Walks, the rules of pairs, their mix, and how many there are in all at most (null: as `filled` says)."""
+    """How training pairs are sampled from a behaviour graph."""
 
     walks: WalkSettings = WalkSettings(p=0.5, q=2.0)
+    """The random walks from which positives and semi-hard negatives are drawn."""
     related: WalkSettings | None = WalkSettings(walks_per_node=200)
-    """Walks from a node that come by what is no negative of it (null: its neighbours alone are none)."""
+    """The random walks whose visited nodes are excluded as negatives of the node they start from. Null means that only
+    a node's neighbours are excluded."""
     pairs: PairSettings = PairSettings()
+    """The rules by which positives and negatives are drawn."""
     mix: Mix = Mix()
+    """The shares of the kinds of pairs."""
     most: PositiveInt | None = None
+    """Largest number of pairs in all. Null means all pairs of the kind with the largest share, and as many of the
+    others as keep to their shares."""
 
     @field_validator("walks", "related")
     @classmethod
     def _no_path(cls, walks: WalkSettings | None) -> WalkSettings | None:
         if walks and walks.meta_path:
-            raise ValueError("meta_path is not to be set here: each kind of pairs has its own")
+            raise ValueError("meta_path must be empty here, because each kind of pairs has a meta-path of its own")
         return walks
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What pairs of one kind are drawn from: a table to walk on, and the relation of anchors to targets."""
+class PairSource:
+    """Everything that pairs of one kind are drawn from: a table to walk on, the graphs that decide, and the walks."""
 
-    kind: Kind
+    kind: PairKind
     table: AliasTable
-    relation: Relation
+    graphs: PairGraphs
     walks: WalkSettings
 
 
-def grounds(graph: BehaviourGraph, related: Csr, features: tuple[Csr, Csr], settings: WalkSettings) -> list[Ground]:
-    """Of each kind. `related`: as `related_on_cluster` says. `features`: queries by features and items by features."""
-    queries, items = features
-    alternating = settings.model_copy(update={"meta_path": (0, 1)})
-    first_item, nodes = graph.edges.rows, related.rows
-    of_queries, of_items = related.part(0, first_item), related.part(first_item, nodes)
+def pair_sources(
+    graph: BehaviourGraph, excluded_negatives: Csr, features: tuple[Csr, Csr], walks: WalkSettings
+) -> list[PairSource]:
+    """Return the source of each kind of pairs, in the order of `PAIR_KINDS`.
+
+    - `excluded_negatives`: the result of `find_excluded_negatives`.
+    - `features`: queries by features, and items by features.
+    """
+    query_features, item_features = features
+    first_item, nodes = graph.edges.rows, excluded_negatives.rows
+    excluded_of_queries = excluded_negatives.select_rows(0, first_item)
+    excluded_of_items = excluded_negatives.select_rows(first_item, nodes)
     return [
-        Ground(
-            "query-query",
-            AliasTable.build(graph.query_ppmi),
-            Relation(
+        PairSource(
+            kind="query-query",
+            table=AliasTable.build(graph.query_ppmi),
+            graphs=PairGraphs(
                 ppmi=graph.query_ppmi,
-                near=both_ways(graph.query_ppmi),
-                related=of_queries.between(0, first_item),
-                features=queries,
-                featured=queries.transposed(),
-                same=True,
+                neighbours=as_undirected(graph.query_ppmi),
+                excluded_negatives=excluded_of_queries.select_columns(0, first_item),
+                anchor_features=query_features,
+                feature_targets=query_features.transposed(),
+                same_kind=True,
             ),
-            settings,
+            walks=walks,
         ),
-        Ground(
-            "item-item",
-            AliasTable.build(graph.item_ppmi),
-            Relation(
+        PairSource(
+            kind="item-item",
+            table=AliasTable.build(graph.item_ppmi),
+            graphs=PairGraphs(
                 ppmi=graph.item_ppmi,
-                near=both_ways(graph.item_ppmi),
-                related=of_items.between(first_item, nodes),
-                features=items,
-                featured=items.transposed(),
-                same=True,
+                neighbours=as_undirected(graph.item_ppmi),
+                excluded_negatives=excluded_of_items.select_columns(first_item, nodes),
+                anchor_features=item_features,
+                feature_targets=item_features.transposed(),
+                same_kind=True,
             ),
-            settings,
+            walks=walks,
         ),
-        Ground(
-            "query-item",
-            AliasTable.build(bipartite(graph.edges), (0, first_item)),
-            Relation(
+        PairSource(
+            kind="query-item",
+            table=AliasTable.build(bipartite(graph.edges), (0, first_item)),
+            graphs=PairGraphs(
                 ppmi=graph.query_item_ppmi,
-                near=graph.edges,
-                related=of_queries.between(first_item, nodes),
-                features=queries,
-                featured=items.transposed(),
-                same=False,
+                neighbours=graph.edges,
+                excluded_negatives=excluded_of_queries.select_columns(first_item, nodes),
+                anchor_features=query_features,
+                feature_targets=item_features.transposed(),
+                same_kind=False,
                 first_target=first_item,
             ),
-            alternating,
+            walks=walks.model_copy(update={"meta_path": (0, 1)}),
         ),
     ]
 
 
-def sample_on_cluster(ground: Ground, settings: PairSettings, seed: int) -> pa.Table:
-    """`PAIRS` of one kind, in the order of their anchors: the same on any number of workers."""
-    anchors = np.flatnonzero(ground.relation.ppmi.degrees)
+def sample_on_cluster(source: PairSource, settings: PairSettings, seed: int) -> pa.Table:
+    """Sample all pairs of one kind on a Ray cluster.
+
+    Returns rows of `PAIR_SCHEMA` in the order of their anchors, the same on any number of workers.
+    """
+    anchors = np.flatnonzero(source.graphs.ppmi.degrees)
     starts = [{"start": start} for start in range(0, len(anchors), ANCHORS_PER_CHUNK)]
     if not starts:
-        return PAIRS.empty_table()
-    shared = ray.put((ground, anchors))
+        return PAIR_SCHEMA.empty_table()
+    shared = ray.put((source, anchors))
 
     def sample(batch: pa.Table) -> pa.Table:
-        there, everyone = ray.get(shared)
+        source, anchors = ray.get(shared)
         start = batch["start"][0].as_py()
-        return sample_anchors(there, everyone[start : start + ANCHORS_PER_CHUNK], settings, seed)
+        return sample_anchors(source, anchors[start : start + ANCHORS_PER_CHUNK], settings, seed)
 
     chunks = ray.data.from_items(starts, override_num_blocks=len(starts))
     rows = chunks.map_batches(sample, batch_size=1, batch_format="pyarrow")
     rows.context.execution_options.preserve_order = True
-    return collect(rows, PAIRS)
+    return collect(rows, PAIR_SCHEMA)
 
 
-def sample_anchors(ground: Ground, anchors: npt.NDArray[Any], settings: PairSettings, seed: int) -> pa.Table:
-    """`PAIRS` of `anchors` [n]."""
-    walks = walk(ground.table, anchors, ground.walks, seed)
-    samples = sample_pairs(walks, anchors, ground.relation, settings, seed)
-    place, rank = np.nonzero(samples.positives >= 0)
-    negatives = samples.negatives[place, rank]
+def sample_anchors(source: PairSource, anchors: npt.NDArray[Any], settings: PairSettings, seed: int) -> pa.Table:
+    """Sample the pairs of `anchors` [n] in this process. Returns rows of `PAIR_SCHEMA`."""
+    walks = walk(source.table, anchors, source.walks, seed)
+    samples = sample_pairs(walks, anchors, source.graphs, settings, seed)
+    row, rank = np.nonzero(samples.positives >= 0)
+    negatives = samples.negatives[row, rank]
     offsets = np.concatenate([[0], np.cumsum((negatives >= 0).sum(axis=1))])
     lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(negatives[negatives >= 0], pa.int32()))
     columns = [
-        pa.repeat(ground.kind, len(place)),
-        anchors[place].astype(np.int32),
-        samples.positives[place, rank],
+        pa.repeat(source.kind, len(row)),
+        anchors[row].astype(np.int32),
+        samples.positives[row, rank],
         lists,
     ]
-    return pa.table([pa.chunked_array([column]) for column in columns], schema=PAIRS)
+    return pa.table([pa.chunked_array([column]) for column in columns], schema=PAIR_SCHEMA)
 
 
-def mixed(pairs: list[pa.Table], settings: SamplingSettings, seed: int) -> pa.Table:
-    """Pairs of the kinds `KINDS` in the shares of the mix, shuffled."""
+def mix_pairs(pairs: list[pa.Table], settings: SamplingSettings, seed: int) -> pa.Table:
+    """Draw from the `pairs` of each kind, in the order of `PAIR_KINDS`, by the shares of the mix, and shuffle them."""
     shares = np.array([settings.mix.query_query, settings.mix.item_item, settings.mix.query_item])
-    counts = filled(np.array([part.num_rows for part in pairs]), shares, settings.most)
+    counts = pairs_per_kind(np.array([part.num_rows for part in pairs]), shares, settings.most)
     random = np.random.default_rng(seed)
-    kept = [
+    drawn = [
         part.take(pa.array(np.sort(random.permutation(part.num_rows)[:count])))
         for part, count in zip(pairs, counts, strict=True)
     ]
-    table = pa.concat_tables(kept)
+    table = pa.concat_tables(drawn)
     return table.take(pa.array(random.permutation(table.num_rows)))
 
 
-def filled(found: npt.NDArray[Any], shares: npt.NDArray[Any], most: int | None) -> list[int]:
-    """How many of each kind to take of those `found` [kinds].
+def pairs_per_kind(available: npt.NDArray[Any], shares: npt.NDArray[Any], limit: int | None) -> list[int]:
+    """Return how many pairs of each kind to take, given how many there are, `available` [kinds].
 
-    `most` in the given shares, where the others make up for a kind that runs out. Without `most`, all of the most
-    plentiful of the kinds that are wanted most, and of each other kind its share beside that, if there are so many.
+    - With a `limit`: that many in all, in the given `shares` [kinds]. The others make up for a kind that runs out.
+    - Without one: all pairs of the kind with the largest share (of several such kinds, the one with the most pairs),
+      and as many of every other kind as keep to the shares, if there are that many.
     """
-    left = (shares > 0) & (found > 0)
-    if most is None:
-        largest = shares[left].max(initial=0)
-        unit = found[left & (shares == largest)].max(initial=0) / (largest or 1)
-        return [int(count) for count in np.minimum(found, (unit * shares).round())]
-    counts = np.zeros(len(found), np.int64)
-    while left.any():
-        room = (most - counts.sum()) * shares * left / (shares * left).sum()
-        exhausted = left & (room >= found)
+    open_kinds = (shares > 0) & (available > 0)
+    if limit is None:
+        largest = shares[open_kinds].max(initial=0)
+        unit = available[open_kinds & (shares == largest)].max(initial=0) / (largest or 1)
+        return [int(count) for count in np.minimum(available, (unit * shares).round())]
+    counts = np.zeros(len(available), np.int64)
+    while open_kinds.any():
+        room = (limit - counts.sum()) * shares * open_kinds / (shares * open_kinds).sum()
+        exhausted = open_kinds & (room >= available)
         if not exhausted.any():
-            counts[left] = room[left].round()
+            counts[open_kinds] = room[open_kinds].round()
             break
-        counts[exhausted] = found[exhausted]
-        left &= ~exhausted
+        counts[exhausted] = available[exhausted]
+        open_kinds &= ~exhausted
     return [int(count) for count in counts]

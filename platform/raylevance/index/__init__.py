@@ -1,1 +1,1 @@
-"""Search over products: nearest vectors, BM25, their fusion, and filters."""
+"""Search over products: nearest vectors, BM25, their fusion, filters, and the mining of hard pairs."""

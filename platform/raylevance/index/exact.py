@@ -1,4 +1,4 @@
-"""Exact search on FAISS's flat indexes, with an order among equals that does not depend on how rows are parted."""
+"""Exact search on FAISS's flat indexes. The order of equal scores does not depend on how rows are split into shards."""
 
 from typing import Any
 
@@ -6,32 +6,34 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from raylevance.index.ranking import Rows, Scores, by_score
+from raylevance.index.ranking import Rows, Scores, sort_by_score
 
-WIDER = 4
-"""How many times as many rows are looked at, as long as the last of them equals the one at the end of the best."""
+WIDENING_FACTOR = 4
+"""How many times as many rows are fetched in each further round, while equal scores may have been cut off."""
 
 
 def build_exact(vectors: npt.NDArray[np.float32]) -> Any:
-    """A flat index of `vectors`, float32 [n, d]."""
+    """Build a flat index of `vectors`, float32 [n, d]."""
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     return index
 
 
-def search_exactly(
-    store: Any, queries: npt.NDArray[np.float32], k: int, parameters: Any | None = None
+def search_exact(
+    index: Any, queries: npt.NDArray[np.float32], k: int, parameters: Any | None = None
 ) -> tuple[Scores, Rows]:
-    """The `k` best rows of the flat index `store`, [m, k], the lower row first among equals; -inf and -1 beyond.
+    """Search the flat `index` for the `k` best rows of each of `queries`, float32 [m, d].
 
-    FAISS keeps any of those that are equal at the end of the k best: where the next one equals the last, more are
-    looked at, and the lower rows kept. Products with the same text have the same vector.
+    Returns scores and rows, both [m, k], the lower row first among equals. If there are fewer than `k` rows, the rest
+    is filled with -inf and -1.
     """
+    # Of rows with equal scores at the end of the best k, such as products with the same text, FAISS returns any. So one
+    # more is fetched, and if it equals the last, more again, to keep the lower rows.
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    left, width = np.arange(len(queries)), k + 1
-    while len(left):
-        found, places = by_score(*store.search(queries[left], width, params=parameters))
-        scores[left], rows[left] = found[:, :k], places[:, :k]
-        left = left[(places[:, -1] >= 0) & (found[:, -1] == found[:, k - 1])]
-        width *= WIDER
+    unsettled, width = np.arange(len(queries)), k + 1
+    while len(unsettled):
+        wide_scores, wide_rows = sort_by_score(*index.search(queries[unsettled], width, params=parameters))
+        scores[unsettled], rows[unsettled] = wide_scores[:, :k], wide_rows[:, :k]
+        unsettled = unsettled[(wide_rows[:, -1] >= 0) & (wide_scores[:, -1] == wide_scores[:, k - 1])]
+        width *= WIDENING_FACTOR
     return scores, rows

@@ -1,4 +1,4 @@
-"""Filters of a search: which products may be found at all."""
+"""Filters of a search: which products may be returned."""
 
 from collections.abc import Callable
 
@@ -9,31 +9,32 @@ import pyarrow.compute as pc
 
 from raylevance.config import Settings
 
-LEVELS = "\x1f"
-"""Joins the levels of a category path where it serves as a key: a character that no category name holds."""
+LEVEL_SEPARATOR = "\x1f"
+"""Joins the levels of a category path into one key. No category name contains this character."""
 
 
 class Filters(Settings):
-    """What a product must match; null matches all. A value that no product has matches none."""
+    """Conditions that a product must meet. Null places no condition. A value that no product has matches none."""
 
     brand: list[str] | None = None
-    """Any of these, as the catalogue spells them."""
+    """The product's brand must be one of these, spelt as in the catalogue."""
     category: list[str] | None = None
-    """The first levels of the category path, from the root."""
+    """The product's category path must begin with these levels, from the root."""
     locale: str | None = None
+    """The product's locale must be this one."""
 
 
 class FilterColumns:
-    """The columns that filters look at, each value held once: a filter is decided on the distinct values."""
+    """The product columns that filters test. A condition is tested once for each distinct value, not for each row."""
 
     def __init__(self, products: pa.Table) -> None:
-        """`products`: columns brand, category and locale of our products schema."""
-        paths = pc.binary_join(products["category"], LEVELS)
+        """Prepare the columns brand, category and locale of `products`, which has our products schema."""
+        paths = pc.binary_join(products["category"], LEVEL_SEPARATOR)
         self._columns = {"brand": _Column(products["brand"]), "locale": _Column(products["locale"])}
         self._columns["category"] = _Column(paths)
 
     def allowed(self, filters: Filters) -> npt.NDArray[np.bool_] | None:
-        """Which rows match all of `filters`, bool [n]; None where nothing is filtered."""
+        """Return a mask of the rows that meet all conditions, bool [n], or None if `filters` has no condition."""
         matches = [self._columns[name].matches(test) for name, test in _tests(filters).items()]
         return np.logical_and.reduce(matches) if matches else None
 
@@ -45,10 +46,10 @@ class _Column:
         self._codes = pc.fill_null(encoded.indices, len(self._distinct)).to_numpy(zero_copy_only=False)
 
     def matches(self, test: Callable[[str], bool]) -> npt.NDArray[np.bool_]:
-        """A null matches nothing."""
-        verdicts = np.array([*map(test, self._distinct), False])
-        found: npt.NDArray[np.bool_] = verdicts[self._codes]
-        return found
+        """Return a mask of the rows whose value passes `test`. A null never does."""
+        passes = np.array([*map(test, self._distinct), False])
+        mask: npt.NDArray[np.bool_] = passes[self._codes]
+        return mask
 
 
 def _tests(filters: Filters) -> dict[str, Callable[[str], bool]]:
@@ -59,5 +60,5 @@ def _tests(filters: Filters) -> dict[str, Callable[[str], bool]]:
         tests["locale"] = filters.locale.__eq__
     if filters.category:
         prefix = filters.category
-        tests["category"] = lambda path: path.split(LEVELS)[: len(prefix)] == prefix
+        tests["category"] = lambda path: path.split(LEVEL_SEPARATOR)[: len(prefix)] == prefix
     return tests

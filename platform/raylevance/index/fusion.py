@@ -1,4 +1,4 @@
-"""One ranking from several: by reciprocal rank, by weighted scores, or by scores on the scale of the grades' bands."""
+"""Fusion of a dense and a lexical ranking into one: by rank, by scaled scores, or by scores relative to grade bands."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,64 +9,77 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.index.grades import GradeBands
-from raylevance.index.ranking import Rows, Scores, best
+from raylevance.index.ranking import Rows, Scores, top_k
 
 Ranking = tuple[Scores, Rows]
-"""Scores and rows, both [m, k], best first, -1 where a query has no more rows."""
+"""Scores and rows, both [m, k], best first. A row is -1 if a query has no more rows."""
 
 
 class FusionSettings(Settings):
-    """How dense and lexical rankings become one. Scores tell more than ranks, with equal weights and nothing tuned.
+    """How a dense and a lexical ranking are fused.
 
-    weighted: each side's scores from 0 to 1 over its ranking of the query. graded: the same, but the dense side on the
-    scale of the grades' bands, one for all queries, so that a query without a good product leaves the lead to BM25.
+    The default uses scores instead of ranks because scores carry more information, and weighs both sides equally, so
+    that nothing has to be tuned.
     """
 
     method: Literal["reciprocal_rank", "weighted", "graded"] = "weighted"
+    """reciprocal_rank adds up reciprocal ranks. weighted scales the scores of each side to 0..1 over its ranking of the
+    query and adds them up. graded does the same, but scales the cosines by the grade bands, in the same way for all
+    queries, so that BM25 decides if no product is a good match for a query."""
     constant: PositiveFloat = 60
+    """Constant added to a rank. Used by reciprocal_rank only."""
     dense_weight: float = Field(default=0.5, ge=0, le=1)
-    """Of the weighted and the graded method; the lexical weight is 1 minus it."""
+    """Weight of the dense side for weighted and graded. The lexical side has the weight 1 - dense_weight."""
     depth: PositiveInt = 100
-    """Rows taken from each ranking, at least."""
+    """Number of rows taken from each ranking, or the number of results asked for if that is larger."""
 
 
 def fuse(
     dense: Ranking, lexical: Ranking, k: int, settings: FusionSettings, bands: GradeBands | None = None
 ) -> Ranking:
-    """The `k` best rows of both, as `settings` say; the graded method takes `bands`."""
+    """Fuse two rankings by the method in `settings` and return the `k` best rows. The graded method needs `bands`."""
     weights = settings.dense_weight, 1 - settings.dense_weight
     if settings.method == "weighted":
-        return weighted([dense, lexical], weights, k)
+        return fuse_weighted([dense, lexical], weights, k)
     if settings.method == "graded":
         assert bands is not None
-        return graded(dense, lexical, weights, bands, k)
-    return reciprocal_rank([dense[1], lexical[1]], k, settings.constant)
+        return fuse_graded(dense, lexical, weights, bands, k)
+    return fuse_reciprocal_rank([dense[1], lexical[1]], k, settings.constant)
 
 
-def reciprocal_rank(rankings: Sequence[Rows], k: int, constant: float = 60) -> Ranking:
-    """Scores `sum over rankings of 1 / (constant + rank)`, rank from 1; a row that a ranking lacks gets nothing of it.
+def fuse_reciprocal_rank(rankings: Sequence[Rows], k: int, constant: float = 60) -> Ranking:
+    """Fuse rankings by the score
 
-    `rankings`: each int64 [m, k_i], best first, -1 for none. Returns scores and rows [m, k], the lower row first
+        sum over rankings of 1 / (constant + rank)
+
+    where ranks begin at 1 and a ranking that lacks a row adds nothing to it.
+
+    `rankings` are int64 [m, k_i] each, best first, -1 for no row. Returns scores and rows [m, k], the lower row first
     among equals. Source: Cormack, Clarke and Büttcher 2009, whose constant is 60.
     """
     points = [np.broadcast_to(1 / (constant + 1 + np.arange(rows.shape[1])), rows.shape) for rows in rankings]
     return _sum_by_row(points, rankings, k)
 
 
-def weighted(rankings: Sequence[Ranking], weights: Sequence[float], k: int) -> Ranking:
-    """Scores `sum over rankings of weight * (score - min) / (max - min)`, min and max of that query's ranking.
+def fuse_weighted(rankings: Sequence[Ranking], weights: Sequence[float], k: int) -> Ranking:
+    """Fuse rankings by the score
 
-    A row that a ranking lacks gets nothing of it, as its last row does; a ranking of equal scores counts as 1.
+        sum over rankings of weight * (score - min) / (max - min)
+
+    with min and max of the ranking of the query. A ranking that lacks a row adds nothing to it, as for its last row. If
+    all scores of a ranking are equal, each counts as 1.
+
     Returns scores and rows [m, k], the lower row first among equals. Source: Lee 1997 (min-max CombSUM).
     """
     points = [weight * _min_max(scores, rows >= 0) for weight, (scores, rows) in zip(weights, rankings, strict=True)]
     return _sum_by_row(points, [rows for _, rows in rankings], k)
 
 
-def graded(dense: Ranking, lexical: Ranking, weights: tuple[float, float], bands: GradeBands, k: int) -> Ranking:
-    """As `weighted`, but a cosine counts 1/2 where grade 1 begins and 1 where grade 2 does, in a line (our choice).
+def fuse_graded(dense: Ranking, lexical: Ranking, weights: tuple[float, float], bands: GradeBands, k: int) -> Ranking:
+    """Fuse like `fuse_weighted`, but scale the cosines of the dense ranking by `bands` (our choice).
 
-    It counts nothing from as far below grade 1 as grade 2 is above it; bands of no width are taken to be 1 apart.
+    A cosine counts 1/2 where grade 1 begins and 1 where grade 2 begins, and linearly between and beyond, down to 0. If
+    both grades begin at the same cosine, the scale is as if grade 2 began 0.5 higher.
     """
     width = 2 * (bands.relevant - bands.moderately) or 1
     points = np.maximum(0.5 + (dense[0] - bands.moderately) / width, 0, dtype=np.float64)
@@ -75,7 +88,7 @@ def graded(dense: Ranking, lexical: Ranking, weights: tuple[float, float], bands
 
 
 def _min_max(scores: Scores, present: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """`scores` [m, k] scaled to 0..1 for each query, over those `present`."""
+    """Scale `scores` [m, k] to 0..1 for each query, over those that are `present`."""
     low = np.min(scores, axis=1, keepdims=True, where=present, initial=np.inf)
     high = np.max(scores, axis=1, keepdims=True, where=present, initial=-np.inf)
     spread = np.where(high > low, high - low, 1)
@@ -83,15 +96,15 @@ def _min_max(scores: Scores, present: npt.NDArray[np.bool_]) -> npt.NDArray[np.f
 
 
 def _sum_by_row(points: Sequence[npt.NDArray[np.float64]], rankings: Sequence[Rows], k: int) -> Ranking:
-    """The `k` rows of each query with the most points in all rankings together."""
+    """Return the `k` rows of each query with the most points over all rankings."""
     all_points, all_rows = np.concatenate(points, axis=1), np.concatenate(rankings, axis=1)
-    fused = [_best_of_query(*query, k) for query in zip(all_points, all_rows, strict=True)]
+    fused = [_fuse_query(*query, k) for query in zip(all_points, all_rows, strict=True)]
     scores = np.array([scores for scores, _ in fused], np.float32).reshape(-1, k)
     return scores, np.array([rows for _, rows in fused], np.int64).reshape(-1, k)
 
 
-def _best_of_query(points: npt.NDArray[np.float64], rows: Rows, k: int) -> Ranking:
+def _fuse_query(points: npt.NDArray[np.float64], rows: Rows, k: int) -> Ranking:
     present = rows >= 0
-    found, place = np.unique(rows[present], return_inverse=True)
-    total = np.bincount(place, weights=points[present], minlength=len(found))
-    return best(total.astype(np.float32), found, k)
+    distinct, position = np.unique(rows[present], return_inverse=True)
+    total = np.bincount(position, weights=points[present], minlength=len(distinct))
+    return top_k(total.astype(np.float32), distinct, k)

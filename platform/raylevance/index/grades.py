@@ -1,4 +1,4 @@
-"""Bands of the cosine that stand for grades: how a retriever's score says relevant, moderately relevant or not."""
+"""Grade bands: ranges of the cosine that stand for the grades 0 (irrelevant), 1 (moderately relevant), 2 (relevant)."""
 
 from typing import Any, Self
 
@@ -9,18 +9,20 @@ from pydantic import model_validator
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 
-NEVER = 2.0
-"""A threshold beyond every cosine: of grades that no judged pair has."""
+ABOVE_ALL_COSINES = 2.0
+"""A threshold that no cosine reaches, for grades that no judged pair has."""
 
-MOST_THRESHOLDS = 400
-"""Candidates for a threshold looked at together: where there are more distinct scores, coarse first, then fine."""
+MAX_THRESHOLDS = 400
+"""Number of candidate thresholds that are compared at once. If there are more, the search goes from coarse to fine."""
 
 
 class GradeBands(Settings):
-    """Grade 2 from a cosine of `relevant` up, 1 from `moderately` up, 0 below."""
+    """The cosines at which the grades begin. Below `moderately` the grade is 0."""
 
     moderately: float
+    """Cosine from which the grade is 1."""
     relevant: float
+    """Cosine from which the grade is 2."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -29,32 +31,39 @@ class GradeBands(Settings):
         return self
 
     def grade(self, scores: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
-        """The grade of each score, same shape."""
+        """Return the grade of each of `scores`, in the same shape."""
         return (scores >= self.moderately).astype(np.int8) + (scores >= self.relevant)
 
 
 def fit_grade_bands(scores: npt.NDArray[Any], grades: npt.NDArray[Any]) -> GradeBands:
-    """The bands with the highest macro F1 on judged pairs: cosines [n] and grades [n], 0 to 2.
+    """Return the bands with the highest macro F1 on judged pairs with cosines `scores` [n] and `grades` [n], 0 to 2.
 
-    Macro F1, since the grades are of unequal size and none should be given up (our choice); over the grades present.
-    Where no pair has grade 2 no cosine gets it. Raises `RaylevanceError` for fewer than two different grades.
+    Macro F1 over the grades that are present is used because grades are unequal in number and none should be neglected
+    (our choice). If no pair has grade 2, no cosine gets it.
+
+    Raises `RaylevanceError` if there are fewer than two different grades.
     """
     present = np.unique(grades)
     if len(present) < 2:
-        raise RaylevanceError(f"grade bands are fitted on two grades or more, got {present.tolist()}")
+        raise RaylevanceError(
+            f"grade bands need judged pairs of two grades or more, got {present.tolist()}; add judgements"
+        )
     by_grade = [np.sort(scores[grades == grade]) for grade in range(3)]
-    candidates = np.append(np.unique(scores), NEVER)
-    while len(candidates) > MOST_THRESHOLDS:
-        some = np.linspace(0, len(candidates) - 1, MOST_THRESHOLDS).astype(np.int64)
-        beside = [some[max(0, at - 1) : at + 2] for at in _best(candidates[some], by_grade, present)]
-        near = [np.arange(places[0], places[-1] + 1) for places in beside]
-        candidates = candidates[np.unique(np.concatenate(near))]
+    candidates = np.append(np.unique(scores), ABOVE_ALL_COSINES)
+    while len(candidates) > MAX_THRESHOLDS:
+        coarse = np.linspace(0, len(candidates) - 1, MAX_THRESHOLDS).astype(np.int64)
+        around_best = [coarse[max(0, best - 1) : best + 2] for best in _best(candidates[coarse], by_grade, present)]
+        ranges = [np.arange(positions[0], positions[-1] + 1) for positions in around_best]
+        candidates = candidates[np.unique(np.concatenate(ranges))]
     low, high = _best(candidates, by_grade, present)
     return GradeBands(moderately=float(candidates[low]), relevant=float(candidates[high]))
 
 
 def _best(thresholds: npt.NDArray[Any], by_grade: list[npt.NDArray[Any]], present: npt.NDArray[Any]) -> tuple[int, int]:
-    """The places of the two `thresholds` (rising) of the highest macro F1; `by_grade`: each grade's scores, sorted."""
+    """Return the positions of the two `thresholds` (ascending) with the highest macro F1.
+
+    `by_grade` has the scores of each grade, sorted.
+    """
     size = np.array([len(group) for group in by_grade])
     above = np.stack([len(group) - np.searchsorted(group, thresholds) for group in by_grade])
     total = above.sum(axis=0)

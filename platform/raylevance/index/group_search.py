@@ -9,13 +9,13 @@ from raylevance.index.fusion import Ranking
 
 
 def search_groups(groups: Groups, search: Callable[[Ints, Allowed], Ranking]) -> Ranking:
-    """Run `search(places, allowed)` once for each group of queries and put the results back in order.
+    """Call `search(queries, allowed)` once for each group, and return the results in the order of all queries.
 
-    `places` are the rows of the group's queries and `allowed` [n] masks the rows that they may find. Returns scores and
-    rows, both [m, k].
+    `queries` are the positions of the group's queries, and `allowed` bool [n] masks the rows that they may find.
+    Returns scores and rows, both [m, k].
     """
-    found = [np.flatnonzero(groups.queries == group) for group in np.unique(groups.queries)]
-    ranked = [search(places, groups.allowed(int(groups.queries[places[0]]))) for places in found]
-    back = np.argsort(np.concatenate(found))
-    scores, rows = (np.concatenate(parts)[back] for parts in zip(*ranked, strict=True))
+    by_group = [np.flatnonzero(groups.queries == group) for group in np.unique(groups.queries)]
+    rankings = [search(queries, groups.allowed(int(groups.queries[queries[0]]))) for queries in by_group]
+    original_order = np.argsort(np.concatenate(by_group))
+    scores, rows = (np.concatenate(parts)[original_order] for parts in zip(*rankings, strict=True))
     return scores, rows

@@ -1,8 +1,10 @@
-"""Hard pairs of Mine and Refine (arXiv 2602.17654): what an encoder ranks in the wrong half of its best.
+"""Mining of hard pairs: products that an encoder ranks in the wrong half of its best results.
 
-An encoder ranks every product for every training query. Among the k best, a product of grade 0 above rank k/2 is a hard
-negative, one of grade 1 or 2 below it a hard positive. Grades come from people where they judged the pair, else from a
-judge: a product is never taken to be irrelevant because nobody has said otherwise.
+An encoder ranks all products for every training query. Among the best k, a product of grade 0 in the upper half is a
+hard negative, and one of grade 1 or 2 in the lower half is a hard positive. Grades come from people if they judged the
+pair, and from a judge otherwise. A product is never taken to be irrelevant only because nobody judged it.
+
+Source: Mine and Refine (arXiv 2602.17654).
 """
 
 from typing import Literal
@@ -14,33 +16,39 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.data.hashing import hash_unit, pair_ids
-from raylevance.data.schema import LANGUAGE_MODEL
+from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
 from raylevance.index.ranking import Rows, Scores
 
-CANDIDATES = pa.schema(
+CANDIDATE_SCHEMA = pa.schema(
     [("query_id", pa.string()), ("product_id", pa.string()), ("rank", pa.int32()), ("score", pa.float32())]
 )
-"""Products found for a query; `rank` from 1, `score` the cosine."""
+"""Schema of the products found for a query. `rank` begins at 1, and `score` is the cosine."""
 
-MINED = pa.schema([*CANDIDATES, ("grade", pa.int8()), ("source", pa.string()), ("role", pa.string())])
-"""Candidates with their grade, who gave it, and `role`: hard_negative, hard_positive, or null for neither."""
+MINED_SCHEMA = pa.schema([*CANDIDATE_SCHEMA, ("grade", pa.int8()), ("source", pa.string()), ("role", pa.string())])
+"""Schema of mined pairs: candidates with their grade and its source. `role` is hard_negative, hard_positive, or
+null for neither."""
 
 
 class MiningSettings(Settings):
-    """`k`: products a query (the paper: 100 to 200). `cut`: the rank that parts the halves, as a share of k.
-
-    `skip_top`: ranks whose negatives are left out (the paper keeps all, and finds the ten hardest to help slightly).
-    `positives_from`: the lowest grade of a hard positive.
-    """
+    """Which of an encoder's best results are mined as hard pairs."""
 
     k: PositiveInt = 100
+    """Number of products ranked for each query. The paper uses 100 to 200."""
     cut: float = Field(0.5, gt=0, lt=1)
+    """Rank that separates the upper from the lower half, as a share of k."""
     skip_top: NonNegativeInt = 0
+    """Number of top ranks that give no hard negatives. The paper skips none, and finds that the ten hardest negatives
+    help slightly."""
     positives_from: Literal[1, 2] = 1
+    """Lowest grade of a hard positive."""
 
 
-def candidates(query_ids: pa.Array, product_ids: pa.Array, scores: Scores, rows: Rows) -> pa.Table:
-    """Rows of `CANDIDATES` from a ranking: `scores`, `rows` [m, k], -1 where a query has no more; ids by row."""
+def candidate_table(query_ids: pa.Array, product_ids: pa.Array, scores: Scores, rows: Rows) -> pa.Table:
+    """Turn a ranking into a table of `CANDIDATE_SCHEMA`.
+
+    `scores` and `rows` are [m, k], with a row of -1 if a query has no more. The ids are those of the m queries and of
+    the product at each row.
+    """
     present = rows >= 0
     rank = np.broadcast_to(np.arange(1, rows.shape[1] + 1, dtype=np.int32), rows.shape)
     query = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
@@ -51,53 +59,59 @@ def candidates(query_ids: pa.Array, product_ids: pa.Array, scores: Scores, rows:
             "rank": rank[present],
             "score": scores[present],
         }
-    ).cast(CANDIDATES)
+    ).cast(CANDIDATE_SCHEMA)
 
 
-def unjudged(found: pa.Table, judgements: pa.Table) -> pa.Table:
-    """The candidates that `judgements` (query_id, product_id) do not have, in their order."""
-    return found.filter(pc.invert(pc.is_in(pair_ids(found), pc.unique(pair_ids(judgements)))))
+def unjudged_pairs(pairs: pa.Table, judgements: pa.Table) -> pa.Table:
+    """Return the rows of `pairs` whose query and product are not in `judgements`, in their order.
 
-
-def to_label(new: pa.Table, most: int | None, settings: MiningSettings, seed: int) -> pa.Table:
-    """At most `most` of the unjudged candidates that a grade would give a role: of each half in turn, by hash.
-
-    A judge that reads few pairs finds hard positives as well as hard negatives, and those of the upper half are a fair
-    sample of it, so that the share of `false_negatives` among them is that of all. Negatives within `skip_top` are
-    left out anyway.
+    Both tables have the columns query_id and product_id.
     """
-    rank = new["rank"].to_numpy()
-    below = rank > settings.k * settings.cut
-    order = np.argsort(hash_unit(pair_ids(new), seed, "label"), kind="stable")
+    return pairs.filter(pc.invert(pc.is_in(pair_ids(pairs), pc.unique(pair_ids(judgements)))))
+
+
+def choose_pairs_to_label(unjudged: pa.Table, limit: int | None, settings: MiningSettings, seed: int) -> pa.Table:
+    """Choose at most `limit` of the `unjudged` candidates for a judge to grade; None chooses all.
+
+    They are taken from the upper and the lower half in turn, each half in the order of a hash. A judge that grades few
+    pairs thus finds hard positives as well as hard negatives, and those of the upper half are a fair sample for
+    `count_false_negatives`. Candidates at the ranks of `skip_top` are left out, as they cannot become hard pairs.
+    """
+    rank = unjudged["rank"].to_numpy()
+    in_lower_half = rank > settings.k * settings.cut
+    order = np.argsort(hash_unit(pair_ids(unjudged), seed, "label"), kind="stable")
     order = order[rank[order] > settings.skip_top]
-    halves = below[order]
-    turn = np.where(halves, np.cumsum(halves), np.cumsum(~halves))
-    order = order[np.lexsort((halves, turn))]
-    return new.take(pa.array(order if most is None else order[:most]))
+    lower = in_lower_half[order]
+    turn = np.where(lower, np.cumsum(lower), np.cumsum(~lower))
+    order = order[np.lexsort((lower, turn))]
+    return unjudged.take(pa.array(order if limit is None else order[:limit]))
 
 
-def mine(found: pa.Table, grades: pa.Table, settings: MiningSettings) -> pa.Table:
-    """Rows of `MINED`: the candidates that `grades` (query_id, product_id, grade, source) grade, with their role."""
-    place = pc.index_in(pair_ids(found), pair_ids(grades))
-    known = found.filter(place.is_valid())
-    chosen = grades.take(place.drop_null())
-    rank, grade = known["rank"].to_numpy(), chosen["grade"].to_numpy()
-    upper = rank <= settings.k * settings.cut
-    negative = (grade == 0) & upper & (rank > settings.skip_top)
-    positive = (grade >= settings.positives_from) & ~upper
-    role = np.where(negative, "hard_negative", np.where(positive, "hard_positive", ""))
-    columns = {name: known[name] for name in CANDIDATES.names}
-    columns |= {"grade": chosen["grade"], "source": chosen["source"]}
-    roles = pa.array(role, pa.string(), mask=role == "")
-    return pa.table({**columns, "role": roles}).cast(MINED)
+def mine_hard_pairs(candidates: pa.Table, grades: pa.Table, settings: MiningSettings) -> pa.Table:
+    """Return the `candidates` that have a grade in `grades` (query_id, product_id, grade, source), with their role.
 
-
-def false_negatives(mined: pa.Table, settings: MiningSettings) -> tuple[int, int]:
-    """Of the `mined` pairs in the upper half that a judge graded: how many it called relevant (1 or 2), and all.
-
-    `mined`: those that nothing was known of before. Mining that takes every unjudged neighbour for a negative trains
-    on the first of these as negatives.
+    The result has the schema `MINED_SCHEMA`.
     """
-    by_judge = pc.starts_with(mined["source"], LANGUAGE_MODEL)
-    new = mined.filter(pc.and_(by_judge, pc.less_equal(mined["rank"], int(settings.k * settings.cut))))
-    return int(pc.sum(pc.greater(new["grade"], 0)).as_py() or 0), new.num_rows
+    grade_row = pc.index_in(pair_ids(candidates), pair_ids(grades))
+    graded = candidates.filter(grade_row.is_valid())
+    grades = grades.take(grade_row.drop_null())
+    rank, grade = graded["rank"].to_numpy(), grades["grade"].to_numpy()
+    in_upper_half = rank <= settings.k * settings.cut
+    negative = (grade == 0) & in_upper_half & (rank > settings.skip_top)
+    positive = (grade >= settings.positives_from) & ~in_upper_half
+    role = np.where(negative, "hard_negative", np.where(positive, "hard_positive", ""))
+    columns = {name: graded[name] for name in CANDIDATE_SCHEMA.names}
+    columns |= {"grade": grades["grade"], "source": grades["source"]}
+    roles = pa.array(role, pa.string(), mask=role == "")
+    return pa.table({**columns, "role": roles}).cast(MINED_SCHEMA)
+
+
+def count_false_negatives(mined: pa.Table, settings: MiningSettings) -> tuple[int, int]:
+    """Count the pairs in the upper half that a judge called relevant (grade 1 or 2), and all that it graded there.
+
+    `mined` must hold only pairs that were unjudged before. The first number is that of the false negatives among them,
+    on which mining that takes unjudged pairs for irrelevant would train.
+    """
+    by_judge = pc.starts_with(mined["source"], LANGUAGE_MODEL_PREFIX)
+    upper = mined.filter(pc.and_(by_judge, pc.less_equal(mined["rank"], int(settings.k * settings.cut))))
+    return int(pc.sum(pc.greater(upper["grade"], 0)).as_py() or 0), upper.num_rows

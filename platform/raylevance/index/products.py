@@ -1,4 +1,4 @@
-"""The index of a catalogue: vectors, BM25, the products themselves, filters and grade bands, searched as one."""
+"""The index of a catalogue: vectors, BM25, the products, filters and grade bands, searched together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,35 +20,39 @@ from raylevance.index.ranking import Rows, Scores
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 
 Mode = Literal["dense", "lexical", "hybrid"]
+"""How a search finds products: by vectors, by BM25, or by both."""
+
 MODES = ["dense", "lexical", "hybrid"]
 COLUMNS = ["product_id", "title", "brand", "color", "category", "locale"]
-VECTORS, LEXICAL, PRODUCTS, HEADER = "vectors", "lexical", "products.parquet", "index.json"
+VECTORS_FOLDER, LEXICAL_FOLDER, PRODUCTS_FILE, HEADER_FILE = "vectors", "lexical", "products.parquet", "index.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A product that was found. `row` is its place in `ProductIndex.products`."""
+    """A product found by a search."""
 
     product_id: str
     row: int
+    """Row of the product in `ProductIndex.products`."""
     score: float
-    """What the hit is ranked by: the cosine, BM25, or the fused score."""
+    """Score by which hits are ranked: the cosine, BM25, or the fused score."""
     dense_score: float | None
-    """The cosine; None in a lexical search without query vectors."""
+    """The cosine. None for a lexical search without query vectors."""
     lexical_score: float | None
-    """BM25; None where the lexical search did not find the product or was not made."""
+    """The BM25 score. None if BM25 was not used or did not find the product."""
     grade: int | None
-    """The band of the cosine, 0 to 2; None without a cosine or without bands."""
+    """Grade of the cosine, 0 to 2. None without a cosine or without grade bands."""
 
 
 class ProductIndexSettings(IndexSettings):
-    """How vectors are indexed, and how a hybrid search joins them with BM25."""
+    """How the products of a catalogue are indexed."""
 
     fusion: FusionSettings = FusionSettings()
+    """How a hybrid search fuses the dense and the lexical ranking."""
 
 
-class Header(Settings):
-    """`index.json`: what belongs to the index as a whole."""
+class IndexHeader(Settings):
+    """The content of `index.json`: facts about the index as a whole."""
 
     products: int
     bands: GradeBands | None
@@ -56,7 +60,7 @@ class Header(Settings):
 
 
 class ProductIndex:
-    """Products that are found by meaning, by words, or by both."""
+    """Products that can be searched by their vectors, by their words, or by both."""
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class ProductIndex:
         bands: GradeBands | None,
         fusion: FusionSettings,
     ) -> None:
-        """`products`: `COLUMNS`, one row a vector and a BM25 document."""
+        """Combine the parts of an index. `products` has the columns `COLUMNS`. Row i of each part is one product."""
         self.products = products
         self.vectors = vectors
         self.lexical = lexical
@@ -83,15 +87,17 @@ class ProductIndex:
         settings: ProductIndexSettings,
         bands: GradeBands | None = None,
     ) -> Self:
-        """Index `products` (our products schema), n rows, BM25 on their `full_text`.
+        """Index `products` (our products schema), n rows, with BM25 over their `full_text`.
 
-        `vectors`: what the encoder made of each product, float32 [n, d], unit norm.
-        Without `bands` hits carry no grade. Raises `RaylevanceError` as `VectorIndex.build` and
-        `LexicalIndex.build`, and where the two are not of one length.
+        - `vectors`: the encoder's vector of each product, float32 [n, d], unit norm.
+        - `bands`: grade bands of the encoder. Without them, hits have no grade.
+
+        Raises `RaylevanceError` if `products` and `vectors` differ in length, and as `VectorIndex.build` and
+        `LexicalIndex.build` do.
         """
         if products.num_rows != len(vectors):
             lengths = f"{products.num_rows} products, {len(vectors)} vectors"
-            raise RaylevanceError(f"an index needs one vector a product, got {lengths}")
+            raise RaylevanceError(f"an index needs one vector for each product, got {lengths}")
         lexical = LexicalIndex.build(full_text(products))
         return cls(products.select(COLUMNS), VectorIndex.build(vectors, settings), lexical, bands, settings.fusion)
 
@@ -99,7 +105,7 @@ class ProductIndex:
         return len(self._ids)
 
     def describe(self) -> dict[str, Any]:
-        """The number of products, the kind and the recall of the vector index, and the grade bands."""
+        """Return the number of products, the description of the vector index, and the grade bands."""
         bands = self.bands.model_dump() if self.bands else None
         return {"products": len(self), "vectors": self.vectors.describe(), "bands": bands}
 
@@ -113,12 +119,15 @@ class ProductIndex:
         minimum_grade: int | None = None,
         fusion: FusionSettings | None = None,
     ) -> list[list[Hit]]:
-        """At most `k` hits for each of m queries, best first.
+        """Search for at most `k` products for each of m queries, best first.
 
-        `query_vectors`: float32 [m, d], unit norm; a lexical search can do without and then returns no cosines.
-        `minimum_grade` drops what the bands grade lower from the `fusion.depth` best (or `k`, if more), so that fewer
-        than `k` may be left. `fusion`: in place of the index's own. Raises `UsageError` for an unknown mode, or where
-        vectors or bands are needed and absent.
+        - `query_vectors`: float32 [m, d], unit norm. A lexical search works without them, and then returns no cosines.
+        - `filters`: conditions that products must meet.
+        - `minimum_grade`: drops products of a lower grade from the best `fusion.depth` (or `k`, if that is more), so
+          fewer than `k` may be left.
+        - `fusion`: overrides the settings of the index.
+
+        Raises `UsageError` if the mode is unknown, or if vectors or grade bands are needed and missing.
         """
         fusion = fusion or self.fusion
         self._check_request(query_vectors, mode, minimum_grade, fusion)
@@ -131,32 +140,35 @@ class ProductIndex:
             if lexical is not None:
                 ranking = fuse(dense, lexical, 2 * depth, fusion, self.bands)
         assert ranking is not None
-        hits = self._hits(ranking, lexical, query_vectors)
-        return [[hit for hit in found if (hit.grade or 0) >= (minimum_grade or 0)][:k] for found in hits]
+        hits_by_query = self._hits(ranking, lexical, query_vectors)
+        return [[hit for hit in hits if (hit.grade or 0) >= (minimum_grade or 0)][:k] for hits in hits_by_query]
 
     def save(self, folder: Path) -> None:
-        """Write the index into `folder`: FAISS, NumPy, Parquet and JSON files."""
-        self.vectors.save(folder / VECTORS)
-        self.lexical.save(folder / LEXICAL)
-        pq.write_table(self.products, folder / PRODUCTS)
-        header = Header(products=len(self), bands=self.bands, fusion=self.fusion)
-        (folder / HEADER).write_text(header.model_dump_json(indent=2), encoding="utf-8")
+        """Write the index to `folder`, as FAISS, NumPy, Parquet and JSON files."""
+        self.vectors.save(folder / VECTORS_FOLDER)
+        self.lexical.save(folder / LEXICAL_FOLDER)
+        pq.write_table(self.products, folder / PRODUCTS_FILE)
+        header = IndexHeader(products=len(self), bands=self.bands, fusion=self.fusion)
+        (folder / HEADER_FILE).write_text(header.model_dump_json(indent=2), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, *, use_gpu: bool = False) -> Self:
-        """The index that `save` wrote. Raises `RaylevanceError` for a missing or torn file."""
+        """Load an index that `save` wrote. Raises `RaylevanceError` if a file is missing or damaged."""
         try:
-            header = Header.model_validate_json((folder / HEADER).read_text(encoding="utf-8"))
-            products = pq.read_table(folder / PRODUCTS)
+            header = IndexHeader.model_validate_json((folder / HEADER_FILE).read_text(encoding="utf-8"))
+            products = pq.read_table(folder / PRODUCTS_FILE)
         except OSError as error:
             raise RaylevanceError(f"{folder}: not an index: {error}") from None
         except (ValidationError, pa.ArrowInvalid) as error:
-            raise RaylevanceError(f"{folder}: damaged index: {str(error).splitlines()[0]}") from None
-        vectors = VectorIndex.load(folder / VECTORS, use_gpu=use_gpu)
-        lexical = LexicalIndex.load(folder / LEXICAL)
+            first_line = str(error).splitlines()[0]
+            raise RaylevanceError(f"{folder}: damaged index; build it again: {first_line}") from None
+        vectors = VectorIndex.load(folder / VECTORS_FOLDER, use_gpu=use_gpu)
+        lexical = LexicalIndex.load(folder / LEXICAL_FOLDER)
         if not header.products == products.num_rows == len(vectors) == len(lexical):
             lengths = f"{products.num_rows} products, {len(vectors)} vectors, {len(lexical)} BM25 documents"
-            raise RaylevanceError(f"{folder}: damaged index: {header.products} expected, got {lengths}")
+            raise RaylevanceError(
+                f"{folder}: damaged index; build it again: expected {header.products} products, got {lengths}"
+            )
         return cls(products, vectors, lexical, header.bands, header.fusion)
 
     def _check_request(
@@ -170,33 +182,31 @@ class ProductIndex:
             raise UsageError("minimum_grade needs query vectors")
         graded = mode == "hybrid" and fusion.method == "graded"
         if (minimum_grade or graded) and self.bands is None:
-            what = "minimum_grade" if minimum_grade else "graded fusion"
-            raise UsageError(f"{what} needs grade bands, and this index was built without judgements")
+            feature = "minimum_grade" if minimum_grade else "graded fusion"
+            raise UsageError(f"{feature} needs grade bands, but this index was built without judgements")
 
     def _hits(self, ranking: Ranking, lexical: Ranking | None, query_vectors: Vectors | None) -> list[list[Hit]]:
-        """The hits of each query, all of `ranking`, whose scores are cosines where there is no `lexical`."""
-        found = []
+        """Return all hits of each query. Without a `lexical` ranking, the scores of `ranking` are cosines."""
+        hits = []
         for query, (scores, rows) in enumerate(zip(*ranking, strict=True)):
             present = rows >= 0
             scores, rows = scores[present], rows[present]
-            cosines, words = None, {}
+            cosines, bm25 = None, {}
             if lexical is None:
                 cosines = scores
             else:
-                words = dict(zip(lexical[1][query].tolist(), lexical[0][query].tolist(), strict=True))
+                bm25 = dict(zip(lexical[1][query].tolist(), lexical[0][query].tolist(), strict=True))
                 if query_vectors is not None:
                     cosines = self.vectors.vectors(rows) @ query_vectors[query]
-            found.append(self._hits_of_query(scores, rows, cosines, words))
-        return found
+            hits.append(self._hits_of_query(scores, rows, cosines, bm25))
+        return hits
 
-    def _hits_of_query(
-        self, scores: Scores, rows: Rows, cosines: Scores | None, lexical: dict[int, float]
-    ) -> list[Hit]:
-        """`scores`, `rows`, `cosines`: [n]; `lexical`: BM25 by row."""
-        nothing = [None] * len(rows)
-        dense_scores = nothing if cosines is None else cosines.tolist()
-        grades = nothing if cosines is None or self.bands is None else self.bands.grade(cosines).tolist()
+    def _hits_of_query(self, scores: Scores, rows: Rows, cosines: Scores | None, bm25: dict[int, float]) -> list[Hit]:
+        """Return the hits of one query. `scores`, `rows` and `cosines` are [n], and `bm25` has BM25 scores by row."""
+        missing = [None] * len(rows)
+        dense_scores = missing if cosines is None else cosines.tolist()
+        grades = missing if cosines is None or self.bands is None else self.bands.grade(cosines).tolist()
         return [
-            Hit(self._ids[row], row, score, dense_score, lexical.get(row), grade)
+            Hit(self._ids[row], row, score, dense_score, bm25.get(row), grade)
             for row, score, dense_score, grade in zip(rows.tolist(), scores.tolist(), dense_scores, grades, strict=True)
         ]

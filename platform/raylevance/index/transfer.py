@@ -1,7 +1,7 @@
-"""A query against an item's neighbour queries instead of its title: both sides are then queries.
+"""Scores of a query and an item from the item's neighbour queries instead of its title, so that queries meet queries.
 
-Source: "relation-based transfer" in the CIKM 2022 paper (DOI 10.1145/3511808.3557143), which prints no formula; the
-formulas are our reading of it.
+Source: "relation-based transfer" (CIKM 2022, DOI 10.1145/3511808.3557143). The paper prints no formula; those below are
+our reading.
 """
 
 from dataclasses import dataclass
@@ -13,16 +13,18 @@ Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 
-PAIRS = 8_192
-"""Pairs at once: with five neighbours and 384 dimensions, 60 MB."""
+PAIRS_PER_BATCH = 8_192
+"""Pairs that are scored at once. With five neighbours each and 384 dimensions, a batch takes 60 MB."""
 
 
 @dataclass(frozen=True)
 class NeighbourQueries:
-    """The queries that behaviour joins to each item, as compressed sparse rows.
+    """The neighbour queries of each item, those that behaviour connects to it, as compressed sparse rows.
 
-    Item i has the `queries` int64 [m] and the `weights` float32 [m] at `indptr[i]` to `indptr[i + 1]` (int64
-    [items + 1]); a query is a row of the unit `vectors` [n, d]. With weights that sum to 1, a transfer is a mean.
+    - `indptr` int64 [items + 1]: the neighbours of item i are at `indptr[i]` to `indptr[i + 1]` (exclusive).
+    - `queries` int64 [edges]: each neighbour query, as a row of `vectors`.
+    - `weights` float32 [edges]: its weight. If the weights of an item sum to 1, its transfer score is a mean.
+    - `vectors` float32 [n, d]: the unit vectors of the queries.
     """
 
     indptr: Ints
@@ -31,22 +33,23 @@ class NeighbourQueries:
     vectors: Vectors
 
     def transfer(self, vectors: Vectors, items: Ints) -> tuple[Values, Values]:
-        """For each pair of a query q (its unit vector in `vectors` [n, d]) and an item ([n], -1: unknown),
+        """Return two scores for each pair of a query q and an item i,
 
             s_tr(q, i) = sum over neighbours q' of w_iq' * cos(q, q')    and    max over neighbours q' of cos(q, q')
 
-        each float64 [n], nan where the item is unknown or has no neighbours.
+        `vectors` [n, d] are the unit vectors of the pairs' queries and `items` [n] their items, -1 for an unknown one.
+        Both scores are float64 [n], and nan if the item is unknown or has no neighbours.
         """
         total, highest = np.full(len(items), np.nan), np.full(len(items), np.nan)
         degree = np.append(np.diff(self.indptr), 0)[items]
-        related = np.flatnonzero(degree)
-        for start in range(0, len(related), PAIRS):
-            pairs = related[start : start + PAIRS]
-            total[pairs], highest[pairs] = self._of_related(vectors, pairs, items[pairs], degree[pairs])
+        with_neighbours = np.flatnonzero(degree)
+        for start in range(0, len(with_neighbours), PAIRS_PER_BATCH):
+            pairs = with_neighbours[start : start + PAIRS_PER_BATCH]
+            total[pairs], highest[pairs] = self._transfer_batch(vectors, pairs, items[pairs], degree[pairs])
         return total, highest
 
-    def _of_related(self, vectors: Vectors, pairs: Ints, items: Ints, degree: Ints) -> tuple[Values, Values]:
-        """Both for pairs whose items have `degree` > 0 neighbours."""
+    def _transfer_batch(self, vectors: Vectors, pairs: Ints, items: Ints, degree: Ints) -> tuple[Values, Values]:
+        """Score pairs whose items all have neighbours, `degree` of them."""
         first = np.concatenate([[0], np.cumsum(degree)[:-1]])
         edges = np.repeat(self.indptr[items] - first, degree) + np.arange(degree.sum())
         cosines = np.einsum("ed,ed->e", vectors[np.repeat(pairs, degree)], self.vectors[self.queries[edges]])

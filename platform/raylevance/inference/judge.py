@@ -1,214 +1,141 @@
-"""Judges by name: an artifact `judge/NAME`, or a YAML file that describes one of your own."""
+"""Judges by reference: an artifact `judge/NAME[@VERSION]`, a YAML file that describes a judge, or `zero-shot`."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any
 
-import pyarrow as pa
-import ray
-import ray.data
-from pydantic import AfterValidator, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator
 
 from raylevance.artifacts import Store, fingerprint
-from raylevance.config import Settings, load_settings
+from raylevance.config import load_settings
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError, UsageError
-from raylevance.judges.cross_encoder import CrossEncoder
-from raylevance.judges.guideline import load_guideline
+from raylevance.judges.grader_judge import grader_judge
+from raylevance.judges.judge import Judge
 from raylevance.judges.labelling import Labelling
-from raylevance.judges.llm_judge import Judge, llm_judge
-from raylevance.judges.match_regression import MatchRegression
-from raylevance.judges.prompt import JudgePrompt
+from raylevance.judges.llm_judge import llm_judge
+from raylevance.judges.settings import JudgeSettings
 from raylevance.llm.backends import model_digest, model_path
-from raylevance.llm.endpoint import Endpoint, EndpointSettings
-from raylevance.llm.language_model import ANSWERS
-from raylevance.llm.vllm_engine import VllmModel, VllmSettings, load_tokenizer
+from raylevance.llm.endpoint import Endpoint
+from raylevance.llm.vllm_engine import VllmModel, VllmSettings, load_causal_tokenizer
 
-
-def _absolute(name: str) -> str:
-    """A trial or a job on a cluster runs in another folder."""
-    return str(Path(name).absolute()) if Path(name).suffix in JUDGE_FILES else name
-
-
-JUDGE_FILES = (".yaml", ".yml")
-JudgeName = Annotated[str, AfterValidator(_absolute)]
-"""judge/NAME[@VERSION], `ZERO_SHOT`, or a YAML file that describes a judge."""
-
-NOT_PART_OF_THE_ANSWER: Any = {
-    "temperature": True,
-    "threshold": True,
-    "vllm": {"engines", "stuck_after_s", "started_within_s"},
-    "endpoint": {"concurrency", "timeout_s", "max_retries", "max_wait_s"},
-}
-"""How an answer is read, and how it is asked for: a judge's answers are kept under a name without these."""
-
+SETTINGS_SUFFIXES = (".yaml", ".yml")
 JUDGE_FILE = "judge.json"
 MODEL_FOLDER = "model"
 ZERO_SHOT = "zero-shot"
-GRADERS: dict[str, Callable[[str], Any]] = {"cross-encoder": CrossEncoder.load, "regression": MatchRegression.load}
 
 
-class JudgeSettings(Settings):
-    """What answers, and how its answers are read: `vllm`, `endpoint`, or a folder, as `backend` says.
+def _absolute_file(reference: str) -> str:
+    """Make the path of a YAML file absolute, since a trial or a job on a cluster runs in another folder."""
+    return str(Path(reference).absolute()) if Path(reference).suffix in SETTINGS_SUFFIXES else reference
 
-    `text`: the template of the product texts it learned from; None: it takes any.
-    `prompt`: None for the guideline (`guideline`: a YAML file, None for the one that comes with the library).
-    `temperature` divides the log-probabilities, `threshold` is the confidence below which it abstains.
-    """
 
-    backend: Literal["vllm", "endpoint", "cross-encoder", "regression"]
-    vllm: VllmSettings | None = None
-    endpoint: EndpointSettings | None = None
-    cross_encoder: str | None = None
-    regression: str | None = None
-    text: ProductText | None = None
-    guideline: Path | None = None
-    prompt: JudgePrompt | None = None
-    temperature: PositiveFloat = 1.0
-    threshold: float = Field(0.0, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _backend_is_described(self) -> Self:
-        if getattr(self, self.backend.replace("-", "_")) is None:
-            raise ValueError(f"backend={self.backend}: set {self.backend.replace('-', '_')}")
-        return self
+JudgeReference = Annotated[str, AfterValidator(_absolute_file)]
+"""`judge/NAME[@VERSION]`, `zero-shot`, or a YAML file that describes a judge."""
 
 
 @dataclass(frozen=True)
-class NamedJudge:
-    """A judge ready for work. `agreement`: with people, on queries held out of its training; None where unknown.
-
-    `text`: the template that it learned from; None: it takes any.
-    """
+class LoadedJudge:
+    """A judge that is ready to label pairs. Its model is loaded when it first labels."""
 
     labelling: Labelling
+    """The judge, and how its answers become labels."""
     agreement: dict[str, Any] | None
+    """Its agreement with people on queries held out of its training; None where it is not known."""
     text: ProductText | None
+    """The template of the product texts that it was trained on; None for a judge that reads any text."""
 
     @property
     def labels_version(self) -> str:
-        """As `judge_version`: its answers, and how they are read."""
+        """A name of everything that decides the labels, as `judge_version` returns it."""
         return _labels_version(self.labelling.version, self.labelling.temperature, self.labelling.threshold)
 
 
 @dataclass(frozen=True)
 class _Description:
-    """What a name stands for. `model`: its folder in the store, None where the settings name it."""
-
     settings: JudgeSettings
     version: str
+    """A name of the judge and of everything that decides its answers."""
     model: Path | None = None
+    """The folder of the model in the store; None for the model that the settings name."""
     agreement: dict[str, Any] | None = None
 
 
-def find_judge(name: str, store: Store) -> NamedJudge:
-    """`judge/NAME[@VERSION]` of the store, the judge that the YAML file `name` describes, or `zero-shot`.
+def load(store: Store, reference: str) -> LoadedJudge:
+    """Load `judge/NAME[@VERSION]` of the store, the judge that a YAML file describes, or `zero-shot`.
 
-    zero-shot: Gemma 3 270M with the guideline, on vLLM; it needs no training, and little can be expected of it.
+    `zero-shot` is Gemma 3 270M with the guideline, on vLLM. It needs no training, and its agreement with people is low.
+    Raises `UsageError` for another kind of reference, `RaylevanceError` if there is no such judge or model.
     """
-    found = _describe(name, store)
-    settings = found.settings
-    judge = _judge(settings, found.model)
-    reads_prompts = settings.backend not in GRADERS
-    labelling = Labelling(judge, found.version, settings.temperature, settings.threshold, reads_prompts)
-    return NamedJudge(labelling, found.agreement, settings.text)
+    description = _describe(store, reference)
+    settings = description.settings
+    labelling = Labelling(
+        judge=_open_judge(settings, description.model),
+        version=description.version,
+        temperature=settings.temperature,
+        threshold=settings.threshold,
+        reads_prompts=not settings.is_grader,
+    )
+    return LoadedJudge(labelling, description.agreement, settings.text)
 
 
-def learned_from_judgements(name: str, store: Store) -> bool:
-    """Whether the judge was fitted to judgements, so that it may know the queries of a test fold."""
-    return name.startswith("judge/") or _describe(name, store).settings.backend in GRADERS
+def judge_version(store: Store, reference: str) -> str:
+    """Return a name of everything that decides the labels of a judge, without loading its model.
+
+    Raises `UsageError` and `RaylevanceError` as `load` does.
+    """
+    description = _describe(store, reference)
+    return _labels_version(description.version, description.settings.temperature, description.settings.threshold)
 
 
-def judge_version(name: str, store: Store) -> str:
-    """What decides the labels of the judge that `find_judge` finds, without opening its model. Raises as it does."""
-    found = _describe(name, store)
-    return _labels_version(found.version, found.settings.temperature, found.settings.threshold)
+def learned_from_judgements(store: Store, reference: str) -> bool:
+    """Return whether a judge was trained on judgements, so that it may know the queries of a test fold."""
+    return reference.startswith("judge/") or _describe(store, reference).settings.is_grader
 
 
-def _labels_version(answers: str, temperature: float, threshold: float) -> str:
-    return f"{answers}, temperature {temperature:g}, threshold {threshold:g}"
+def save_judge(folder: Path, settings: JudgeSettings) -> None:
+    """Write `judge.json` to a folder; the folder `model` beside it holds the model, if the settings name that."""
+    (folder / JUDGE_FILE).write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")
 
 
-def _describe(name: str, store: Store) -> _Description:
-    if name == ZERO_SHOT:
-        return _own(JudgeSettings(backend="vllm", vllm=VllmSettings(model="gemma")), name)
-    if name.startswith("judge/"):
-        artifact = store.get(name)
+def _labels_version(answers_version: str, temperature: float, threshold: float) -> str:
+    return f"{answers_version}, temperature {temperature:g}, threshold {threshold:g}"
+
+
+def _describe(store: Store, reference: str) -> _Description:
+    if reference == ZERO_SHOT:
+        return _describe_own(JudgeSettings(backend="vllm", vllm=VllmSettings(model="gemma")), reference)
+    if reference.startswith("judge/"):
+        artifact = store.get(reference)
         folder = store.path(artifact.ref)
         settings = JudgeSettings.model_validate_json((folder / JUDGE_FILE).read_text(encoding="utf-8"))
         version = f"{artifact.name.partition('/')[2]}@{artifact.version}"
         model = folder / MODEL_FOLDER
         return _Description(settings, version, model if model.is_dir() else None, artifact.metrics.get("agreement"))
-    if Path(name).suffix not in JUDGE_FILES:
+    file = Path(reference)
+    if file.suffix not in SETTINGS_SUFFIXES:
         expected = f"judge/NAME[@VERSION], {ZERO_SHOT}, or a YAML file that describes a judge"
-        raise UsageError(f"judge {name!r}: expected {expected}")
-    return _own(load_settings(JudgeSettings, Path(name)), Path(name).stem)
+        raise UsageError(f"judge {reference!r}: expected {expected}")
+    return _describe_own(load_settings(JudgeSettings, file), file.stem)
 
 
-def _own(settings: JudgeSettings, name: str) -> _Description:
-    described = settings.model_dump(mode="json", exclude=NOT_PART_OF_THE_ANSWER)
-    folder = settings.vllm.model if settings.vllm else settings.regression or settings.cross_encoder
-    if folder and settings.backend in GRADERS and not Path(folder).is_dir():
-        raise RaylevanceError(f"judge {name}: {folder}: no such folder with a {settings.backend}")
-    held = model_digest(folder) if folder else None
-    return _Description(settings, f"{name}@{fingerprint(described, held, _prompt(settings).model_dump())}")
+def _describe_own(settings: JudgeSettings, name: str) -> _Description:
+    """Describe a judge that is not in the store. Its version names the content of its settings and of its model."""
+    model = settings.model
+    if model and settings.is_grader and not Path(model).is_dir():
+        raise RaylevanceError(f"judge {name}: {model}: no such folder with a {settings.backend}")
+    digest = model_digest(model) if model else None
+    prompt = settings.chosen_prompt().model_dump()
+    return _Description(settings, f"{name}@{fingerprint(settings.answer_settings(), digest, prompt)}")
 
 
-def save_judge(folder: Path, settings: JudgeSettings) -> None:
-    """Write `judge.json`; the model is in the folder `model` beside it."""
-    (folder / JUDGE_FILE).write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")
-
-
-def _judge(settings: JudgeSettings, model: Path | None) -> Judge:
-    if settings.backend in GRADERS:
-        named = getattr(settings, settings.backend.replace("-", "_"))
-        return partial(grade_on_cluster, backend=settings.backend, model=str(model or named))
+def _open_judge(settings: JudgeSettings, model: Path | None) -> Judge:
+    if settings.is_grader:
+        return grader_judge(settings.backend, str(model or settings.grader_folder))
+    prompt = settings.chosen_prompt()
     if settings.endpoint is not None:
-        return llm_judge(Endpoint(settings.endpoint), _prompt(settings))
+        return llm_judge(Endpoint(settings.endpoint), prompt)
     assert settings.vllm is not None
     engine = settings.vllm.model_copy(update={"model": str(model or model_path(settings.vllm.model))})
-    return llm_judge(VllmModel(engine), _prompt(settings).in_chat(load_tokenizer(engine.model)))
-
-
-class GradePairs:
-    """A Ray Data actor that holds one of `GRADERS`."""
-
-    def __init__(self, backend: str, model: str, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self._grader = GRADERS[backend](model).to("cuda" if torch.cuda.is_available() else "cpu")
-
-    def __call__(self, pairs: pa.Table) -> pa.Table:
-        texts = pairs["query"].to_pylist(), pairs["product_text"].to_pylist()
-        tokens = [len(ids) for ids in self._grader.tokenize(*texts)]
-        rows = {
-            "key": pairs["key"],
-            "log_probabilities": list(self._grader.log_probabilities(*texts)),
-            "tokens": tokens,
-        }
-        empty = pa.nulls(len(tokens), pa.string())
-        return pa.table({**rows, "text": empty, "error": empty.fill_null("")}).select(ANSWERS.names).cast(ANSWERS)
-
-
-def grade_on_cluster(pairs: ray.data.Dataset, backend: str, model: str) -> ray.data.Dataset:
-    """Rows of `ANSWERS` from one grader a GPU, or a machine with all its processors."""
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    machines = sum(node["Alive"] for node in ray.nodes())
-    return pairs.map_batches(
-        cast(Any, GradePairs),
-        fn_constructor_args=(backend, model, max(1, int(resources["CPU"]) // machines)),
-        batch_format="pyarrow",
-        batch_size=None,
-        compute=ray.data.ActorPoolStrategy(size=gpus or machines),
-        num_cpus=1,
-        num_gpus=1 if gpus else 0,
-    )
-
-
-def _prompt(settings: JudgeSettings) -> JudgePrompt:
-    return settings.prompt or JudgePrompt.zero_shot(load_guideline(settings.guideline))
+    return llm_judge(VllmModel(engine), prompt.in_chat(load_causal_tokenizer(engine.model)))

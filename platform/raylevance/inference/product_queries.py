@@ -1,4 +1,4 @@
-"""The neighbour queries of products, found by the product's id or by its text."""
+"""The neighbour queries of products, looked up by the id of a product or by its text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylevance.data.hashing import hash_strings
+from raylevance.data.npy_file import write_npy
 from raylevance.index.transfer import NeighbourQueries
-from raylevance.inference.encoding import encode_texts, write_npy
+from raylevance.inference.encoding import encode_texts
 
 PRODUCTS, QUERIES, VECTORS = "products.parquet", "queries.parquet", "query_vectors.npy"
 
@@ -22,9 +23,10 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ProductQueries:
-    """Products by row: `product_ids` string [n] and `text_hashes` uint64 [n], of the text that an encoder reads.
+    """The neighbour queries of n products.
 
-    `queries` string [m] are the texts of `neighbours.vectors` [m, d].
+    `product_ids` string [n] and `text_hashes` uint64 [n] (hashes of the item texts) identify the products; `queries`
+    string [m] are the texts of the query vectors `neighbours.vectors` [m, d].
     """
 
     product_ids: pa.Array
@@ -34,9 +36,10 @@ class ProductQueries:
 
     @classmethod
     def of(cls, products: pa.Table, encoder: Path) -> Self:
-        """From rows of product_id, product_text, queries (list of texts) and weights (list of float, as many).
+        """Encode the neighbour queries in `products` by the encoder in the folder `encoder`, each distinct one once.
 
-        Each distinct query is encoded once, by the encoder in the folder `encoder`. A null list is an empty one.
+        `products` has the columns product_id, product_text, queries (list of string) and weights (list of float, one
+        for each query); a null list counts as an empty one.
         """
         texts = pc.list_flatten(products["queries"]).combine_chunks().dictionary_encode()
         queries = texts.dictionary.cast(pa.string())
@@ -52,7 +55,7 @@ class ProductQueries:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """What `save` wrote."""
+        """Load the product queries that `save` wrote."""
         products = pq.read_table(folder / PRODUCTS)
         lists = products["queries"].combine_chunks()
         neighbours = NeighbourQueries(
@@ -79,7 +82,7 @@ class ProductQueries:
         write_npy(folder / VECTORS, known.vectors)
 
     def rows(self, texts: Sequence[str], ids: Sequence[str | None] | None) -> Rows:
-        """The row [n] of each product by its id in `ids` [n], else by its text in `texts` [n]; -1 where unknown."""
+        """Return the row of each product by its id in `ids` [n], else by its text in `texts` [n]; -1 for none."""
         hashes = pa.array(hash_strings(pa.array(texts, pa.string())))
         found = pc.index_in(hashes, self.text_hashes)
         if ids is not None:

@@ -1,7 +1,7 @@
-"""What a `scorer/NAME` artifact holds: a relevance model, the neighbour queries of products, and their hybrid.
+"""The relevance scorer: a relevance model, the neighbour queries of products, and a calibrated combination of both.
 
-`model` (a RelevanceModel's folder), `neighbours` (`ProductQueries`), `hybrid.json`, and `product_text.json`, the
-template of the item texts.
+A `scorer/NAME` artifact holds `model` (the folder of a `RelevanceModel`), `neighbours` (a `ProductQueries`),
+`hybrid.json` (a `Hybrid`) and `product_text.json` (the template of the item texts).
 """
 
 import shutil
@@ -16,7 +16,7 @@ import torch
 from raylevance.artifacts import Store
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError, UsageError
-from raylevance.inference.encoding import TEXT_TEMPLATE, save_template
+from raylevance.inference.encoder import read_template, save_template
 from raylevance.inference.product_queries import ProductQueries
 from raylevance.models.hybrid import Evidence, Hybrid, Values
 from raylevance.models.relevance import RelevanceModel
@@ -26,48 +26,53 @@ MODEL, NEIGHBOURS, HYBRID = "model", "neighbours", "hybrid.json"
 
 @dataclass(frozen=True)
 class Scorer:
-    """A scorer ready for work; `text` composes the item texts that `model` was trained on."""
+    """A scorer that is loaded and ready to score pairs."""
 
     model: RelevanceModel
     products: ProductQueries
     hybrid: Hybrid
     text: ProductText
+    """The template of the item texts that `model` was trained on."""
+
+    def score(
+        self, queries: Sequence[str], texts: Sequence[str], product_ids: Sequence[str | None] | None = None
+    ) -> Values:
+        """Return the probability float64 [n] that each item is relevant to the query beside it.
+
+        The neighbour queries of a product are found by its id in `product_ids` where given, otherwise by its text.
+        """
+        return self.hybrid(gather_evidence(self.model, self.products, queries, texts, product_ids))
 
     def item_texts(self, products: pa.Table) -> list[str]:
+        """Compose the text of each row of a products table as the model was trained to read it."""
         return self.text.compose(products)
 
 
-def save_scorer(folder: Path, model: Path, products: ProductQueries, hybrid: Hybrid, text: ProductText) -> None:
-    """Write a scorer to `folder`; `model`: the folder of its RelevanceModel, which is copied."""
-    shutil.copytree(model, folder / MODEL)
-    products.save(folder / NEIGHBOURS)
-    hybrid.save(folder / HYBRID)
-    save_template(folder, text)
+def load(store: Store, reference: str) -> Scorer:
+    """Load `scorer/NAME[@VERSION]` of the store, onto the GPU where there is one.
 
-
-def find_scorer(reference: str, store: Store) -> Scorer:
-    """`scorer/NAME[@VERSION]` of the store, on a GPU where there is one.
-
-    Raises `UsageError` for another kind of name, `RaylevanceError` where there is no such scorer.
+    Raises `UsageError` for another kind of reference, `RaylevanceError` when there is no such scorer or it is damaged.
     """
     if not reference.startswith("scorer/"):
-        raise UsageError(f"--scorer {reference}: expected scorer/NAME[@VERSION]")
+        raise UsageError(f"scorer {reference!r}: expected scorer/NAME or scorer/NAME@VERSION")
     folder = store.path(reference)
-    if not (folder / HYBRID).is_file():
-        raise RaylevanceError(f"{reference}: has no {HYBRID}; it is no scorer of pairs")
+    text = read_template(folder)
+    if text is None or not (folder / HYBRID).is_file():
+        raise RaylevanceError(f"{reference}: has no {HYBRID}, so it can't score pairs; name another scorer")
     return Scorer(
         model=RelevanceModel.load(folder / MODEL).to("cuda" if torch.cuda.is_available() else "cpu"),
         products=ProductQueries.load(folder / NEIGHBOURS),
         hybrid=Hybrid.load(folder / HYBRID),
-        text=ProductText.model_validate_json((folder / TEXT_TEMPLATE).read_text(encoding="utf-8")),
+        text=text,
     )
 
 
-def score_pairs(
-    scorer: Scorer, queries: Sequence[str], texts: Sequence[str], product_ids: Sequence[str | None] | None = None
-) -> Values:
-    """The probability float64 [n] that each item is relevant to its query; arguments as `gather_evidence`."""
-    return scorer.hybrid(gather_evidence(scorer.model, scorer.products, queries, texts, product_ids))
+def save_scorer(folder: Path, model: Path, products: ProductQueries, hybrid: Hybrid, text: ProductText) -> None:
+    """Write a scorer to `folder`, copying the `RelevanceModel` in the folder `model`."""
+    shutil.copytree(model, folder / MODEL)
+    products.save(folder / NEIGHBOURS)
+    hybrid.save(folder / HYBRID)
+    save_template(folder, text)
 
 
 def gather_evidence(
@@ -77,11 +82,11 @@ def gather_evidence(
     texts: Sequence[str],
     product_ids: Sequence[str | None] | None = None,
 ) -> Evidence:
-    """What a hybrid is fitted on and scores by, of n pairs of `queries` and item `texts`.
+    """Return the log-odds of the model and the neighbour-query scores of n pairs, from which a `Hybrid` scores them.
 
-    A product's neighbour queries are found by its id in `product_ids`, else by its text.
+    The neighbour queries of a product are found by its id in `product_ids` where given, otherwise by its text.
     """
-    places = {query: row for row, query in enumerate(dict.fromkeys(queries))}
-    vectors = model.encoder.encode_queries(list(places))[[places[query] for query in queries]]
+    row_of = {query: row for row, query in enumerate(dict.fromkeys(queries))}
+    vectors = model.encoder.encode_queries(list(row_of))[[row_of[query] for query in queries]]
     transfer, highest = products.neighbours.transfer(vectors, products.rows(texts, product_ids))
     return Evidence(model.score(queries, texts).astype(np.float64), transfer, highest)

@@ -1,1 +1,1 @@
-"""Judges that grade query-product pairs: guideline, prompt, graders, labelling and audit."""
+"""Judges that grade query-product pairs: guideline, prompt, graders, labelling, agreement gate and engagement audit."""

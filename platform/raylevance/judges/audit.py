@@ -1,7 +1,8 @@
-"""The engagement audit: labels that shoppers' behaviour contradicts are judged again, by a stronger judge.
+"""The engagement audit: labels that contradict shoppers' behaviour are judged again by a stronger judge.
 
-Mine and Refine (arXiv 2602.17654, section on labelling): a sample of 30 % of the labels; of these, high engagement with
-grade 0 and low engagement with grade 2. It does not state its thresholds; deciles of engagement are our reading.
+Source: Mine and Refine (arXiv 2602.17654), section on labelling. From a sample of 30 % of the labels, those of grade 0
+with high engagement and those of grade 2 with low engagement are judged again. The paper does not state what counts as
+high and low; the highest and the lowest decile are our choice.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,11 @@ COUNTS = ("exposures", "clicks", "carts", "purchases")
 ENGAGEMENT = pa.schema(
     [("query_id", pa.string()), ("product_id", pa.string()), *((name, pa.int64()) for name in COUNTS)]
 )
+"""The number of events of each kind that followed a query and concerned a product."""
+
 REJUDGED = pa.schema([("grade", pa.int8()), ("confidence", pa.float32()), ("source", pa.string())])
+"""The label of the second judge; a null grade where it abstains."""
+
 CORRECTIONS = pa.schema(
     [
         ("query_id", pa.string()),
@@ -33,80 +38,100 @@ CORRECTIONS = pa.schema(
         *REJUDGED,
     ]
 )
-"""A label that changes. `kind`: one of `KINDS`; `grade`, `confidence`, `source`: the second judge's."""
+"""Labels that change: `kind` is one of `KINDS`; `grade`, `confidence` and `source` are those of the second judge."""
 
-HIGH, LOW = "high engagement, grade 0", "low engagement, grade 2"
-KINDS = (HIGH, LOW)
+HIGH_ENGAGEMENT, LOW_ENGAGEMENT = "high engagement, grade 0", "low engagement, grade 2"
+KINDS = (HIGH_ENGAGEMENT, LOW_ENGAGEMENT)
 
-Rejudge = Callable[[pa.Table], pa.Table]
-"""From labels (query_id, product_id) to rows of `REJUDGED` in the same order, null `grade` where it abstains."""
+SecondJudge = Callable[[pa.Table], pa.Table]
+"""Maps pairs (query_id, product_id) to rows of `REJUDGED` in the same order."""
 
 Floats = npt.NDArray[np.float64]
 
 
 class AuditSettings(Settings):
-    """`sampled`: share of the labels that are looked at. `tail`: share of the pairs that counts as high, or as low.
-
-    `min_exposures`: fewer say nothing of a pair. `prior_exposures`: exposures at the query's own rate that each pair is
-    given on top of its own (our choice).
-    """
+    """The labels that are audited, and what counts as high and low engagement."""
 
     sampled: float = Field(0.3, ge=0, le=1)
+    """The share of the labels that is audited."""
     tail: float = Field(0.1, gt=0, le=0.5)
+    """The share of the pairs that counts as high engagement, and equally as low engagement."""
     min_exposures: PositiveInt = 20
+    """A pair with fewer exposures than this is never judged again."""
     prior_exposures: NonNegativeFloat = 20
+    """The number of exposures, with the mean engagement of the query, that is added to those of each pair (our
+    choice)."""
     seed: int = 0
+    """The seed of the sample."""
 
 
-class Summary(NamedTuple):
-    """Labels by how far they came: `sampled`, `disagreements` among these, `changed` among these; the last by kind."""
+class AuditSummary(NamedTuple):
+    """The number of labels at each stage of the audit."""
 
     labels: int
+    """All labels."""
     sampled: int
+    """The labels that were audited."""
     disagreements: dict[str, int]
+    """The audited labels that behaviour contradicts, by kind."""
     changed: dict[str, int]
+    """Those of the disagreements where the second judge gave another grade, by kind."""
 
     @property
     def changed_share(self) -> float:
-        """Of the disagreements; 0 without any. (23.4 % in the paper.)"""
+        """The share of the disagreements that changed, 0 without disagreements; 23.4 % in the paper."""
         return sum(self.changed.values()) / max(sum(self.disagreements.values()), 1)
 
 
-class Audit(NamedTuple):
+class AuditResult(NamedTuple):
+    """The outcome of an audit."""
+
     corrections: pa.Table
-    summary: Summary
+    """Rows of `CORRECTIONS`."""
+    summary: AuditSummary
+    """The number of labels at each stage."""
 
 
-def engagement(events: pa.Table) -> pa.Table:
-    """Rows of `ENGAGEMENT`: what followed each query and product in `events`; without a query an event is left out."""
-    searched = events.filter(events["query_id"].is_valid())
-    counts = [pc.equal(searched["action"], action).cast(pa.int64()) for action in ACTIONS]
-    pairs = pa.table([searched["query_id"], searched["product_id"], *counts], names=ENGAGEMENT.names)
+def count_engagement(events: pa.Table) -> pa.Table:
+    """Return rows of `ENGAGEMENT`, counted from rows of `EVENTS`; events without a query are left out."""
+    searches = events.filter(events["query_id"].is_valid())
+    counts = [pc.equal(searches["action"], action).cast(pa.int64()) for action in ACTIONS]
+    pairs = pa.table([searches["query_id"], searches["product_id"], *counts], names=ENGAGEMENT.names)
     sums = pairs.group_by(["query_id", "product_id"]).aggregate([(name, "sum") for name in COUNTS])
     return pa.table([sums["query_id"], sums["product_id"], *(sums[f"{name}_sum"] for name in COUNTS)], ENGAGEMENT)
 
 
-def audit(judgements: pa.Table, engaged: pa.Table, rejudge: Rejudge, settings: AuditSettings | None = None) -> Audit:
-    """Judge again a sample of the `judgements` that `engaged` (rows of `ENGAGEMENT`, a pair once) disagrees with.
+def audit(
+    judgements: pa.Table, engagement: pa.Table, second_judge: SecondJudge, settings: AuditSettings | None = None
+) -> AuditResult:
+    """Judge again those of a sample of labels that behaviour contradicts.
 
-    A label is in the sample by a hash of `seed` and its pair: adding rows moves no other. One whose pair has no
-    engagement, or too little, is never touched. `rejudge` is called once, or not at all where nothing disagrees.
+    `engagement` holds rows of `ENGAGEMENT`, each pair once. A label is in the sample by a hash of the seed and its
+    pair, so that added rows do not change the choice. A label whose pair has no engagement, or too few exposures, is
+    never judged again. `second_judge` is called once, or not at all if nothing disagrees.
+
+    Raises `RaylevanceError` if `second_judge` returns another number of rows than it was given.
     """
     settings = settings or AuditSettings()
     sampled = judgements.filter(pa.array(hash_unit(pair_id(judgements), settings.seed) < settings.sampled))
-    kinds = _kinds(sampled, engaged, settings)
+    kinds = _disagreement_kinds(sampled, engagement, settings)
     disputed = sampled.filter(kinds.is_valid())
     kinds = kinds.drop_null()
-    corrections = _corrections(disputed, kinds, rejudge) if disputed.num_rows else CORRECTIONS.empty_table()
-    summary = Summary(judgements.num_rows, sampled.num_rows, _by_kind(kinds), _by_kind(corrections["kind"]))
-    return Audit(corrections, summary)
+    corrections = _judge_again(disputed, kinds, second_judge) if disputed.num_rows else CORRECTIONS.empty_table()
+    summary = AuditSummary(
+        labels=judgements.num_rows,
+        sampled=sampled.num_rows,
+        disagreements=_count_kinds(kinds),
+        changed=_count_kinds(corrections["kind"]),
+    )
+    return AuditResult(corrections, summary)
 
 
-def apply(judgements: pa.Table, corrections: pa.Table) -> pa.Table:
-    """`judgements` with grade, confidence and source of the `corrections`, rows in their order.
+def apply_corrections(judgements: pa.Table, corrections: pa.Table) -> pa.Table:
+    """Return `judgements` in their order, with the grade, confidence and source of the `corrections`.
 
-    Two more columns, previous_grade and previous_source, keep what was replaced; null where nothing was. `label`, the
-    data set's own, stays.
+    The columns previous_grade and previous_source are added. They keep the values that were replaced, and are null
+    where nothing was. The column `label` of the data set does not change.
     """
     row = pc.index_in(
         _label_id(judgements, "grade", "source"), _label_id(corrections, "previous_grade", "previous_source")
@@ -125,65 +150,67 @@ def apply(judgements: pa.Table, corrections: pa.Table) -> pa.Table:
     return judgements
 
 
-def query_normalised_rates(engaged: pa.Table, prior_exposures: float) -> Floats:
-    """How often a pair is engaged with for each time that an average pair of its query is, float64 [n].
+def query_normalised_rates(engagement: pa.Table, prior_exposures: float) -> Floats:
+    """Return each pair's engagement per exposure, divided by that of all pairs of its query, float64 [n].
 
-    Engagements are clicks, carts and purchases together, so a purchase counts for the click and the cart before it too
-    (our choice); a query without any gives 1. The rate is smoothed by `prior_exposures` at the query's own rate.
+    Engagement is the sum of clicks, carts and purchases, so a purchase counts together with the click and the cart
+    before it (our choice). `prior_exposures` exposures at the query's mean rate are added to those of each pair. The
+    result is 1 for all pairs of a query without engagement.
     """
-    exposures = engaged["exposures"].to_numpy().astype(np.float64)
-    actions = sum((engaged[name].to_numpy().astype(np.float64) for name in COUNTS[1:]), np.zeros(len(exposures)))
-    _, query = np.unique(engaged["query_id"].to_numpy(zero_copy_only=False).astype(object), return_inverse=True)
-    expected = np.bincount(query, actions) / np.maximum(np.bincount(query, exposures), 1)
-    own = expected[query]
-    smoothed = (actions + prior_exposures * own) / np.maximum(exposures + prior_exposures, 1)
-    rates: Floats = np.divide(smoothed, own, out=np.ones_like(own), where=own > 0)
+    exposures = engagement["exposures"].to_numpy().astype(np.float64)
+    actions = sum((engagement[name].to_numpy().astype(np.float64) for name in COUNTS[1:]), np.zeros(len(exposures)))
+    _, query = np.unique(engagement["query_id"].to_numpy(zero_copy_only=False).astype(object), return_inverse=True)
+    query_rates = np.bincount(query, actions) / np.maximum(np.bincount(query, exposures), 1)
+    query_rate = query_rates[query]
+    smoothed = (actions + prior_exposures * query_rate) / np.maximum(exposures + prior_exposures, 1)
+    rates: Floats = np.divide(smoothed, query_rate, out=np.ones_like(query_rate), where=query_rate > 0)
     return rates
 
 
 def pair_id(rows: pa.Table) -> pa.ChunkedArray:
-    """A query and a product as one string, string [n]."""
+    """Return the ids of query and product joined to one string, string [n]."""
     return pc.binary_join_element_wise(rows["query_id"], rows["product_id"], "\n")
 
 
-def _kinds(labels: pa.Table, engaged: pa.Table, settings: AuditSettings) -> pa.Array:
-    """The kind of disagreement of each label, string [n]; null where there is none.
+def _disagreement_kinds(labels: pa.Table, engagement: pa.Table, settings: AuditSettings) -> pa.Array:
+    """Return the kind of disagreement of each label, string [n], null where there is none.
 
-    A pair in the highest share is also above its query's mean, one in the lowest below it: where shoppers treat many
-    pairs alike, these are neither.
+    High engagement must also be above the query's mean, and low engagement below it. Otherwise, where shoppers treat
+    many pairs alike, equal pairs would be in both tails.
     """
-    rates = query_normalised_rates(engaged, settings.prior_exposures)
-    known = engaged["exposures"].to_numpy() >= settings.min_exposures
-    if not known.any():
+    rates = query_normalised_rates(engagement, settings.prior_exposures)
+    shown_enough = engagement["exposures"].to_numpy() >= settings.min_exposures
+    if not shown_enough.any():
         return pa.nulls(labels.num_rows, pa.string())
-    lowest = np.quantile(rates[known], settings.tail, method="lower")
-    highest = np.quantile(rates[known], 1 - settings.tail, method="higher")
-    high = known & (rates >= highest) & (rates > 1)
-    low = known & (rates <= lowest) & (rates < 1)
-    row = pc.index_in(pair_id(labels), pair_id(engaged))
-    is_high, is_low = (pc.fill_null(pc.take(pa.array(side), row), False) for side in (high, low))
+    lowest = np.quantile(rates[shown_enough], settings.tail, method="lower")
+    highest = np.quantile(rates[shown_enough], 1 - settings.tail, method="higher")
+    high = shown_enough & (rates >= highest) & (rates > 1)
+    low = shown_enough & (rates <= lowest) & (rates < 1)
+    row = pc.index_in(pair_id(labels), pair_id(engagement))
+    is_high, is_low = (pc.fill_null(pc.take(pa.array(tail), row), False) for tail in (high, low))
     disputed_high = pc.and_(is_high, pc.equal(labels["grade"], 0))
     disputed_low = pc.and_(is_low, pc.equal(labels["grade"], 2))
-    kinds = pc.if_else(disputed_high, HIGH, pc.if_else(disputed_low, LOW, pa.scalar(None, pa.string())))
+    low_kind = pc.if_else(disputed_low, LOW_ENGAGEMENT, pa.scalar(None, pa.string()))
+    kinds = pc.if_else(disputed_high, HIGH_ENGAGEMENT, low_kind)
     return kinds.combine_chunks() if isinstance(kinds, pa.ChunkedArray) else kinds
 
 
-def _corrections(disputed: pa.Table, kinds: pa.Array, rejudge: Rejudge) -> pa.Table:
-    """Rows of `CORRECTIONS`: the second judge's grade where it gives another one."""
-    again = rejudge(disputed.select(["query_id", "product_id"]))
-    if again.num_rows != disputed.num_rows:
-        raise RaylevanceError(f"the second judge gave {again.num_rows} grades for {disputed.num_rows} labels")
+def _judge_again(disputed: pa.Table, kinds: pa.Array, second_judge: SecondJudge) -> pa.Table:
+    """Return rows of `CORRECTIONS` for the labels to which the second judge gives another grade."""
+    second = second_judge(disputed.select(["query_id", "product_id"]))
+    if second.num_rows != disputed.num_rows:
+        raise RaylevanceError(f"the second judge gave {second.num_rows} grades for {disputed.num_rows} labels")
     columns = [disputed["query_id"], disputed["product_id"], kinds, disputed["grade"], disputed["source"]]
-    columns += [again[name].cast(REJUDGED.field(name).type) for name in REJUDGED.names]
+    columns += [second[name].cast(REJUDGED.field(name).type) for name in REJUDGED.names]
     rows = pa.table(columns, CORRECTIONS)
     return rows.filter(pc.fill_null(pc.not_equal(rows["grade"], rows["previous_grade"]), False))
 
 
 def _label_id(rows: pa.Table, grade: str, source: str) -> pa.Array:
-    """A label as one string, string [n]: a pair may have several, by different judges."""
+    """Return the pair, grade and source of each label as one string, string [n]: a pair may have several labels."""
     label = pc.binary_join_element_wise(pair_id(rows), rows[grade].cast(pa.string()), rows[source], "\n")
     return label.combine_chunks() if isinstance(label, pa.ChunkedArray) else label
 
 
-def _by_kind(kinds: pa.Array | pa.ChunkedArray) -> dict[str, int]:
+def _count_kinds(kinds: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     return {kind: int(pc.sum(pc.equal(kinds, kind)).as_py() or 0) for kind in KINDS}

@@ -1,6 +1,6 @@
-"""The judge as a causal language model: the logits of three answer tokens after the prompt are those of the grades.
+"""A causal language model as a judge: the logits of three answer tokens after the prompt are those of the grades.
 
-Its base stays as it is; low-rank adapters (LoRA: Hu et al. 2021, arXiv 2106.09685) learn the task.
+The weights of the base model are fixed; low-rank adapters learn the task (LoRA: Hu et al. 2021, arXiv 2106.09685).
 """
 
 import copy
@@ -17,41 +17,48 @@ from pydantic import PositiveInt
 from torch import nn
 
 from raylevance.config import Settings
-from raylevance.hugging_face import one_line_errors, read_config, without_progress
+from raylevance.hugging_face import one_line_errors, read_config_with_dropout, without_progress_bars
 from raylevance.judges.prompt import JudgePrompt
 
-PROMPT = "judge_prompt.json"
-ADAPTER = "adapter_config.json"
+PROMPT_FILE = "judge_prompt.json"
+ADAPTER_FILE = "adapter_config.json"
 BATCH_TOKENS = {"cpu": 1_024, "cuda": 16_384}
+"""Tokens of one forward pass with its graph, by device (our choice: a wide model holds much memory per token)."""
 
 
 class LoraSettings(Settings):
-    """The adapters: `alpha` / `rank` scales what they add; `target_modules` as PEFT has them."""
+    """The low-rank adapters of a language model."""
 
     rank: PositiveInt = 16
+    """The rank of each adapter's two matrices."""
     alpha: PositiveInt = 32
+    """The output of the adapters is scaled by `alpha` / `rank`."""
     target_modules: str | tuple[str, ...] = "all-linear"
+    """The modules that get an adapter, by PEFT's names."""
 
 
 @dataclass(frozen=True)
 class PromptTokenizer:
-    """Pairs as the prompt renders them to token ids, special tokens included, as an engine reads the same text."""
+    """A tokenizer of pairs as the prompt renders them."""
 
     tokenizer: Any
+    """A Hugging Face tokenizer."""
     prompt: JudgePrompt
+    """The prompt about a pair."""
 
     def __call__(self, queries: Sequence[str], texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each pair's prompt, special tokens included, as an engine reads the same text."""
         prompts = [self.prompt.render(query, text) for query, text in zip(queries, texts, strict=True)]
         return cast(list[list[int]], self.tokenizer(prompts, return_attention_mask=False)["input_ids"])
 
 
 class CausalJudge(nn.Module):
-    """Pairs of a query and a product's text to logits of the grades 0, 1, 2."""
+    """A `Grader` that continues a prompt about the pair with the grade."""
 
     def __init__(self, network: Any, tokenizer: PromptTokenizer) -> None:
-        """`network`: a Hugging Face causal language model, or PEFT's adapters around one.
+        """Wrap `network`, a Hugging Face causal language model or PEFT's adapters around one.
 
-        Raises `RaylevanceError` where an answer of the prompt is not one token of its own.
+        Raises `RaylevanceError` if an answer of the prompt is not one token of its own.
         """
         super().__init__()
         self.network = network
@@ -60,10 +67,11 @@ class CausalJudge(nn.Module):
 
     @classmethod
     def from_base(cls, base: str | Path, prompt: JudgePrompt, lora: LoraSettings | None = None, seed: int = 0) -> Self:
-        """New adapters, random by `seed`, on the language model at `base` (a folder or a Hugging Face id).
+        """Put new adapters on the language model at `base`, a folder or a Hugging Face id.
 
-        They change nothing until they learn. Raises `RaylevanceError` where the base can't be read, or lacks the
-        modules to adapt, or an answer of the prompt is not one token.
+        `seed` decides their weights. They do not change the model's output before they are trained.
+        Raises `RaylevanceError` if the base can't be read or lacks the modules to adapt, or if an answer of the prompt
+        is not one token of its own.
         """
         from peft import LoraConfig, get_peft_model
 
@@ -80,11 +88,12 @@ class CausalJudge(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, base_dtype: torch.dtype = torch.float32) -> Self:
-        """The judge that `save` or `save_merged` wrote; `base_dtype` is of the weights below adapters, which are fixed.
+        """Load a judge that `save` or `save_merged` wrote.
 
-        Raises `RaylevanceError` where `path` is none, or the base below its adapters is gone.
+        `base_dtype` is the number format of the base model below adapters, whose weights are fixed.
+        Raises `RaylevanceError` if `path` is not such a judge, or the base below its adapters can't be read.
         """
-        base = _base(path)
+        base = _base_path(path)
         with one_line_errors(base, "language model"):
             network = _read_network(base, torch.float32 if base == str(path) else base_dtype)
         if base != str(path):
@@ -92,12 +101,12 @@ class CausalJudge(nn.Module):
 
             with one_line_errors(str(path), "judge"):
                 network = PeftModel.from_pretrained(network, str(path), is_trainable=True)
-        return cls(network, load_tokenizer(path))
+        return cls(network, load_prompt_tokenizer(path))
 
     def save(self, path: str | Path) -> None:
-        """Write the adapters (PEFT's format, with the name of their base) and the prompt to the folder `path`.
+        """Write the adapters, in PEFT's format with the name of their base, and the prompt to the folder `path`.
 
-        A judge without adapters is written whole.
+        A judge without adapters is written with all of its weights.
         """
         if not hasattr(self.network, "merge_and_unload"):
             self.save_merged(path)
@@ -107,45 +116,47 @@ class CausalJudge(nn.Module):
         _write_prompt(Path(path), self.tokenize.prompt)
 
     def save_merged(self, path: str | Path) -> None:
-        """Write one language model as engines read it: the adapters added to its weights, with tokenizer and prompt.
+        """Write the language model with the adapters added to its weights, the tokenizer and the prompt.
 
-        The weights are in the number format in which the base was loaded.
+        Engines can read the folder. The weights have the number format in which the base was loaded.
         """
         shutil.rmtree(path, ignore_errors=True)
         network = self.network
         if hasattr(network, "merge_and_unload"):
-            # Merging changes the base in place, and taking it back would not restore its last bits.
+            # On a copy, because merging changes the base in place and unmerging does not restore every bit of it.
             network = copy.deepcopy(network).merge_and_unload()
-        with without_progress():
+        with without_progress_bars():
             network.save_pretrained(str(path))
         self.tokenize.tokenizer.save_pretrained(str(path))
         _write_prompt(Path(path), self.tokenize.prompt)
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return cast(torch.device, self.network.device)
 
     @property
     def pad_id(self) -> int:
-        """Any token would do: what stands in the place of padding is masked."""
+        """The token id that pads a batch. Any token would do, since padding is masked."""
         return int(self.tokenize.tokenizer.pad_token_id or 0)
 
     @property
     def default_batch_tokens(self) -> int:
-        """Tokens of one forward pass with its graph, padding included (our choice: a wide model holds much a token)."""
+        """The number of tokens of one forward pass that suits the device, padding included."""
         return BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Logits float32 [n, 3] of token ids [n, t], padded at the end; `mask` [n, t] is None where nothing is padded.
+        """Return logits float32 [n, 3] of token ids [n, t], padded at the end.
 
-        The padding is moved to the front, so that every prompt ends in one column, and the head of the model, often
-        larger than its layers, is computed on that column alone.
+        `mask` [n, t] is None if nothing is padded. The padding is moved to the front, so that all prompts end in the
+        same column and the output layer, often larger than all others, is computed on that column alone.
         """
         positions = None
         if mask is not None:
-            places = torch.arange(ids.shape[1], device=ids.device) - (ids.shape[1] - mask.sum(dim=1, keepdim=True))
-            source = places % ids.shape[1]
-            ids, mask, positions = ids.gather(1, source), mask.gather(1, source), places.clamp(min=0)
+            padding = ids.shape[1] - mask.sum(dim=1, keepdim=True)
+            shifted = torch.arange(ids.shape[1], device=ids.device) - padding
+            source = shifted % ids.shape[1]
+            ids, mask, positions = ids.gather(1, source), mask.gather(1, source), shifted.clamp(min=0)
         answer = self.network(
             input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
         )
@@ -153,23 +164,26 @@ class CausalJudge(nn.Module):
         return logits.float()
 
 
-def load_tokenizer(path: str | Path) -> PromptTokenizer:
-    """The tokenizer and the prompt of the judge at `path`, without its weights. Raises as `CausalJudge.load`."""
-    base = _base(path)
+def load_prompt_tokenizer(path: str | Path) -> PromptTokenizer:
+    """Load the tokenizer and the prompt of the judge at `path` without its weights.
+
+    Raises `RaylevanceError` if `path` is not a judge, or the base below its adapters can't be read.
+    """
+    base = _base_path(path)
     with one_line_errors(str(path), "judge"):
-        prompt = JudgePrompt.model_validate_json((Path(path) / PROMPT).read_text(encoding="utf-8"))
+        prompt = JudgePrompt.model_validate_json((Path(path) / PROMPT_FILE).read_text(encoding="utf-8"))
     with one_line_errors(base, "language model"):
         return PromptTokenizer(transformers.AutoTokenizer.from_pretrained(base), prompt)
 
 
 def is_causal_judge(path: str | Path) -> bool:
-    """Whether the folder `path` is of a `CausalJudge`, with adapters or merged."""
-    return (Path(path) / PROMPT).is_file()
+    """Return whether the folder `path` holds a `CausalJudge`, with adapters or merged."""
+    return (Path(path) / PROMPT_FILE).is_file()
 
 
-def _base(path: str | Path) -> str:
-    """Where the language model is: below the adapters in `path`, or `path` itself."""
-    adapter = Path(path) / ADAPTER
+def _base_path(path: str | Path) -> str:
+    """Return the path of the language model: of the base below the adapters in `path`, or `path` itself."""
+    adapter = Path(path) / ADAPTER_FILE
     if not adapter.is_file():
         return str(path)
     with one_line_errors(str(path), "judge"):
@@ -177,10 +191,10 @@ def _base(path: str | Path) -> str:
 
 
 def _read_network(source: str, dtype: torch.dtype) -> Any:
-    """Without dropout: a step is then the same on any number of workers (our choice)."""
-    config = read_config(source, dropout=0.0)
+    """Read a model without dropout, so that a training step is the same on any number of workers (our choice)."""
+    config = read_config_with_dropout(source, dropout=0.0)
     return transformers.AutoModelForCausalLM.from_pretrained(source, config=config, use_safetensors=True, dtype=dtype)
 
 
 def _write_prompt(folder: Path, prompt: JudgePrompt) -> None:
-    (folder / PROMPT).write_text(prompt.model_dump_json(indent=2), encoding="utf-8")
+    (folder / PROMPT_FILE).write_text(prompt.model_dump_json(indent=2), encoding="utf-8")

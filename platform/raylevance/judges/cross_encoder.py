@@ -1,7 +1,7 @@
-"""The cross-encoder: one transformer reads query and product together and gives logits of three grades.
+"""The cross-encoder: one transformer reads query and product together and gives logits of the three grades.
 
-Source: Nogueira and Cho 2019 (arXiv 1901.04085), with a class a grade. `sentence_transformers.CrossEncoder(folder)`
-opens what `save` writes, and gives the same logits.
+Source: Nogueira and Cho 2019 (arXiv 1901.04085), here with one class per grade. A folder that `save` wrote can be
+opened with `sentence_transformers.CrossEncoder(folder)`, which gives the same logits.
 """
 
 import shutil
@@ -15,22 +15,23 @@ import transformers
 from torch import nn
 
 from raylevance.errors import RaylevanceError
-from raylevance.hugging_face import one_line_errors, read_config, without_progress
+from raylevance.hugging_face import one_line_errors, read_config_with_dropout, without_progress_bars
 from raylevance.judges.grader import GRADES, LogProbabilities, log_probabilities
 from raylevance.models.batching import default_batch_tokens
 
 DROPOUT = 0.0
-"""As the encoder's: a step is then the same on any number of workers (our choice)."""
+"""Without dropout, a training step is the same on any number of workers (our choice, as for the encoder)."""
 
 
 @dataclass(frozen=True)
 class PairTokenizer:
-    """A Hugging Face tokenizer of pairs; what exceeds its `model_max_length` is cut from the longer text."""
+    """A tokenizer of pairs. Tokens beyond the tokenizer's `model_max_length` are cut from the longer text."""
 
     tokenizer: Any
+    """A Hugging Face tokenizer."""
 
     def __call__(self, queries: Sequence[str], texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each pair, special tokens included."""
+        """Return the token ids of each pair, special tokens included."""
         encoded = self.tokenizer(
             list(queries), list(texts), truncation=True, return_attention_mask=False, return_token_type_ids=False
         )
@@ -38,12 +39,12 @@ class PairTokenizer:
 
 
 class CrossEncoder(nn.Module):
-    """Pairs of a query and a product's text to logits of the grades 0, 1, 2."""
+    """A `Grader` that reads query and product text as one sequence."""
 
     def __init__(self, network: Any, tokenizer: PairTokenizer) -> None:
-        """`network`: a Hugging Face sequence classifier of three labels.
+        """Wrap `network`, a Hugging Face sequence classifier of three labels.
 
-        Raises `ValueError` for a tokenizer whose token types are not 0 up to the first separator and 1 from there.
+        Raises `ValueError` if the tokenizer has token types other than 0 up to the first separator and 1 after it.
         """
         super().__init__()
         self.network = network
@@ -52,20 +53,22 @@ class CrossEncoder(nn.Module):
 
     @classmethod
     def from_backbone(cls, backbone: str | Path, max_tokens: int, seed: int = 0) -> Self:
-        """A new head, random by `seed`, on a plain encoder: a folder or a Hugging Face id.
+        """Put a new random head on an encoder, a folder or a Hugging Face id; a head of three labels is kept.
 
-        A head of three labels that the folder has is kept. `max_tokens` bounds a pair.
-        Raises `RaylevanceError` where the backbone can't be read, or `max_tokens` exceeds its positions.
+        `max_tokens` is the largest number of tokens of a pair; `seed` decides the weights of the new head.
+        Raises `RaylevanceError` if the backbone can't be read, or has fewer positions than `max_tokens`.
         """
         verbosity = transformers.utils.logging.get_verbosity()
         with one_line_errors(str(backbone), "encoder"), torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            config = read_config(backbone, DROPOUT)
+            config = read_config_with_dropout(backbone, DROPOUT)
             config.num_labels = GRADES
             positions = getattr(config, "max_position_embeddings", None)
             if positions and max_tokens > positions:
-                raise RaylevanceError(f"{backbone}: reads {positions} tokens at most, got a limit of {max_tokens}")
-            # It would report that the head is new.
+                raise RaylevanceError(
+                    f"{backbone}: reads at most {positions} tokens, got max_tokens={max_tokens}; lower max_tokens"
+                )
+            # Hugging Face would warn that the head is new.
             transformers.utils.logging.set_verbosity_error()
             try:
                 network = _read_network(backbone, config, ignore_mismatched_sizes=True)
@@ -76,38 +79,40 @@ class CrossEncoder(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The cross-encoder that `save` wrote, or another sequence classifier of three labels (folder or hub id).
+        """Load a cross-encoder that `save` wrote, or any sequence classifier of three labels (folder or hub id).
 
-        Raises `RaylevanceError` where `path` is none.
+        Raises `RaylevanceError` if `path` is not such a model.
         """
         with one_line_errors(str(path), "cross-encoder"):
-            config = read_config(path, DROPOUT)
+            config = read_config_with_dropout(path, DROPOUT)
             if config.num_labels != GRADES:
-                raise RaylevanceError(f"{path}: gives {config.num_labels} labels, not one of three grades")
-            return cls(_read_network(path, config), load_tokenizer(path))
+                raise RaylevanceError(f"{path}: has {config.num_labels} labels, expected 3, one per grade")
+            return cls(_read_network(path, config), load_pair_tokenizer(path))
 
     def save(self, path: str | Path) -> None:
-        """Write the cross-encoder to the folder `path`, replacing what it holds."""
+        """Write the cross-encoder to the folder `path`, replacing its content."""
         shutil.rmtree(path, ignore_errors=True)
-        with without_progress():
+        with without_progress_bars():
             self.network.save_pretrained(path)
             self.tokenize.tokenizer.save_pretrained(path)
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return cast(torch.device, self.network.device)
 
     @property
     def pad_id(self) -> int:
+        """The token id that pads a batch."""
         return int(self.tokenize.tokenizer.pad_token_id)
 
     @property
     def default_batch_tokens(self) -> int:
-        """Tokens of one forward pass, padding included."""
+        """The number of tokens of one forward pass that suits the device, padding included."""
         return default_batch_tokens(self.device)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Logits float32 [n, 3] of token ids [n, t]; `mask` [n, t] is None where nothing is padded."""
+        """Return logits float32 [n, 3] of token ids [n, t]; `mask` [n, t] is None if nothing is padded."""
         types = None
         if self._separator is not None:
             separators = (ids == self._separator).long()
@@ -118,12 +123,18 @@ class CrossEncoder(nn.Module):
     def log_probabilities(
         self, queries: Sequence[str], texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> LogProbabilities:
-        """Of the grades 0, 1, 2 for each pair: float32 [n, 3]; `progress` gets the number of pairs just done."""
+        """Return the log-probabilities float32 [n, 3] of the grades 0, 1, 2 of n pairs.
+
+        `progress` is called with the number of pairs done since its last call.
+        """
         return log_probabilities(self, queries, texts, progress=progress)
 
 
-def load_tokenizer(path: str | Path) -> PairTokenizer:
-    """The tokenizer alone of the cross-encoder at `path`, without its weights. Raises as `CrossEncoder.load`."""
+def load_pair_tokenizer(path: str | Path) -> PairTokenizer:
+    """Load the tokenizer of the cross-encoder at `path` without its weights.
+
+    Raises `RaylevanceError` if the tokenizer can't be read.
+    """
     with one_line_errors(str(path), "cross-encoder"):
         return PairTokenizer(transformers.AutoTokenizer.from_pretrained(str(path)))
 
@@ -135,12 +146,12 @@ def _read_network(path: str | Path, config: Any, **options: Any) -> Any:
 
 
 def _separator(tokenizer: Any) -> int | None:
-    """The token after which token types are 1; None where the model knows no types."""
+    """Return the token id after which token types are 1; None if the model has no token types."""
     types = tokenizer("a", "b").get("token_type_ids")
     if not types or not any(types):
         return None
     ids = tokenizer("a", "b")["input_ids"]
     first = ids.index(tokenizer.sep_token_id)
     if types != [0] * (first + 1) + [1] * (len(ids) - first - 1):
-        raise ValueError("its token types are not those of BERT")
+        raise ValueError("its token types are not 0 up to the first separator and 1 after it, as in BERT")
     return int(tokenizer.sep_token_id)

@@ -1,4 +1,4 @@
-"""What every model that grades pairs has in common, and the probabilities of many pairs."""
+"""The interface of the models that grade pairs, and the log-probabilities of many pairs."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,32 +12,45 @@ from raylevance.models.precision import autocast, autocast_dtype
 
 GRADES = 3
 TOKENIZE_CHUNK = 16_384
+"""Pairs that are tokenised at once."""
 
 LogProbabilities = npt.NDArray[np.float32]
 
 
 class Grader(Protocol):
-    """A module whose forward gives float32 logits [n, 3] of token ids [n, t], padded at the end.
-
-    The mask [n, t] is None where nothing is padded.
-    """
+    """A module that maps pairs to logits of the grades 0, 1, 2."""
 
     training: bool
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        ...
 
     @property
-    def pad_id(self) -> int: ...
+    def pad_id(self) -> int:
+        """The token id that pads a batch."""
+        ...
 
     @property
-    def default_batch_tokens(self) -> int: ...
+    def default_batch_tokens(self) -> int:
+        """The number of tokens of one forward pass that suits the model and the device, padding included."""
+        ...
 
-    def tokenize(self, queries: Sequence[str], texts: Sequence[str], /) -> list[list[int]]: ...
+    def tokenize(self, queries: Sequence[str], texts: Sequence[str], /) -> list[list[int]]:
+        """Return the token ids of each pair of a query and a product text."""
+        ...
 
-    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, /) -> torch.Tensor: ...
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, /) -> torch.Tensor:
+        """Return logits float32 [n, 3] of token ids [n, t], padded at the end.
 
-    def train(self, mode: bool = True, /) -> object: ...
+        `mask` [n, t] is 0 at padding, and None if nothing is padded.
+        """
+        ...
+
+    def train(self, mode: bool = True, /) -> object:
+        """Switch between training and inference, as `torch.nn.Module.train`."""
+        ...
 
 
 def log_probabilities(
@@ -48,12 +61,12 @@ def log_probabilities(
     batch_tokens: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> LogProbabilities:
-    """Of the grades 0, 1, 2 for each pair of `queries` and `texts` [n]: float32 [n, 3], in their order.
+    """Return the log-probabilities float32 [n, 3] of the grades 0, 1, 2 of n pairs, in the order of the pairs.
 
-    `batch_tokens` bounds the tokens, padding included, of one forward pass.
-    `progress` is called with the number of pairs done since its last call.
+    `batch_tokens` is the largest number of tokens of one forward pass, padding included. `progress` is called with the
+    number of pairs done since its last call.
     """
-    answers = np.empty((len(queries), GRADES), np.float32)
+    graded = np.empty((len(queries), GRADES), np.float32)
     training = grader.training
     grader.train(False)
     for start in range(0, len(queries), TOKENIZE_CHUNK):
@@ -61,11 +74,11 @@ def log_probabilities(
         tokens = grader.tokenize(queries[part], texts[part])
         lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
         for rows in length_groups(lengths, batch_tokens or grader.default_batch_tokens):
-            answers[start + rows] = _grade_group(grader, [tokens[row] for row in rows])
+            graded[start + rows] = _grade_group(grader, [tokens[row] for row in rows])
             if progress:
                 progress(len(rows))
     grader.train(training)
-    return answers
+    return graded
 
 
 @torch.inference_mode()
@@ -73,5 +86,5 @@ def _grade_group(grader: Grader, tokens: list[list[int]]) -> LogProbabilities:
     ids, mask = pad(tokens, grader.pad_id)
     with autocast(grader.device, autocast_dtype(grader.device)):
         logits = grader(ids.to(grader.device), None if mask is None else mask.to(grader.device))
-    answers: LogProbabilities = logits.log_softmax(dim=-1).cpu().numpy()
-    return answers
+    values: LogProbabilities = logits.log_softmax(dim=-1).cpu().numpy()
+    return values

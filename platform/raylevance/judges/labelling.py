@@ -1,12 +1,14 @@
-"""Labels for pairs at scale: read, judge what was never judged, write. Killed anywhere, the same call carries on.
+"""Labels for a file of pairs: read the pairs, judge those that were never judged, write every row with its label.
 
-Each answer is kept in a ledger under the content of its pair and the judge's version, as it arrives. A bad row gets the
-status `quarantined` and a reason; it never stops the others.
+Each answer is stored in a ledger as it arrives, under the content of its pair and the version of the judge. The same
+call therefore continues where a killed process stopped. A row that can't be judged gets the status `quarantined` and a
+reason, and does not stop the others.
 """
 
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +18,24 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from raylevance.data.schema import LANGUAGE_MODEL
+from raylevance.artifacts import Store
+from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
 from raylevance.errors import RaylevanceError, nearest
-from raylevance.judges.llm_judge import PAIRS, Judge
-from raylevance.judges.prompt_injection import talks_to_the_judge
-from raylevance.judges.verdicts import verdicts
-from raylevance.llm.asking import Progress, ask
+from raylevance.judges.grade_decisions import decide_grades
+from raylevance.judges.judge import PAIRS, Judge
+from raylevance.judges.prompt_injection import find_prompt_injection
+from raylevance.llm.backends import open_ledger
+from raylevance.llm.cached_answers import Progress, answer_into_ledger
 from raylevance.llm.ledger import Ledger
 
-COLUMNS = ("query", "product_text")
-TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)
+TEXT_COLUMNS = ("query", "product_text")
+TEXT_TYPES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_null,
+)
 JUDGED, ABSTAINED, QUARANTINED = "judged", "abstained", "quarantined"
 LABELS = pa.schema(
     [
@@ -36,35 +46,55 @@ LABELS = pa.schema(
         ("source", pa.string()),
     ]
 )
-"""What a pair gets. `grade`: null unless `judged`; `confidence`: null if quarantined; `reason`: why it is."""
+"""The label of a pair.
 
-READ_ROWS, QUESTION_ROWS = 8192, 8192
+- `grade`: null unless the status is `judged`.
+- `confidence`: the probability of the most likely grade; null if the status is `quarantined`.
+- `status`: `judged`, `abstained` or `quarantined`.
+- `reason`: the reason why the pair is quarantined, otherwise null.
+- `source`: the judge; null if the status is `quarantined`.
+"""
+
+READ_ROWS = 8192
+"""Rows of a batch that is read."""
+
+QUESTION_ROWS = 8192
+"""Rows of a file of questions."""
+
 LONGEST_QUERY, LONGEST_PRODUCT = 1000, 20_000
-"""Characters; more is no query and no product text, but a broken row (our choice)."""
+"""The largest number of characters of a query and of a product text. A longer text is a broken row (our choice)."""
 
 
 class Labelling(NamedTuple):
-    """How pairs are graded. `version` names the judge with all that decides its answers: it is in every ledger key.
-
-    `reads_prompts`: the judge could follow words that talk to it; such a pair is then quarantined.
-    """
+    """A judge, and how its answers become labels."""
 
     judge: Judge
+    """The judge."""
     version: str
+    """A name of the judge and of everything that decides its answers. It is part of every ledger key."""
     temperature: float = 1.0
+    """The log-probabilities are divided by this number."""
     threshold: float = 0.0
+    """The judge abstains from a grade whose confidence is below this."""
     reads_prompts: bool = True
+    """Whether the judge could follow an instruction in a text. A pair with such an instruction is then quarantined."""
 
 
-class Summary(NamedTuple):
-    """Rows written, by status; `asked`: pairs put to the judge in this run, `kept`: answers found in the ledger."""
+class LabellingSummary(NamedTuple):
+    """The number of rows by status, and of distinct pairs by where their answer came from."""
 
     rows: int
+    """All rows that were written."""
     judged: int
+    """Rows with a grade."""
     abstained: int
+    """Rows whose grade was not confident enough."""
     quarantined: int
+    """Rows that could not be judged."""
     asked: int
+    """Distinct pairs that were put to the judge in this run."""
     kept: int
+    """Distinct pairs whose answer was in the ledger."""
 
 
 def label_pairs(
@@ -74,27 +104,48 @@ def label_pairs(
     ledger: Ledger,
     work: Path,
     progress: Progress = lambda pairs, tokens: None,
-    on_start: Callable[[int], object] = lambda missing: None,
-) -> Summary:
-    """Write `pairs` (Parquet: query, product_text, any others) with the columns `LABELS` to `output`, row by row.
+    on_start: Callable[[int], object] = lambda unanswered: None,
+) -> LabellingSummary:
+    """Write the pairs of a Parquet file to `output`, in their order, with the columns of `LABELS`.
 
-    `work`: a folder for what is not done yet, emptied at the end. `on_start` is called with the pairs to be asked.
-    Raises `RaylevanceError` for a file that can't be read or lacks a column; `output` appears whole, or not at all.
+    `pairs` has the columns query and product_text, and any others. The folder `work` holds the pairs that are not yet
+    answered, and is emptied at the end. `on_start` is called once, with the number of pairs to put to the judge.
+    `output` appears complete or not at all.
+
+    Raises `RaylevanceError` if `pairs` can't be read, lacks a column, or has a column of `LABELS` already.
     """
     _check_columns(pairs)
     questions = work / "questions"
     shutil.rmtree(questions, ignore_errors=True)
-    missing, kept = _write_questions(pairs, questions, labelling, ledger)
-    on_start(missing)
-    errors = ask(questions, labelling.judge, ledger, progress) if missing else {}
+    unanswered, answered = _write_questions(pairs, questions, labelling, ledger)
+    on_start(unanswered)
+    errors = answer_into_ledger(questions, labelling.judge, ledger, progress) if unanswered else {}
     counts = _write_labels(pairs, output, labelling, ledger, errors)
     shutil.rmtree(questions, ignore_errors=True)
-    judged, abstained, quarantined = (counts[status] for status in (JUDGED, ABSTAINED, QUARANTINED))
-    return Summary(judged + abstained + quarantined, judged, abstained, quarantined, missing, kept)
+    return LabellingSummary(
+        rows=sum(counts.values()),
+        judged=counts[JUDGED],
+        abstained=counts[ABSTAINED],
+        quarantined=counts[QUARANTINED],
+        asked=unanswered,
+        kept=answered,
+    )
+
+
+def label_table(pairs: pa.Table, labelling: Labelling, store: Store) -> pa.Table:
+    """Return `pairs` (columns query and product_text) in their order with the columns of `LABELS`.
+
+    The answers are stored in the ledger of `store`.
+    """
+    with tempfile.TemporaryDirectory() as folder, open_ledger(store) as ledger:
+        input_file, output_file = Path(folder, "pairs.parquet"), Path(folder, "labels.parquet")
+        pq.write_table(pairs, input_file)
+        label_pairs(input_file, output_file, labelling, ledger, Path(folder))
+        return pq.read_table(output_file)
 
 
 def pair_key(version: str, query: str, product_text: str) -> str:
-    """Names a pair's content under a judge's version."""
+    """Return the ledger key of a pair under a version of a judge."""
     return hashlib.sha256(json.dumps([version, query, product_text]).encode()).hexdigest()
 
 
@@ -104,16 +155,18 @@ class _Row(NamedTuple):
     fault: str = ""
 
 
-def _rows(batch: pa.RecordBatch, reads_prompts: bool) -> Iterator[_Row]:
-    """The pairs of a batch, each with what is wrong with it. Bytes first: one broken string must lose no other row."""
-    columns = [batch.column(name).cast(pa.large_binary()).to_pylist() for name in COLUMNS]
+def _read_rows(batch: pa.RecordBatch, reads_prompts: bool) -> Iterator[_Row]:
+    """Yield each pair of a batch with the fault that quarantines it.
+
+    Texts are decoded one by one, so that one with broken bytes concerns its own row alone.
+    """
+    columns = [batch.column(name).cast(pa.large_binary()).to_pylist() for name in TEXT_COLUMNS]
     for values in zip(*columns, strict=True):
         try:
-            texts = ["" if value is None else value.decode() for value in values]
+            query, product_text = ["" if value is None else value.decode() for value in values]
         except UnicodeDecodeError as error:
             yield _Row(fault=f"not UTF-8: {error.reason} at byte {error.start}")
             continue
-        query, product_text = texts
         yield _Row(query, product_text, _fault(query, product_text, reads_prompts))
 
 
@@ -123,13 +176,13 @@ def _fault(query: str, product_text: str, reads_prompts: bool) -> str:
             return f"{name} is empty"
         if len(text) > longest:
             return f"{name} has {len(text)} characters, more than {longest}"
-        words = talks_to_the_judge(text) if reads_prompts else ""
-        if words:
-            return f"{name} talks to the judge: {words!r}"
+        injection = find_prompt_injection(text) if reads_prompts else ""
+        if injection:
+            return f"{name} has an instruction to the judge: {injection!r}"
     return ""
 
 
-def _batches(pairs: Path) -> Iterator[pa.RecordBatch]:
+def _read_batches(pairs: Path) -> Iterator[pa.RecordBatch]:
     dataset = pyarrow.dataset.dataset(str(pairs), format="parquet")
     yield from dataset.to_batches(batch_size=READ_ROWS, use_threads=False)
 
@@ -142,51 +195,54 @@ def _check_columns(pairs: Path) -> None:
     except (pa.ArrowInvalid, OSError) as error:
         raise RaylevanceError(f"{pairs}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
     names = schema.names
-    for column in COLUMNS:
+    for column in TEXT_COLUMNS:
         if column not in names:
             raise RaylevanceError(f"{pairs}: no column {column!r}; {nearest(column, names)}")
         kind = schema.field(column).type
-        if not any(holds(kind) for holds in TEXTS):
-            raise RaylevanceError(f"{pairs}: column {column!r} holds {kind}, not text")
+        if not any(is_type(kind) for is_type in TEXT_TYPES):
+            raise RaylevanceError(f"{pairs}: column {column!r} holds {kind}, expected text")
     taken = [name for name in LABELS.names if name in names]
     if taken:
         raise RaylevanceError(f"{pairs}: has a column {taken[0]!r} already, which labelling writes; rename or drop it")
 
 
 def _write_questions(pairs: Path, folder: Path, labelling: Labelling, ledger: Ledger) -> tuple[int, int]:
-    """Parquet parts of `PAIRS`: each good pair once that has no answer yet. Returns how many, and how many have one."""
+    """Write each valid pair that has no answer once, as Parquet files of `PAIRS`.
+
+    Returns the number of these pairs, and the number of distinct pairs that have an answer.
+    """
     folder.mkdir(parents=True)
     seen: set[str] = set()
     waiting: list[dict[str, str]] = []
-    parts = kept = 0
-    for batch in _batches(pairs):
-        good = [row for row in _rows(batch, labelling.reads_prompts) if not row.fault]
-        asked = {pair_key(labelling.version, row.query, row.product_text): row for row in good}
-        new = asked.keys() - seen
+    files = answered_count = 0
+    for batch in _read_batches(pairs):
+        valid = [row for row in _read_rows(batch, labelling.reads_prompts) if not row.fault]
+        row_by_key = {pair_key(labelling.version, row.query, row.product_text): row for row in valid}
+        new = row_by_key.keys() - seen
         seen |= new
         answered = ledger.get(list(new))
-        kept += len(answered)
+        answered_count += len(answered)
         waiting += [
             {"key": key, "query": row.query, "product_text": row.product_text}
-            for key, row in asked.items()
+            for key, row in row_by_key.items()
             if key in new and key not in answered
         ]
         while len(waiting) >= QUESTION_ROWS:
-            _write_part(folder, parts, waiting[:QUESTION_ROWS])
-            waiting, parts = waiting[QUESTION_ROWS:], parts + 1
+            _write_question_file(folder, files, waiting[:QUESTION_ROWS])
+            waiting, files = waiting[QUESTION_ROWS:], files + 1
     if waiting:
-        _write_part(folder, parts, waiting)
-    return len(seen) - kept, kept
+        _write_question_file(folder, files, waiting)
+    return len(seen) - answered_count, answered_count
 
 
-def _write_part(folder: Path, number: int, rows: list[dict[str, str]]) -> None:
+def _write_question_file(folder: Path, number: int, rows: list[dict[str, str]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), folder / f"part-{number:06d}.parquet")
 
 
 def _write_labels(
     pairs: Path, output: Path, labelling: Labelling, ledger: Ledger, errors: dict[str, str]
 ) -> dict[str, int]:
-    """`output`, written beside and renamed. Returns rows by status."""
+    """Write `output` under a temporary name and rename it. Returns the number of rows by status."""
     counts = dict.fromkeys((JUDGED, ABSTAINED, QUARANTINED), 0)
     schema = pyarrow.dataset.dataset(str(pairs), format="parquet").schema
     for field in LABELS:
@@ -194,8 +250,8 @@ def _write_labels(
     draft = output.with_name(f".{output.name}.draft")
     try:
         with pq.ParquetWriter(draft, schema) as writer:
-            for batch in _batches(pairs):
-                labels = _labels(batch, labelling, ledger, errors)
+            for batch in _read_batches(pairs):
+                labels = _label_batch(batch, labelling, ledger, errors)
                 for status in labels["status"].to_pylist():
                     counts[status] += 1
                 columns = [*batch.columns, *(column.combine_chunks() for column in labels.columns)]
@@ -208,25 +264,25 @@ def _write_labels(
     return counts
 
 
-def _labels(batch: pa.RecordBatch, labelling: Labelling, ledger: Ledger, errors: dict[str, str]) -> pa.Table:
-    rows = list(_rows(batch, labelling.reads_prompts))
+def _label_batch(batch: pa.RecordBatch, labelling: Labelling, ledger: Ledger, errors: dict[str, str]) -> pa.Table:
+    rows = list(_read_rows(batch, labelling.reads_prompts))
     keys = [pair_key(labelling.version, row.query, row.product_text) for row in rows]
     answers = ledger.get(list({key for key, row in zip(keys, rows, strict=True) if not row.fault}))
     values = [json.loads(answers[key])["log_probabilities"] if key in answers else [0.0, 0.0, 0.0] for key in keys]
-    found = verdicts(np.array(values), labelling.temperature, labelling.threshold)
+    decisions = decide_grades(np.array(values), labelling.temperature, labelling.threshold)
     labels: list[dict[str, Any]] = []
-    for place, (key, row) in enumerate(zip(keys, rows, strict=True)):
+    for index, (key, row) in enumerate(zip(keys, rows, strict=True)):
         if row.fault or key not in answers:
             reason = row.fault or errors.get(key, "the judge gave no answer")
             labels.append({"status": QUARANTINED, "reason": reason})
             continue
-        sure = bool(found.sure[place])
+        accepted = bool(decisions.accepted[index])
         labels.append(
             {
-                "grade": int(found.grades[place]) if sure else None,
-                "confidence": float(found.confidence[place]),
-                "status": JUDGED if sure else ABSTAINED,
-                "source": LANGUAGE_MODEL + labelling.version,
+                "grade": int(decisions.grades[index]) if accepted else None,
+                "confidence": float(decisions.confidence[index]),
+                "status": JUDGED if accepted else ABSTAINED,
+                "source": LANGUAGE_MODEL_PREFIX + labelling.version,
             }
         )
     return pa.Table.from_pylist(labels, schema=LABELS)

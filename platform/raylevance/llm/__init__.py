@@ -1,1 +1,1 @@
-"""The judge and the knowledge writer: language models over data sets of prompts, cached, resumable, and audited."""
+"""Language models over data sets of prompts: engines, endpoints, the answer ledger, knowledge and synthetic queries."""

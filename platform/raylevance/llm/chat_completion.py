@@ -1,6 +1,6 @@
-"""The chat-completions protocol: what is sent for a prompt, and what the body that comes back says.
+"""The chat-completions protocol: the body of a request, and how the body of a response is read.
 
-No reason of a failure repeats the prompt, the answer or a sentence of the server's, which may repeat them.
+Failure reasons never quote the prompt, the answer or a message of the server, which may quote them in turn.
 """
 
 import json
@@ -14,15 +14,21 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from raylevance.llm.language_model import Request
 
-TOP = 20
-"""Log-probabilities asked for: the most that OpenAI's server and, by default, vLLM's give."""
+TOP_LOG_PROBABILITIES = 20
+"""Log-probabilities to request per token: the most that OpenAI's server and, by default, vLLM's server return."""
 
-TEMPORARY = (408, 409, 429)
-_WORD = re.compile(r"[A-Za-z][\w.-]{0,59}")
+TEMPORARY_STATUSES = (408, 409, 429)
+"""HTTP statuses below 500 after which the same request may succeed."""
+
+_ERROR_WORD = re.compile(r"[A-Za-z][\w.-]{0,59}")
 
 
 class CompletionError(Exception):
-    """Why there is no answer, in a few words. `status`: HTTP's, or 0. `wait_s`: how long the server asks to wait."""
+    """The reason why a request has no answer.
+
+    `status` is the HTTP status, or 0 without a response. `temporary` says that the same request may succeed later.
+    `wait_s` is the number of seconds that the server asks to wait before that; None where it does not say.
+    """
 
     def __init__(self, reason: str, status: int = 0, temporary: bool = False, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -66,9 +72,10 @@ class _Completion(BaseModel):
 def request_body(
     prompt: str, request: Request, model: str, structured_outputs: bool, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The body that asks `request` of `prompt`; `extra` goes on top, and a null in it leaves a field out.
+    """Return the JSON body of the request for one prompt.
 
-    `structured_outputs`: whether the server knows vLLM's field of that name, which keeps an answer to the choices.
+    `structured_outputs` says that the server knows vLLM's field of that name, which restricts an answer to the
+    choices. The fields of `extra` replace ours, and a field that is None there is left out.
     """
     body: dict[str, Any] = {
         "model": model,
@@ -78,11 +85,11 @@ def request_body(
         "seed": request.seed,
     }
     if request.choices:
-        body |= {"logprobs": True, "top_logprobs": TOP}
+        body |= {"logprobs": True, "top_logprobs": TOP_LOG_PROBABILITIES}
         if structured_outputs:
             body["structured_outputs"] = {"choice": list(request.choices)}
     if request.json_schema:
-        # Not `strict`: OpenAI's server then refuses keywords of JSON schema that it does not enforce.
+        # Without `strict`, since OpenAI's server then refuses keywords of JSON schema that it does not enforce.
         schema = {"name": "answer", "schema": request.json_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     if request.stop:
@@ -91,18 +98,21 @@ def request_body(
 
 
 def read_answer(status: int, body: bytes, request: Request) -> dict[str, Any]:
-    """The row of `ANSWERS`, but for its key, that a response holds. Raises `CompletionError` where it holds none."""
-    content = _parsed(body)
-    error = _error(content)
+    """Return the row of `ANSWERS`, without its key, that a response holds.
+
+    Raises `CompletionError` if the response is an error or holds no answer.
+    """
+    content = _parse_json(body)
+    error = _error_object(content)
     if status == 200 and error is not None:
-        status = _status(error)
+        status = _status_of_error(error)
     if status != 200:
-        temporary = status in TEMPORARY or status >= 500
-        raise CompletionError(": ".join([f"HTTP {status}", *_words(error)]), status, temporary)
+        temporary = status in TEMPORARY_STATUSES or status >= 500
+        raise CompletionError(": ".join([f"HTTP {status}", *_error_words(error)]), status, temporary)
     try:
         completion = _Completion.model_validate(content)
     except ValidationError:
-        raise CompletionError("the body is no chat completion", temporary=True) from None
+        raise CompletionError("the body is not a chat completion", temporary=True) from None
     tokens = completion.usage.total_tokens if completion.usage else None
     answer = {"text": None, "log_probabilities": None, "tokens": tokens, "error": ""}
     choice = completion.choices[0]
@@ -110,60 +120,61 @@ def read_answer(status: int, body: bytes, request: Request) -> dict[str, Any]:
     if text is None:
         raise CompletionError("the answer has no text")
     if request.choices:
-        return answer | {"log_probabilities": _of_choices(text.strip(), choice.logprobs, request.choices)}
-    if request.json_schema and _parsed(text) is None:
-        raise CompletionError("the answer is not JSON" + (", cut" if choice.finish_reason == "length" else ""))
+        return answer | {"log_probabilities": _choice_log_probabilities(text.strip(), choice.logprobs, request.choices)}
+    if request.json_schema and _parse_json(text) is None:
+        cut = choice.finish_reason == "length"
+        raise CompletionError("the answer is not JSON" + (": cut off at max_tokens" if cut else ""))
     return answer | {"text": text}
 
 
-def _of_choices(picked: str, logprobs: _LogProbabilities | None, choices: Sequence[str]) -> list[float]:
-    """Log-probabilities of `choices`, summing to 1 as probabilities.
+def _choice_log_probabilities(answer: str, logprobs: _LogProbabilities | None, choices: Sequence[str]) -> list[float]:
+    """Return the log-probabilities of `choices`, normalised so that the probabilities sum to 1.
 
-    Tokens that differ by white space alone add up. A choice that is not listed gets what the least likely listed token
-    has, or what the listed leave over where that is less (our choice). A server that gives no log-probabilities leaves
-    the picked choice with probability 1: no confidence is known.
+    The probabilities of tokens that differ only in white space are added. A choice that is not listed gets the
+    probability of the least likely listed token, or the probability that the listed tokens leave over if that is less
+    (our choice). If the server returns no log-probabilities, the answer gets probability 1.
     """
-    if picked not in choices:
-        raise CompletionError("the answer is none of the choices")
+    if answer not in choices:
+        raise CompletionError("the answer is not one of the choices")
     if logprobs is None or not logprobs.content:
-        return [0.0 if choice == picked else -math.inf for choice in choices]
+        return [0.0 if choice == answer else -math.inf for choice in choices]
     first = logprobs.content[0]
     listed = {entry.token: entry.logprob for entry in (first, *first.top_logprobs)}
-    left = max(1 - sum(map(math.exp, listed.values())), 1e-12)
-    unlisted = min(*listed.values(), math.log(left))
-    values = np.array([_mass(choice, listed, unlisted) for choice in choices])
+    left_over = max(1 - sum(map(math.exp, listed.values())), 1e-12)
+    unlisted = min(*listed.values(), math.log(left_over))
+    values = np.array([_choice_log_probability(choice, listed, unlisted) for choice in choices])
     normalised: list[float] = (values - np.logaddexp.reduce(values)).tolist()
     return normalised
 
 
-def _mass(choice: str, listed: Mapping[str, float], unlisted: float) -> float:
-    found = [value for token, value in listed.items() if token.strip() == choice]
-    return float(np.logaddexp.reduce(found)) if found else unlisted
+def _choice_log_probability(choice: str, listed: Mapping[str, float], unlisted: float) -> float:
+    values = [value for token, value in listed.items() if token.strip() == choice]
+    return float(np.logaddexp.reduce(values)) if values else unlisted
 
 
-def _parsed(body: bytes | str) -> Any:
-    """Null for what is not JSON."""
+def _parse_json(body: bytes | str) -> Any:
+    """Return None for a body that is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-def _error(content: Any) -> Any:
-    """What an error body says, in OpenAI's form (`{"error": ...}`) or flat (`{"object": "error", ...}`); else null."""
+def _error_object(content: Any) -> Any:
+    """Return the error in a body, in OpenAI's form (`{"error": ...}`) or flat (`{"object": "error", ...}`), or None."""
     if not isinstance(content, dict):
         return None
     return content.get("error") or (content if content.get("object") == "error" else None)
 
 
-def _status(error: Any) -> int:
-    """The HTTP status that an error body sent as a success stands for: its code, as gateways do it, else 500."""
+def _status_of_error(error: Any) -> int:
+    """Return the HTTP status of an error that was sent with status 200: its code, as gateways do it, or else 500."""
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
-def _words(error: Any) -> list[str]:
-    """The single words that name an error; its message may quote the prompt."""
+def _error_words(error: Any) -> list[str]:
+    """Return the single words that name an error. Its message is left out because it may quote the prompt."""
     fields = [error.get(name) for name in ("type", "code", "param")] if isinstance(error, dict) else []
-    words = [field for field in fields if isinstance(field, str) and _WORD.fullmatch(field)]
+    words = [field for field in fields if isinstance(field, str) and _ERROR_WORD.fullmatch(field)]
     return [", ".join(words)] if words else []

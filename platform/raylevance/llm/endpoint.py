@@ -1,7 +1,7 @@
-"""Any server of OpenAI-compatible chat completions as a language model, asked through Ray Data.
+"""A language model on any server of OpenAI-compatible chat completions, called from Ray Data.
 
-Ray's own HTTP stage awaits the requests of a batch one by one, takes an error body for an answer, and fails the job
-over a body that is not JSON; here each row is asked for on its own, and its failure is its own.
+Ray's own HTTP stage sends the requests of a batch one after the other, takes an error body for an answer, and fails the
+job on a body that is not JSON. Here each row has a request of its own, and a failure concerns that row alone.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 import pyarrow as pa
@@ -23,94 +23,108 @@ from raylevance.errors import RaylevanceError, UsageError
 from raylevance.llm.chat_completion import CompletionError, read_answer, request_body
 from raylevance.llm.language_model import ANSWERS, Request
 
-BLOCK = 64
-"""Rows that come back together: what a job that is killed has to ask for again."""
+BLOCK_ROWS = 64
+"""Rows whose answers come back together: a job that is killed has to request at most so many again."""
 
-ASKER_CPUS = 0.5
-"""Another share than the operators before it have: Ray would fuse those with it, and blocks would be files again."""
+REQUESTER_CPUS = 0.5
+"""CPUs of the actor that sends the requests. Ray would fuse it with the operators before it if they had equal shares,
+and a block would then be a whole file again."""
 
-HOPELESS = (401, 403, 404)
-"""Wrong key, no right, no such model or address: what one row gets, all do."""
+FATAL_STATUSES = (401, 403, 404)
+"""HTTP statuses that every row would get: wrong key, no permission, no such model or address."""
 
 
 class EndpointSettings(Settings):
-    """A server and how it is asked. `url`: its base, such as http://host:8000/v1.
-
-    `api_key_env`: the environment variable that holds the key, never the key. `concurrency`: requests in flight.
-    `timeout_s`: of one attempt, to its last byte; `max_wait_s`: between two, whatever the server asks for.
-    `structured_outputs`: the server has vLLM's field of that name; others refuse it. `extra_body`: more fields of each
-    request; null leaves one out, as `{max_tokens: null, max_completion_tokens: 1}`.
-    """
+    """A server of chat completions, and how requests are sent to it."""
 
     url: str
+    """The base URL of the server, such as http://host:8000/v1."""
     model: str = Field(min_length=1)
+    """The name of the model on the server."""
     api_key_env: str | None = None
+    """The environment variable that holds the API key; None for a server without keys. The key itself never stands in
+    settings."""
     concurrency: PositiveInt = 32
+    """The number of requests in flight."""
     timeout_s: PositiveFloat = 60
+    """Seconds from the start of one attempt to the last byte of its response."""
     max_retries: int = Field(5, ge=0)
+    """How often a request is repeated after a temporary failure."""
     max_wait_s: PositiveFloat = 60
+    """The longest wait in seconds before a request is repeated, whatever the server asks for."""
     structured_outputs: bool = False
+    """The server knows vLLM's field `structured_outputs`, which restricts an answer to the choices. Other servers
+    refuse it."""
     extra_body: Mapping[str, Any] = {}
+    """More fields for the body of each request. A field set to null is left out, as in
+    `{max_tokens: null, max_completion_tokens: 1}`."""
+
+    EXECUTION: ClassVar[frozenset[str]] = frozenset({"concurrency", "timeout_s", "max_retries", "max_wait_s"})
+    """The settings that decide how requests are sent, and not what is answered."""
+
+    def answer_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the answers, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.EXECUTION))
 
     @field_validator("url")
     @classmethod
-    def _base_url(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
         try:
             parts = httpx.URL(url)
         except httpx.InvalidURL:
             parts = httpx.URL()
         if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo or parts.query:
-            raise ValueError("expected the base of a server, such as http://host:8000/v1, without user or query")
+            raise ValueError("expected the base URL of a server, such as http://host:8000/v1, without user or query")
         return url.rstrip("/")
 
 
 class Endpoint:
-    """A `LanguageModel` on a server that is there already."""
+    """A `LanguageModel` on a server that is already running."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         self.settings = settings
 
     def answer(self, prompts: ray.data.Dataset, request: Request) -> ray.data.Dataset:
-        """Rows of `ANSWERS` for rows of `PROMPTS`, lazily, a block as soon as it is answered.
+        """Map rows of `PROMPTS` to rows of `ANSWERS` lazily; a block arrives as soon as it is answered.
 
-        Raises `RaylevanceError` where the key is missing. A wrong key or model raises it, wrapped by Ray
-        (`data.parts.own_error`), from whoever reads the answers.
+        Raises `UsageError` if the environment variable of the key is not set. A key or model that the server refuses
+        raises `RaylevanceError` where the answers are read, wrapped by Ray (`data.parquet_parts.unwrapped_error`).
         """
-        # Each call waits for its slowest row; the others keep the server busy meanwhile.
-        calls = 2 + 2 * self.settings.concurrency // BLOCK
-        answers = prompts.repartition(target_num_rows_per_block=BLOCK).map_batches(
-            _Asker,
-            fn_constructor_args=(self.settings, request, read_key(self.settings.api_key_env)),
+        # Each call waits for its slowest row; the other calls keep the server busy meanwhile.
+        calls = 2 + 2 * self.settings.concurrency // BLOCK_ROWS
+        answers = prompts.repartition(target_num_rows_per_block=BLOCK_ROWS).map_batches(
+            _Requester,
+            fn_constructor_args=(self.settings, request, read_api_key(self.settings.api_key_env)),
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
                 size=1, max_concurrent_calls_per_actor=calls, enable_true_multi_threading=True
             ),
-            num_cpus=ASKER_CPUS,
+            num_cpus=REQUESTER_CPUS,
         )
         answers.context.raise_original_map_exception = True
         return answers
 
 
 class Client:
-    """Asks one server for one kind of answer, within one event loop."""
+    """A client that puts one kind of request to one server, within one event loop."""
 
     def __init__(self, settings: EndpointSettings, request: Request, key: SecretStr | None) -> None:
         self._settings, self._request = settings, request
-        self._room = asyncio.Semaphore(settings.concurrency)
-        self._hopeless: RaylevanceError | None = None
+        self._in_flight = asyncio.Semaphore(settings.concurrency)
+        self._fatal_error: RaylevanceError | None = None
         self._backoff = tenacity.wait_random_exponential(max=settings.max_wait_s)
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
             limits=httpx.Limits(max_keepalive_connections=settings.concurrency),
             timeout=None,
         )
-        self._persist = tenacity.AsyncRetrying(
+        self._request_with_retries = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, CompletionError) and error.temporary),
             stop=tenacity.stop_after_attempt(settings.max_retries + 1),
             wait=self._wait_s,
             reraise=True,
-        ).wraps(self._attempt)
+        ).wraps(self._request_once)
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,23 +133,26 @@ class Client:
         await self._http.aclose()
 
     async def answers(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
-        """The row of `ANSWERS`, but for its key, of each prompt. Raises `RaylevanceError` where none can succeed."""
+        """Return the row of `ANSWERS` of each prompt, without its key.
+
+        Raises `RaylevanceError` if the server answers with one of `FATAL_STATUSES`.
+        """
         return await asyncio.gather(*map(self._answer, prompts))
 
     async def _answer(self, prompt: str) -> dict[str, Any]:
-        # A row that waits keeps its room: a server that asks for patience gets fewer requests.
-        async with self._room:
-            if self._hopeless:
-                raise self._hopeless
+        # A row that waits for its next attempt still counts as in flight, so that a busy server gets fewer requests.
+        async with self._in_flight:
+            if self._fatal_error:
+                raise self._fatal_error
             try:
-                return await self._persist(prompt)
+                return await self._request_with_retries(prompt)
             except CompletionError as error:
-                if error.status in HOPELESS:
-                    self._hopeless = _hopeless(self._settings, error.status)
-                    raise self._hopeless from None
+                if error.status in FATAL_STATUSES:
+                    self._fatal_error = _fatal_error(self._settings, error.status)
+                    raise self._fatal_error from None
                 return {"text": None, "log_probabilities": None, "tokens": None, "error": str(error)}
 
-    async def _attempt(self, prompt: str) -> dict[str, Any]:
+    async def _request_once(self, prompt: str) -> dict[str, Any]:
         settings = self._settings
         body = request_body(prompt, self._request, settings.model, settings.structured_outputs, settings.extra_body)
         try:
@@ -158,8 +175,8 @@ class Client:
         return self._backoff(state)
 
 
-class _Asker:
-    """A `Client` for the threads of a Ray actor: its loop runs in a thread of its own."""
+class _Requester:
+    """A Ray Data actor with a `Client`, whose event loop runs in a thread of its own."""
 
     def __init__(self, settings: EndpointSettings, request: Request, key: SecretStr | None) -> None:
         self._client = Client(settings, request, key)
@@ -167,15 +184,18 @@ class _Asker:
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def __call__(self, prompts: pa.Table) -> pa.Table:
-        asked = self._client.answers(prompts["prompt"].to_pylist())
-        answers = asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+        coroutine = self._client.answers(prompts["prompt"].to_pylist())
+        answers = asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
         keys = prompts["key"].to_pylist()
         rows = [{"key": key, **answer} for key, answer in zip(keys, answers, strict=True)]
         return pa.Table.from_pylist(rows, schema=ANSWERS)
 
 
-def read_key(variable: str | None) -> SecretStr | None:
-    """The key in the environment `variable`, in a form that prints as stars. Raises `UsageError` where it has none."""
+def read_api_key(variable: str | None) -> SecretStr | None:
+    """Return the API key in an environment variable, in a form that prints as stars; None for no variable.
+
+    Raises `UsageError` if the variable is not set, or holds characters that no key has.
+    """
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
@@ -187,7 +207,10 @@ def read_key(variable: str | None) -> SecretStr | None:
 
 
 def retry_after_s(header: str, now: datetime) -> float | None:
-    """Seconds that a Retry-After header (RFC 9110, section 10.2.3: seconds, or a date) asks for; null without one."""
+    """Return the seconds that a Retry-After header asks to wait, or None if it is empty or unreadable.
+
+    Source: RFC 9110, section 10.2.3; the header holds seconds or a date.
+    """
     try:
         return max(0.0, float(header))
     except ValueError:
@@ -199,11 +222,11 @@ def retry_after_s(header: str, now: datetime) -> float | None:
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
 
 
-def _hopeless(settings: EndpointSettings, status: int) -> RaylevanceError:
+def _fatal_error(settings: EndpointSettings, status: int) -> RaylevanceError:
     if status == 404:
         reason = f"no model {settings.model!r}, or no chat completions at this address"
     elif settings.api_key_env:
-        reason = f"the key in the environment variable {settings.api_key_env!r} is refused"
+        reason = f"the server refused the key in the environment variable {settings.api_key_env!r}"
     else:
-        reason = "it wants a key: name the environment variable that holds it in api_key_env"
+        reason = "the server requires a key: name the environment variable that holds it in api_key_env"
     return RaylevanceError(f"{settings.url}: HTTP {status}: {reason}")

@@ -1,4 +1,4 @@
-"""A language model over a data set of prompts: what vLLM and an endpoint have in common."""
+"""The interface that a vLLM engine and an HTTP endpoint share: a language model over a data set of prompts."""
 
 import hashlib
 import json
@@ -20,37 +20,46 @@ ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
-"""`text`: what was generated; null where only choices were scored. `log_probabilities` [choices]: of each choice,
-summing to 1 as probabilities; null without choices. `tokens`: read and written. `error`: empty, or why there is no
-answer."""
+"""One answer per prompt.
+
+- `text`: the generated text; null for a request with choices.
+- `log_probabilities` [choices]: one per choice, normalised so that the probabilities sum to 1; null without choices.
+- `tokens`: the number of tokens that were read and written; null where it is not known.
+- `error`: the reason why there is no answer; empty when there is one.
+"""
 
 
 def prompt_key(version: str, prompt: str) -> str:
-    """Names what is asked of the model `version`: the same question has the same key, in any job."""
+    """Return the ledger key of a prompt put to a version of a model: the same question has the same key in any job."""
     return hashlib.sha256(json.dumps([version, prompt]).encode()).hexdigest()
 
 
 class Request(Settings):
-    """What is asked of every prompt: to pick one of `choices`, to write JSON of a schema, or to write freely.
-
-    `max_tokens` bounds what is written; `stop` ends it. A choice is one token (`JudgePrompt.answer_tokens` checks it).
-    """
+    """The kind of answer to generate for every prompt: one of `choices`, JSON that follows a schema, or free text."""
 
     choices: tuple[str, ...] = ()
+    """The allowed answers. Each must be a single token of the model (`JudgePrompt.answer_tokens` checks this)."""
     json_schema: dict[str, Any] | None = None
+    """The JSON schema that the answer must follow; it excludes `choices`."""
     max_tokens: PositiveInt = 1
+    """The largest number of tokens to generate."""
     temperature: float = Field(0, ge=0, le=2)
+    """The sampling temperature; 0 always picks the most likely token."""
     stop: tuple[str, ...] = ()
+    """Generation ends at the first of these strings."""
     seed: int = 0
+    """The seed of the sampling."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Self:
+    def _check_one_kind(self) -> Self:
         if self.choices and self.json_schema:
-            raise ValueError("choices and json_schema exclude each other")
+            raise ValueError("choices and json_schema exclude each other: set only one of them")
         return self
 
 
 class LanguageModel(Protocol):
-    """`answer` maps rows of `PROMPTS` to rows of `ANSWERS`, one each, in any order; a failed row has an `error`."""
+    """A model that answers a data set of prompts."""
 
-    def answer(self, prompts: ray.data.Dataset, request: Request) -> ray.data.Dataset: ...
+    def answer(self, prompts: ray.data.Dataset, request: Request) -> ray.data.Dataset:
+        """Map rows of `PROMPTS` to rows of `ANSWERS`, one each, in any order; a row that fails has an `error`."""
+        ...

@@ -1,4 +1,4 @@
-"""What has been answered, by the content of what was asked: a crash loses nothing that was paid for."""
+"""A ledger of answers under keys that name the content of the question, so that no crash loses an answer."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,27 +9,28 @@ import tenacity
 
 from raylevance.errors import RaylevanceError
 
-LOOKUP = 500
-"""Keys of one query, below SQLite's limit of variables."""
+KEYS_PER_QUERY = 500
+"""Keys of one SQL query, below SQLite's limit on variables."""
 
 BUSY_S = 60
-"""How long another writer is waited for."""
+"""Seconds to wait for another process that is writing."""
 
 
 class Ledger:
-    """Answers as text by key, in one SQLite file. Each `put` is a commit: `kill -9` leaves all earlier ones readable.
+    """A map from keys to answers, both texts, in one SQLite file.
 
-    Several processes may share the file; a key that is there keeps its first answer.
+    Each `put` is one transaction, so a process killed with `kill -9` leaves all earlier answers readable. Several
+    processes may use the file at once; a key keeps the first answer that it was given.
     """
 
     def __init__(self, file: Path) -> None:
-        """Open or make `file`. Raises `RaylevanceError` where it is not such a file."""
+        """Open the ledger in `file`, or create it. Raises `RaylevanceError` if the file is not a ledger."""
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RaylevanceError(f"{file.parent}: not a folder for a ledger of answers: {error.strerror}") from None
         self.file = file
-        with self._faults():
+        with self._translated_errors():
             self._connection = _open(file)
 
     def __enter__(self) -> "Ledger":
@@ -39,29 +40,33 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
     def __len__(self) -> int:
-        with self._faults(), closing(self._connection.execute("SELECT count(*) FROM answers")) as rows:
+        """Return the number of answers."""
+        with self._translated_errors(), closing(self._connection.execute("SELECT count(*) FROM answers")) as rows:
             return int(rows.fetchone()[0])
 
     def put(self, answers: Iterable[tuple[str, str]]) -> None:
-        """Keep (key, answer) pairs, all or none. Raises `RaylevanceError` for a full disk or a damaged file."""
-        with self._faults(), self._connection:
+        """Store pairs of key and answer, all or none. Raises `RaylevanceError` for a full disk or a damaged file."""
+        with self._translated_errors(), self._connection:
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", answers)
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
-        """The answers to those of `keys` that have one. Raises `RaylevanceError` for a damaged file."""
-        found: dict[str, str] = {}
-        for part in _parts(keys):
+        """Return the answers of those keys that have one. Raises `RaylevanceError` for a damaged file."""
+        answers: dict[str, str] = {}
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            part = list(keys[start : start + KEYS_PER_QUERY])
             marks = ",".join("?" * len(part))
-            with self._faults():
-                found.update(self._connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part))
-        return found
+            query = f"SELECT key, answer FROM answers WHERE key IN ({marks})"
+            with self._translated_errors():
+                answers.update(self._connection.execute(query, part))
+        return answers
 
     @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """SQLite's errors that are not ours, in one line."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Raise SQLite's errors about the file as a one-line `RaylevanceError`."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -69,15 +74,10 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:
                 raise
-            raise RaylevanceError(f"{self.file}: not a ledger of answers ({error}); move it away") from None
+            raise RaylevanceError(f"{self.file}: not a ledger of answers ({error}): move it away") from None
 
 
-def _parts(keys: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(keys), LOOKUP):
-        yield list(keys[start : start + LOOKUP])
-
-
-# SQLite refuses, without waiting, some of those who make a new file a write-ahead log at the same time.
+# While several processes create the same file, SQLite refuses some of them the write-ahead log without waiting.
 @tenacity.retry(
     retry=tenacity.retry_if_exception_message(match=".* locked"),
     wait=tenacity.wait_random(0.01, 0.1),

@@ -6,19 +6,23 @@ from typing import Any
 
 from raylevance.errors import RaylevanceError
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_SPACE = re.compile(r"\s+")
-_TOKEN = re.compile(r"</?[|\uff5c]?[A-Za-z_][\w\u2581-]*[|\uff5c]?>|\[/?INST\]")
-"""What chat templates mark turns with: tokenizers read it as control tokens wherever it stands."""
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_WHITE_SPACE = re.compile(r"\s+")
+_CHAT_TOKEN = re.compile(r"</?[|\uff5c]?[A-Za-z_][\w\u2581-]*[|\uff5c]?>|\[/?INST\]")
+"""The tokens with which chat templates mark turns. A tokenizer reads them as control tokens wherever they stand."""
 
 
 def one_line(text: str, max_characters: int) -> str:
-    """`text` as data within a prompt: on one line, without control characters and chat templates' tokens, cut."""
-    return _SPACE.sub(" ", _TOKEN.sub(" ", _CONTROL.sub(" ", text))).strip()[:max_characters].rstrip()
+    """Return `text` on one line, without control characters and chat-template tokens, cut to `max_characters`."""
+    without_tokens = _CHAT_TOKEN.sub(" ", _CONTROL_CHARACTERS.sub(" ", text))
+    return _WHITE_SPACE.sub(" ", without_tokens).strip()[:max_characters].rstrip()
 
 
 def single_tokens(tokenizer: Any, answers: Sequence[str]) -> tuple[int, ...]:
-    """The token id of each answer. Raises `RaylevanceError` where one is several tokens, or unknown, or there twice."""
+    """Return the token id of each answer.
+
+    Raises `RaylevanceError` if an answer is unknown to the tokenizer or takes several tokens, or if two are equal.
+    """
     tokens = [tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
     unknown = getattr(tokenizer, "unk_token_id", None)
     if any(len(ids) != 1 or ids[0] == unknown for ids in tokens) or len({ids[0] for ids in tokens}) < len(tokens):

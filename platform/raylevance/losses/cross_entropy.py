@@ -5,21 +5,24 @@ from torch.nn import functional
 
 
 def weighted_cross_entropy(logits: torch.Tensor, grades: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The sum over pairs of
+    """Return the sum over pairs of
 
-        L = -w_g * log( exp(z_g) / sum_{c} exp(z_c) )    for the pair's grade g
+        L = -w_g * log( exp(z_g) / sum_{c} exp(z_c) )
 
-    A sum, not PyTorch's mean over the weights of a batch: parts of a batch then add up to the whole.
+    with logits z and g the grade of the pair. Unlike PyTorch's mean over the weights of a batch, the sum lets the
+    losses of the parts of a batch add up to that of the whole.
 
-    `logits` z [n, classes], `grades` [n] int64, `weights` w [classes]. Returns a scalar.
+    Shapes: `logits` z [n, classes], `grades` int64 [n], `weights` w [classes]. The result is a scalar.
     """
     return functional.cross_entropy(logits, grades, weight=weights.to(logits.dtype), reduction="sum")
 
 
 def balanced_weights(counts: torch.Tensor) -> torch.Tensor:
-    """n / (classes * n_c) for `counts` n_c [classes] of n examples; a class without any gets 0.
+    """Return the class weights n / (classes * n_c), where class c has n_c of the n examples. An empty class gets 0.
 
-    Every class then weighs the same in all, and the mean weight of an example is 1 (our choice, as scikit-learn's).
+    All classes then have the same total weight, and the mean weight of an example is 1 (our choice, as scikit-learn's).
+
+    Shapes: `counts` n_c and the result are [classes].
     """
     weights = counts.sum() / (len(counts) * counts.clamp(min=1).double())
     return torch.where(counts > 0, weights, 0.0)

@@ -1,4 +1,4 @@
-"""Momentum contrast: an anchor against one key, a queue of others, hard negatives, and the centroids of clusters."""
+"""Momentum contrast: losses of anchors against keys, hard negatives, and the centroids of clusters."""
 
 import torch
 from torch.nn import functional
@@ -10,60 +10,75 @@ def instance_loss(
     anchors: torch.Tensor,
     positives: torch.Tensor,
     queue: torch.Tensor,
-    known: torch.Tensor,
-    hard: torch.Tensor,
-    owner: torch.Tensor,
+    excluded_keys: torch.Tensor,
+    hard_negatives: torch.Tensor,
+    hard_negative_anchors: torch.Tensor,
     *,
     temperature: float,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The sum over anchors, times their weights w, of
+    """Return the sum over anchors, each times its weight w, of
 
         L = -log( exp(z.k+ / T) / ( exp(z.k+ / T) + sum_{k in queue} exp(z.k / T) + sum_{h in hard} exp(z.h / T) ) )
 
-    where the queue is without the keys known to be no negatives, and the hard negatives are the anchor's own.
-    Source: MoCo (He et al. 2020, arXiv 1911.05722), eq. 1; the term of the hard negatives: our choice, since the paper
-    on weak supervision by a graph (CIKM 2022) that names momentum contrast prints no formula.
+    where the queue is without the keys excluded for the anchor, and the hard negatives are the anchor's own.
 
-    Unit vectors: `anchors` z and `positives` k+ [B, d], `queue` [K, d], `hard` h [H, d] with `owner` [H] int64 in
-    0..B-1 (any order); K and H may be 0. `known` [B, K] bool: true where a key of the queue is no negative.
-    `temperature` T; `weight` w [B], None: 1. Returns a scalar.
+    - `anchors`: Unit vectors z, [B, d].
+    - `positives`: Unit vector k+ of each anchor's positive key, [B, d].
+    - `queue`: Unit vectors k of the queued keys, [K, d]. K may be 0.
+    - `excluded_keys`: Whether a queued key must not count as a negative of an anchor, bool [B, K].
+    - `hard_negatives`: Unit vectors h of the hard negatives of all anchors, [H, d]. H may be 0.
+    - `hard_negative_anchors`: Row of the anchor of each hard negative, int64 [H], in any order.
+    - `temperature`: T.
+    - `weight`: w, [B]. None means 1.
+
+    Returns a scalar.
+
+    Source: MoCo (He et al. 2020, arXiv 1911.05722), eq. 1. The term of the hard negatives is our choice, because the
+    CIKM 2022 paper (DOI 10.1145/3511808.3557143) names momentum contrast without a formula.
     """
     own = (anchors * positives).sum(dim=-1) / temperature
-    queued = (anchors @ queue.T / temperature).masked_fill(known, -torch.inf)
+    queued = (anchors @ queue.T / temperature).masked_fill(excluded_keys, -torch.inf)
     total = torch.cat([own[:, None], queued], dim=1).logsumexp(dim=1)
-    hard_scores = (anchors[owner] * hard).sum(dim=-1) / temperature
-    segment = torch.cat([torch.arange(len(anchors), device=owner.device), owner])
+    hard_scores = (anchors[hard_negative_anchors] * hard_negatives).sum(dim=-1) / temperature
+    anchor_ids = torch.arange(len(anchors), device=hard_negative_anchors.device)
+    segment_ids = torch.cat([anchor_ids, hard_negative_anchors])
     terms = torch.cat([total, hard_scores])
-    denominator = segment_logsumexp(terms, segment, torch.ones_like(segment, dtype=torch.bool))[: len(anchors)]
-    return _weighed(denominator - own, weight)
+    every_term = torch.ones_like(segment_ids, dtype=torch.bool)
+    denominator = segment_logsumexp(terms, segment_ids, every_term)[: len(anchors)]
+    return _weighted_sum(denominator - own, weight)
 
 
 def cluster_loss(
     anchors: torch.Tensor,
-    own: torch.Tensor,
+    own_centroid: torch.Tensor,
     centroids: torch.Tensor,
-    known: torch.Tensor,
+    excluded_centroids: torch.Tensor,
     *,
     temperature: float,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The sum over anchors, times their weights w, of
+    """Return the sum over anchors, each times its weight w, of
 
         L = -log( exp(z.c+ / T) / ( exp(z.c+ / T) + sum_{c-} exp(z.c- / T) ) )
 
-    where c+ is the centroid of the anchor's cluster and c- runs over the others, without those known to be no
-    negatives. Source: the cluster-level objective is named in the CIKM 2022 paper (DOI 10.1145/3511808.3557143), the
-    formula is our choice.
+    where c+ is the centroid of the anchor's own cluster, and c- runs over the others without the excluded ones.
 
-    Unit vectors: `anchors` z [A, d], `centroids` [C, d], those of the batch and of the queue alike. `own` [A] int64:
-    the row of c+; `known` [A, C] bool: true where a centroid is no negative (at c+ of no meaning). `temperature` T;
-    `weight` w [A], None: 1. Returns a scalar; A = 0 gives 0.
+    - `anchors`: Unit vectors z, [A, d]. A may be 0.
+    - `own_centroid`: Row of c+ in `centroids`, int64 [A].
+    - `centroids`: Unit vectors of the centroids of the batch and of the queue, [C, d].
+    - `excluded_centroids`: Whether a centroid must not count as a negative of an anchor, bool [A, C]. Ignored at c+.
+    - `temperature`: T.
+    - `weight`: w, [A]. None means 1.
+
+    Returns a scalar.
+
+    Source: the CIKM 2022 paper (DOI 10.1145/3511808.3557143) names the objective; the formula is our choice.
     """
-    positive = functional.one_hot(own, len(centroids)).bool()
-    logits = (anchors @ centroids.T / temperature).masked_fill(known & ~positive, -torch.inf)
-    return _weighed(functional.cross_entropy(logits, own, reduction="none"), weight)
+    own = functional.one_hot(own_centroid, len(centroids)).bool()
+    logits = (anchors @ centroids.T / temperature).masked_fill(excluded_centroids & ~own, -torch.inf)
+    return _weighted_sum(functional.cross_entropy(logits, own_centroid, reduction="none"), weight)
 
 
-def _weighed(losses: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+def _weighted_sum(losses: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     return losses.sum() if weight is None else (weight * losses).sum()

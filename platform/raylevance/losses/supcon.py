@@ -8,17 +8,23 @@ from raylevance.losses.segments import segment_log_softmax, segment_min, segment
 def label_weighted_supcon(
     scores: torch.Tensor, labels: torch.Tensor, instance: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    """The sum over instances of
+    """Return the sum over instances of
 
         L_q = -1 / (sum_{i in P(q)} r_i) * sum_{i in P(q)} r_i * log( exp(s_i / tau) / sum_{j=1..N} exp(s_j / tau) )
 
-    Source: Mine and Refine (arXiv 2602.17654), stage 1. The denominator runs over all items of the
-    instance, positives included; there are no in-batch negatives. P(q), the relatively positive items, are those
-    with a label above the instance's lowest (our reading: 2 in (2,0) and (2,1), 1 in (1,0), 2 and 1 in (2,1,0)).
-    An instance with one label only has none, and contributes 0.
+    where the denominator runs over all items of the instance, positives included. There are no in-batch negatives. The
+    relatively positive items P(q) are those with a label above the lowest of the instance. An instance with only one
+    label has none and contributes 0.
 
-    `scores` [N] cosines, `labels` [N] grades r >= 0, `instance` [N] int64 below N (any order),
-    `scale` [] = 1/tau. Returns a scalar.
+    - `scores`: Cosines s of the items with their query, [N].
+    - `labels`: Grades r >= 0, [N].
+    - `instance`: Number of the instance (query) of each item, int64 [N], below N, in any order.
+    - `scale`: 1/tau, a scalar.
+
+    Returns a scalar.
+
+    Source: Mine and Refine (arXiv 2602.17654), stage 1. The choice of P(q) is our reading: 2 in (2, 0) and (2, 1), 1 in
+    (1, 0), 2 and 1 in (2, 1, 0).
     """
     weight = torch.where(labels > segment_min(labels, instance)[instance], labels, 0).to(scores.dtype)
     total = segment_sum(weight, instance)[instance]

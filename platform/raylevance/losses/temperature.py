@@ -5,22 +5,25 @@ import math
 import torch
 from torch import nn
 
-START = 0.07
-LARGEST_SCALE = 100.0
+INITIAL_TEMPERATURE = 0.07
+MAX_SCALE = 100.0
 
 
 class Temperature(nn.Module):
-    """Learns log(1/tau); calling it gives the scale 1/tau.
+    """A learned temperature tau. The parameter is log(1/tau), and calling the module returns the scale 1/tau.
 
-    Source: CLIP (Radford et al. 2021, arXiv 2103.00020), 2.5: start 0.07, the scale held at 100 or below.
+    Source: CLIP (Radford et al. 2021, arXiv 2103.00020), section 2.5: tau starts at 0.07, and the scale stays at or
+    below 100.
     """
 
-    def __init__(self, start: float = START) -> None:
+    def __init__(self, initial: float = INITIAL_TEMPERATURE) -> None:
+        """Start at the temperature `initial`."""
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / start)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / initial)))
 
     def forward(self) -> torch.Tensor:
-        """The scale, a scalar. The parameter is clamped, not the result: that would stop its gradient for good."""
+        """Return the scale 1/tau, a scalar."""
+        # Clamping the result instead of the parameter would give a gradient of 0 from then on.
         with torch.no_grad():
-            self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
+            self.log_scale.clamp_(max=math.log(MAX_SCALE))
         return self.log_scale.exp()

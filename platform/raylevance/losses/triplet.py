@@ -4,26 +4,32 @@ import torch
 
 
 def graded_triplet(scores: torch.Tensor, labels: torch.Tensor, instance: torch.Tensor, margin: float) -> torch.Tensor:
-    """The sum over instances of
+    """Return the sum over instances of
 
         L_q = mean over pairs (i, j) with r_i > r_j of max(0, margin - s_i + s_j)
 
-    Source: FaceNet (Schroff et al. 2015, arXiv 1503.03832), eq. 3, on cosines and all pairs; the mean within an
-    instance, so that long instances do not rule: our choice. An instance with one label only contributes 0.
+    An instance with only one label contributes 0. Memory use grows with the sum of the squared sizes of the instances.
 
-    `scores` [N] cosines, `labels` [N] grades, `instance` [N] int64, non-decreasing. Returns a scalar.
-    Memory is the sum of the squared instance sizes.
+    - `scores`: Cosines s of the items with their query, [N].
+    - `labels`: Grades r, [N].
+    - `instance`: Number of the instance (query) of each item, int64 [N], not decreasing.
+    - `margin`: The margin.
+
+    Returns a scalar.
+
+    Source: FaceNet (Schroff et al. 2015, arXiv 1503.03832), eq. 3, here on cosines and over all pairs. The mean within
+    an instance, which keeps long instances from dominating, is our choice.
     """
     upper, lower = _pairs_within(instance)
     graded = labels[upper] > labels[lower]
     upper, lower = upper[graded], lower[graded]
     hinge = (margin - scores[upper] + scores[lower]).clamp(min=0)
-    owner = instance[upper]
-    return (hinge / torch.bincount(owner)[owner]).sum()
+    pair_instance = instance[upper]
+    return (hinge / torch.bincount(pair_instance)[pair_instance]).sum()
 
 
 def _pairs_within(instance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows (i, j) of all ordered pairs of one instance, i = j included."""
+    """Return the rows (i, j) of all ordered pairs within each instance, i = j included."""
     sizes = torch.unique_consecutive(instance, return_counts=True)[1]
     first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     partners = sizes.repeat_interleave(sizes)

@@ -1,1 +1,1 @@
-"""Models that turn text into vectors."""
+"""Models that turn texts into vectors, and vectors of pairs into scores."""

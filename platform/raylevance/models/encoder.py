@@ -1,6 +1,6 @@
-"""The siamese encoder: one transformer (or two), mean pooling, optional query and item heads, unit vectors.
+"""The siamese encoder: one or two transformers, mean pooling, optional query and item heads, unit vectors.
 
-Source: Mine and Refine (arXiv 2602.17654): `e = norm(P(Enc(x)))` with a head a side, score `<e_q, e_d>`.
+Source: Mine and Refine (arXiv 2602.17654): `e = norm(P(Enc(x)))` with a head P for each side, and score `<e_q, e_d>`.
 """
 
 import copy
@@ -20,7 +20,7 @@ from torch.nn import functional
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.hugging_face import one_line_errors
-from raylevance.models import folder as layout
+from raylevance.models import encoder_folder as layout
 from raylevance.models.batching import default_batch_tokens, length_groups, pad
 from raylevance.models.precision import autocast, autocast_dtype
 from raylevance.models.tokenizer import Side, SideTokenizer
@@ -32,17 +32,31 @@ TOKENIZE_CHUNK = 65_536
 
 
 class EncoderSettings(Settings):
-    """What to build an encoder from. `backbone`: a folder (kept as its absolute path) or a Hugging Face id."""
+    """The backbone of an encoder, and what is added to it."""
 
     backbone: str
+    """The folder or the Hugging Face id of the transformer to start from. A folder is stored as its absolute path."""
+
     tied: bool = True
+    """Use one transformer for queries and items. False gives each side its own copy."""
+
     projection: PositiveInt | None = None
+    """The dimension that a linear head for each side projects vectors to. None adds no heads."""
+
     max_query_tokens: PositiveInt = 32
+    """The number of tokens that a query is cut to."""
+
     max_item_tokens: PositiveInt = 64
+    """The number of tokens that an item's text is cut to."""
+
     query_prompt: str = ""
+    """The text put before each query."""
+
     item_prompt: str = ""
+    """The text put before each item's text."""
+
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """0 is our choice: a step is then the same on any number of workers, and cheaper."""
+    """The dropout probability in training. With 0, our choice, a step is the same on any number of workers."""
 
     @field_validator("backbone")
     @classmethod
@@ -51,13 +65,13 @@ class EncoderSettings(Settings):
 
 
 class Encoder(nn.Module):
-    """Texts to unit vectors, queries and items each by their own side.
+    """An encoder of queries and items into unit vectors of one space.
 
-    sentence-transformers knows one limit for a tied encoder: it cuts queries where items are cut.
+    sentence-transformers has only one token limit for a tied encoder, so it cuts queries at the longer limit of both.
     """
 
     def __init__(self, settings: EncoderSettings, tokenizer: SideTokenizer, towers: dict[Side, Any]) -> None:
-        """`towers`: a Hugging Face transformer a side, the same one twice where tied."""
+        """Build an encoder from `towers`, a Hugging Face transformer for each side (tied: the same one twice)."""
         super().__init__()
         self.settings = settings
         self.tokenize = tokenizer
@@ -75,9 +89,9 @@ class Encoder(nn.Module):
 
     @classmethod
     def from_backbone(cls, settings: EncoderSettings) -> Self:
-        """A new encoder on `settings.backbone`.
+        """Return a new encoder on `settings.backbone`.
 
-        Raises `RaylevanceError` where the backbone can't be read, or a token limit exceeds its positions.
+        Raises `RaylevanceError` if the backbone can't be read, or if a token limit exceeds its positions.
         """
         source = settings.backbone
         with one_line_errors(source, "encoder"):
@@ -89,12 +103,13 @@ class Encoder(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The encoder that `save` wrote, or a plain Hugging Face or sentence-transformers folder (or hub id).
+        """Return the encoder that `save` wrote, or one from a Hugging Face or sentence-transformers folder or hub id.
 
-        A plain folder is read as tied, pooled by mean, with its own token limit and prompts.
-        Raises `RaylevanceError` where `path` is not a readable encoder.
+        A folder that `save` did not write becomes a tied encoder with mean pooling and its own token limit and prompts.
+
+        Raises `RaylevanceError` if `path` is not a readable encoder.
         """
-        settings = read_settings(path)
+        settings = read_encoder_settings(path)
         folder = Path(path)
         if not (folder / ENCODER).is_file():
             return cls.from_backbone(settings)
@@ -103,21 +118,24 @@ class Encoder(nn.Module):
             item = query
             if not settings.tied:
                 item = layout.read_tower(layout.tower_path(folder, "item", settings.tied), settings.dropout)
-            encoder = cls(settings, load_tokenizer(path), {"query": query, "item": item})
+            encoder = cls(settings, load_encoder_tokenizer(path), {"query": query, "item": item})
             if settings.projection:
                 encoder.query_head = layout.read_head(layout.head_path(folder, "query", settings.tied))
                 encoder.item_head = layout.read_head(layout.head_path(folder, "item", settings.tied))
         return encoder
 
     def with_two_towers(self) -> Self:
-        """This encoder, tied or not, with a tower a side that training moves apart; its vectors are the same."""
+        """Return this encoder with a separate tower for each side, which training can change independently.
+
+        The vectors are the same. The query tower is shared with this encoder, the item tower is a copy.
+        """
         towers: dict[Side, Any] = {"query": self.query_tower, "item": copy.deepcopy(self.item_tower)}
         encoder = type(self)(self.settings.model_copy(update={"tied": False}), self.tokenize, towers)
         encoder.query_head, encoder.item_head = self.query_head, self.item_head
         return encoder
 
     def save(self, path: str | Path) -> None:
-        """Write the encoder to the folder `path`, replacing what it holds."""
+        """Write the encoder to the folder `path`, and delete what was in the folder before."""
         folder, settings = Path(path), self.settings
         shutil.rmtree(folder, ignore_errors=True)
         layout.write_json(folder / ENCODER, settings.model_dump())
@@ -136,17 +154,18 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return cast(torch.device, self.query_tower.device)
 
     @property
     def default_batch_tokens(self) -> int:
-        """Tokens of one forward pass, padding included."""
+        """The number of tokens, padding included, of one forward pass on this device."""
         return default_batch_tokens(self.device)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None, side: Side) -> torch.Tensor:
-        """Unit vectors float32 [n, d] of token ids [n, t]; `mask` [n, t] is None where nothing is padded."""
-        query = side == "query"
-        tower, head = (self.query_tower, self.query_head) if query else (self.item_tower, self.item_head)
+        """Return unit vectors, float32 [n, d], of token ids [n, t]. `mask` [n, t] is None if nothing is padded."""
+        is_query = side == "query"
+        tower, head = (self.query_tower, self.query_head) if is_query else (self.item_tower, self.item_head)
         hidden = tower(input_ids=ids, attention_mask=mask).last_hidden_state
         if mask is None:
             pooled = hidden.mean(dim=1)
@@ -156,13 +175,25 @@ class Encoder(nn.Module):
         projected = pooled if head is None else head(pooled)
         return functional.normalize(projected.float(), dim=-1)
 
-    def encode_queries(self, texts: Sequence[str], **options: Any) -> Vectors:
-        """Unit vectors float32 [n, d] of query texts; `options` as in `encode`."""
-        return self.encode(texts, "query", **options)
+    def encode_queries(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_tokens: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Vectors:
+        """Return unit vectors, float32 [n, d], of query texts. The options are those of `encode`."""
+        return self.encode(texts, "query", batch_tokens=batch_tokens, progress=progress)
 
-    def encode_items(self, texts: Sequence[str], **options: Any) -> Vectors:
-        """Unit vectors float32 [n, d] of item texts; `options` as in `encode`."""
-        return self.encode(texts, "item", **options)
+    def encode_items(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_tokens: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Vectors:
+        """Return unit vectors, float32 [n, d], of item texts. The options are those of `encode`."""
+        return self.encode(texts, "item", batch_tokens=batch_tokens, progress=progress)
 
     def encode(
         self,
@@ -172,10 +203,10 @@ class Encoder(nn.Module):
         batch_tokens: int | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Vectors:
-        """Unit vectors float32 [n, d], in the order of `texts`.
+        """Return unit vectors, float32 [n, d], in the order of `texts`.
 
-        `batch_tokens` bounds the tokens, padding included, of one forward pass.
-        `progress` is called with the number of texts done since its last call.
+        `batch_tokens` limits the tokens, padding included, of one forward pass; None takes `default_batch_tokens`.
+        `progress` is called with the number of texts encoded since its last call.
         """
         vectors = np.empty((len(texts), self.dimension), np.float32)
         training = self.training
@@ -198,8 +229,13 @@ class Encoder(nn.Module):
         return cast(Vectors, vectors.cpu().numpy())
 
 
-def read_settings(path: str | Path) -> EncoderSettings:
-    """The settings of the encoder at `path`; of a plain folder, those that give sentence-transformers' vectors."""
+def read_encoder_settings(path: str | Path) -> EncoderSettings:
+    """Return the settings of the encoder at `path`, without reading its weights.
+
+    If `Encoder.save` did not write the folder, the settings reproduce the vectors of sentence-transformers.
+
+    Raises `RaylevanceError` if `path` is not a readable encoder.
+    """
     file, source = Path(path) / ENCODER, str(path)
     with one_line_errors(source, "encoder"):
         if file.is_file():
@@ -217,9 +253,9 @@ def read_settings(path: str | Path) -> EncoderSettings:
     )
 
 
-def check_settings(settings: EncoderSettings) -> None:
-    """Raise what `Encoder.from_backbone` raises, as far as it can be told without reading weights."""
-    read_settings(settings.backbone)
+def check_encoder_settings(settings: EncoderSettings) -> None:
+    """Raise the errors of `Encoder.from_backbone` that can be found without reading weights."""
+    read_encoder_settings(settings.backbone)
     with one_line_errors(settings.backbone, "encoder"):
         config = transformers.AutoConfig.from_pretrained(settings.backbone)
     _check_positions(settings, config)
@@ -232,11 +268,11 @@ def _check_positions(settings: EncoderSettings, config: Any) -> None:
         raise RaylevanceError(f"{settings.backbone}: reads {positions} tokens at most, got a limit of {longest}")
 
 
-def load_tokenizer(path: str | Path) -> SideTokenizer:
-    """The tokenizer alone of the encoder at `path`, without its weights. Raises as `Encoder.load`."""
-    settings = read_settings(path)
-    saved = (Path(path) / ENCODER).is_file()
-    source = layout.tower_path(Path(path), "query", settings.tied) if saved else path
+def load_encoder_tokenizer(path: str | Path) -> SideTokenizer:
+    """Return the tokenizer of the encoder at `path`, without reading its weights. Raises as `Encoder.load` does."""
+    settings = read_encoder_settings(path)
+    is_own = (Path(path) / ENCODER).is_file()
+    source = layout.tower_path(Path(path), "query", settings.tied) if is_own else path
     with one_line_errors(str(path), "encoder"):
         return _side_tokenizer(settings, str(source))
 
@@ -256,7 +292,7 @@ def _longest_input(source: str) -> int:
 
 
 def _equal_heads(hidden: int, projection: int) -> tuple[nn.Linear, nn.Linear]:
-    """Both heads start as one orthogonal map, so that the first scores are near the backbone's own (our choice)."""
+    """Return two equal orthogonal maps, so that the first scores are close to those of the backbone (our choice)."""
     heads = nn.Linear(hidden, projection, bias=False), nn.Linear(hidden, projection, bias=False)
     nn.init.orthogonal_(heads[0].weight, generator=torch.Generator().manual_seed(0))
     heads[1].weight.data.copy_(heads[0].weight.data)

@@ -1,7 +1,7 @@
-"""What two texts that were read apart tell of each other: their vectors compared, and their tokens.
+"""Features of a pair of texts that were encoded separately, from their vectors and their tokens.
 
-Source: late ("post-cross") interaction of several granularities is named in the CIKM 2022 paper
-(DOI 10.1145/3511808.3557143); it prints no features, these are our reading of it.
+Source: the CIKM 2022 paper (DOI 10.1145/3511808.3557143) names late ("post-cross") interaction at several granularities
+but prints no features. These are our reading of it.
 """
 
 from dataclasses import dataclass
@@ -12,36 +12,43 @@ import torch
 
 @dataclass(frozen=True)
 class TokenStates:
-    """The tokens of n texts: unit `states` float32 [n, t, d], and `words` bool [n, t].
+    """The tokens of n texts: unit vectors `states`, float32 [n, t, d], and a mask `words`, bool [n, t].
 
-    `words` is False where a place is padding or a special token, which says nothing of the text.
+    `words` is False for padding and for special tokens, which are not part of the text.
     """
 
     states: torch.Tensor
     words: torch.Tensor
 
     def take(self, rows: torch.Tensor) -> Self:
+        """Return the tokens of the texts `rows`, int64 [m], in that order."""
         return type(self)(self.states[rows], self.words[rows])
 
 
 @dataclass(frozen=True)
-class Reading:
-    """n texts as an encoder read them: unit `vectors` float32 [n, d], and the `tokens`; None where unknown."""
+class EncodedTexts:
+    """n encoded texts: unit `vectors`, float32 [n, d], and the states of their tokens.
+
+    `tokens` is None if only the vectors are known.
+    """
 
     vectors: torch.Tensor
     tokens: TokenStates | None = None
 
     @classmethod
-    def blank(cls, texts: int, tokens: int | None, dimension: int, device: torch.device) -> Self:
-        """Room for `texts` of at most `tokens` each, None: for their vectors only. Fill it with `put`."""
+    def allocate(cls, texts: int, tokens: int | None, dimension: int, device: torch.device) -> Self:
+        """Return zeros for `texts` texts of at most `tokens` tokens each, to be filled with `fill`.
+
+        If `tokens` is None, there are vectors only.
+        """
         vectors = torch.zeros(texts, dimension, device=device)
         if tokens is None:
             return cls(vectors)
         words = torch.zeros(texts, tokens, dtype=torch.bool, device=device)
         return cls(vectors, TokenStates(torch.zeros(texts, tokens, dimension, device=device), words))
 
-    def put(self, rows: torch.Tensor, part: "Reading") -> None:
-        """Let the texts `rows` [m] int64 be those of `part`."""
+    def fill(self, rows: torch.Tensor, part: "EncodedTexts") -> None:
+        """Set the texts `rows`, int64 [m], to those of `part`."""
         self.vectors[rows] = part.vectors
         if self.tokens and part.tokens:
             longest = part.tokens.words.shape[1]
@@ -49,15 +56,15 @@ class Reading:
             self.tokens.words[rows, :longest] = part.tokens.words
 
     def take(self, rows: torch.Tensor) -> Self:
-        """The texts `rows` [m] int64, in that order."""
+        """Return the texts `rows`, int64 [m], in that order."""
         return type(self)(self.vectors[rows], self.tokens.take(rows) if self.tokens else None)
 
 
-def pair_features(queries: Reading, items: Reading) -> tuple[torch.Tensor, torch.Tensor]:
-    """[u; v; |u - v|; u * v; cos(u, v)] of each pair [n, 4d + 1], and the cosines [n].
+def pair_features(queries: EncodedTexts, items: EncodedTexts) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the features [u; v; |u - v|; u * v; cos(u, v)] of each pair, [n, 4d + 1], and the cosines [n].
 
-    u, v are the vectors of `queries` and `items`, pairs row by row. Where both have tokens, `max_similarity` follows
-    as a last feature: [n, 4d + 2].
+    u and v are the vectors of `queries` and `items`, which are paired row by row. If both have tokens, `max_similarity`
+    is added as the last feature, so the features are [n, 4d + 2].
     """
     u, v = queries.vectors, items.vectors
     cosines = (u * v).sum(dim=1)
@@ -68,11 +75,12 @@ def pair_features(queries: Reading, items: Reading) -> tuple[torch.Tensor, torch
 
 
 def max_similarity(queries: TokenStates, items: TokenStates) -> torch.Tensor:
-    """MaxSim [n] of each pair: the mean over the query's words of the highest cosine with a word of the item.
+    """Return the MaxSim of each pair, [n]: the mean over the query's words of the highest cosine with an item's word.
 
-    0 where either has no words. Source: ColBERT (Khattab and Zaharia 2020, arXiv 2004.12832), eq. 3, as a mean.
+    It is 0 if the query or the item has no words. Source: ColBERT (Khattab and Zaharia 2020, arXiv 2004.12832), eq. 3,
+    with a mean instead of a sum.
     """
     cosines = queries.states @ items.states.transpose(1, 2)
-    best = cosines.masked_fill(~items.words[:, None, :], -1).amax(dim=2)
+    best_cosine = cosines.masked_fill(~items.words[:, None, :], -1).amax(dim=2)
     counted = queries.words & items.words.any(dim=1, keepdim=True)
-    return best.where(counted, 0).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+    return best_cosine.where(counted, 0).sum(dim=1) / counted.sum(dim=1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""The number format that a device computes best in."""
+"""Choose the number format that a device computes in."""
 
 import os
 
@@ -6,16 +6,18 @@ import torch
 
 from raylevance.errors import RaylevanceError
 
-VARIABLE = "RAYLEVANCE_PRECISION"
+PRECISION_VARIABLE = "RAYLEVANCE_PRECISION"
 
 
 def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
-    """bfloat16 where the processor computes in it (CUDA, AVX512-BF16, AMX), None (float32) elsewhere.
+    """Return bfloat16 if the device has instructions for it (CUDA, AVX512-BF16, AMX), else None for float32.
 
-    Without such instructions bf16 is emulated, and slower than float32. `RAYLEVANCE_PRECISION=fp32` in the environment
-    gives float32 everywhere: machines of both kinds then agree. Raises `RaylevanceError` for another value than auto.
+    Without such instructions, bfloat16 is emulated and slower than float32. `RAYLEVANCE_PRECISION=fp32` in the
+    environment chooses float32 on every machine, so that machines of both kinds give the same results.
+
+    Raises `RaylevanceError` if the variable has a value other than auto and fp32.
     """
-    if asked_precision() == "fp32":
+    if requested_precision() == "fp32":
         return None
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
@@ -23,14 +25,17 @@ def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
     return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
 
 
-def asked_precision() -> str:
-    """auto, or fp32 where the environment says so. Raises `RaylevanceError` for another value."""
-    asked = os.environ.get(VARIABLE, "auto")
-    if asked not in ("auto", "fp32"):
-        raise RaylevanceError(f"{VARIABLE}={asked}: expected auto or fp32")
-    return asked
+def requested_precision() -> str:
+    """Return the value of `RAYLEVANCE_PRECISION`: auto, which is the default, or fp32.
+
+    Raises `RaylevanceError` for any other value.
+    """
+    requested = os.environ.get(PRECISION_VARIABLE, "auto")
+    if requested not in ("auto", "fp32"):
+        raise RaylevanceError(f"{PRECISION_VARIABLE}={requested}: expected auto or fp32")
+    return requested
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """Autocast to `dtype`; None computes in float32."""
+    """Return a context that computes in `dtype`, or in float32 if it is None."""
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)

@@ -1,4 +1,4 @@
-"""Texts to token ids, each side with its own prompt and limit."""
+"""Turn texts into token ids. Queries and items each have their own prompt and token limit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ class SideTokenizer:
     limits: dict[Side, int]
 
     def __call__(self, texts: Sequence[str], side: Side) -> list[list[int]]:
-        """Token ids of each text behind its side's prompt, special tokens included, cut at the side's limit."""
+        """Return the token ids of each text after the prompt of its side, cut at the limit of that side.
+
+        Special tokens are included, and count towards the limit.
+        """
         prompt = self.prompts[side]
         encoded = self.tokenizer(
             [prompt + text for text in texts],
@@ -29,4 +32,5 @@ class SideTokenizer:
 
     @property
     def pad_id(self) -> int:
+        """The id of the padding token."""
         return int(self.tokenizer.pad_token_id)

@@ -1,1 +1,1 @@
-"""The training loop that every recipe uses, on Ray Train."""
+"""The training loop of all recipes, on Ray Train, and the tasks that it trains."""

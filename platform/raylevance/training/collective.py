@@ -1,4 +1,4 @@
-"""What workers exchange in a step: vectors with their gradients, and the sum of all gradients."""
+"""Communication between the workers of a step: gathered vectors, and sums of gradients and values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +8,15 @@ from torch import distributed
 
 
 def world_size() -> int:
+    """Return the number of workers, 1 outside a distributed run."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def gather(vectors: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """The vectors of all workers [sum(sizes), d], by rank; gradients flow back to the worker that made each.
+    """Return the vectors of all workers [sum(sizes), d], in the order of ranks.
 
-    `vectors` [sizes[rank], d]. Every worker must call it, and then backward, equally often.
+    `vectors` [sizes[rank], d] are those of this worker. Gradients flow back to the worker that computed each vector.
+    Every worker must call this function, and then backward, equally often.
     """
     if world_size() == 1:
         return vectors
@@ -23,7 +25,7 @@ def gather(vectors: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """all_gather whose backward sums, for each vector, the gradients that all workers' losses give it."""
+    """An all_gather whose backward pass sums the gradients of each vector over the losses of all workers."""
 
     @staticmethod
     def forward(ctx: Any, vectors: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
@@ -43,10 +45,10 @@ class _Gather(torch.autograd.Function):
 
 
 def sum_gradients(parameters: Sequence[torch.nn.Parameter], loss: torch.Tensor) -> torch.Tensor:
-    """Replace every gradient by its sum over workers, in one all_reduce; returns the sum of `loss` [].
+    """Replace every gradient by its sum over the workers, in one all_reduce, and return the sum of the scalar `loss`.
 
-    The sum, not DistributedDataParallel's mean: the loss is a sum over the instances of the global batch, and each
-    worker has added up its own share of it.
+    It is a sum, unlike the mean of DistributedDataParallel, because the loss is summed over the examples of the whole
+    batch and each worker has added up its own share.
     """
     for parameter in parameters:
         if parameter.grad is None:
@@ -59,11 +61,11 @@ def sum_gradients(parameters: Sequence[torch.nn.Parameter], loss: torch.Tensor) 
     parts = flat[:-1].split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
-    return flat[-1].clone()  # a view of it would keep every gradient in memory
+    return flat[-1].clone()  # A view would keep every gradient in memory.
 
 
 def sum_over_workers(values: torch.Tensor) -> torch.Tensor:
-    """The sum of the workers' `values`, of one shape, as a new tensor; no gradient flows through it."""
+    """Return the sum of the workers' `values`, which have one shape, as a new tensor without a gradient."""
     total = values.detach().clone()
     if world_size() > 1:
         distributed.all_reduce(total)

@@ -1,55 +1,62 @@
-"""Where the records of a run go: a progress bar on the driver, and TensorBoard or MLflow when asked."""
+"""Logs of a run: a progress bar on the driver, and TensorBoard or MLflow if the settings ask for them."""
 
 import importlib.util
 import json
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from tqdm import tqdm
-
 from raylevance.errors import RaylevanceError
-from raylevance.training.settings import TrainSettings
+from raylevance.progress import progress_bar
+from raylevance.training.settings import MachineSettings, TrainSettings
 
 LATEST = "latest.json"
 PACKAGES = {"tensorboard": ("tensorboardX",), "mlflow": ("mlflow", "sqlalchemy")}
 
 
 class Log(Protocol):
-    def write(self, step: int, record: dict[str, float]) -> None: ...
+    """A place to which the records of a run are written."""
 
-    def close(self) -> None: ...
+    def write(self, step: int, record: dict[str, float]) -> None:
+        """Write the record of a step: values by name."""
+
+    def close(self) -> None:
+        """End the log."""
 
 
-def check_log_package(settings: TrainSettings) -> None:
-    """Raises `RaylevanceError` where the package behind `log_to` is not installed."""
-    for package in PACKAGES.get(settings.log_to, ()):
+def check_log_package(machine: MachineSettings) -> None:
+    """Raise `RaylevanceError` if the package behind `log_to` is not installed."""
+    for package in PACKAGES.get(machine.log_to, ()):
         if importlib.util.find_spec(package) is None:
-            raise RaylevanceError(f"log_to={settings.log_to}: {package} is not installed: pip install {package}")
+            raise RaylevanceError(f"machine.log_to={machine.log_to}: {package} is not installed: pip install {package}")
 
 
 class Latest:
-    """The newest record as a JSON file in `folder`, which the driver's progress bar follows."""
+    """The newest record as a JSON file in `folder`, which `training_progress` reads on the driver."""
 
     def __init__(self, folder: Path, total: int) -> None:
+        """Log a run of `total` steps."""
         self._file, self._total = folder / LATEST, total
 
     def write(self, step: int, record: dict[str, float]) -> None:
+        """Replace the file by the record of a step."""
         draft = self._file.with_name(f".{LATEST}.draft")
         draft.write_text(json.dumps({"step": step, "total": self._total, "loss": record["loss"]}), encoding="utf-8")
         draft.replace(self._file)
 
     def close(self) -> None:
-        pass
+        """Leave the file as it is."""
 
 
 @contextmanager
-def progress_bar(folder: Path) -> Iterator[None]:
-    """For the block, a bar on stderr that follows `Latest`: a worker's own output does not reach the driver."""
+def training_progress(folder: Path) -> Iterator[None]:
+    """Show a progress bar for the block that follows the `Latest` record of a training in `folder`.
+
+    The record is a file because the output of a training's workers does not reach the driver.
+    """
     done = threading.Event()
     thread = threading.Thread(target=_follow, args=(folder / LATEST, done), daemon=True)
     thread.start()
@@ -61,36 +68,42 @@ def progress_bar(folder: Path) -> Iterator[None]:
 
 
 def _follow(file: Path, done: threading.Event) -> None:
-    with tqdm(desc="training", unit="step", mininterval=0.5 if sys.stderr.isatty() else 15, delay=1) as bar:
-        while True:
-            ended = done.wait(0.5)
-            if file.exists():
-                latest = json.loads(file.read_text(encoding="utf-8"))
-                bar.total = latest["total"]
-                bar.set_postfix(loss=f"{latest['loss']:.4f}", refresh=False)
-                bar.update(latest["step"] - bar.n)
-            if ended:
-                return
+    with progress_bar("training", "steps") as bar:
+        started = False
+        while not done.wait(0.5):
+            if not file.exists():
+                continue
+            latest = json.loads(file.read_text(encoding="utf-8"))
+            if not started:
+                # A training that is resumed starts at the step of its checkpoint.
+                bar.restart(latest["total"], latest["step"])
+                started = True
+            bar.update(latest["step"], f"loss {latest['loss']:.4f}")
 
 
 class TensorBoard:
+    """A log of TensorBoard in a folder."""
+
     def __init__(self, folder: Path) -> None:
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(folder))
 
     def write(self, step: int, record: dict[str, float]) -> None:
+        """Write each value of the record as a scalar."""
         for name, value in record.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Write what is left and end the log."""
         self._writer.close()
 
 
 class MLflow:
-    """A run of MLflow at MLFLOW_TRACKING_URI, else in an SQLite file in `folder`."""
+    """A run of MLflow at MLFLOW_TRACKING_URI, or in an SQLite file in a folder if that is not set."""
 
-    def __init__(self, folder: Path, settings: TrainSettings) -> None:
+    def __init__(self, folder: Path, settings: TrainSettings, machine: MachineSettings) -> None:
+        """Start a run of the experiment "raylevance" and log the settings as its parameters."""
         from mlflow import MlflowClient
 
         folder.mkdir(exist_ok=True)
@@ -98,21 +111,24 @@ class MLflow:
         experiment = self._client.get_experiment_by_name("raylevance")
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment("raylevance")
         self._run = self._client.create_run(experiment_id).info.run_id
-        for key, value in settings.model_dump().items():
+        for key, value in (settings.model_dump() | machine.model_dump()).items():
             self._client.log_param(self._run, key, value)
 
     def write(self, step: int, record: dict[str, float]) -> None:
+        """Log each value of the record as a metric."""
         for name, value in record.items():
             self._client.log_metric(self._run, name, value, step=step)
 
     def close(self) -> None:
+        """Mark the run as finished."""
         self._client.set_terminated(self._run)
 
 
-def open_logs(settings: TrainSettings, folder: Path, total: int) -> list[Log]:
+def open_logs(settings: TrainSettings, machine: MachineSettings, folder: Path, total: int) -> list[Log]:
+    """Open the logs of a run of `total` steps in its `folder`."""
     logs: list[Log] = [Latest(folder, total)]
-    if settings.log_to == "tensorboard":
+    if machine.log_to == "tensorboard":
         logs.append(TensorBoard(folder / "log-tensorboard"))
-    if settings.log_to == "mlflow":
-        logs.append(MLflow(folder / "log-mlflow", settings))
+    if machine.log_to == "mlflow":
+        logs.append(MLflow(folder / "log-mlflow", settings, machine))
     return logs

@@ -19,27 +19,31 @@ from raylevance.training.checkpoint import MODEL, Progress, load_checkpoint, sav
 from raylevance.training.collective import sum_gradients
 from raylevance.training.log import Log, open_logs
 from raylevance.training.optimizer import build_optimizer, set_rate, trainable
-from raylevance.training.settings import TrainSettings
-from raylevance.training.task import Place, Task
+from raylevance.training.settings import MachineSettings, TrainSettings
+from raylevance.training.task import Task, WorkerContext
 from raylevance.training.token_file import Ints
 
 Evaluate = Callable[[Any], dict[str, float]]
-"""Metrics of a trainee's model."""
+"""A function that returns the metrics of a model by name."""
 BEST = "best"
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a worker is told. `folder` is absolute, on storage that all nodes see."""
+class TrainingRun:
+    """A training run, as the driver sends it to each worker.
+
+    `run_dir` is an absolute path on storage that all nodes see.
+    """
 
     task: Task
-    folder: Path
+    machine: MachineSettings
+    run_dir: Path
     evaluate: Evaluate | None
     seed: int
 
 
-def train(run: Run) -> None:
-    """Train from the newest checkpoint, or from the start, to the end."""
+def train(run: TrainingRun) -> None:
+    """Train from the newest checkpoint, or from the start if there is none, to the end."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         worker = Worker(run, None)
@@ -50,76 +54,87 @@ def train(run: Run) -> None:
 
 
 class Worker:
-    """One replica. Replicas start equal, and stay so: each applies the same summed gradient."""
+    """The loop of one worker. Replicas start equal and stay equal, since each applies the same summed gradient."""
 
-    def __init__(self, run: Run, checkpoint: Path | None) -> None:
-        context = ray.train.get_context()
-        self.run, self.settings, self.rank = run, run.task.settings, context.get_world_rank()
+    def __init__(self, run: TrainingRun, checkpoint: Path | None) -> None:
+        ray_context = ray.train.get_context()
+        self.run, self.settings, self.machine = run, run.task.settings, run.machine
+        self.rank = ray_context.get_world_rank()
         device = ray.train.torch.get_device()
-        dtype = {"auto": autocast_dtype(device), "fp32": None, "bf16": torch.bfloat16}[self.settings.precision]
-        place = Place(run.folder, run.seed, self.rank, context.get_world_size(), dtype)
-        self.trainee = run.task.open(checkpoint / MODEL if checkpoint else None, place).to(device).train()
-        self.parameters = list(trainable(self.trainee).values())
-        self.optimizer = build_optimizer(self.trainee, self.settings)
-        self.progress = load_checkpoint(checkpoint, self.trainee, self.optimizer) if checkpoint else Progress()
-        self.total = total_steps(self.settings, self.trainee.steps_per_epoch)
+        dtypes = {"auto": autocast_dtype(device), "fp32": None, "bf16": torch.bfloat16}
+        context = WorkerContext(
+            run_dir=run.run_dir,
+            seed=run.seed,
+            rank=self.rank,
+            world_size=ray_context.get_world_size(),
+            autocast_dtype=dtypes[self.settings.precision],
+            batch_tokens=run.machine.batch_tokens,
+        )
+        self.replica = run.task.open(checkpoint / MODEL if checkpoint else None, context).to(device).train()
+        self.parameters = list(trainable(self.replica).values())
+        self.optimizer = build_optimizer(self.replica, self.settings)
+        self.progress = load_checkpoint(checkpoint, self.replica, self.optimizer) if checkpoint else Progress()
+        self.total = total_steps(self.settings, self.replica.steps_per_epoch)
 
     def train(self) -> None:
-        logs = open_logs(self.settings, self.run.folder, self.total) if self.rank == 0 else []
+        """Train to the last step."""
+        logs = open_logs(self.settings, self.machine, self.run.run_dir, self.total) if self.rank == 0 else []
         if self.rank == 0 and self.progress.step == 0 and self.run.evaluate:
             self.progress.history.append({"step": 0, **self._evaluate()})
-        window = _Window(self.progress.losses, self.progress.examples)
+        window = LossWindow(self.progress.losses, self.progress.examples)
         while self.progress.step < self.total:
             rows, loss = self._step(self.progress.step)
-            window.add(loss, len(rows), self.trainee.pairs(rows))
+            window.add(loss, len(rows), self.replica.pairs(rows))
             self.progress.step += 1
             evaluating = self._due(self.settings.evaluate_every)
-            recording = evaluating or self._due(self.settings.log_every)
+            recording = evaluating or self._due(self.machine.log_every)
             if recording and self.rank == 0:
                 self._record(window, evaluating, logs)
-            if self._due(self.settings.checkpoint_every):
-                self._report(_Window() if recording else window)
+            if self._due(self.machine.checkpoint_every):
+                self._report(LossWindow() if recording else window)
             if recording:
-                window = _Window()
+                window = LossWindow()
         for log in logs:
             log.close()
 
     def _due(self, every: int | None) -> bool:
-        """Whether something done each `every` steps (None: once) is done after this step; everything is at the end."""
+        """Return whether what is done every so many steps, or only once for None, is due now. All is due at the end."""
         return self.progress.step == self.total or bool(every and self.progress.step % every == 0)
 
     def _step(self, step: int) -> tuple[Ints, torch.Tensor]:
-        """One optimiser step; returns the examples of the global batch and the sum of their losses."""
+        """Take one optimiser step, and return the examples of all workers and the sum of their losses."""
         torch.manual_seed(int(np.random.SeedSequence([self.run.seed, step, self.rank]).generate_state(1)[0]))
         self.optimizer.zero_grad()
-        loss = sum_gradients(self.parameters, self.trainee.backward(step))
+        loss = sum_gradients(self.parameters, self.replica.backward(step))
         self.norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         set_rate(self.optimizer, step, self.total, self.settings.warmup_ratio)
         self.optimizer.step()
-        return self.trainee.rows(step), loss
+        return self.replica.rows(step), loss
 
     def _evaluate(self) -> dict[str, float]:
-        """The metrics of the model as it is; the best one so far is kept in the run's folder."""
+        """Return the metrics of the model, and save it to the run's folder if it is the best so far."""
         if self.run.evaluate is None:
             return {}
-        self.trainee.eval()
-        metrics = {name: float(value) for name, value in self.run.evaluate(self.trainee.model).items()}
-        self.trainee.train()
+        self.replica.eval()
+        metrics = {name: float(value) for name, value in self.run.evaluate(self.replica.model).items()}
+        self.replica.train()
         name = self.settings.keep_best
         if name is None:
             return metrics
         if name not in metrics:
-            raise RaylevanceError(f"keep_best={name}: evaluation gives no such metric; {nearest(name, list(metrics))}")
+            raise RaylevanceError(
+                f"keep_best={name}: the evaluation has no such metric; {nearest(name, list(metrics))}"
+            )
         if self.progress.best is None or metrics[name] > self.progress.best:
             self.progress.best = metrics[name]
-            save_folder(self.run.folder / BEST, self.trainee.model.save)
+            save_folder(self.run.run_dir / BEST, self.replica.model.save)
         return metrics
 
-    def _record(self, window: "_Window", evaluating: bool, logs: list[Log]) -> None:
+    def _record(self, window: "LossWindow", evaluating: bool, logs: list[Log]) -> None:
         step = self.progress.step
         record = {
             "loss": window.mean_loss(),
-            **{name: float(value) for name, value in self.trainee.logged().items()},
+            **{name: float(value) for name, value in self.replica.logged().items()},
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "pairs_per_second": window.pairs_per_second(),
         }
@@ -130,16 +145,17 @@ class Worker:
         for log in logs:
             log.write(step, record)
 
-    def _check_finite(self, what: str, value: float) -> None:
+    def _check_finite(self, name: str, value: float) -> None:
         if not math.isfinite(value):
             raise RaylevanceError(
-                f"the {what} is {value} at step {self.progress.step}: lower learning_rate, or set precision=fp32"
+                f"the {name} is {value} at step {self.progress.step}: lower learning_rate, or set precision=fp32"
             )
 
-    def _report(self, window: "_Window") -> None:
-        """Hand a checkpoint to Ray Train; every rank takes part, rank 0 writes it. `window`: steps not recorded yet.
+    def _report(self, window: "LossWindow") -> None:
+        """Report a checkpoint to Ray Train. Every rank takes part, and rank 0 writes it.
 
-        Raises `RaylevanceError` instead of keeping weights that are no numbers: a run would go on from them.
+        `window` holds the steps since the latest record.
+        Raises `RaylevanceError` if the loss or the gradient is not finite, so that no run resumes from such weights.
         """
         self.progress.losses, self.progress.examples = window.losses(), window.examples
         self._check_finite("loss", sum(self.progress.losses))
@@ -149,39 +165,43 @@ class Worker:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(Path(folder), self.trainee, self.optimizer, self.progress)
+            save_checkpoint(Path(folder), self.replica, self.optimizer, self.progress)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-class _Window:
-    """The steps since the last record. Losses stay tensors until they are read: reading one waits for the GPU.
+class LossWindow:
+    """The losses of the steps since the latest record.
 
-    `losses`, `examples`: of such steps before a resumed run.
+    They stay tensors until they are read, since reading one waits for the GPU.
     """
 
     def __init__(self, losses: Sequence[float] = (), examples: int = 0) -> None:
+        """Start with the `losses` and the number of `examples` of such steps from before a restart."""
         self._before = list(losses)
         self._losses: list[torch.Tensor] = []
         self.examples, self._pairs = examples, 0
         self._start = time.perf_counter()
 
     def add(self, loss: torch.Tensor, examples: int, pairs: int) -> None:
+        """Add a step: the sum of its losses, and its numbers of examples and of query-item pairs."""
         self._losses.append(loss)
         self.examples += examples
         self._pairs += pairs
 
     def mean_loss(self) -> float:
-        """Loss an example."""
+        """Return the mean loss of an example."""
         return sum(self.losses()) / self.examples
 
     def losses(self) -> list[float]:
-        """Of each step, the sum over its examples."""
+        """Return the loss of each step, summed over its examples."""
         return self._before + (torch.stack(self._losses).tolist() if self._losses else [])
 
     def pairs_per_second(self) -> float:
+        """Return the query-item pairs trained on per second."""
         return self._pairs / (time.perf_counter() - self._start)
 
 
 def total_steps(settings: TrainSettings, steps_per_epoch: int) -> int:
+    """Return the number of steps of a run."""
     steps = settings.epochs * steps_per_epoch
     return min(steps, settings.max_steps or steps)

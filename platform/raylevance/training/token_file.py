@@ -1,5 +1,6 @@
-"""Rows of text, tokenised once into an Arrow file that workers map into memory."""
+"""Write rows of text, tokenised once, to an Arrow file that the workers map into memory."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,30 +23,42 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RowKind:
-    """What a row holds. Its functions are of a module: they are sent to Ray's workers.
+    """A kind of training rows: the columns they have, what makes one invalid, and how they are tokenised.
 
-    `name`: of the rows, in errors. `columns`: read from Parquet. `schema`: of the token file. `optional`: columns that
-    are read where the files have them, no others.
-    `fault(*row)`: why a row is none of this kind, or None. `tokenise(rows, model)`: a table of `columns` as one of
-    `schema`, by the tokenizer in the folder `model`.
+    The functions must be module-level ones, since they are sent to Ray's workers.
+
+    - `name`: what error messages call the rows, such as "graded pairs".
+    - `columns`: Parquet columns that are read; all are required.
+    - `schema`: schema of the token file.
+    - `find_fault(*row)`: why a row, given its `columns`, is invalid, or None.
+    - `load_tokenizer(model)`: the tokenizer of the model at that path.
+    - `tokenise(table, tokenizer)`: a table of `columns` as one of `schema`.
+    - `optional_columns`: columns that are read if the file has them. They are not checked by `find_fault`.
     """
 
     name: str
     columns: tuple[str, ...]
     schema: pa.Schema
-    fault: Callable[..., str | None]
-    tokenise: Callable[[pa.Table, str], pa.Table]
-    optional: tuple[str, ...] = ()
+    find_fault: Callable[..., str | None]
+    load_tokenizer: Callable[[str], Any]
+    tokenise: Callable[[pa.Table, Any], pa.Table]
+    optional_columns: tuple[str, ...] = ()
 
 
 def write_tokens(rows: Path, model: Path, output: Path, kind: RowKind) -> None:
-    """Write the Parquet file or folder `rows` as token ids to `output`, in its order; nothing where it exists.
+    """Tokenise the Parquet file or folder `rows` for `model` into `output`, in the order of the rows.
 
-    Raises `RaylevanceError` for a missing file or column, for no rows, and for the first bad one, with its place.
+    Does nothing if `output` exists.
+
+    Raises `RaylevanceError` when
+
+    - the file or one of the columns is missing,
+    - there are no rows,
+    - a row is invalid; the message names the file, the row and the reason.
     """
     if output.exists():
         return
-    columns = _columns(rows, kind)
+    columns = _columns_to_read(rows, kind)
     count = pa.dataset.dataset(str(rows), format="parquet").count_rows()
     if not count:
         raise RaylevanceError(f"{rows}: has no {kind.name}")
@@ -57,14 +70,14 @@ def write_tokens(rows: Path, model: Path, output: Path, kind: RowKind) -> None:
                 writer.write_table(table.cast(kind.schema))
         draft.replace(output)
     except (RayTaskError, ValueError):
-        _check_rows(rows, kind)
+        _raise_for_first_fault(rows, kind)
         raise
     finally:
         draft.unlink(missing_ok=True)
 
 
 def _tokenise_here(rows: Path, columns: list[str], model: Path, kind: RowKind) -> Iterator[pa.Table]:
-    """A worker would take longer to import the tokenizer than this takes."""
+    """Tokenise in this process: a Ray worker would take longer to import the tokenizer than this takes."""
     table = pa.dataset.dataset(str(rows), format="parquet").to_table(columns=columns)
     yield _tokenise_chunk(table, str(model), kind)
 
@@ -84,13 +97,21 @@ def _tokenise_on_cluster(rows: Path, columns: list[str], model: Path, kind: RowK
 
 
 def _tokenise_chunk(rows: pa.Table, model: str, kind: RowKind) -> pa.Table:
-    if any(kind.fault(*row) for row in _rows_of(rows, kind)):
-        raise ValueError(f"a row of {kind.name} is bad")
-    return kind.tokenise(rows, model)
+    if any(kind.find_fault(*row) for row in _required_values(rows, kind)):
+        raise ValueError(f"one of the {kind.name} is invalid")
+    return kind.tokenise(rows, _cached_tokenizer(kind.load_tokenizer, model))
 
 
-def _columns(rows: Path, kind: RowKind) -> list[str]:
-    """Those to read. Raises `RaylevanceError` where one is missing."""
+@functools.lru_cache(maxsize=1)
+def _cached_tokenizer(load_tokenizer: Callable[[str], Any], model: str) -> Any:
+    return load_tokenizer(model)
+
+
+def _columns_to_read(rows: Path, kind: RowKind) -> list[str]:
+    """Return the required columns and the optional ones that `rows` has.
+
+    Raises `RaylevanceError` when `rows` can't be read or a required column is missing.
+    """
     try:
         schema = pa.dataset.dataset(str(rows), format="parquet").schema
     except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
@@ -98,20 +119,20 @@ def _columns(rows: Path, kind: RowKind) -> list[str]:
     missing = [name for name in kind.columns if name not in schema.names]
     if missing:
         raise RaylevanceError(f"{rows}: has no column {', '.join(missing)}; training needs {', '.join(kind.columns)}")
-    return [*kind.columns, *(name for name in kind.optional if name in schema.names)]
+    return [*kind.columns, *(name for name in kind.optional_columns if name in schema.names)]
 
 
-def _check_rows(rows: Path, kind: RowKind) -> None:
-    """Raise for the first bad row. Ray tells that a task failed; this tells the user why."""
+def _raise_for_first_fault(rows: Path, kind: RowKind) -> None:
+    """Raise `RaylevanceError` for the first invalid row. Ray reports only that a task failed, not which row did."""
     for fragment in pa.dataset.dataset(str(rows), format="parquet").get_fragments():
-        place = 0
+        row_number = 0
         for batch in fragment.to_batches(columns=list(kind.columns)):
-            for row in _rows_of(batch, kind):
-                fault = kind.fault(*row)
+            for row in _required_values(batch, kind):
+                fault = kind.find_fault(*row)
                 if fault:
-                    raise RaylevanceError(f"{fragment.path}: row {place}: {fault}")
-                place += 1
+                    raise RaylevanceError(f"{fragment.path}: row {row_number}: {fault}")
+                row_number += 1
 
 
-def _rows_of(rows: pa.Table | pa.RecordBatch, kind: RowKind) -> Iterator[tuple[Any, ...]]:
+def _required_values(rows: pa.Table | pa.RecordBatch, kind: RowKind) -> Iterator[tuple[Any, ...]]:
     return zip(*(rows[name].to_pylist() for name in kind.columns), strict=True)

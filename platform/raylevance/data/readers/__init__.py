@@ -1,1 +1,1 @@
-"""One reader a format; each returns `{table: rows}` for `raylevance.data.importing.import_tables`."""
+"""Readers, one for each format. Each returns `{table: rows}` for `raylevance.data.importing.import_tables`."""

@@ -1,4 +1,4 @@
-"""ESCI, Amazon's Shopping Queries data set (Reddy et al. 2022, arXiv 2206.06588), in its official files and columns."""
+"""Read ESCI, Amazon's Shopping Queries data set (Reddy et al. 2022, arXiv 2206.06588), from its official files."""
 
 import functools
 from pathlib import Path
@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.buckets import distinct_rows
-from raylevance.data.files import Columns, Mapping, buckets_of, read_rows
-from raylevance.data.rows import FAULT, FILE, ROW, grades_of
+from raylevance.data.checked_rows import FAULT, FILE, ROW, grades_from_labels
+from raylevance.data.hash_buckets import distinct_rows
 from raylevance.data.schema import ESCI_GRADES
+from raylevance.data.streamed_files import Columns, RowMapping, buckets_for_files, read_rows
 
 EXAMPLES = "shopping_queries_dataset_examples.parquet"
 PRODUCTS = "shopping_queries_dataset_products.parquet"
@@ -35,37 +35,39 @@ Version = Literal["small", "large", "all"]
 
 
 def read_esci(folder: Path, locale: str = "us", version: Version = "large") -> dict[str, ray.data.Dataset]:
-    """Rows of products, queries and judgements of one `locale` (us, es or jp).
+    """Return the rows of products, queries and judgements of one `locale` (us, es or jp).
 
-    `version`: the reduced set of harder queries (task 1 of the paper), the full one (tasks 2 and 3), or every example
-    whatever its version. `product_category`, a path, is taken from files that were joined with ESCI-S. Raises
-    `RaylevanceError` for a missing or torn file and for a missing column.
+    `version` is small (the harder queries, for task 1 of the paper), large (for tasks 2 and 3) or all (every example,
+    whatever its version). The category of products is read from the column `product_category`, which files that were
+    joined with ESCI-S have.
+
+    Raises `RaylevanceError` if a file is missing or unreadable, or if a column is missing.
     """
-    chosen = functools.partial(_chosen, locale=locale, version=version)
+    choose = functools.partial(_choose, locale=locale, version=version)
     examples = [folder / EXAMPLES]
-    queries = read_rows(examples, "queries", EXAMPLE_COLUMNS, functools.partial(_queries, chosen=chosen))
+    queries = read_rows(examples, "queries", EXAMPLE_COLUMNS, functools.partial(_queries, choose=choose))
     return {
         "products": read_rows(
             [folder / PRODUCTS], "products", PRODUCT_COLUMNS, functools.partial(_products, locale=locale)
         ),
-        "queries": distinct_rows(queries, "queries", ["query_id", "query", "locale"], buckets_of(examples)),
-        "judgements": read_rows(examples, "judgements", EXAMPLE_COLUMNS, functools.partial(_judgements, chosen=chosen)),
+        "queries": distinct_rows(queries, "queries", ["query_id", "query", "locale"], buckets_for_files(examples)),
+        "judgements": read_rows(examples, "judgements", EXAMPLE_COLUMNS, functools.partial(_judgements, choose=choose)),
     }
 
 
-def _chosen(examples: pa.Table, locale: str, version: Version) -> pa.Table:
-    examples = _of_locale(examples, locale)
+def _choose(examples: pa.Table, locale: str, version: Version) -> pa.Table:
+    examples = _filter_locale(examples, locale)
     if version == "all":
         return examples
     return examples.filter(pc.fill_null(pc.equal(examples[f"{version}_version"].cast(pa.int64()), 1), True))
 
 
-def _of_locale(rows: pa.Table, locale: str) -> pa.Table:
+def _filter_locale(rows: pa.Table, locale: str) -> pa.Table:
     return rows.filter(pc.fill_null(pc.equal(rows["product_locale"], locale), True))
 
 
 def _products(rows: pa.Table, locale: str) -> pa.Table:
-    rows = _of_locale(rows, locale)
+    rows = _filter_locale(rows, locale)
     return pa.table(
         {
             "product_id": rows["product_id"],
@@ -82,15 +84,15 @@ def _products(rows: pa.Table, locale: str) -> pa.Table:
     )
 
 
-def _queries(examples: pa.Table, chosen: Mapping) -> pa.Table:
-    rows = chosen(examples)
+def _queries(examples: pa.Table, choose: RowMapping) -> pa.Table:
+    rows = choose(examples)
     columns = {"query_id": rows["query_id"], "query": rows["query"], "locale": rows["product_locale"]}
     return pa.table({**columns, FILE: rows[FILE], ROW: rows[ROW]})
 
 
-def _judgements(examples: pa.Table, chosen: Mapping) -> pa.Table:
-    rows = chosen(examples)
-    grade, fault = grades_of(rows["esci_label"], ESCI_GRADES)
+def _judgements(examples: pa.Table, choose: RowMapping) -> pa.Table:
+    rows = choose(examples)
+    grade, fault = grades_from_labels(rows["esci_label"], ESCI_GRADES)
     return pa.table(
         {
             "query_id": rows["query_id"],

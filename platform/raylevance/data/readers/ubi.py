@@ -1,6 +1,6 @@
-"""User Behavior Insights (UBI 1.x, o19s/ubi): the open format of search logs, its queries and events.
+"""Read User Behavior Insights (UBI 1.x, o19s/ubi), an open format of search logs with queries and events.
 
-Both as Parquet or JSON Lines, one record a row or line, as exported from the ubi_queries and ubi_events indices.
+Both are Parquet or JSON Lines files with one record a row, as exported from the indices ubi_queries and ubi_events.
 """
 
 from pathlib import Path
@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.buckets import distinct_rows, join_buckets
-from raylevance.data.files import Columns, buckets_of, matching_files, read_rows
-from raylevance.data.rows import FILE, ROW, row_schema, with_fault
+from raylevance.data.checked_rows import FILE, ROW, row_schema, with_fault
+from raylevance.data.hash_buckets import distinct_rows, join_buckets
+from raylevance.data.streamed_files import Columns, buckets_for_files, matching_files, read_rows
 from raylevance.data.text import query_key
 from raylevance.errors import RaylevanceError
 
@@ -23,7 +23,7 @@ ACTIONS = {
     "add_to_cart": "cart",
     "purchase": "purchase",
 }
-"""UBI's own names; a log may have any other, and those rows are left out."""
+"""Our names of UBI's actions. Rows with other actions are left out."""
 
 QUERY_COLUMNS = Columns(("query_id", "user_query"))
 OBJECT_ID = "event_attributes.object.object_id"
@@ -35,20 +35,26 @@ EVENT_COLUMNS = Columns(
 
 
 def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
-    """Rows of queries and events from `folder`/ubi_queries* and `folder`/ubi_events* (.parquet, .jsonl, .ndjson).
+    """Return the rows of queries and events from the files ubi_queries* and ubi_events* in `folder`.
 
-    UBI numbers every request, so its query_id is our request_id; our query_id is the same for all requests of one text
-    (`text.query_key`). An event outside a search takes its session for its request. A client is a user. Positions are
-    taken as the log counts them. Raises `RaylevanceError` where either is missing, and for a missing column.
+    The files are .parquet, .jsonl or .ndjson. UBI's columns become ours like this:
+
+    - UBI's query_id numbers the requests, so it is our request_id. Our query_id is made from the query's text
+      (`text.query_key`), so it is the same for all requests with one text.
+    - The request_id of an event outside a search is its session, or its client if it has no session.
+    - The client is the user.
+    - Positions stay as the log counts them.
+
+    Raises `RaylevanceError` if queries or events are missing, or if a column is missing.
     """
     query_files, event_files = _files(folder, "ubi_queries"), _files(folder, "ubi_events")
     requests = read_rows(query_files, "queries", QUERY_COLUMNS, _requests)
     events = read_rows(event_files, "events", EVENT_COLUMNS, _events)
     texts = requests.map_batches(_keyed_by_text, batch_format="pyarrow", batch_size=None)
     schemas = row_schema("events"), pa.schema([("query_id", pa.string()), ("query", pa.string())])
-    buckets = buckets_of([*query_files, *event_files])
+    buckets = buckets_for_files([*query_files, *event_files])
     return {
-        "queries": distinct_rows(texts, "queries", ["query_id"], buckets_of(query_files)),
+        "queries": distinct_rows(texts, "queries", ["query_id"], buckets_for_files(query_files)),
         "events": join_buckets(events, requests, "query_id", _with_text_key, schemas, buckets),
     }
 
@@ -93,11 +99,11 @@ def _keyed_by_text(requests: pa.Table) -> pa.Table:
 
 
 def _with_text_key(events: pa.Table, requests: pa.Table) -> pa.Table:
-    """Events of one bucket, their query_id the key of their request's text."""
+    """Replace the query_id of the events in one bucket by the key of their request's text."""
     requests = requests.filter(requests["query"].is_valid()).sort_by("query_id")
-    found = pc.index_in(events["query_id"], requests["query_id"])
-    keys = pc.take(query_key(requests["query"]), found)
-    unknown = pc.and_(events["query_id"].is_valid(), found.is_null()).combine_chunks()
+    request_rows = pc.index_in(events["query_id"], requests["query_id"])
+    keys = pc.take(query_key(requests["query"]), request_rows)
+    unknown = pc.and_(events["query_id"].is_valid(), request_rows.is_null()).combine_chunks()
     events = with_fault(events, unknown, "query_id is not in ubi_queries")
     events = events.set_column(events.column_names.index("query_id"), "query_id", keys)
     return events.sort_by([(FILE, "ascending"), (ROW, "ascending")])

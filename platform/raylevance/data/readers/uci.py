@@ -6,25 +6,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.buckets import distinct_rows
-from raylevance.data.files import Columns, buckets_of, read_rows
-from raylevance.data.rows import FILE, ROW
+from raylevance.data.checked_rows import FILE, ROW
+from raylevance.data.hash_buckets import distinct_rows
+from raylevance.data.streamed_files import Columns, buckets_for_files, read_rows
 
 PURCHASES = "purchases.parquet"
 COLUMNS = Columns(("CustomerID", "InvoiceDate", "Description"))
 
 
 def read_uci(folder: Path) -> dict[str, ray.data.Dataset]:
-    """Rows of products and events from `folder`/purchases.parquet.
+    """Return the rows of products and events from `folder`/purchases.parquet.
 
-    A product is known by its description alone, which is its id and its title. A customer's purchases of one minute are
-    one basket: its id is both the request and the session. Times are the shop's, read as UTC. Raises `RaylevanceError`
-    for a missing or torn file and for a missing column.
+    The description of a product is both its id and its title. The purchases of a customer in one minute are one basket,
+    whose id is both the request and the session. The shop's local times are read as UTC.
+
+    Raises `RaylevanceError` if the file is missing or unreadable, or if a column is missing.
     """
     files = [folder / PURCHASES]
     return {
         "products": distinct_rows(
-            read_rows(files, "products", COLUMNS, _products), "products", ["product_id"], buckets_of(files)
+            read_rows(files, "products", COLUMNS, _products), "products", ["product_id"], buckets_for_files(files)
         ),
         "events": read_rows(files, "events", COLUMNS, _events),
     }

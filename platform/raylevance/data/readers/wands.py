@@ -1,4 +1,4 @@
-"""WANDS, Wayfair's relevance data set (Chen et al., ECIR 2022), in its official files: CSV by name, split by tabs."""
+"""Read WANDS, Wayfair's relevance data set (Chen et al., ECIR 2022), from its official tab-separated files."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.files import Columns, read_rows
-from raylevance.data.rows import FAULT, FILE, ROW, grades_of
+from raylevance.data.checked_rows import FAULT, FILE, ROW, grades_from_labels
+from raylevance.data.streamed_files import Columns, read_rows
 from raylevance.errors import RaylevanceError
 
 GRADES = {"Exact": 2, "Partial": 1, "Irrelevant": 0}
@@ -15,21 +15,22 @@ LOCALE = "us"
 
 
 def read_wands(folder: Path) -> dict[str, ray.data.Dataset]:
-    """Rows of products, queries and judgements, of each official file that `folder` holds (product, query, label .csv).
+    """Return the rows of products, queries and judgements from product.csv, query.csv and label.csv in `folder`.
 
-    Raises `RaylevanceError` where there is none of them, for a missing column and for an empty file.
+    A missing file leaves its table out. Raises `RaylevanceError` if all three are missing, if a column is missing or
+    if a file is empty.
     """
     readers = {
         "products": ("product.csv", PRODUCT_COLUMNS, _products),
         "queries": ("query.csv", QUERY_COLUMNS, _queries),
         "judgements": ("label.csv", LABEL_COLUMNS, _judgements),
     }
-    there = {table: reader for table, reader in readers.items() if (folder / reader[0]).exists()}
-    if not there:
+    present = {table: reader for table, reader in readers.items() if (folder / reader[0]).exists()}
+    if not present:
         raise RaylevanceError(f"{folder}: has no product.csv, query.csv or label.csv of WANDS")
     return {
         table: read_rows([folder / name], table, columns, mapping, delimiter="\t")
-        for table, (name, columns, mapping) in there.items()
+        for table, (name, columns, mapping) in present.items()
     }
 
 
@@ -61,7 +62,7 @@ def _queries(rows: pa.Table) -> pa.Table:
 
 
 def _judgements(rows: pa.Table) -> pa.Table:
-    grade, fault = grades_of(rows["label"], GRADES)
+    grade, fault = grades_from_labels(rows["label"], GRADES)
     columns = {
         "grade": grade,
         "source": pa.repeat("human", rows.num_rows),

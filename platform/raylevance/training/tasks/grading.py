@@ -1,170 +1,152 @@
 """The grading task: a model learns to give a query and a product one of three grades."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from pydantic import PositiveInt
+from torch import nn
 
 from raylevance.data.graded_pairs import GradedPairs
-from raylevance.evaluation.agreement import metrics
+from raylevance.evaluation.agreement import confusion_metrics
 from raylevance.judges import causal_judge, cross_encoder
 from raylevance.judges.causal_judge import CausalJudge
 from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.grader import GRADES, Grader, log_probabilities
 from raylevance.losses.cross_entropy import balanced_weights, weighted_cross_entropy
-from raylevance.models.batching import length_groups, pad
+from raylevance.models.batching import length_groups
 from raylevance.models.precision import autocast
+from raylevance.training.epoch_plan import EpochPlan
+from raylevance.training.gradient_accumulation import backward_each
 from raylevance.training.settings import TrainSettings
-from raylevance.training.task import Place, Trainee, located
-from raylevance.training.tasks.contrastive.batches import plan_epoch
-from raylevance.training.token_file import Ints, RowKind, Tokens, write_tokens
+from raylevance.training.task import TOKENS, TaskReplica, TextTask, WorkerContext
+from raylevance.training.text_groups import padded
+from raylevance.training.token_file import Ints, RowKind, Tokens
+from raylevance.training.token_table import TokenTable
 
 COLUMNS = ("query", "product_text", "grade")
 SCHEMA = pa.schema({"tokens": pa.list_(pa.int32()), "grade": pa.int8()})
-TOKENS = "pairs.arrow"
 
 
-class GradingSettings(TrainSettings):
-    """`batch` counts pairs."""
+def load_grader(path: str | Path, frozen_dtype: torch.dtype | None = None) -> CrossEncoder | CausalJudge:
+    """Load the grader at `path`: a language model that judges, or else a cross-encoder.
 
-    class_weights: Literal["balanced", "none"] = "balanced"
-    """balanced: every grade weighs the same in all, however rare."""
-    batch_tokens: PositiveInt | None = None
-    """Tokens of one forward and backward pass, padding included: it bounds the memory of a step, and changes nothing
-    else. None: what suits the model and the device."""
-
-
-@dataclass
-class Grading:
-    """Train the grader at `model` on `pairs` (Parquet: query, product_text, grade: 0, 1 or 2; what else is ignored)."""
-
-    model: Path
-    pairs: Path
-    settings: GradingSettings
-
-    def __post_init__(self) -> None:
-        self.model = located(self.model)
-
-    def check(self) -> None:
-        load_tokenizer(self.model)
-
-    def describe(self) -> dict[str, Any]:
-        return {"model": str(self.model), "pairs": str(self.pairs)}
-
-    def prepare(self, folder: Path) -> None:
-        kind = RowKind("graded pairs", COLUMNS, SCHEMA, _fault, _tokenise_rows)
-        write_tokens(self.pairs, self.model, folder / TOKENS, kind)
-
-    def open(self, model: Path | None, place: Place) -> "GraderTrainee":
-        return GraderTrainee(
-            load_grader(model or self.model, place.dtype), Pairs(place.folder / TOKENS), self.settings, place
-        )
-
-
-@dataclass(frozen=True)
-class GradingEvaluation:
-    """Agreement of a grader with the human grades of `pairs`: the `evaluate` argument of `trainer.train`."""
-
-    pairs: GradedPairs
-
-    def __call__(self, grader: Grader) -> dict[str, float]:
-        """Return the metrics of `raylevance.evaluation.agreement.metrics`."""
-        predicted = log_probabilities(grader, self.pairs.queries, self.pairs.texts).argmax(axis=1)
-        confusion = np.zeros((GRADES, GRADES))
-        np.add.at(confusion, (np.asarray(self.pairs.grades), predicted), 1)
-        return {name: float(value) for name, value in metrics(confusion).items()}
-
-
-class Pairs:
-    """Tokenised pairs in a memory-mapped file; `grades` [n] int8 and `lengths` [n] (tokens) are held in memory."""
-
-    def __init__(self, file: Path) -> None:
-        """Map the file that `Grading.prepare` wrote."""
-        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-        self._tokens = table["tokens"]
-        self.grades: npt.NDArray[np.int8] = table["grade"].to_numpy()
-        self.lengths: npt.NDArray[np.int32] = pc.list_value_length(self._tokens).to_numpy()
-
-    def tokens(self, row: int) -> Tokens:
-        tokens: Tokens = self._tokens[int(row)].values.to_numpy()
-        return tokens
-
-
-class GraderTrainee(Trainee):
-    """A grader and its batches: each pair once an epoch, shuffled, pairs of about one length together."""
-
-    def __init__(self, grader: Grader, pairs: Pairs, settings: GradingSettings, place: Place) -> None:
-        super().__init__()
-        self.model = grader
-        self.steps_per_epoch = -(-len(pairs.grades) // settings.batch)
-        counts = torch.from_numpy(np.bincount(pairs.grades, minlength=GRADES))
-        balanced = settings.class_weights == "balanced"
-        self.weights = balanced_weights(counts) if balanced else torch.ones(GRADES, dtype=torch.float64)
-        self._pairs, self._settings, self._place = pairs, settings, place
-        self._epoch = functools.lru_cache(maxsize=1)(self._plan_epoch)
-
-    def rows(self, step: int) -> Ints:
-        epoch, index = divmod(step, self.steps_per_epoch)
-        return self._epoch(epoch)[index]
-
-    def backward(self, step: int) -> torch.Tensor:
-        """As `Trainee.backward`: group by group, so that the graph of one group is in memory."""
-        own = self.rows(step)[self._place.rank :: self._place.world]
-        device = self.model.device
-        total = torch.zeros((), device=device)
-        budget = self._settings.batch_tokens or self.model.default_batch_tokens
-        for group in length_groups(self._pairs.lengths[own], budget):
-            rows = own[group]
-            ids, mask = pad([self._pairs.tokens(row) for row in rows], self.model.pad_id)
-            with autocast(device, self._place.dtype):
-                logits = self.model(ids.to(device), None if mask is None else mask.to(device))
-            grades = torch.from_numpy(self._pairs.grades[rows].astype(np.int64)).to(device)
-            loss = weighted_cross_entropy(logits, grades, self.weights.to(device))
-            loss.backward()
-            total += loss.detach()
-        return total
-
-    def pairs(self, rows: Ints) -> int:
-        return len(rows)
-
-    def _plan_epoch(self, epoch: int) -> list[Ints]:
-        return plan_epoch(self._pairs.lengths, self._settings.batch, np.random.default_rng([self._place.seed, epoch]))
-
-
-def load_grader(path: str | Path, fixed_dtype: torch.dtype | None = None) -> CrossEncoder | CausalJudge:
-    """The grader at `path`; `fixed_dtype` is of weights that training leaves as they are, None: float32.
-
-    Raises `RaylevanceError` where it is none.
+    `frozen_dtype` is the number format of weights that are not trained; None keeps them in float32.
+    Raises `RaylevanceError` if `path` holds no grader.
     """
     if causal_judge.is_causal_judge(path):
-        return CausalJudge.load(path, fixed_dtype or torch.float32)
+        return CausalJudge.load(path, frozen_dtype or torch.float32)
     return CrossEncoder.load(path)
 
 
-def load_tokenizer(path: str | Path) -> Callable[[Sequence[str], Sequence[str]], list[list[int]]]:
-    """Pairs to token ids, as the grader at `path` reads them; without its weights. Raises as `load_grader`."""
+def load_grader_tokenizer(path: str | Path) -> Callable[[Sequence[str], Sequence[str]], list[list[int]]]:
+    """Load the tokenizer of the grader at `path` without its weights: pairs of query and text to token ids.
+
+    Raises `RaylevanceError` if `path` holds no grader.
+    """
     if causal_judge.is_causal_judge(path):
         return causal_judge.load_tokenizer(path)
     return cross_encoder.load_tokenizer(path)
 
 
-_tokenizer = functools.lru_cache(maxsize=1)(load_tokenizer)
-
-
-def _fault(query: str | None, text: str | None, grade: int | None) -> str | None:
+def _find_fault(query: str | None, text: str | None, grade: int | None) -> str | None:
     if query is None or text is None or grade is None:
         return "query, product_text and grade are required, none of them null"
     return None if grade in range(GRADES) else f"grade {grade!r} is not 0, 1 or 2"
 
 
-def _tokenise_rows(rows: pa.Table, model: str) -> pa.Table:
-    tokens = _tokenizer(model)(rows["query"].to_pylist(), rows["product_text"].to_pylist())
+def _tokenise(rows: pa.Table, tokenizer: Callable[[Sequence[str], Sequence[str]], list[list[int]]]) -> pa.Table:
+    tokens = tokenizer(rows["query"].to_pylist(), rows["product_text"].to_pylist())
     return pa.table({"tokens": tokens, "grade": rows["grade"].cast(pa.int8())}, schema=SCHEMA)
+
+
+GRADED_PAIRS = RowKind(
+    name="graded pairs",
+    columns=COLUMNS,
+    schema=SCHEMA,
+    find_fault=_find_fault,
+    load_tokenizer=load_grader_tokenizer,
+    tokenise=_tokenise,
+)
+"""Rows of query (string), product_text (string) and grade (0, 1 or 2)."""
+
+
+class GradingSettings(TrainSettings):
+    """Settings of a grader's training. `batch` counts pairs."""
+
+    class_weights: Literal["balanced", "none"] = "balanced"
+    """How much a pair weighs in the loss. balanced makes the pairs of each grade weigh the same in total, however rare
+    the grade is; none gives every pair the same weight."""
+
+
+@dataclass
+class Grading(TextTask[GradingSettings]):
+    """Train the grader at `model` on the pairs in `data`, whose columns `GRADED_PAIRS` states."""
+
+    row_kind: ClassVar[RowKind] = GRADED_PAIRS
+
+    def open(self, model: Path | None, context: WorkerContext) -> "GradingReplica":
+        """Return a replica of the task, as `Task.open` does."""
+        grader = load_grader(model or self.model, context.autocast_dtype)
+        return GradingReplica(grader, TokenisedGradedPairs(context.run_dir / TOKENS), self.settings, context)
+
+
+@dataclass(frozen=True)
+class GradingEvaluation:
+    """Measure a grader's agreement with the human grades of `pairs`: an `evaluate` argument of `trainer.train`."""
+
+    pairs: GradedPairs
+
+    def __call__(self, grader: Grader) -> dict[str, float]:
+        """Return the metrics of `raylevance.evaluation.agreement.confusion_metrics`."""
+        predicted = log_probabilities(grader, self.pairs.queries, self.pairs.texts).argmax(axis=1)
+        confusion = np.zeros((GRADES, GRADES))
+        np.add.at(confusion, (np.asarray(self.pairs.grades), predicted), 1)
+        return {name: float(value) for name, value in confusion_metrics(confusion).items()}
+
+
+class TokenisedGradedPairs:
+    """The n pairs of a token file. `grades` [n] int8 and `lengths` [n] (tokens) are held in memory."""
+
+    def __init__(self, file: Path) -> None:
+        """Map a file that `write_tokens` wrote with `GRADED_PAIRS` into memory."""
+        table = TokenTable(file)
+        self._tokens = table.lists("tokens")
+        self.grades: npt.NDArray[np.int8] = table.numbers("grade")
+        self.lengths = self._tokens.lengths
+
+    def tokens(self, row: int) -> Tokens:
+        """Return the tokens of a pair, query and product together."""
+        return self._tokens[row]
+
+
+class GradingReplica(TaskReplica):
+    """A grader, and its batches of pairs: each pair once an epoch, pairs of similar length together."""
+
+    def __init__(
+        self, grader: nn.Module, pairs: TokenisedGradedPairs, settings: GradingSettings, context: WorkerContext
+    ) -> None:
+        super().__init__(grader, EpochPlan.shuffled(pairs.lengths, settings.batch, context.seed), context)
+        counts = torch.from_numpy(np.bincount(pairs.grades, minlength=GRADES))
+        balanced = settings.class_weights == "balanced"
+        self.weights = balanced_weights(counts) if balanced else torch.ones(GRADES, dtype=torch.float64)
+        self._pairs = pairs
+
+    def backward(self, step: int) -> torch.Tensor:
+        """Add the gradient of this worker's share of `step`, as `TaskReplica.backward` does."""
+        return backward_each(self._losses(self.context.share(self.rows(step))), self.zero_loss())
+
+    def _losses(self, rows: Ints) -> Iterator[torch.Tensor]:
+        """Yield the loss of each group of pairs of similar length."""
+        device = self.model.device
+        for group in length_groups(self._pairs.lengths[rows], self.batch_tokens):
+            pairs = rows[group]
+            ids, mask = padded([self._pairs.tokens(pair) for pair in pairs], self.model.pad_id, device)
+            with autocast(device, self.context.autocast_dtype):
+                logits = self.model(ids, mask)
+            grades = torch.from_numpy(self._pairs.grades[pairs].astype(np.int64)).to(device)
+            yield weighted_cross_entropy(logits, grades, self.weights.to(device))

@@ -1,1 +1,1 @@
-"""Contrastive training of an encoder on graded or in-batch instances."""
+"""Contrastive training of an encoder on instances: queries with labelled items, or with in-batch negatives."""

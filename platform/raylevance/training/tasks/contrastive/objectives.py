@@ -1,4 +1,4 @@
-"""What a step minimises: the vectors of a batch to a loss, with the parameters that only training has."""
+"""Objectives of contrastive training: modules that map the vectors of a batch to a loss."""
 
 from abc import abstractmethod
 
@@ -6,29 +6,43 @@ import torch
 from torch import nn
 
 from raylevance.losses.circle import Boundaries, multi_class_circle
+from raylevance.losses.consistency import consistency_loss
 from raylevance.losses.infonce import in_batch_infonce
 from raylevance.losses.supcon import label_weighted_supcon
 from raylevance.losses.temperature import Temperature
 from raylevance.losses.triplet import graded_triplet
 from raylevance.training.collective import gather
-from raylevance.training.tasks.contrastive.batches import Batch
+from raylevance.training.tasks.contrastive.instance_plan import InstanceBatch
 
 
 class Objective(nn.Module):
-    """`objective(queries [B, d], items [N, d], batch)` is the worker's share of a loss that sums over instances.
+    """A loss that is summed over instances, with the parameters that only training needs.
 
-    `in_batch`: whether it takes one positive item an instance, and the items of the whole batch as negatives.
-    `variant_weight`: of `consistency` between queries and their variants, which a step adds.
+    `objective(queries [B, d], items [N, d], batch)` returns this worker's share of the loss as a scalar.
+
+    - `in_batch`: whether the loss takes one positive item for each instance, and the items of the whole batch as
+      negatives.
+    - `variant_weight`: weight of the distance between queries and their misspelt variants.
     """
 
     in_batch = False
     variant_weight = 1.0
 
     @abstractmethod
-    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor: ...
+    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: InstanceBatch) -> torch.Tensor:
+        """Return the loss of unit vectors of the queries [B, d] and the items [N, d] of `batch`, as a scalar."""
+
+    def with_variants(self, vectors: torch.Tensor, batch: InstanceBatch) -> torch.Tensor:
+        """Return the loss of all texts of `batch`, including the distance between queries and variants, as a scalar.
+
+        `vectors` [B + N + V, d] are unit vectors of the queries, the items and the variants, in this order.
+        """
+        queries, items, variants = vectors.split([len(batch.queries), len(batch.items), len(batch.variants)])
+        loss: torch.Tensor = self(queries, items, batch)
+        return loss + self.variant_weight * consistency_loss(queries[batch.variant_of], variants)
 
     def logged(self) -> dict[str, torch.Tensor]:
-        """Scalars worth a place in the log."""
+        """Return scalars to log beside the loss, by name."""
         return {}
 
 
@@ -39,10 +53,12 @@ class SupCon(Objective):
         super().__init__()
         self.scale = Temperature(temperature)
 
-    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return label_weighted_supcon(_scores(queries, items, batch), batch.labels, batch.instance, self.scale())
+    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: InstanceBatch) -> torch.Tensor:
+        """Return the loss, as `Objective.forward` does."""
+        return label_weighted_supcon(_cosines(queries, items, batch), batch.labels, batch.instance, self.scale())
 
     def logged(self) -> dict[str, torch.Tensor]:
+        """Return the inverse of the learned temperature."""
         return {"scale": self.scale().detach()}
 
 
@@ -55,25 +71,28 @@ class InfoNCE(Objective):
         super().__init__()
         self.scale = Temperature(temperature)
 
-    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:
-        layout = batch.in_batch
-        assert layout is not None
-        everyone = gather(items, layout.sizes)
-        return in_batch_infonce(queries, everyone, layout.positive, self.scale(), layout.same)
+    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: InstanceBatch) -> torch.Tensor:
+        """Return the loss, as `Objective.forward` does. Every worker must call it equally often."""
+        in_batch = batch.in_batch
+        assert in_batch is not None
+        all_items = gather(items, in_batch.sizes)
+        return in_batch_infonce(queries, all_items, in_batch.positive, self.scale(), in_batch.is_positive)
 
     def logged(self) -> dict[str, torch.Tensor]:
+        """Return the inverse of the learned temperature."""
         return {"scale": self.scale().detach()}
 
 
 class Triplet(Objective):
-    """Triplet loss over the graded pairs of each instance."""
+    """Triplet loss over pairs of items with different labels within each instance."""
 
     def __init__(self, margin: float) -> None:
         super().__init__()
         self.margin = margin
 
-    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return graded_triplet(_scores(queries, items, batch), batch.labels, batch.instance, self.margin)
+    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: InstanceBatch) -> torch.Tensor:
+        """Return the loss, as `Objective.forward` does."""
+        return graded_triplet(_cosines(queries, items, batch), batch.labels, batch.instance, self.margin)
 
 
 class Circle(Objective):
@@ -83,13 +102,14 @@ class Circle(Objective):
         super().__init__()
         self.gamma, self.boundaries, self.detach = gamma, boundaries, detach
 
-    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:
-        scores = _scores(queries, items, batch)
+    def forward(self, queries: torch.Tensor, items: torch.Tensor, batch: InstanceBatch) -> torch.Tensor:
+        """Return the loss, as `Objective.forward` does."""
+        cosines = _cosines(queries, items, batch)
         return multi_class_circle(
-            scores, batch.labels, batch.instance, self.gamma, boundaries=self.boundaries, detach=self.detach
+            cosines, batch.labels, batch.instance, self.gamma, boundaries=self.boundaries, detach=self.detach
         )
 
 
-def _scores(queries: torch.Tensor, items: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Cosines [N] of each item with its own query."""
+def _cosines(queries: torch.Tensor, items: torch.Tensor, batch: InstanceBatch) -> torch.Tensor:
+    """Return the cosine [N] of each item with the query of its instance."""
     return (queries[batch.instance] * items).sum(dim=-1)

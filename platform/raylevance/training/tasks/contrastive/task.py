@@ -1,135 +1,149 @@
-"""The contrastive task: an encoder learns to tell the items of a query apart, or those of other queries."""
+"""The contrastive task: an encoder learns to rank the items of a query, or to tell them from those of other queries."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from raylevance.losses import temperature
-from raylevance.losses.circle import PAPER, Boundaries
-from raylevance.models.encoder import Encoder, read_settings
+from raylevance.losses.circle import PAPER_BOUNDARIES, Boundaries
+from raylevance.models.encoder import Encoder
+from raylevance.training.gradient_accumulation import backward_through_vectors
 from raylevance.training.settings import TrainSettings
-from raylevance.training.step import Compute, backward
-from raylevance.training.task import Place, Trainee, located
-from raylevance.training.tasks.contrastive.batches import BatchPlan
-from raylevance.training.tasks.contrastive.instances import Instances, tokenise
+from raylevance.training.task import TOKENS, TaskReplica, TextTask, WorkerContext
+from raylevance.training.tasks.contrastive.instance_plan import InstanceBatch, InstancePlan
 from raylevance.training.tasks.contrastive.objectives import Circle, InfoNCE, Objective, SupCon, Triplet
-from raylevance.training.token_file import Ints
-
-TOKENS = "tokens.arrow"
+from raylevance.training.tasks.contrastive.tokenised_instances import INSTANCES, TokenisedInstances
+from raylevance.training.text_groups import ForwardOptions, text_groups
+from raylevance.training.token_file import Ints, RowKind
 
 
 class ContrastiveSettings(TrainSettings):
-    """`batch` counts instances: a query and its items."""
+    """Settings of contrastive training. `batch` counts instances, each a query with its items."""
 
     loss: Literal["supcon", "infonce", "triplet", "circle"] = "supcon"
+    """Loss that the encoder is trained with. infonce takes the items of other queries as negatives; the others compare
+    the items of one query by their labels."""
     reduction: Literal["sum", "mean"] = "sum"
-    """Over the instances of a batch (the paper found sum the more stable, since batches differ in what they hold)."""
+    """How losses of the instances of a batch are combined. The paper found sum more stable than mean, since batches
+    differ in what they hold. Source: Mine and Refine (arXiv 2602.17654)."""
     accumulate: PositiveInt = 1
-    """Parts that each worker's share of a batch is computed in, one after the other; for losses within an instance."""
+    """Number of parts in which each worker computes its share of a batch, one after another, to save memory. It is not
+    for infonce, whose negatives are the whole batch."""
     gradcache_chunk: PositiveInt | None = None
-    """Texts of one forward pass with a graph, for batches that do not fit in memory (GradCache)."""
-    temperature: PositiveFloat = temperature.START
-    """Where the learned temperature of supcon and infonce starts."""
+    """Texts of one forward pass with a graph under GradCache, for batches that do not fit in memory. None holds the
+    graph of the whole batch."""
+    temperature: PositiveFloat = temperature.INITIAL_TEMPERATURE
+    """Value at which the learned temperature of supcon and infonce starts."""
     temperature_learning_rate: PositiveFloat = 1e-3
+    """Highest learning rate of the temperature. Its logarithm moves by about this much in a step, so at the model's
+    rate it would stay where it starts (our choice)."""
     margin: PositiveFloat = 0.1
-    """Of triplet."""
+    """Margin of the triplet loss, a difference of cosines."""
     gamma: PositiveFloat = 32
-    """Of circle: how sharply it weighs what is far from its optimum (the paper states none)."""
+    """Scale of the circle loss: the higher, the more it weighs the cosines that are furthest from their optimum (the
+    paper states no value)."""
     detach_weights: bool = True
-    """Of circle: whether its weights carry no gradient."""
+    """Whether the weights of the circle loss are treated as constants, without a gradient."""
     variant_weight: NonNegativeFloat = 1.0
-    """Of the distance between a query and its misspelt variant, where instances have one (`SpellingSettings`)."""
-    boundaries: Boundaries = PAPER
-    """Of circle: where the grades' bands begin and end."""
+    """Weight of the distance between a query and its misspelt variant, for instances that have one."""
+    boundaries: Boundaries = PAPER_BOUNDARIES
+    """Cosines at which the circle loss begins and ends the band of each grade."""
 
     @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
+    def _parts_fit_the_loss_and_the_batch(self) -> Self:
         if self.loss == "infonce" and self.accumulate > 1:
             raise ValueError("accumulate would cut the negatives of infonce: set gradcache_chunk, which keeps them all")
         if self.accumulate > self.batch:
-            raise ValueError(f"accumulate={self.accumulate} parts of a batch of {self.batch} would leave some empty")
+            raise ValueError(
+                f"accumulate={self.accumulate} parts of a batch of {self.batch} would leave some empty: lower it"
+            )
         return self
 
 
 @dataclass
-class Contrastive:
-    """Train the encoder at `encoder` on `instances` (Parquet: query, items, labels)."""
+class Contrastive(TextTask[ContrastiveSettings]):
+    """Train the encoder at `model` on the instances in `data`, whose columns `INSTANCES` states."""
 
-    encoder: Path
-    instances: Path
-    settings: ContrastiveSettings
+    row_kind: ClassVar[RowKind] = INSTANCES
 
-    def __post_init__(self) -> None:
-        self.encoder = located(self.encoder)
+    def prepare(self, run_dir: Path) -> None:
+        """Tokenise the instances.
 
-    def check(self) -> None:
-        read_settings(self.encoder)
+        Raises `RaylevanceError` as `write_tokens` does, and if no instance has the labels that the loss needs.
+        """
+        super().prepare(run_dir)
+        self._plan(WorkerContext(run_dir, seed=0))
 
-    def describe(self) -> dict[str, Any]:
-        return {"encoder": str(self.encoder), "instances": str(self.instances)}
+    def open(self, model: Path | None, context: WorkerContext) -> "ContrastiveReplica":
+        """Return a replica of the task, as `Task.open` does."""
+        return ContrastiveReplica(Encoder.load(model or self.model), self._plan(context), self.settings, context)
 
-    def prepare(self, folder: Path) -> None:
-        """Tokenise the instances. Raises `RaylevanceError` for bad ones, and where none has what the loss needs."""
-        tokenise(self.instances, self.encoder, folder / TOKENS)
-        self._plan(Place(folder, seed=0, rank=0, world=1, dtype=None))
-
-    def open(self, model: Path | None, place: Place) -> "EncoderTrainee":
-        return EncoderTrainee(Encoder.load(model or self.encoder), self._plan(place), self.settings, place.dtype)
-
-    def _plan(self, place: Place) -> BatchPlan:
-        return BatchPlan(
-            Instances(place.folder / TOKENS),
-            batch=self.settings.batch,
-            seed=place.seed,
-            in_batch=build_objective(self.settings).in_batch,
-            rank=place.rank,
-            world=place.world,
-        )
+    def _plan(self, context: WorkerContext) -> InstancePlan:
+        instances = TokenisedInstances(context.run_dir / TOKENS)
+        in_batch = build_objective(self.settings).in_batch
+        return InstancePlan(instances, context, batch=self.settings.batch, in_batch=in_batch)
 
 
-class EncoderTrainee(Trainee):
-    """An encoder, the objective that it learns by, and the batches of instances."""
+class ContrastiveReplica(TaskReplica):
+    """An encoder, the objective that trains it, and the batches of instances."""
+
+    plan: InstancePlan
 
     def __init__(
-        self, encoder: Encoder, plan: BatchPlan, settings: ContrastiveSettings, dtype: torch.dtype | None
+        self, encoder: Encoder, plan: InstancePlan, settings: ContrastiveSettings, context: WorkerContext
     ) -> None:
-        super().__init__()
-        self.model = encoder
+        super().__init__(encoder, plan, context)
+        self.settings = settings
         self.objective = build_objective(settings)
-        self.extra_rate = settings.temperature_learning_rate
-        self.steps_per_epoch = plan.steps_per_epoch
-        self._plan, self._settings, self._dtype = plan, settings, dtype
-
-    def rows(self, step: int) -> Ints:
-        return self._plan.rows(step)
+        if list(self.objective.parameters()):
+            self.parameter_groups = {"objective.": settings.temperature_learning_rate}
 
     def backward(self, step: int) -> torch.Tensor:
-        compute = Compute(self.model.default_batch_tokens, self._settings.gradcache_chunk, self._dtype)
-        batches = self._plan.load(step, self._settings.accumulate)
-        loss = torch.stack([backward(self.model, self.objective, batch, compute) for batch in batches]).sum()
-        if self._settings.reduction == "mean":
+        """Add the gradient of this worker's share of `step`, as `TaskReplica.backward` does."""
+        options = ForwardOptions(self.batch_tokens, self.settings.gradcache_chunk, self.context.autocast_dtype)
+        batches = self.plan.load(step, self.settings.accumulate)
+        loss = torch.stack([backward_batch(self.model, self.objective, batch, options) for batch in batches]).sum()
+        if self.settings.reduction == "mean":
             for parameter in self.parameters():
                 if parameter.grad is not None:
                     parameter.grad /= len(self.rows(step))
         return loss
 
     def pairs(self, rows: Ints) -> int:
-        return self._plan.pairs(rows)
+        """Return the number of query-item pairs that the instances `rows` train on."""
+        return self.plan.pairs(rows)
 
     def logged(self) -> dict[str, torch.Tensor]:
+        """Return what the objective logs."""
         return self.objective.logged()
 
 
+def backward_batch(
+    encoder: Encoder, objective: Objective, batch: InstanceBatch, options: ForwardOptions
+) -> torch.Tensor:
+    """Add the gradient of `batch` to the parameters, and return its loss as a scalar, summed over its instances."""
+    batch = batch.to(encoder.device)
+    queries, items = len(batch.queries), len(batch.items)
+    groups = [
+        *text_groups(encoder, batch.queries, "query", 0, options),
+        *text_groups(encoder, batch.items, "item", queries, options),
+        *text_groups(encoder, batch.variants, "query", queries + items, options),
+    ]
+    return backward_through_vectors(encoder, groups, partial(objective.with_variants, batch=batch), options)
+
+
 def build_objective(settings: ContrastiveSettings) -> Objective:
-    objective = _objective(settings)
+    """Build the objective that `settings` name."""
+    objective = _loss_of(settings)
     objective.variant_weight = settings.variant_weight
     return objective
 
 
-def _objective(settings: ContrastiveSettings) -> Objective:
+def _loss_of(settings: ContrastiveSettings) -> Objective:
     if settings.loss == "supcon":
         return SupCon(settings.temperature)
     if settings.loss == "infonce":

@@ -1,1 +1,1 @@
-"""Momentum contrast of an encoder on pairs sampled from a behaviour graph."""
+"""Momentum contrast of an encoder on pairs that are sampled from a behaviour graph."""

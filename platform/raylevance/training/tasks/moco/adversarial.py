@@ -1,8 +1,8 @@
-"""FGM: a second pass on word embeddings moved to where the loss grows fastest.
+"""FGM, the fast gradient method: a second pass with the word embeddings moved in the direction in which the loss grows.
 
 Source: Miyato et al. 2017 (arXiv 1605.07725), who move the embeddings of one text by epsilon * g / ||g||_2. The CIKM
-2022 paper (DOI 10.1145/3511808.3557143) names an adversarial attack without details; to move the table of all words, by
-one norm a step, is our choice.
+2022 paper (DOI 10.1145/3511808.3557143) names an adversarial attack without details. Moving the table of all words, by
+one norm for the whole step, is our choice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,26 +16,26 @@ from raylevance.training.collective import sum_over_workers
 
 
 def word_embedding(encoder: Encoder, side: Side) -> torch.nn.Module:
-    """Token ids to word embeddings, for texts of one side."""
+    """Return the module that maps token ids to word embeddings for texts of one side."""
     tower = encoder.query_tower if side == "query" else encoder.item_tower
     embedding: torch.nn.Module = tower.get_input_embeddings()
     return embedding
 
 
 def word_tables(encoder: Encoder) -> list[torch.nn.Parameter]:
-    """The word-embedding tables of the encoder: one where it is tied, else one a side."""
+    """Return the word-embedding tables of the encoder: one if it is tied, else one for each side."""
     towers = (encoder.query_tower, encoder.item_tower)
     return list(dict.fromkeys(tower.get_input_embeddings().weight for tower in towers))
 
 
 @contextmanager
 def perturbed(tables: Sequence[torch.nn.Parameter], epsilon: float) -> Iterator[None]:
-    """Inside the block each table is moved by r = epsilon * g / ||g||_2, g being its gradient over all workers.
+    """Inside the block, move each table by epsilon * g / ||g||_2, where g is its gradient summed over all workers.
 
-    Every worker must enter it equally often. A table without gradient is not moved. At the end the tables are what they
-    were, to the bit; gradients are left as they are, so those of a backward inside the block add up with g.
+    A table without a gradient is not moved. After the block the tables are restored to the bit. Gradients are left
+    alone, so a backward pass inside the block adds to g. Every worker must enter the block equally often.
     """
-    kept = [table.detach().clone() for table in tables]
+    originals = [table.detach().clone() for table in tables]
     try:
         for table in tables:
             gradient = sum_over_workers(torch.zeros_like(table) if table.grad is None else table.grad)
@@ -43,5 +43,5 @@ def perturbed(tables: Sequence[torch.nn.Parameter], epsilon: float) -> Iterator[
             table.data.add_(gradient / length, alpha=epsilon)
         yield
     finally:
-        for table, values in zip(tables, kept, strict=True):
-            table.data.copy_(values)
+        for table, original in zip(tables, originals, strict=True):
+            table.data.copy_(original)

@@ -1,71 +1,75 @@
-"""What the anchors of a step are drawn to and pushed from, and their losses against it."""
+"""The keys and centroids of a step, and the losses of anchors against them."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn import functional
 
 from raylevance.losses.moco import cluster_loss, instance_loss
-from raylevance.training.tasks.moco.batches import CLUSTER, HARD, POSITIVE, MoCoBatch
-from raylevance.training.tasks.moco.key_queue import KeyQueue, matches
-from raylevance.training.tasks.moco.rows import NO_CLUSTER, MoCoRows
+from raylevance.training.tasks.moco.contrast_plan import CLUSTER, HARD_NEGATIVE, POSITIVE, ContrastBatch
+from raylevance.training.tasks.moco.contrast_rows import NO_CLUSTER, TokenisedContrastRows
+from raylevance.training.tasks.moco.key_queue import KeyQueue, labels_in_sets
 from raylevance.training.token_file import Ints
 
 NODE, TEXT = 0, 1
-"""What the labels of a queued key are: the id of its node and the hash of its text."""
+"""Columns of the labels of a queued key: the id of its node, and the hash of its text."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Unit vectors, without gradient, for the B pairs of a step on all workers.
+    """Keys and centroids for the B pairs of a step on all workers: unit vectors without gradients.
 
-    `positives` [B, d] with `positive_labels` [B, 2]; `hard` [H, d] with `hard_place` [H], the place of their pair.
-    `queue` [K, d], and `known` [B, K]: the keys that are none of a pair's negatives. `centroids` [C, d], one for each
-    pair with a cluster, with `cluster_labels` [C, 1]; `centroid` [B]: a pair's row among them, -1 for none. `contrast`
-    [C + K, d]: they, then the queued ones, and `known_clusters` [B, C + K] as `known`.
+    - `positives` [B, d]: the positive of each pair; `positive_labels` [B, 2] int64: its labels in the queue.
+    - `hard_negatives` [H, d], and `hard_negative_pair` [H] int64: the pair that each belongs to.
+    - `queued_keys` [K, d]: the queue; `excluded_keys` [B, K] bool: keys that are not negatives of a pair's anchor.
+    - `centroids` [C, d]: centroids of the pairs that have a cluster; `cluster_labels` [C, 1] int64: their labels in the
+      queue of centroids; `centroid_of` [B] int64: the row of a pair's centroid among them, or `NO_CLUSTER`.
+    - `all_centroids` [C + Q, d]: those, then the queued ones; `excluded_centroids` [B, C + Q] bool: centroids that are
+      not negatives of a pair's anchor.
     """
 
     positives: torch.Tensor
     positive_labels: torch.Tensor
-    hard: torch.Tensor
-    hard_place: Ints
-    queue: torch.Tensor
-    known: torch.Tensor
+    hard_negatives: torch.Tensor
+    hard_negative_pair: Ints
+    queued_keys: torch.Tensor
+    excluded_keys: torch.Tensor
     centroids: torch.Tensor
     cluster_labels: torch.Tensor
-    centroid: Ints
-    contrast: torch.Tensor
-    known_clusters: torch.Tensor
+    centroid_of: Ints
+    all_centroids: torch.Tensor
+    excluded_centroids: torch.Tensor
 
     def losses(
-        self, anchors: torch.Tensor, places: Ints, weight: torch.Tensor | None, temperature: float
+        self, anchors: torch.Tensor, pairs: Ints, weight: torch.Tensor | None, temperature: float
     ) -> torch.Tensor:
-        """[2]: the instance loss and the cluster loss, sums over `anchors` [n, d], each against the targets of the pair
-        at its place in `places` [n] and times its `weight` [n] (None: 1). The second runs over those with a cluster."""
+        """Return the instance loss and the cluster loss [2], each summed over `anchors` [n, d].
+
+        Each anchor is contrasted with the targets of its pair in `pairs` [n], and its losses are multiplied by its
+        `weight` [n], or by 1 for None. The cluster loss leaves out anchors of pairs without a cluster.
+        """
         device = anchors.device
-        owner, hard = (torch.from_numpy(found) for found in np.nonzero(places[:, None] == self.hard_place))
-        at = torch.from_numpy(places).to(device)
+        anchor_rows, negative_rows = np.nonzero(pairs[:, None] == self.hard_negative_pair)
+        pair_rows = torch.from_numpy(pairs).to(device)
         instance = instance_loss(
             anchors,
-            self.positives[at],
-            self.queue,
-            self.known[at],
-            self.hard[hard.to(device)],
-            owner.to(device),
+            self.positives[pair_rows],
+            self.queued_keys,
+            self.excluded_keys[pair_rows],
+            self.hard_negatives[_to(negative_rows, device)],
+            _to(anchor_rows, device),
             temperature=temperature,
             weight=weight,
         )
-        clustered = torch.from_numpy(np.flatnonzero(self.centroid[places] != NO_CLUSTER)).to(device)
-        centroid = torch.from_numpy(self.centroid).to(device)
+        clustered = _to(np.flatnonzero(self.centroid_of[pairs] != NO_CLUSTER), device)
         if not len(clustered):
             return torch.stack([instance, instance.new_zeros(())])
         cluster = cluster_loss(
             anchors[clustered],
-            centroid[at[clustered]],
-            self.contrast,
-            self.known_clusters[at[clustered]],
+            _to(self.centroid_of, device)[pair_rows[clustered]],
+            self.all_centroids,
+            self.excluded_centroids[pair_rows[clustered]],
             temperature=temperature,
             weight=None if weight is None else weight[clustered],
         )
@@ -73,60 +77,70 @@ class Targets:
 
 
 def build_targets(
-    rows: MoCoRows, batch: MoCoBatch, keys: torch.Tensor, queue: KeyQueue, centroid_queue: KeyQueue
+    rows: TokenisedContrastRows,
+    batch: ContrastBatch,
+    keys: torch.Tensor,
+    key_queue: KeyQueue,
+    centroid_queue: KeyQueue,
 ) -> Targets:
-    """The targets of `batch`, given the vectors `keys` [T, d] of its key texts and the queues before this step.
+    """Build the targets of `batch` from the vectors `keys` [T, d] of its key texts and the queues before this step.
 
-    A queued key is no negative of an anchor where its node is related to it, or its text is the anchor's or the
-    positive's; a centroid where its cluster is the anchor's own or of a related node.
+    False negatives are excluded:
+
+    - a queued key if its node is among the row's excluded nodes, or its text is that of the anchor or the positive,
+    - a centroid if its cluster is that of the pair, or of an excluded node.
     """
     device = keys.device
-    positive, hard, cluster = (np.flatnonzero(batch.kind == kind) for kind in (POSITIVE, HARD, CLUSTER))
-    related = [rows.related(row) for row in batch.rows]
+    positive, hard_negative, member = (
+        np.flatnonzero(batch.key_kind == kind) for kind in (POSITIVE, HARD_NEGATIVE, CLUSTER)
+    )
+    excluded_nodes = [rows.excluded_nodes(row) for row in batch.rows]
     texts = np.stack([rows.anchor_hash[batch.rows], rows.positive_hash[batch.rows]], axis=1)
-    clustered = np.unique(batch.place[cluster])
-    own_cluster = rows.cluster_id[batch.rows]
-    near = [np.append(nodes, node) for nodes, node in zip(related, own_cluster, strict=True)]
-    cluster_labels = torch.from_numpy(own_cluster[clustered]).to(device)
-    all_clusters = torch.cat([cluster_labels, centroid_queue.labels[:, 0]])
-    centroids = _centroids(rows, batch, keys[_index(cluster, device)])
-    centroid = np.full(len(batch.rows), NO_CLUSTER)
-    centroid[clustered] = np.arange(len(clustered))
-    same = _matches(queue.labels[:, NODE], related) | _matches(queue.labels[:, TEXT], list(texts))
+    clustered = np.unique(batch.key_pair[member])
+    cluster_id = rows.cluster_id[batch.rows]
+    excluded_clusters = [np.append(nodes, own) for nodes, own in zip(excluded_nodes, cluster_id, strict=True)]
+    cluster_labels = torch.from_numpy(cluster_id[clustered]).to(device)
+    centroids = _centroids(rows, batch, keys[_to(member, device)])
+    centroid_of = np.full(len(batch.rows), NO_CLUSTER)
+    centroid_of[clustered] = np.arange(len(clustered))
+    same_node = _labels_in_sets(key_queue.labels[:, NODE], excluded_nodes)
+    same_text = _labels_in_sets(key_queue.labels[:, TEXT], list(texts))
+    same_cluster = _labels_in_sets(torch.cat([cluster_labels, centroid_queue.labels[:, 0]]), excluded_clusters)
     unfilled = functional.pad(centroid_queue.unfilled(), (len(clustered), 0), value=False)
     return Targets(
-        positives=keys[_index(positive, device)],
+        positives=keys[_to(positive, device)],
         positive_labels=torch.from_numpy(np.stack([rows.positive_id[batch.rows], texts[:, 1]], axis=1)).to(device),
-        hard=keys[_index(hard, device)],
-        hard_place=batch.place[hard],
-        queue=queue.vectors,
-        known=same | queue.unfilled(),
+        hard_negatives=keys[_to(hard_negative, device)],
+        hard_negative_pair=batch.key_pair[hard_negative],
+        queued_keys=key_queue.vectors,
+        excluded_keys=same_node | same_text | key_queue.unfilled(),
         centroids=centroids,
         cluster_labels=cluster_labels[:, None],
-        centroid=centroid,
-        contrast=torch.cat([centroids, centroid_queue.vectors]),
-        known_clusters=_matches(all_clusters, near) | unfilled,
+        centroid_of=centroid_of,
+        all_centroids=torch.cat([centroids, centroid_queue.vectors]),
+        excluded_centroids=same_cluster | unfilled,
     )
 
 
-def _centroids(rows: MoCoRows, batch: MoCoBatch, members: torch.Tensor) -> torch.Tensor:
-    """[C, d]: normalise(sum_q w_q z_q) over the `members` [M, d] of each cluster, in the order of their pairs.
+def _centroids(rows: TokenisedContrastRows, batch: ContrastBatch, members: torch.Tensor) -> torch.Tensor:
+    """Return the centroids [C, d], normalise(sum_q w_q z_q) over the `members` [M, d] of each cluster, by their pairs.
 
-    A product with a matrix, which every worker computes to the same bit, unlike a sum by scatter on a GPU.
+    They are computed by a matrix product, which is the same to the bit on every worker, unlike a scattered sum on a
+    GPU.
     """
-    clustered, owner = np.unique(batch.place[batch.kind == CLUSTER], return_inverse=True)
-    weight = np.zeros((len(clustered), len(owner)), np.float32)
-    weights = [rows.cluster_weights(batch.rows[place]) for place in clustered]
-    weight[owner, np.arange(len(owner))] = np.concatenate([np.empty(0, np.float32), *weights])
+    clustered, centroid_of_member = np.unique(batch.key_pair[batch.key_kind == CLUSTER], return_inverse=True)
+    weight = np.zeros((len(clustered), len(centroid_of_member)), np.float32)
+    weights = [rows.cluster_weights(batch.rows[pair]) for pair in clustered]
+    weight[centroid_of_member, np.arange(len(centroid_of_member))] = np.concatenate([np.empty(0, np.float32), *weights])
     return functional.normalize(torch.from_numpy(weight).to(members.device) @ members, dim=-1)
 
 
-def _matches(labels: torch.Tensor, wanted: list[npt.NDArray[np.int64]]) -> torch.Tensor:
-    """[len(wanted), n] bool: whether label j of `labels` [n] is among the i-th of `wanted`."""
-    owner = np.repeat(np.arange(len(wanted)), [len(each) for each in wanted])
-    flat = np.concatenate([np.empty(0, np.int64), *wanted])
-    return matches(labels, _index(flat, labels.device), _index(owner, labels.device), len(wanted))
+def _labels_in_sets(labels: torch.Tensor, sets: list[Ints]) -> torch.Tensor:
+    """Return a matrix [len(sets), n] that says whether label j of `labels` [n] is in the i-th of `sets`."""
+    set_of = np.repeat(np.arange(len(sets)), [len(members) for members in sets])
+    members = np.concatenate([np.empty(0, np.int64), *sets])
+    return labels_in_sets(labels, _to(members, labels.device), _to(set_of, labels.device), len(sets))
 
 
-def _index(numbers: Ints, device: torch.device) -> torch.Tensor:
+def _to(numbers: Ints, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(numbers).to(device)

@@ -1,1 +1,1 @@
-"""Training of the relevance model on human and behaviour pairs."""
+"""Training of the relevance model on pairs judged by people and pairs labelled from behaviour."""

@@ -1,29 +1,32 @@
-"""The relevance task: a relevance model learns from people's judgements and from behaviour which pairs are relevant."""
+"""The relevance task: a model learns which pairs are relevant from people's judgements and from behaviour."""
 
-import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from raylevance.errors import RaylevanceError
 from raylevance.losses.binary_cross_entropy import weighted_binary_cross_entropy
-from raylevance.models.batching import length_groups, pad
-from raylevance.models.pair_features import Reading
+from raylevance.models.batching import length_groups
+from raylevance.models.pair_features import EncodedTexts
 from raylevance.models.precision import autocast
-from raylevance.models.relevance import RelevanceModel, load_tokenizer
-from raylevance.models.tokenizer import Side
+from raylevance.models.relevance import RelevanceModel, load_relevance_tokenizer
+from raylevance.models.tokenizer import Side, SideTokenizer
+from raylevance.training.gradient_accumulation import backward_each
 from raylevance.training.settings import TrainSettings
-from raylevance.training.task import Place, Trainee, located
-from raylevance.training.tasks.relevance.batches import Order, RelevancePlan
-from raylevance.training.token_file import Ints, RowKind, Tokens, write_tokens
+from raylevance.training.task import TOKENS, TaskReplica, TextTask, WorkerContext
+from raylevance.training.tasks.relevance.pair_plan import Order, PairPlan
+from raylevance.training.text_groups import padded
+from raylevance.training.token_file import Ints, RowKind, Tokens
+from raylevance.training.token_table import TokenTable
 
 COLUMNS = ("query", "product_text", "label", "weight", "source")
 SOURCES = ("human", "behaviour")
@@ -36,132 +39,9 @@ SCHEMA = pa.schema(
         "human": pa.bool_(),
     }
 )
-TOKENS = "relevance_pairs.arrow"
 
 
-class RelevanceSettings(TrainSettings):
-    """`batch` counts pairs, an even number."""
-
-    batch: int = Field(64, gt=0, multiple_of=2)
-    learning_rate: float = Field(1e-3, gt=0)
-    """Of a head on a frozen encoder (our choice); 2e-5 where the encoder learns too."""
-    order: Order = "mixed"
-    """mixed: each batch half human, half behaviour. coarse_to_fine: `epochs` of behaviour, then `epochs` of human."""
-    batch_tokens: PositiveInt | None = None
-    """Tokens of one forward and backward pass, both sides together: it bounds the memory of a step, and changes nothing
-    else. None: what suits the device."""
-
-
-@dataclass
-class Relevance:
-    """Train the relevance model at `model` on `pairs`.
-
-    `pairs`: Parquet of query, product_text, label (0 or 1), weight (above 0) and source (human or behaviour); what else
-    it has is ignored.
-    """
-
-    model: Path
-    pairs: Path
-    settings: RelevanceSettings
-
-    def __post_init__(self) -> None:
-        self.model = located(self.model)
-
-    def check(self) -> None:
-        load_tokenizer(self.model)
-
-    def describe(self) -> dict[str, Any]:
-        return {"model": str(self.model), "pairs": str(self.pairs)}
-
-    def prepare(self, folder: Path) -> None:
-        kind = RowKind("relevance pairs", COLUMNS, SCHEMA, _fault, _tokenise_rows)
-        write_tokens(self.pairs, self.model, folder / TOKENS, kind)
-
-    def open(self, model: Path | None, place: Place) -> "RelevanceTrainee":
-        return RelevanceTrainee(
-            RelevanceModel.load(model or self.model), RelevancePairs(place.folder / TOKENS), self.settings, place
-        )
-
-
-class RelevancePairs:
-    """Tokenised pairs in a memory-mapped file.
-
-    Held in memory, each [n]: `labels` int8, `weights` float32, `human` bool, and `lengths` (tokens of both texts).
-    """
-
-    def __init__(self, file: Path) -> None:
-        """Map the file that `Relevance.prepare` wrote."""
-        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-        self._texts: dict[Side, pa.ChunkedArray] = {"query": table["query"], "item": table["item"]}
-        self.labels: npt.NDArray[np.int8] = table["label"].to_numpy()
-        self.weights: npt.NDArray[np.float32] = table["weight"].to_numpy()
-        self.human: npt.NDArray[np.bool_] = table["human"].to_numpy()
-        self.lengths: npt.NDArray[np.int32] = sum(
-            pc.list_value_length(column).to_numpy() for column in self._texts.values()
-        )
-
-    def tokens(self, row: int, side: Side) -> Tokens:
-        tokens: Tokens = self._texts[side][int(row)].values.to_numpy()
-        return tokens
-
-
-class RelevanceTrainee(Trainee):
-    """A relevance model and its batches."""
-
-    def __init__(self, model: RelevanceModel, pairs: RelevancePairs, settings: RelevanceSettings, place: Place) -> None:
-        super().__init__()
-        self.model = model
-        self._pairs, self._settings, self._place = pairs, settings, place
-        self._plan = RelevancePlan(
-            pairs.human,
-            pairs.lengths,
-            batch=settings.batch,
-            order=settings.order,
-            epochs=settings.epochs,
-            seed=place.seed,
-        )
-        self.steps_per_epoch = self._plan.steps_per_epoch
-        if settings.max_steps and pairs.human.any() and settings.max_steps <= self._plan.coarse_steps:
-            raise RaylevanceError(
-                f"max_steps={settings.max_steps} with order=coarse_to_fine ends before any human label: behaviour "
-                f"alone takes {self._plan.coarse_steps} steps; raise max_steps, or take order=mixed"
-            )
-
-    def rows(self, step: int) -> Ints:
-        return self._plan.rows(step)
-
-    def backward(self, step: int) -> torch.Tensor:
-        """As `Trainee.backward`: group by group, so that the graph of one group is in memory."""
-        own = self.rows(step)[self._place.rank :: self._place.world]
-        device = self.model.device
-        total = torch.zeros((), device=device)
-        budget = self._settings.batch_tokens or self.model.default_batch_tokens
-        for group in length_groups(self._pairs.lengths[own], budget):
-            rows = own[group]
-            logits = self.model(self._read(rows, "query"), self._read(rows, "item"))
-            labels, weights = (
-                torch.from_numpy(of[rows]).to(device) for of in (self._pairs.labels, self._pairs.weights)
-            )
-            loss = weighted_binary_cross_entropy(logits, labels, weights)
-            loss.backward()
-            total += loss.detach()
-        return total
-
-    def pairs(self, rows: Ints) -> int:
-        return len(rows)
-
-    def _read(self, rows: Ints, side: Side) -> Reading:
-        device = self.model.device
-        ids, mask = pad([self._pairs.tokens(row, side) for row in rows], self.model.encoder.tokenize.pad_id)
-        with autocast(device, self._place.dtype):
-            reading: Reading = self.model.read(ids.to(device), None if mask is None else mask.to(device), side)
-        return reading
-
-
-_tokenizer = functools.lru_cache(maxsize=1)(load_tokenizer)
-
-
-def _fault(
+def _find_fault(
     query: str | None, text: str | None, label: float | None, weight: float | None, source: str | None
 ) -> str | None:
     if query is None or text is None or label is None or weight is None or source is None:
@@ -173,13 +53,115 @@ def _fault(
     return None if source in SOURCES else f"source {source!r} is not human or behaviour"
 
 
-def _tokenise_rows(rows: pa.Table, model: str) -> pa.Table:
-    tokenize = _tokenizer(model)
+def _tokenise(rows: pa.Table, tokenizer: SideTokenizer) -> pa.Table:
     columns = {
-        "query": tokenize(rows["query"].to_pylist(), "query"),
-        "item": tokenize(rows["product_text"].to_pylist(), "item"),
+        "query": tokenizer(rows["query"].to_pylist(), "query"),
+        "item": tokenizer(rows["product_text"].to_pylist(), "item"),
         "label": rows["label"].cast(pa.int8()),
         "weight": rows["weight"].cast(pa.float32()),
         "human": pc.equal(rows["source"], "human"),
     }
     return pa.table(columns, schema=SCHEMA)
+
+
+RELEVANCE_PAIRS = RowKind(
+    name="relevance pairs",
+    columns=COLUMNS,
+    schema=SCHEMA,
+    find_fault=_find_fault,
+    load_tokenizer=load_relevance_tokenizer,
+    tokenise=_tokenise,
+)
+"""Rows of query (string), product_text (string), label (0 or 1), weight (above 0) and source ("human" or
+"behaviour")."""
+
+
+class RelevanceSettings(TrainSettings):
+    """Settings of a relevance model's training. `batch` counts pairs and is even."""
+
+    batch: int = Field(64, gt=0, multiple_of=2)
+    """Pairs of one optimiser step, over all workers together."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Highest learning rate. The default is for a head on a frozen encoder (our choice); take 2e-5 where the encoder
+    is trained too."""
+    order: Order = "mixed"
+    """Order of the two sources. mixed makes each batch half human and half behaviour pairs; coarse_to_fine trains
+    `epochs` on behaviour pairs, then `epochs` on human pairs."""
+
+
+@dataclass
+class Relevance(TextTask[RelevanceSettings]):
+    """Train the relevance model at `model` on the pairs in `data`, whose columns `RELEVANCE_PAIRS` states."""
+
+    row_kind: ClassVar[RowKind] = RELEVANCE_PAIRS
+
+    def open(self, model: Path | None, context: WorkerContext) -> "RelevanceReplica":
+        """Return a replica of the task, as `Task.open` does."""
+        loaded = RelevanceModel.load(model or self.model)
+        return RelevanceReplica(loaded, TokenisedPairs(context.run_dir / TOKENS), self.settings, context)
+
+
+class TokenisedPairs:
+    """The n pairs of a token file.
+
+    Held in memory, each [n]: `labels` int8, `weights` float32, `human` bool (whether people judged the pair), and
+    `lengths` int32 (tokens of both texts).
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Map a file that `write_tokens` wrote with `RELEVANCE_PAIRS` into memory."""
+        table = TokenTable(file)
+        self._texts = {"query": table.lists("query"), "item": table.lists("item")}
+        self.labels: npt.NDArray[np.int8] = table.numbers("label")
+        self.weights: npt.NDArray[np.float32] = table.numbers("weight")
+        self.human: npt.NDArray[np.bool_] = table.numbers("human")
+        self.lengths: npt.NDArray[np.int32] = self._texts["query"].lengths + self._texts["item"].lengths
+
+    def tokens(self, row: int, side: Side) -> Tokens:
+        """Return the tokens of one side of a pair."""
+        return self._texts[side][row]
+
+
+class RelevanceReplica(TaskReplica):
+    """A relevance model, and its batches of pairs."""
+
+    def __init__(
+        self, model: RelevanceModel, pairs: TokenisedPairs, settings: RelevanceSettings, context: WorkerContext
+    ) -> None:
+        """Raises `RaylevanceError` if the run would end before its first human pair."""
+        plan = PairPlan(
+            pairs.human,
+            pairs.lengths,
+            batch=settings.batch,
+            order=settings.order,
+            epochs=settings.epochs,
+            seed=context.seed,
+        )
+        super().__init__(model, plan, context)
+        self._pairs = pairs
+        if settings.max_steps and pairs.human.any() and settings.max_steps <= plan.behaviour_steps:
+            raise RaylevanceError(
+                f"max_steps={settings.max_steps} with order=coarse_to_fine ends before any human label: behaviour "
+                f"alone takes {plan.behaviour_steps} steps; raise max_steps, or set order=mixed"
+            )
+
+    def backward(self, step: int) -> torch.Tensor:
+        """Add the gradient of this worker's share of `step`, as `TaskReplica.backward` does."""
+        return backward_each(self._losses(self.context.share(self.rows(step))), self.zero_loss())
+
+    def _losses(self, rows: Ints) -> Iterator[torch.Tensor]:
+        """Yield the loss of each group of pairs of similar length."""
+        device = self.model.device
+        for group in length_groups(self._pairs.lengths[rows], self.batch_tokens):
+            pairs = rows[group]
+            logits = self.model(self._encode(pairs, "query"), self._encode(pairs, "item"))
+            labels = torch.from_numpy(self._pairs.labels[pairs]).to(device)
+            weights = torch.from_numpy(self._pairs.weights[pairs]).to(device)
+            yield weighted_binary_cross_entropy(logits, labels, weights)
+
+    def _encode(self, rows: Ints, side: Side) -> EncodedTexts:
+        device = self.model.device
+        ids, mask = padded([self._pairs.tokens(row, side) for row in rows], self.model.encoder.tokenize.pad_id, device)
+        with autocast(device, self.context.autocast_dtype):
+            encoded: EncodedTexts = self.model.encode_tokens(ids, mask, side)
+        return encoded

@@ -1,0 +1,165 @@
+"""Write rows as Parquet files whose names and bytes depend on the rows alone, with bad rows kept apart."""
+
+import errno
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray.data
+from ray.data.block import Block, BlockAccessor
+from ray.data.datasource import Datasink, WriteResult
+
+from raylevance.data.checked_rows import FAULT, FILE, RAW, ROW
+from raylevance.errors import RaylevanceError, UsageError
+
+if TYPE_CHECKING:
+    from ray.data._internal.execution.interfaces import TaskContext
+
+SHOWN_CHARACTERS = 160
+QUARANTINE = pa.schema({"file": pa.string(), "row": pa.int64(), "reason": pa.string(), "values": pa.string()})
+
+
+class BadRow(NamedTuple):
+    """A bad row: where it is, what is wrong with it, and its values as JSON. Bad rows sort by file and row."""
+
+    file: str
+    row: int
+    reason: str
+    values: str
+
+    def __str__(self) -> str:
+        values = self.values if len(self.values) <= SHOWN_CHARACTERS else f"{self.values[:SHOWN_CHARACTERS]}..."
+        return f"{self.file}: row {self.row}: {self.reason}: {' '.join(values.split())}"
+
+
+@dataclass
+class WriteSummary:
+    """The number of good rows written, the number of bad rows by reason, and the first bad row.
+
+    `first_bad` is None if bad rows are only counted (see `PartFiles`).
+    """
+
+    rows: int = 0
+    bad_rows: Counter[str] = field(default_factory=Counter)
+    first_bad: BadRow | None = None
+
+    def add(self, other: "WriteSummary") -> None:
+        """Add the counts of `other` and keep the earlier of the two first bad rows."""
+        self.rows += other.rows
+        self.bad_rows += other.bad_rows
+        self.first_bad = min((row for row in (self.first_bad, other.first_bad) if row), default=None)
+
+
+class PartFiles(Datasink[WriteSummary]):
+    """A Ray Data sink: a folder of files `part-<task>.parquet` with the good rows, in the order of the rows.
+
+    `Dataset.write_parquet` is not used because it puts a random id into the file names, so that the same rows would
+    make another version of an artifact.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, quarantine: Path | None = None) -> None:
+        """Write good rows to `folder`, reduced and cast to `schema`, and bad rows to the folder `quarantine`.
+
+        Without `quarantine`, bad rows are only counted.
+        """
+        self._folder = folder
+        self._schema = schema
+        self._quarantine = quarantine
+        self.summary = WriteSummary()
+
+    def write(self, blocks: Iterable[Block], ctx: "TaskContext") -> WriteSummary:
+        """Write the blocks of one task. A task that is run again overwrites its own files.
+
+        Raises `RaylevanceError` if the disk is full.
+        """
+        try:
+            return self._write(blocks, f"part-{ctx.task_idx:06d}.parquet")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise RaylevanceError(f"{self._folder}: the disk is full") from None
+            raise
+
+    def _write(self, blocks: Iterable[Block], name: str) -> WriteSummary:
+        summary = WriteSummary()
+        with ExitStack() as files:
+            good_file = files.enter_context(_PartFile(self._folder / name, self._schema))
+            bad_file = files.enter_context(_PartFile(self._quarantine / name, QUARANTINE)) if self._quarantine else None
+            for block in blocks:
+                rows = BlockAccessor.for_block(block).to_arrow()
+                if not rows.num_rows:
+                    continue
+                is_good = rows[FAULT].is_null()
+                good, bad = rows.filter(is_good), rows.filter(pc.invert(is_good))
+                good_file.write(good.select(self._schema.names).cast(self._schema))
+                if bad_file:
+                    bad_file.write(bad.select([FILE, ROW, FAULT, RAW]).rename_columns(QUARANTINE.names))
+                reasons = Counter(bad[FAULT].to_pylist())
+                summary.add(WriteSummary(good.num_rows, reasons, _first_bad_row(bad) if bad_file else None))
+        return summary
+
+    def on_write_complete(self, write_result: WriteResult[WriteSummary]) -> None:
+        """Add up the summaries of all tasks. Ray Data calls this when the last task is done."""
+        for summary in write_result.write_returns:
+            self.summary.add(summary)
+
+
+def write_parts(rows: ray.data.Dataset, parts: PartFiles) -> WriteSummary:
+    """Write `rows` to `parts` in their order.
+
+    A `RaylevanceError` that a task raised is raised as it was, without Ray's wrapper.
+    """
+    rows.context.execution_options.preserve_order = True
+    try:
+        rows.write_datasink(parts)
+    except Exception as error:
+        original = unwrapped_error(error)
+        if original is None:
+            raise
+        raise original from None
+    return parts.summary
+
+
+def unwrapped_error(error: BaseException) -> RaylevanceError | None:
+    """Return the `RaylevanceError` inside an error that Ray raised, or None if there is no such error inside."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # Ray's wrapper is an instance of the class it wraps as well, and Ray adds lines of advice to the text.
+        if type(cause) in (RaylevanceError, UsageError):
+            return type(cause)(str(cause).splitlines()[0])  # type: ignore[return-value]
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return None
+
+
+class _PartFile:
+    """A Parquet file that is created when its first row is written."""
+
+    def __init__(self, file: Path, schema: pa.Schema) -> None:
+        self._file = file
+        self._schema = schema
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "_PartFile":
+        return self
+
+    def write(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        if self._writer is None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd")
+        self._writer.write_table(rows)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _first_bad_row(bad: pa.Table) -> BadRow | None:
+    rows = bad.select([FILE, ROW, FAULT, RAW]).sort_by([(FILE, "ascending"), (ROW, "ascending")]).slice(0, 1)
+    return next((BadRow(*row.values()) for row in rows.to_pylist()), None)

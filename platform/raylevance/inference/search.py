@@ -1,0 +1,161 @@
+"""Product search from an artifact `index/NAME` of the store.
+
+From a script, `load` gives a function of the query text:
+
+    search = load(Store("store"), "index/stage2")
+    search("wireless earbuds", k=10)
+
+A server holds the index and the encoder in different processes. It calls `pin` once, then `load_index` and
+`load_query_encoder` where each is needed, so that all processes use the same versions.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from raylevance.artifacts import Artifact, Store, parse_reference
+from raylevance.config import Settings
+from raylevance.errors import RaylevanceError, UsageError
+from raylevance.index.filters import Filters
+from raylevance.index.products import Hit, Mode, ProductIndex
+from raylevance.index.vectors import Vectors
+
+if TYPE_CHECKING:
+    from raylevance.models.encoder import Encoder
+
+SHOWN_COLUMNS = ["title", "brand", "category"]
+
+
+class SearchVersions(Settings):
+    """The artifacts that a search answers from, each as `kind/name@version`."""
+
+    index: str
+    encoder: str
+    tables: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProductHit(Hit):
+    """A hit of a search, with what the catalogue says about the product."""
+
+    title: str
+    brand: str | None
+    category: list[str] | None
+    """The category path, from the root."""
+
+
+@dataclass(frozen=True)
+class ProductSearch:
+    """An index that is loaded, with its versions. It answers queries that its encoder has encoded."""
+
+    index: ProductIndex
+    versions: SearchVersions
+
+    def search(
+        self,
+        query: str,
+        vector: Vectors,
+        k: int = 10,
+        mode: Mode = "hybrid",
+        filters: Filters | None = None,
+        minimum_grade: int = 0,
+    ) -> list[ProductHit]:
+        """Return at most `k` products for one query, best first.
+
+        `vector` is the unit vector float32 [d] that the query encoder makes of `query`. It gives the hits their cosine
+        and grade in every mode, also where only BM25 ranks them. `minimum_grade` drops the hits of a lower grade, so
+        that fewer than `k` may be left.
+
+        Raises `UsageError` for an unknown mode, and for a minimum grade when the index has no grade bands.
+        """
+        [hits] = self.index.search([query], vector[None, :], k, mode=mode, filters=filters, minimum_grade=minimum_grade)
+        rows = pa.array([hit.row for hit in hits], pa.int64())
+        products = self.index.products.select(SHOWN_COLUMNS).take(rows)
+        return [
+            ProductHit(
+                product_id=hit.product_id,
+                row=hit.row,
+                score=hit.score,
+                dense_score=hit.dense_score,
+                lexical_score=hit.lexical_score,
+                grade=hit.grade,
+                **product,
+            )
+            for hit, product in zip(hits, products.to_pylist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class TextSearch:
+    """A search by query text: an index together with the encoder of its queries."""
+
+    products: ProductSearch
+    encoder: "Encoder"
+
+    def __call__(
+        self,
+        query: str,
+        k: int = 10,
+        mode: Mode = "hybrid",
+        filters: Filters | None = None,
+        minimum_grade: int = 0,
+    ) -> list[ProductHit]:
+        """Encode `query` and return at most `k` products for it, as `ProductSearch.search` does."""
+        [vector] = self.encoder.encode_queries([query])
+        return self.products.search(query, vector, k, mode=mode, filters=filters, minimum_grade=minimum_grade)
+
+
+def load(store: Store, reference: str) -> TextSearch:
+    """Load `index/NAME[@VERSION]` of the store with the encoder that it was built with; the newest version by default.
+
+    Raises `UsageError` for another kind of reference, `RaylevanceError` when the index or its encoder is missing or
+    damaged.
+    """
+    versions = pin(store, reference)
+    return TextSearch(load_index(store, versions), load_query_encoder(store, versions.encoder))
+
+
+def pin(store: Store, reference: str) -> SearchVersions:
+    """Return the versions behind `index/NAME[@VERSION]`, as its manifest lists them, without loading anything.
+
+    The files of the index and of its encoder are checked against their hashes. Raises as `load` does.
+    """
+    if not parse_reference(reference)[0].startswith("index/"):
+        raise UsageError(f"{reference}: not an index; expected index/NAME or index/NAME@VERSION")
+    index = store.get(reference)
+    versions = SearchVersions(
+        index=index.ref, encoder=_find_parent(index, "encoder"), tables=_find_parent(index, "tables")
+    )
+    for artifact in (versions.index, versions.encoder):
+        store.path(artifact)
+    return versions
+
+
+def load_index(store: Store, versions: SearchVersions) -> ProductSearch:
+    """Load the index that `versions` names, without its encoder.
+
+    Raises `RaylevanceError` when it is missing or damaged.
+    """
+    return ProductSearch(ProductIndex.load(store.path(versions.index)), versions)
+
+
+def load_query_encoder(store: Store, reference: str) -> "Encoder":
+    """Load `encoder/NAME[@VERSION]` to encode queries on the CPU.
+
+    Raises `RaylevanceError` when it is missing or damaged.
+    """
+    # Imported here because a process that only holds an index does without torch.
+    from raylevance.inference.encoder import load as load_encoder
+    from raylevance.models.encoder import Encoder
+
+    return Encoder.load(load_encoder(store, reference).path)
+
+
+def _find_parent(index: Artifact, kind: str) -> str:
+    for parent in index.parents:
+        if parent.startswith(f"{kind}/"):
+            return parent
+    raise RaylevanceError(
+        f"{index.ref}: its manifest does not name the {kind} that it was made from; build the index again"
+    )

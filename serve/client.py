@@ -1,0 +1,45 @@
+"""The client behind `--try`: sends a query over HTTP and shows the answer as a small table."""
+
+import time
+
+import httpx
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raylevance.errors import RaylevanceError
+from serve.messages import Answer, Failure
+
+HITS = 5
+TIMEOUT_S = 60
+
+
+def send_query(server: str, query: str) -> tuple[Answer, float]:
+    """Send `query` to the server at the URL `server`; return its answer and the time it took, in milliseconds.
+
+    Raises `RaylevanceError` with the server's own message when the server answers with a failure.
+    """
+    started = time.perf_counter()
+    response = httpx.post(f"{server}/v1/search", json={"query": query, "k": HITS}, timeout=TIMEOUT_S, trust_env=False)
+    took_ms = 1000 * (time.perf_counter() - started)
+    if response.is_error:
+        raise RaylevanceError(f"{query!r}: {Failure.model_validate_json(response.content).error.message}")
+    return Answer.model_validate_json(response.content), took_ms
+
+
+def format_answer(answer: Answer, took_ms: float) -> Group:
+    """Format an answer as its query, a table with rank, grade, score and title of each hit, and the versions."""
+    versions = answer.versions
+    made_by = [f"{took_ms:.0f} ms", versions.index, versions.encoder, versions.tables]
+    table = Table(box=None, pad_edge=False)
+    for name in ("rank", "grade", "score"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=len("0.0000"))
+    table.add_column("title", no_wrap=True, overflow="ellipsis")
+    for rank, hit in enumerate(answer.hits, 1):
+        table.add_row(str(rank), str(hit.grade), f"{hit.score:.4f}", _printable(hit.title))
+    return Group(_printable(f'"{answer.query}" ({answer.mode})'), table, _printable(" | ".join(made_by)))
+
+
+def _printable(text: str) -> Text:
+    """Return `text` so that markup or control characters in it have no effect on the terminal."""
+    return Text("".join(character if character.isprintable() else " " for character in text))

@@ -1,0 +1,128 @@
+"""Training instances: every judged pair of a query with two grades, once, in instances that carry a signal."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray.data.expressions import col
+
+from raylevance.data.graded_instances import SCHEMA, InstanceSettings, chunk_by_grade, sample_per_grade, write_instances
+from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
+from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
+
+GRADES = {
+    "three": [2, 1, 0],
+    "ends": [2, 0, 0],
+    "low": [1, 0],
+    "high": [1, 2],
+    "all relevant": [2, 2],
+    "lone": [0],
+    "big": [0] * 50 + [2],
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(grades=st.lists(st.integers(0, 2), min_size=1, max_size=120), max_items=st.integers(4, 20))
+def test_deal_keeps_every_item_and_every_grade(grades: list[int], max_items: int) -> None:
+    ordered = np.array(sorted(grades, reverse=True), np.int8)
+    chunks = chunk_by_grade(ordered, max_items)
+    assert set(np.concatenate(chunks).tolist()) == set(range(len(ordered)))
+    for chunk in chunks:
+        assert len(set(chunk.tolist())) == len(chunk) <= max_items
+        assert set(ordered[chunk]) == set(ordered)
+        assert (np.diff(ordered[chunk]) <= 0).all()
+
+
+def judged_pairs() -> pa.Table:
+    columns = {
+        "query_id": ["big"] * 60 + ["small"] * 3,
+        "product_id": [f"p{number}" for number in (*range(60), *range(3))],
+        "grade": pa.array([0] * 40 + [2] * 20 + [0, 1, 2], pa.int8()),
+    }
+    return pa.table(columns)
+
+
+def test_strata_are_queries_and_grades() -> None:
+    judged = judged_pairs()
+    sampled = sample_per_grade(judged, 5, seed=0)
+    counts = Counter(zip(sampled["query_id"].to_pylist(), sampled["grade"].to_pylist(), strict=True))
+    assert counts == {("big", 0): 5, ("big", 2): 5, ("small", 0): 1, ("small", 1): 1, ("small", 2): 1}
+    assert set(map(str, sampled.to_pylist())) <= set(map(str, judged.to_pylist()))
+    assert sample_per_grade(judged, 5, seed=0).equals(sampled) and not sample_per_grade(judged, 5, seed=1).equals(
+        sampled
+    )
+    backwards = sample_per_grade(judged.take(pa.array(range(62, -1, -1))), 5, seed=0)
+    assert set(map(str, backwards.to_pylist())) == set(map(str, sampled.to_pylist()))
+    assert (
+        sample_per_grade(judged, 60, seed=0).equals(judged)
+        and sample_per_grade(judged.slice(0, 0), 5, seed=0).num_rows == 0
+    )
+
+
+def tables() -> tuple[ray.data.Dataset, ray.data.Dataset, ray.data.Dataset]:
+    pairs = [(query, f"p{number}", grade) for query, grades in GRADES.items() for number, grade in enumerate(grades)]
+    judged = pa.Table.from_pylist(
+        [
+            {"query_id": query, "product_id": product, "grade": grade, "source": "human"}
+            for query, product, grade in pairs
+        ],
+        JUDGEMENTS,
+    )
+    queries = pa.Table.from_pylist([{"query_id": query, "query": f"text of {query}"} for query in GRADES], QUERIES)
+    products = pa.Table.from_pylist([{"product_id": f"p{n}", "title": f"title {n}"} for n in range(60)], PRODUCTS)
+    return ray.data.from_arrow(judged), ray.data.from_arrow(queries), ray.data.from_arrow(products)
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = sorted(
+        pq.read_table(folder, schema=SCHEMA).to_pylist(), key=lambda row: (row["query_id"], row["product_ids"])
+    )
+    return rows
+
+
+@pytest.mark.ray
+def test_instances_of_all_shapes(ray_cluster: None, tmp_path: Path) -> None:
+    summary = write_instances(*tables(), tmp_path / "out", ProductText(), InstanceSettings(max_items=20))
+    rows = read(tmp_path / "out")
+    assert (summary.instances, summary.one_grade) == (len(rows), 2)
+    by_query = Counter(row["query_id"] for row in rows)
+    assert by_query == {"three": 1, "ends": 1, "low": 1, "high": 1, "big": 3}
+    for row in rows:
+        assert row["query"] == f"text of {row['query_id']}"
+        assert row["items"] == [f"title {name[1:]}" for name in row["product_ids"]]
+        assert row["labels"] == [GRADES[row["query_id"]][int(name[1:])] for name in row["product_ids"]]
+        assert row["labels"] == sorted(row["labels"], reverse=True)
+        assert len(set(row["labels"])) > 1
+    big = Counter(name for row in rows if row["query_id"] == "big" for name in row["product_ids"])
+    assert big == {f"p{n}": 1 for n in range(50)} | {"p50": 3}
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_shuffled_buckets_make_the_same_instances_twice(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_instances(*tables(), tmp_path / "one", ProductText(), InstanceSettings())
+    monkeypatch.setattr("raylevance.data.hash_buckets.ROWS_PER_BUCKET", 40)
+    for name in ("several", "again"):
+        write_instances(*tables(), tmp_path / name, ProductText(), InstanceSettings())
+    assert len(list((tmp_path / "several").iterdir())) > 1
+    assert read(tmp_path / "several") == read(tmp_path / "one")
+    parts = [[part.read_bytes() for part in sorted((tmp_path / name).iterdir())] for name in ("several", "again")]
+    assert parts[0] == parts[1]
+
+
+@pytest.mark.ray
+def test_no_query_with_two_grades(ray_cluster: None, tmp_path: Path) -> None:
+    judged, queries, products = tables()
+    relevant = judged.filter(expr=col("query_id") == "all relevant")
+    with pytest.raises(RaylevanceError, match="none of 1 judged queries has products of two grades"):
+        write_instances(relevant, queries, products, tmp_path / "out", ProductText(), InstanceSettings())

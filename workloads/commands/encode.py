@@ -1,0 +1,27 @@
+"""`raylevance encode`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raylevance.terminal import quiet, results_console
+from workloads.commands.options import DEFAULT_STORE, AsJson, EncoderName, StoreRoot, print_summary
+
+
+@quiet
+def encode(
+    encoder: EncoderName,
+    input: Annotated[Path, typer.Option(help="Parquet, CSV or JSONL.")],
+    column: Annotated[str, typer.Option(help="The column of texts.")],
+    output: Annotated[Path, typer.Option(help=".npy, float32 [rows, dimensions], unit length.")],
+    side: Annotated[str, typer.Option(help="query or item: which tower encodes.")] = "item",
+    store: StoreRoot = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Write the vectors of a column of texts, in its order."""
+    from workloads.commands.encode_file import encode_file
+
+    with results_console() as results:
+        summary = encode_file(encoder, store, input, column, output, side)
+        print_summary(results, summary, as_json)

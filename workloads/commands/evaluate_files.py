@@ -1,0 +1,176 @@
+"""Evaluate an encoder on judged queries, beside its baselines, and an encoder or a scorer on labelled pairs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylevance.artifacts import Store
+from raylevance.data.judged_tables import JudgedTables
+from raylevance.data.readers.tables import split_category_paths
+from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
+from raylevance.data.whole_table import read_table
+from raylevance.errors import RaylevanceError, UsageError, nearest
+from raylevance.evaluation.pair_metrics import evaluate_pairs
+from raylevance.inference.encoder import NamedEncoder
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.encoding import pair_cosines
+from raylevance.inference.scorer import Scorer
+from raylevance.inference.scorer import load as load_scorer
+from workloads.steps.systems import rank_baselines, rank_hybrid, summarise
+
+EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
+PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")
+LOCALE = "product_locale"
+RENAMED = {
+    "title": "product_title",
+    "description": "product_description",
+    "bullets": "product_bullet_point",
+    "brand": "product_brand",
+    "color": "product_color",
+    "category": "product_category",
+    "locale": LOCALE,
+}
+
+
+def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[str, Any]:
+    """Rank all products for every query, from files in ESCI's official columns; a split column is ignored.
+
+    Returns `{"queries": n, system: {metric: mean, "ci95": {metric: [low, high]}}}` for the systems dense, bm25,
+    hybrid (dense and BM25 on the `full_text`, fused by score), zero_shot (the encoder's backbone on title, brand and
+    colour), random.
+    """
+    asked, catalogue = read_table(examples, EXAMPLE_COLUMNS), read_table(products, PRODUCT_COLUMNS)
+    by_locale = all(LOCALE in table.column_names for table in (asked, catalogue))
+    judged = JudgedTables(
+        _products(catalogue, products, by_locale), *_examples(asked, examples, by_locale)
+    ).without_repeated_pairs()
+    named = load_encoder(Store(store), encoder)
+    runs = rank_hybrid(judged, named)
+    untrained = named.artifact is None
+    runs |= rank_baselines(judged, None if untrained else named.backbone, seed=0)
+    if untrained:
+        runs["zero_shot"] = runs["dense"]
+    systems = {system: runs[system] for system in ("dense", "bm25", "hybrid", "zero_shot", "random")}
+    return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
+
+
+def evaluate_pair_file(
+    store: str, file: Path, products: Path | None, *, encoder: str | None = None, scorer: str | None = None
+) -> dict[str, Any]:
+    """Return AUC, F1 with its threshold, and KS of an encoder's cosine or a scorer's probability on labelled pairs.
+
+    Its columns: query, product_text or product_id, and label (0 or 1) or grade (0, 1, 2).
+    Raises `UsageError` unless one of `encoder` and `scorer` is given.
+    """
+    if (encoder is None) == (scorer is None):
+        raise UsageError("give either --encoder or --scorer")
+    table = read_table(file, ["query"])
+    label = _label_column(table, file)
+    _refuse_nulls(table, ("query", label), file)
+    named = load_encoder(Store(store), encoder) if encoder is not None else load_scorer(Store(store), str(scorer))
+    queries: list[str] = table["query"].cast(pa.string()).to_pylist()
+    texts = _pair_texts(table, file, products, named)
+    scores: npt.NDArray[np.floating]
+    if isinstance(named, Scorer):
+        ids = table["product_id"].cast(pa.string()).to_pylist() if "product_id" in table.column_names else None
+        scores = named.score(queries, texts, ids)
+    else:
+        scores = pair_cosines(named.path, queries, texts)
+    name = {"encoder": encoder} if encoder is not None else {"scorer": scorer}
+    labels = table[label].to_numpy()
+    return {"pairs": len(scores), **name, **evaluate_pairs(scores, labels == 2 if label == "grade" else labels)}
+
+
+def _label_column(table: pa.Table, file: Path) -> str:
+    """Return `label` if it holds numbers, even when a judge wrote a `grade` beside it; otherwise `grade`."""
+    names = table.column_names
+    if "label" in names and (pa.types.is_integer(table["label"].type) or "grade" not in names):
+        return "label"
+    if "grade" not in names:
+        raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', names)}")
+    return "grade"
+
+
+def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, pa.Table]:
+    """Return the queries and judgements of an examples file. Raises `RaylevanceError` for an unknown label."""
+    _refuse_nulls(table, EXAMPLE_COLUMNS, file)
+    labels = table["esci_label"].cast(pa.string())
+    grades = pc.index_in(labels, pa.array(list(ESCI_GRADES)))
+    if grades.null_count:
+        row = int(np.flatnonzero(grades.is_null().to_numpy())[0])
+        raise RaylevanceError(f"{file}: row {row + 1}: label {labels[row].as_py()!r} is not one of E, S, C, I")
+    rows = table.num_rows
+    columns = {
+        "query_id": table["query_id"].cast(pa.string()),
+        "product_id": _product_ids(table, by_locale),
+        "label": labels,
+        "grade": pc.take(pa.array(list(ESCI_GRADES.values()), pa.int8()), grades),
+        "source": pa.repeat("human", rows),
+        "confidence": pa.repeat(pa.scalar(1.0, pa.float32()), rows),
+        "split": pa.nulls(rows, pa.string()),
+    }
+    judgements = pa.table(columns, schema=JUDGEMENTS)
+    queries = pa.table({"query_id": columns["query_id"], "query": table["query"].cast(pa.string())})
+    first = queries.group_by("query_id", use_threads=False).aggregate([("query", "first")])
+    named = {
+        "query_id": first["query_id"],
+        "query": first["query_first"],
+        "locale": pa.nulls(first.num_rows, pa.string()),
+    }
+    return pa.table(named, schema=QUERIES), judgements
+
+
+def _products(table: pa.Table, file: Path, by_locale: bool = False) -> pa.Table:
+    """Return the products of an official products file in our columns; the first row of a repeated id counts."""
+    _refuse_nulls(table, ("product_id",), file)
+    ids = _product_ids(table, by_locale)
+    columns = {"product_id": ids}
+    for field in PRODUCTS:
+        if field.name in RENAMED:
+            name = RENAMED[field.name]
+            given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
+            if field.name == "category":
+                given = split_category_paths(given)
+            try:
+                columns[field.name] = given.cast(field.type)
+            except pa.ArrowException:
+                raise RaylevanceError(f"{file}: column {name!r} holds {given.type}, expected {field.type}") from None
+    columns["title"] = pc.fill_null(columns["title"], "")
+    products = pa.table(columns, schema=PRODUCTS)
+    _, first = np.unique(ids.to_numpy(), return_index=True)
+    return products if len(first) == len(ids) else products.take(np.sort(first))
+
+
+def _product_ids(table: pa.Table, by_locale: bool) -> pa.ChunkedArray:
+    """Return the ids, joined with the locale for `by_locale`: one id has other texts in other countries."""
+    ids = table["product_id"].cast(pa.string())
+    if not by_locale:
+        return ids
+    return pc.binary_join_element_wise(ids, pc.fill_null(table[LOCALE].cast(pa.string()), ""), "@")
+
+
+def _refuse_nulls(table: pa.Table, columns: Sequence[str], file: Path) -> None:
+    for column in columns:
+        if table[column].null_count:
+            row = int(np.flatnonzero(table[column].is_null().to_numpy())[0])
+            raise RaylevanceError(f"{file}: row {row + 1}: {column} is missing")
+
+
+def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: NamedEncoder | Scorer) -> list[str]:
+    if "product_text" in table.column_names:
+        texts: list[str] = pc.fill_null(table["product_text"].cast(pa.string()), "").to_pylist()
+        return texts
+    if "product_id" not in table.column_names or products is None:
+        raise RaylevanceError(f"{file}: needs a column product_text, or product_id together with --products")
+    catalogue = _products(read_table(products, PRODUCT_COLUMNS), products)
+    place = pc.index_in(table["product_id"].cast(pa.string()), catalogue["product_id"].combine_chunks())
+    if place.null_count:
+        row = int(np.flatnonzero(place.is_null().to_numpy())[0])
+        raise RaylevanceError(f"{file}: row {row + 1}: product {table['product_id'][row]} is not in {products}")
+    texts = named.item_texts(catalogue.take(place))
+    return texts

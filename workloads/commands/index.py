@@ -1,0 +1,42 @@
+"""`raylevance index`: build an index over products."""
+
+from typing import Annotated
+
+import typer
+
+from raylevance.terminal import quiet, results_console
+from workloads.commands.options import (
+    DEFAULT_STORE,
+    AsJson,
+    ConfigFile,
+    EncoderName,
+    Overrides,
+    StoreRoot,
+    print_summary,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Build an index over products.")
+
+
+@app.callback()
+def index() -> None:
+    """Build an index over products."""
+
+
+@app.command("build")
+@quiet
+def build(
+    encoder: EncoderName,
+    products: Annotated[str, typer.Option(help="tables/NAME[@VERSION]; judgements in it give the hits grades.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    store: StoreRoot = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Encode products and publish index/ENCODER: vectors, BM25, ids and text."""
+    from workloads.steps.indexing import build_index
+
+    with results_console() as results:
+        artifact = build_index(encoder, products, store, config, overrides or [])
+        summary = {"ref": artifact.ref, **artifact.metrics}
+        print_summary(results, summary, as_json)

@@ -1,0 +1,38 @@
+"""`raylevance label`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raylevance.terminal import quiet, results_console
+from workloads.commands.options import DEFAULT_STORE, AsJson, StoreRoot, print_summary
+
+
+@quiet
+def label(
+    judge: Annotated[str, typer.Option(help="judge/NAME[@VERSION], or a YAML file that describes a judge.")],
+    pairs: Annotated[Path, typer.Option(help="Parquet: query, product_text, and any other columns.")],
+    output: Annotated[Path, typer.Option(help="The pairs with grade, confidence, status, reason and source.")],
+    threshold: Annotated[float | None, typer.Option(help="Abstain below this confidence.", min=0, max=1)] = None,
+    check: Annotated[Path | None, typer.Option(help="Pairs with a human grade, to measure the judge on first.")] = None,
+    minimum_kappa: Annotated[float | None, typer.Option(help="Label nothing below this quadratic kappa.")] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Of the machines, to show what labels cost.")] = None,
+    store: StoreRoot = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Grade pairs. A pair that this judge judged before is not judged again; a killed run goes on where it stopped."""
+    from workloads.commands.label_file import label_file
+
+    with results_console() as results:
+        summary = label_file(
+            judge,
+            store,
+            pairs,
+            output,
+            threshold=threshold,
+            check=check,
+            minimum_kappa=minimum_kappa,
+            price_per_hour=price_per_hour,
+        )
+        print_summary(results, summary, as_json)

@@ -1,0 +1,83 @@
+"""Train models within a step: the fingerprint of a training, the training itself, and what is kept of it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.data.text import ProductText
+from raylevance.inference.encoder import backbone_digest, backbone_path, save_template
+from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.models.precision import requested_precision
+from raylevance.training.loop import Evaluate
+from raylevance.training.settings import MachineSettings, TrainSettings
+from raylevance.training.task import Task
+from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
+from raylevance.training.trainer import train
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains the models of one run: on the machine that the user describes, with one seed."""
+
+    machine: MachineSettings
+    seed: int
+
+    def train(self, task: Task, draft: Draft, work: Path, evaluate: Evaluate | None = None) -> Path:
+        """Train `task` and return the folder of its model; a killed run continues from the checkpoints in `work`.
+
+        The history and the logs of the training are kept in `draft`.
+        """
+        run_dir, output = work / "run", work / "trained"
+        result = train(task, self.machine, run_dir=run_dir, output=output, evaluate=evaluate, seed=self.seed)
+        for logs in run_dir.glob("log-*"):
+            shutil.copytree(logs, draft.path / logs.name)
+        draft.metrics |= {"steps": result.steps, "history": result.history}
+        return result.model
+
+    def train_encoder(
+        self,
+        encoder: Path,
+        settings: ContrastiveSettings,
+        text: ProductText,
+        draft: Draft,
+        work: Path,
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        """Train `encoder` on the instances in `work`/instances into `draft`, with the template of its item texts."""
+        model = self.train(Contrastive(encoder, work / "instances", settings), draft, work, evaluate)
+        shutil.copytree(model, draft.path, dirs_exist_ok=True)
+        save_template(draft.path, text)
+
+
+def training_settings(train: TrainSettings, text: ProductText, **others: Any) -> dict[str, Any]:
+    """Return the settings of a step that trains: those of the training, the item texts, and `others` by name.
+
+    Float32 is part of them where RAYLEVANCE_PRECISION asks for it, because it changes the weights.
+    """
+    precision = {"precision": "fp32"} if requested_precision() == "fp32" else {}
+    return {"train": train, "text": text, **precision, **others}
+
+
+def backbone_settings(encoder: EncoderSettings) -> dict[str, Any]:
+    """Return the settings of a step that starts from a backbone: the encoder's, and a digest of the backbone."""
+    return {"encoder": encoder, "backbone": backbone_digest(encoder.backbone)}
+
+
+def new_encoder(settings: EncoderSettings, folder: Path) -> Path:
+    """Write an encoder on the backbone that `settings` name, before any training, to `folder` and return it."""
+    Encoder.from_backbone(with_backbone_path(settings)).save(folder)
+    return folder
+
+
+def with_backbone_path(settings: EncoderSettings) -> EncoderSettings:
+    """Return `settings` with the folder of the backbone instead of its name."""
+    return settings.model_copy(update={"backbone": str(backbone_path(settings.backbone))})
+
+
+def kept_metric(trained: Artifact, metric: str) -> float:
+    """Return the `metric` of the model that a training step kept: the best with `keep_best`, else the last."""
+    values = [record[metric] for record in trained.metrics["history"] if metric in record]
+    keeps_best = trained.settings["train"]["keep_best"] == metric
+    return float(max(values) if keeps_best else values[-1])
