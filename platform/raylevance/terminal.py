@@ -5,6 +5,7 @@ import functools
 import inspect
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -131,7 +132,13 @@ def _to_log(file: Path) -> Iterator[Path]:
         # Not closed: a logging handler may hold them. They go on leading to wherever the descriptors lead.
         out, err = _text_stream(1, closefd=False), _text_stream(2, closefd=False)
         try:
-            with redirect_stdout(out), redirect_stderr(err), _results_to(stdout), output_to(Output(stderr, err)):
+            with (
+                _death_notice(file, stderr),
+                redirect_stdout(out),
+                redirect_stderr(err),
+                _results_to(stdout),
+                output_to(Output(stderr, err)),
+            ):
                 yield file
         finally:
             for stream in (out, err):
@@ -140,6 +147,31 @@ def _to_log(file: Path) -> Iterator[Path]:
     with suppress(OSError):
         if not file.stat().st_size:
             file.unlink()
+
+
+@contextmanager
+def _death_notice(log: Path, stderr: TextIO) -> Iterator[None]:
+    """Name the log on `stderr` where this process dies in the block, killed or ended by C++ code.
+
+    A shell waits for a line on a pipe; the end of the pipe without one means that the process died. On a terminal it
+    shows the cursor again, which a progress bar hides.
+    """
+    show_cursor = r"if [ -t 2 ]; then printf '\033[?25h\n' >&2; fi"
+    script = f'read -r line || {{ {show_cursor}; echo "raylevance: the process died (log: $0)" >&2; }}'
+    try:
+        # In a session of its own, so that Ctrl-C does not end it first.
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", script, str(log)], stdin=subprocess.PIPE, stderr=stderr, start_new_session=True
+        )
+    except OSError:
+        yield
+        return
+    with shell:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                shell.communicate(b"\n")
 
 
 @contextmanager

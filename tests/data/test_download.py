@@ -1,4 +1,4 @@
-"""Downloads over real HTTP from this machine: whole, resumed, torn, wrong, and without a server."""
+"""Downloads over real HTTP from this machine: complete, resumed, interrupted, wrong, and without a server."""
 
 import errno
 import hashlib
@@ -18,7 +18,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Files(BaseHTTPRequestHandler):
-    """Serves CONTENT: /whole ignores ranges, /ranges answers them, /torn ends early, anything else is not found."""
+    """Serve CONTENT: /whole ignores ranges, /ranges answers them, /torn ends early, anything else is not found."""
 
     asked: list[tuple[str, str | None]]
 

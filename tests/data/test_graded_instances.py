@@ -1,4 +1,4 @@
-"""Training instances: every judged pair of a query with two grades, once, in instances that carry a signal."""
+"""Training instances contain every judged pair of a query with two grades once, and have two grades each."""
 
 from collections import Counter
 from pathlib import Path

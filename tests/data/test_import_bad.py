@@ -1,4 +1,4 @@
-"""Bad input: one line that names the file, the row and the reason; nothing half written; or a quarantine."""
+"""Bad input gives one line with the file, the row and the reason and writes nothing, or goes to quarantine."""
 
 import json
 from collections.abc import Callable
@@ -169,7 +169,7 @@ def test_a_full_disk(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
 
 
 def _full_disk(rows: pa.Table) -> pa.Table:
-    """This worker's Parquet writer fails as it does on a full disk, the next time and then no more."""
+    """Make this worker's Parquet writer fail once, as it does on a full disk."""
     import errno
 
     write_table = pq.ParquetWriter.write_table
@@ -183,7 +183,7 @@ def _full_disk(rows: pa.Table) -> pa.Table:
 
 
 def test_what_pandas_writes(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
-    """Long strings, categoricals, times to the microsecond without a zone; a level of a category that is not there."""
+    """Large strings, categoricals, times in microseconds without a zone, and a missing level of a category."""
     products = {
         "product_id": pa.array(["p1", "p2", "p3"], pa.large_string()),
         "title": ["mug", "rug", "jug"],
@@ -211,7 +211,7 @@ def test_a_category_with_an_empty_level_keeps_the_others(ray_cluster: None, shop
 
 @pytest.mark.parametrize("time", [1714000000, "yesterday", True, 1.5])
 def test_what_is_no_time(ray_cluster: None, shop: Path, tmp_path: Path, time: Any) -> None:
-    """A number counts milliseconds; one that would be in 1970 counts seconds."""
+    """A number counts milliseconds; a number that would be in 1970 counts seconds and is refused."""
     event = {"request_id": "r", "product_id": "p1", "action": "click", "query_id": "q1", "timestamp": time}
     (shop / "events.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
     line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
@@ -231,7 +231,7 @@ def test_a_json_line_that_is_no_row(ray_cluster: None, shop: Path, tmp_path: Pat
 
 
 def test_a_value_of_another_kind_than_most_is_a_bad_row(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
-    """Beside lists a path in one string, and a title that is a list: neither becomes the text of a list."""
+    """A path in one string among lists, and a title that is a list, do not become the text of a list."""
     (shop / "products.parquet").unlink()
     rows = [
         {"product_id": "p1", "title": "mug", "category": ["Home", "Rugs"]},
@@ -251,7 +251,7 @@ def test_a_value_of_another_kind_than_most_is_a_bad_row(ray_cluster: None, shop:
 
 
 class TestBeforeWork:
-    """What is known from names, footers and headers is refused without starting a task."""
+    """Errors that names, footers and headers show are raised without starting a task."""
 
     def test_missing_files(self, public_data: Path, tmp_path: Path) -> None:
         assert error_of(lambda: read_esci(tmp_path)).endswith(": no such file")

@@ -1,4 +1,4 @@
-"""The public samples through their readers: every row arrives, typed, twice the same."""
+"""The readers import every row of the public samples, with its types, and give the same result twice."""
 
 import hashlib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The import validates a million rows a minute or more on two processors."""
+"""The import checks at least a million rows a minute on two processors."""
 
 import time
 from pathlib import Path

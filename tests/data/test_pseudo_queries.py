@@ -1,4 +1,4 @@
-"""Pseudo-queries: words of the title, 2 to 5 of them, about half of them in another order, the same every time."""
+"""Pseudo-queries are 2 to 5 words of the title, about half of them in another order, and the same in every run."""
 
 import pyarrow as pa
 import pytest
@@ -53,7 +53,7 @@ def test_a_title_of_one_word_has_none() -> None:
     ],
 )
 def test_words_of_other_scripts(title: str, pieces: set[str]) -> None:
-    """Without spaces, with marks that are no letters, and with accents that stand apart from theirs."""
+    """Titles without spaces, with marks that are not letters, and with separate combining accents."""
     table = pa.Table.from_pylist([{"product_id": "p", "title": title}], PRODUCTS)
     asked = cut_pseudo_queries(table, TEXT, per_product=50)["query"].to_pylist()
     assert {word for query in asked for word in query.split()} == pieces
@@ -65,7 +65,7 @@ def test_a_title_of_one_word_can_be_asked_for_by_its_category() -> None:
 
 
 def test_a_share_of_them_are_names_of_categories() -> None:
-    """A product without a category keeps its span; what is not replaced is what it was."""
+    """A product without a category keeps its span, and spans that are not replaced stay the same."""
     paths = [["Home", "Kettles"], [], None, ["Home", "Kettles"]] * 250
     table = products(1000).set_column(6, PRODUCTS.field("category"), pa.array(paths, PRODUCTS.field("category").type))
     plain, mixed = (cut_pseudo_queries(table, TEXT, category_share=share)["query"].to_pylist() for share in (0.0, 0.3))

@@ -1,4 +1,4 @@
-"""The simulated log: what follows from judgements, and from the click model."""
+"""The simulated log follows the judgements and the click model."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

@@ -1,4 +1,4 @@
-"""Misspelt variants: one slip each, whole characters, the same for the same query, and where they enter the data."""
+"""Misspelt variants have one error each, whole characters, and depend on the query; they enter the data as set."""
 
 import unicodedata
 
@@ -69,13 +69,13 @@ def test_a_wrong_key_for_an_accented_letter_is_the_letter_without(text: str) -> 
 
 @pytest.mark.parametrize("text", ["コーヒーメーカー", "ﾜｲﾔﾚｽｲﾔﾎﾝ", "時々使う椅子カバー"])
 def test_japanese_characters_are_doubled_or_swapped(text: str) -> None:
-    """Half-width kana, the long vowel mark and the mark of repetition too."""
+    """This includes half-width kana, the long vowel mark and the iteration mark."""
     found = variants(text) - {text}
     assert found and all(set(variant) == set(text) and variant[0] == text[0] for variant in found)
 
 
 def test_a_slip_stays_in_its_script() -> None:
-    """Letters beside kana are a word of their own, whose first letter stays."""
+    """Letters next to kana are a separate word, whose first letter stays."""
     for variant in variants("halvornのソファベッド"):
         letters = len(variant.encode("ascii", "ignore"))
         assert variant[:letters].isascii() and not any(map(str.isascii, variant[letters:]))
@@ -97,7 +97,7 @@ def test_additive_keeps_the_clean_and_adds_a_share() -> None:
 
 
 def test_which_queries_are_misspelt_says_nothing_of_their_split() -> None:
-    """Both are drawn by a hash of the text under the recipe's one seed."""
+    """Both depend on a hash of the text with the same seed of the recipe, but are independent."""
     queries = pa.table({"query": [f"garden hose {number}" for number in range(4000)]})
     training = queries.filter(pa.array(hash_unit(queries["query"], 0) < 0.8))
     added = add_misspelt_queries(training, SpellingSettings(share=0.4), seed=0).num_rows - training.num_rows
@@ -121,7 +121,7 @@ def test_a_variant_depends_on_the_query_alone() -> None:
 
 
 def test_a_variant_beside_its_query() -> None:
-    """The rows are those that were given, and the variants those that `additive` adds."""
+    """The rows stay the same, and the variants are those that `additive` adds."""
     given = instances(QUERIES)
     beside = add_misspelt_queries(given, SpellingSettings(mode="regularise"), seed=3)
     added = add_misspelt_queries(given, SpellingSettings(mode="additive"), seed=3).slice(given.num_rows)

@@ -1,4 +1,4 @@
-"""Splits: no query on two sides, the same split every time, and leakage that fails loudly."""
+"""Splits put no query on two sides, are the same in every run, and leakage is an error."""
 
 import random
 

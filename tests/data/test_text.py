@@ -1,4 +1,4 @@
-"""The item template and the baseline text."""
+"""The template of product texts and the baseline text."""
 
 from pathlib import Path
 

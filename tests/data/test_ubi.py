@@ -1,4 +1,4 @@
-"""User Behavior Insights: requests become queries by their text, events keep request, position and action."""
+"""User Behavior Insights: requests with one text become one query; events keep request, position and action."""
 
 import json
 from pathlib import Path

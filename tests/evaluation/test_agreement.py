@@ -1,4 +1,4 @@
-"""Agreement of grades against figures worked out by hand and by a naive loop."""
+"""Agreement of grades equals figures computed by hand and by a naive loop."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ QUERIES = ["a", "a", "a", "b", "b", "c", "c", "c"]
 
 
 def naive_kappa(predicted: np.ndarray, human: np.ndarray, power: int) -> float:
-    """1 - observed / expected disagreement, the distance of grades raised to `power` (0: any difference counts 1)."""
+    """Return 1 - observed / expected disagreement, which is the distance of grades to the `power` (0: always 1)."""
 
     def distance(one: int, other: int) -> float:
         return float(one != other) if power == 0 else abs(one - other) ** power
@@ -65,7 +65,7 @@ def test_a_majority_judge_scores_no_kappa() -> None:
 
 
 def test_the_interval_is_over_queries() -> None:
-    """One query is all right and one all wrong: pairs would give a narrow interval, queries give 0 to 1."""
+    """One query is all correct and one all wrong: pairs would give a narrow interval, queries give 0 to 1."""
     right = np.array([True] * 50 + [False] * 50)
     figures = agreement(np.where(right, 2, 0), np.full(100, 2), ["a"] * 50 + ["b"] * 50)
     assert figures["accuracy"] == 0.5

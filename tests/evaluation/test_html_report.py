@@ -1,4 +1,4 @@
-"""The report page: whole in one file, and a title can't write into it."""
+"""The report page is one file, and titles are escaped."""
 
 import re
 

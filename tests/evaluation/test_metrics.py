@@ -1,4 +1,4 @@
-"""Metrics against naive formulas, ties, and intervals that cover what they should."""
+"""Metrics equal naive formulas, also with ties, and intervals cover the true value as often as they should."""
 
 import math
 from pathlib import Path

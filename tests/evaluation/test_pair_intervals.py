@@ -1,4 +1,4 @@
-"""Intervals of pair metrics, over queries."""
+"""Intervals of pair metrics are over queries."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_the_difference_is_paired_and_a_mean_over_runs() -> None:
 
 
 def test_the_interval_is_that_of_areas_of_drawn_queries() -> None:
-    """Each draw's areas by scikit-learn, with ties and with a query that has no positive."""
+    """Compare with the AUC of each draw by scikit-learn, with ties and with a query that has no positive pair."""
     labels = np.where(np.array(QUERIES) == "q3", 0, LABELS)
     runs, baseline = np.stack([GOOD, NOISE]).round(1), NOISE[None].round(1)
     _, group = np.unique(np.asarray(QUERIES), return_inverse=True)

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray.data
-from raylevance.data.collecting import collect
 
+from raylevance.data.collecting import collect
 from raylevance.data.schema import ACTIONS
 from raylevance.graph import building, excluded_negatives
 from raylevance.graph.alias import AliasTable

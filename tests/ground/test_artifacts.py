@@ -1,4 +1,4 @@
-"""The store: what is published is whole, what is read is checked, whatever dies in between."""
+"""The store publishes complete versions and checks what it reads, also if processes are killed in between."""
 
 import json
 import random
@@ -140,7 +140,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_readers_see_whole_versions_while_writers_are_killed(tmp_path: Path) -> None:
-    """Kill -9 at random moments of publishing: every version that can be listed has all its files, whole."""
+    """Writers get kill -9 at random moments: every version that is listed has all its files, undamaged."""
     moments = random.Random(0)
     published = 0
     for _ in range(8):
@@ -172,7 +172,7 @@ def test_concurrent_writers_of_the_same_and_of_other_content(tmp_path: Path) -> 
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store on a filesystem that has no rename, with a cache of its own."""
+    """A store on a file system without rename, with its own cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     store = Store(tmp_path / "bucket")
     store._fs = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
@@ -182,7 +182,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_an_object_store_goes_through_the_same_calls(bucket: Store, tmp_path: Path) -> None:
-    """A filesystem without rename: files first, the manifest last; readers copy and check."""
+    """On a file system without rename, files are written first and the manifest last; readers copy and check."""
     ref = publish(bucket, "encoder/x", "weights")
 
     folder = bucket.path(ref)
@@ -208,7 +208,7 @@ def test_a_damaged_copy_in_an_object_store_does_not_stay(bucket: Store, tmp_path
 
 
 def test_a_draft_of_another_host_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name begins with this host's."""
+    """The name of the other host begins with the name of this host."""
     monkeypatch.setattr("socket.gethostname", lambda: "node")
     names = ["node-1-999999999-abcdefgh", "node-x-y", "node-999999999-abcdefgh", ".node-999999999-abcdefgh.draft"]
     for name in names:

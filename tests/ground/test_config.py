@@ -1,4 +1,4 @@
-"""Settings: defaults, then YAML, then --set; every fault is one line that names the key and where it came from."""
+"""Settings come from defaults, then YAML, then --set; each error is one line with the name and its origin."""
 
 from pathlib import Path
 

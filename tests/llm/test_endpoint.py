@@ -1,4 +1,4 @@
-"""An endpoint that misbehaves: each row gets its answer or its reason, and only a hopeless job stops."""
+"""An endpoint that misbehaves: each row gets its answer or a reason, and only a fatal error stops the job."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from raylevance.judges.guideline import load_guideline
 from raylevance.judges.labelling import Labelling, label_pairs
 from raylevance.judges.llm_judge import llm_judge
 from raylevance.judges.prompt import JudgePrompt
-from raylevance.llm.endpoint import Client, Endpoint, EndpointSettings, read_key, retry_after_s
+from raylevance.llm.endpoint import Client, Endpoint, EndpointSettings, read_api_key, retry_after_s
 from raylevance.llm.language_model import ANSWERS, PROMPTS, Request
 from raylevance.llm.ledger import Ledger
 
@@ -36,7 +36,7 @@ GRADES = Request(choices=("0", "1", "2"))
 
 
 class Reply(NamedTuple):
-    """`sent`: how much of the body goes out before the connection is closed; `hang_s`: wait there first."""
+    """A response. `sent` is the share of the body that is sent before the connection closes or waits for `hang_s`."""
 
     status: int = 200
     body: bytes = b""
@@ -249,24 +249,24 @@ def test_what_no_row_can_pass_stops_the_job_in_one_line(status: int, named: str)
 
 def test_the_key_is_read_from_the_environment_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_KEY", f" {KEY}\n")
-    key = read_key("SHOP_KEY")
+    key = read_api_key("SHOP_KEY")
     assert key is not None and key.get_secret_value() == KEY
     assert KEY not in f"{key} {key!r}"
-    assert read_key(None) is None
+    assert read_api_key(None) is None
     monkeypatch.setenv("SHOP_KEY", f"{KEY}\nX-Other: 1")
     with pytest.raises(UsageError, match="'SHOP_KEY' holds characters") as raised:
-        read_key("SHOP_KEY")
+        read_api_key("SHOP_KEY")
     assert KEY not in str(raised.value)
     monkeypatch.delenv("SHOP_KEY")
     with pytest.raises(UsageError, match="'SHOP_KEY' is not set"):
-        read_key("SHOP_KEY")
+        read_api_key("SHOP_KEY")
 
 
 @pytest.mark.parametrize(
     "url", ["host:8000", "ftp://host", "http://", "http://user:secret@host/v1", "http://host/v1?k=1"]
 )
 def test_a_url_that_is_no_base(url: str) -> None:
-    with pytest.raises(ValueError, match="expected the base of a server"):
+    with pytest.raises(ValueError, match="expected the base URL of a server"):
         EndpointSettings(url=url, model="m")
 
 
@@ -296,7 +296,7 @@ def test_log_probabilities_of_the_choices() -> None:
 def test_an_answer_that_is_no_choice() -> None:
     with serving(lambda prompt, attempt: completion(prompt, listing({"2": 0.5, "The": 0.5}, "The"))) as server:
         answers = ask(server, ["The", " 2"], GRADES)
-    assert [answer["error"] for answer in answers] == ["the answer is none of the choices", ""]
+    assert [answer["error"] for answer in answers] == ["the answer is not one of the choices", ""]
 
 
 def test_an_answer_that_is_no_json() -> None:
@@ -306,7 +306,7 @@ def test_an_answer_that_is_no_json() -> None:
     assert [(answer["text"], answer["error"]) for answer in answers] == [
         ('{"a": 1}', ""),
         (None, "the answer is not JSON"),
-        (None, "the answer is not JSON, cut"),
+        (None, "the answer is not JSON: cut off at max_tokens"),
     ]
 
 
@@ -339,7 +339,7 @@ def test_one_bad_row_of_fifty_and_a_refused_key(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_KEY", KEY)
-    monkeypatch.setattr("raylevance.llm.endpoint.BLOCK", 16)
+    monkeypatch.setattr("raylevance.llm.endpoint.BLOCK_ROWS", 16)
     rows = [{"key": f"k{number}", "prompt": f"prompt {number}"} for number in range(50)]
     pq.write_table(pa.Table.from_pylist(rows, PROMPTS), tmp_path / "prompts.parquet")
 
@@ -368,6 +368,6 @@ def test_one_bad_row_of_fifty_and_a_refused_key(
         endpoint = Endpoint(settings.model_copy(update={"url": server.url}))
         judge = llm_judge(endpoint, JudgePrompt.zero_shot(load_guideline()))
         with pytest.raises(
-            RaylevanceError, match="HTTP 401: the key in the environment variable 'SHOP_KEY' is refused"
+            RaylevanceError, match="HTTP 401: the server refused the key in the environment variable 'SHOP_KEY'"
         ):
             label_pairs(tmp_path / "p.parquet", tmp_path / "out.parquet", Labelling(judge, "v"), ledger, tmp_path / "w")

@@ -120,7 +120,7 @@ def test_long_answers_are_cut() -> None:
         (OF_QUERY | {"queries": "usb"}, "queries: Input should be a valid array"),
         ({"description": "x"}, "queries: Field required"),
         (OF_QUERY | {"products": [1]}, "products.0: Input should be a valid string"),
-        ({"description": " ", "queries": [], "categories": [""], "products": []}, "the answer says nothing"),
+        ({"description": " ", "queries": [], "categories": [""], "products": []}, "the answer has no text"),
     ],
 )
 def test_a_bad_answer_is_set_aside_with_its_reason(answer: Any, reason: str) -> None:
@@ -136,7 +136,7 @@ def test_a_failed_answer_and_a_missing_one() -> None:
     )
     rows, quarantined = query_knowledge(failed, QUERIES.slice(0, 2), "v")
     assert rows.num_rows == 0
-    assert quarantined["reason"].to_pylist() == ["HTTP 400", "not answered"]
+    assert quarantined["reason"].to_pylist() == ["HTTP 400", "no answer"]
     rows, quarantined = query_knowledge(ANSWERS.empty_table(), QUERIES.slice(0, 0), "v")
     assert rows.num_rows == quarantined.num_rows == 0
 

@@ -101,7 +101,7 @@ def test_many_keys_at_once(tmp_path: Path) -> None:
 def test_a_file_that_is_no_ledger(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "ledger"
     file.write_bytes(content)
-    with pytest.raises(RaylevanceError, match=r"ledger: not a ledger of answers .*; move it away") as raised:
+    with pytest.raises(RaylevanceError, match=r"ledger: not a ledger of answers .*: move it away") as raised:
         Ledger(file)
     assert "\n" not in str(raised.value)
     assert file.read_bytes() == content

@@ -39,7 +39,7 @@ def ask(model: VllmSettings, prompts: dict[str, str], request: Request) -> dict[
 
 @pytest.fixture(scope="module")
 def answers(tiny_llama: Path, ray_cluster: None) -> dict[str, dict[str, Any]]:
-    """The one engine most tests look at: good prompts, and one that is too long."""
+    """Answers of one engine to valid prompts and one that is too long, shared by the tests."""
     return ask(settings(tiny_llama), PROMPTS | {"long": TOO_LONG}, Request(choices=CHOICES))
 
 
@@ -66,7 +66,7 @@ def test_a_prompt_that_is_too_long_is_an_error_of_its_row(answers: dict[str, dic
 
 @pytest.mark.long
 def test_json_follows_its_schema(tiny_llama: Path, ray_cluster: None) -> None:
-    """Random weights write no JSON by chance."""
+    """A model with random weights does not write JSON by chance."""
     schema = {"type": "object", "properties": {"kind": {"enum": ["shoe", "lamp"]}}, "required": ["kind"]}
     found = ask(settings(tiny_llama), dict(list(PROMPTS.items())[:4]), Request(json_schema=schema, max_tokens=60))
     assert all(json.loads(row["text"])["kind"] in ("shoe", "lamp") for row in found.values())
@@ -82,7 +82,7 @@ def engine_processes() -> list[psutil.Process]:
 
 @pytest.fixture
 def when_an_engine_runs() -> Iterator[list[Any]]:
-    """Send the signal put into the list to the first engine process that appears, a moment later."""
+    """A list for a signal and seconds: so long after the first engine process appears, it gets the signal."""
     signals: list[Any] = []
     over = threading.Event()
 
@@ -107,7 +107,7 @@ def when_an_engine_runs() -> Iterator[list[Any]]:
 def test_an_engine_that_dies_or_hangs_is_replaced(
     tiny_llama: Path, ray_cluster: None, when_an_engine_runs: list[Any], sent: signal.Signals, after_s: float
 ) -> None:
-    """Ten seconds after its process is there it starts; a while later it answers."""
+    """Ten seconds after its process appears, the engine is starting; after 40 it is answering."""
     prompts = {f"{key}-{copy}": f"{copy} {prompt}" for key, prompt in PROMPTS.items() for copy in range(100)}
     when_an_engine_runs.append((sent, after_s))
     found = ask(settings(tiny_llama, stuck_after_s=20, started_within_s=90), prompts, Request(choices=CHOICES))
@@ -116,7 +116,7 @@ def test_an_engine_that_dies_or_hangs_is_replaced(
 
 
 def test_more_engines_than_machines(tiny_llama: Path, ray_cluster: None) -> None:
-    with pytest.raises(RaylevanceError, match="engines=3 with a machine each: the cluster has room for 1"):
+    with pytest.raises(RaylevanceError, match="engines=3 with a machine each: the cluster has room for 1;"):
         ask(settings(tiny_llama, engines=3), PROMPTS, Request(choices=CHOICES))
 
 

@@ -8,7 +8,7 @@ import sentence_transformers
 import torch
 
 from raylevance.errors import RaylevanceError
-from raylevance.judges.cross_encoder import CrossEncoder, load_tokenizer
+from raylevance.judges.cross_encoder import CrossEncoder, load_pair_tokenizer
 
 QUERIES = ["red running shoe", "usb charger", "lamp", "", "desk chair " * 30]
 TEXTS = ["blue sock", "charger cable for laptop " * 20, "", "red lamp", "desk"]
@@ -39,7 +39,7 @@ def test_load_gives_back_what_was_saved(tiny_backbone: Path, tmp_path: Path) -> 
     model.save(tmp_path / "model")
     again = CrossEncoder.load(tmp_path / "model")
     np.testing.assert_array_equal(again.log_probabilities(QUERIES, TEXTS), model.log_probabilities(QUERIES, TEXTS))
-    assert max(map(len, load_tokenizer(tmp_path / "model")(QUERIES, TEXTS))) == 24
+    assert max(map(len, load_pair_tokenizer(tmp_path / "model")(QUERIES, TEXTS))) == 24
 
 
 def test_probabilities_keep_their_order_for_any_budget(tiny_backbone: Path) -> None:

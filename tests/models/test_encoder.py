@@ -1,4 +1,4 @@
-"""The encoder: the vectors that sentence-transformers gives from the same folder, and one-line errors."""
+"""The encoder gives the same vectors as sentence-transformers from the same folder, and one-line errors."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ FORMS = [(tied, projection) for tied in (True, False) for projection in (None, 1
 
 
 def random_encoder(backbone: Path, tied: bool, projection: int | None) -> Encoder:
-    """An encoder whose sides differ wherever its form lets them."""
+    """Return an encoder whose sides differ as far as its settings allow."""
     settings = EncoderSettings(
         backbone=str(backbone),
         tied=tied,

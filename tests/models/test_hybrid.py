@@ -16,7 +16,7 @@ ALONE = (0.8, -0.7)
 
 
 def drawn(count: int = 20_000) -> tuple[Evidence, np.ndarray]:
-    """Every third item has no neighbours; its labels follow `ALONE`, the others' `TRUE`."""
+    """Draw pairs. Every third item has no neighbours and labels by `ALONE`; the others have labels by `TRUE`."""
     rng = np.random.default_rng(0)
     fine_tuned, transfer = rng.normal(0, 2, count), rng.uniform(-1, 1, count)
     highest = np.clip(transfer + rng.uniform(0, 1, count), -1, 1)

@@ -1,4 +1,4 @@
-"""The number format by machine and by environment."""
+"""The number format depends on the machine and the environment."""
 
 import pytest
 import torch

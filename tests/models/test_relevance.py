@@ -1,4 +1,4 @@
-"""The relevance model: its features are those of a naive loop, and untrained it ranks as the cosine."""
+"""The relevance model: its features equal those of a naive loop, and an untrained model ranks like the cosine."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ TEXTS = ["running sock blue", "charger cable for laptop " * 8, "", "red lamp", "
 
 @pytest.fixture(scope="module")
 def start(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder whose sides have heads that differ."""
+    """An encoder with different heads for queries and items."""
     settings = EncoderSettings(backbone=str(tiny_backbone), projection=16, max_query_tokens=12, max_item_tokens=20)
     encoder = Encoder.from_backbone(settings)
     torch.manual_seed(1)
@@ -32,7 +32,7 @@ def start(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def perturbed(start: Path, **settings: bool) -> RelevanceModel:
-    """A model that is far from its fresh head."""
+    """Return a model whose head is far from an untrained one."""
     model = RelevanceModel.from_encoder(start, RelevanceModelSettings(hidden=8, **settings))
     torch.manual_seed(2)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def perturbed(start: Path, **settings: bool) -> RelevanceModel:
 
 
 def words(encoder: Encoder, text: str, side: str) -> np.ndarray:
-    """Unit states [t, d] of the text's tokens without [CLS] and [SEP], by Hugging Face's own forward."""
+    """Return the unit states [t, d] of the text's tokens without [CLS] and [SEP], by Hugging Face's forward pass."""
     tower, head = (getattr(encoder, f"{side}_{part}") for part in ("tower", "head"))
     limit = encoder.tokenize.limits[side]  # type: ignore[index]
     given = encoder.tokenize.tokenizer(text, return_tensors="pt", truncation=True, max_length=limit)
@@ -59,7 +59,7 @@ def naive_features(encoder: Encoder, query: str, text: str) -> np.ndarray:
 
 
 def test_features_equal_the_naive_ones(start: Path) -> None:
-    """Read together, with padding, as each text is read alone."""
+    """Texts encoded together, with padding, have the features of texts encoded one by one."""
     model = perturbed(start)
     queries, query_rows = model._encode_distinct(QUERIES, "query", None)
     items, item_rows = model._encode_distinct(TEXTS, "item", None)

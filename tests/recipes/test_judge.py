@@ -12,12 +12,12 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
-from raylevance.inference.judge import find_judge
+from raylevance.inference.judge import load as load_judge
 from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.judges.labelling import label_table
 from raylevance.judges.match_regression import MatchRegression
 from workloads.recipes.judge import JudgeRecipeSettings, recipe
 from workloads.run import Run
-from workloads.steps.labelling import label_table
 
 Command = Callable[..., Any]
 
@@ -72,7 +72,7 @@ def test_each_candidate_labels_as_its_model_grades(
     judged: tuple[Path, dict[str, Any]], name: str, load: Callable[[Path], Any]
 ) -> None:
     store = Store(str(judged[0] / "store"))
-    named = find_judge(f"judge/{name}", store)
+    named = load_judge(store, f"judge/{name}")
     assert named.text == JudgeRecipeSettings().text
     texts = [f"blue lamp {number}" for number in range(20)]
     labels = label_table(pa.table({"query": ["lamp"] * 20, "product_text": texts}), named.labelling, store)
@@ -115,7 +115,7 @@ def test_the_label_raylevance(judged: tuple[Path, dict[str, Any]], raylevance: C
         CrossEncoder.load if store.get("judge/relevance").metrics["judge"] == "cross-encoder" else MatchRegression.load
     )
     grader = load(store.path("judge/relevance") / "model")
-    labelling = find_judge("judge/relevance", store).labelling
+    labelling = load_judge(store, "judge/relevance").labelling
     expected = grader.log_probabilities(["lamp"] * 20, texts).astype(np.float64) / labelling.temperature
     labels = pq.read_table(folder / "labels.parquet")
     assert labels["grade"].to_pylist()[:20] == expected.argmax(axis=1).tolist()

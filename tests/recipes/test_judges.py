@@ -14,10 +14,11 @@ from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.schema import PRODUCTS, QUERIES
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
-from raylevance.inference.judge import find_judge, judge_version
+from raylevance.inference.judge import judge_version
+from raylevance.inference.judge import load as load_judge
 from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.judges.gate import measure_agreement, require_answers
 from raylevance.judges.labelling import JUDGED, LABELS, QUARANTINED, Labelling
-from workloads.steps.labelling import check_agreement, refuse_failure
 
 
 def test_a_model_that_is_trained_again_is_another_judge(tiny_backbone: Path, tmp_path: Path) -> None:
@@ -27,9 +28,9 @@ def test_a_model_that_is_trained_again_is_another_judge(tiny_backbone: Path, tmp
     versions = []
     for seed in (0, 1, 1):
         CrossEncoder.from_backbone(str(tiny_backbone), max_tokens=48, seed=seed).save(tmp_path / "model")
-        versions.append(judge_version(str(tmp_path / "judge.yaml"), Store(tmp_path / "store")))
+        versions.append(judge_version(Store(tmp_path / "store"), str(tmp_path / "judge.yaml")))
     assert versions[0] != versions[1] == versions[2]
-    assert not find_judge(str(tmp_path / "judge.yaml"), Store(tmp_path / "store")).labelling.reads_prompts
+    assert not load_judge(Store(tmp_path / "store"), str(tmp_path / "judge.yaml")).labelling.reads_prompts
 
 
 def test_what_names_a_judges_labels_and_what_its_answers(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_what_names_a_judges_labels_and_what_its_answers(tmp_path: Path) -> None
         endpoint = {"url": "http://127.0.0.1:9/v1", "model": "m", "concurrency": changed.pop("concurrency", 8)}
         (tmp_path / "judge.yaml").write_text(yaml.safe_dump({"backend": "endpoint", "endpoint": endpoint, **changed}))
         name, store = str(tmp_path / "judge.yaml"), Store(tmp_path / "store")
-        return judge_version(name, store), find_judge(name, store).labelling.version
+        return judge_version(store, name), load_judge(store, name).labelling.version
 
     labels, answers = names()
     assert names(concurrency=2) == (labels, answers)
@@ -51,15 +52,15 @@ def test_what_names_a_judges_labels_and_what_its_answers(tmp_path: Path) -> None
 def test_a_judge_whose_folder_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "judge.yaml").write_text(yaml.safe_dump({"backend": "regression", "regression": "nowhere"}))
     with pytest.raises(RaylevanceError, match="judge judge: nowhere: no such folder with a regression"):
-        find_judge(str(tmp_path / "judge.yaml"), Store(tmp_path / "store"))
+        load_judge(Store(tmp_path / "store"), str(tmp_path / "judge.yaml"))
 
 
 def test_labels_of_which_most_failed_are_refused() -> None:
     judge = Labelling(lambda pairs: pairs, "v1", 1.0, 0.0, True)
     rows = [{"status": QUARANTINED, "reason": "no connection"}] * 2 + [{"status": JUDGED}] * 2
-    refuse_failure(pa.Table.from_pylist(rows, LABELS), judge)
+    require_answers(pa.Table.from_pylist(rows, LABELS), judge)
     with pytest.raises(RaylevanceError, match=r"judge v1: no grade for 3 of 5 pairs \(no connection\)"):
-        refuse_failure(pa.Table.from_pylist([rows[0], *rows], LABELS), judge)
+        require_answers(pa.Table.from_pylist([rows[0], *rows], LABELS), judge)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_a_check_with_grades_that_are_none(grades: pa.Array, fault: str, tmp_pat
     pq.write_table(pairs, tmp_path / "pairs.parquet")
     judge = Labelling(lambda pairs: pairs, "v1", 1.0, 0.0, True)
     with pytest.raises(RaylevanceError, match=fault):
-        check_agreement(tmp_path / "pairs.parquet", judge, Store(tmp_path / "store"))
+        measure_agreement(tmp_path / "pairs.parquet", judge, Store(tmp_path / "store"))
 
 
 def test_texts_of_pairs_stay_with_their_pairs() -> None:

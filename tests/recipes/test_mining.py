@@ -20,6 +20,7 @@ from raylevance.inference.embeddings import embed_products, read_rows
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import encode_texts
 from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.judges.gate import compare_with_people
 from raylevance.training.settings import MachineSettings
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
@@ -28,7 +29,6 @@ from workloads.steps.mining import (
     MINED,
     MineSettings,
     add_mined_pairs,
-    check_judge,
     mining_step,
     nearest_products,
     pairs_to_check,
@@ -145,7 +145,7 @@ def test_a_judge_is_checked_where_it_is_used() -> None:
 def test_a_judge_has_to_agree_on_queries_it_did_not_learn_from_too(published: float | None, trusted: bool) -> None:
     grades = pa.table({"grade": pa.array([0, 1, 2], pa.int8()), "query_id": ["a", "b", "c"]})
     held_out = None if published is None else {"quadratic_kappa": published}
-    assert check_judge(grades, grades, 0.2, held_out)["trusted"] == trusted
+    assert compare_with_people(grades, grades, 0.2, held_out)["trusted"] == trusted
 
 
 def test_people_alone_and_the_assumption_that_the_rest_is_irrelevant(mine: Mine) -> None:

@@ -93,7 +93,8 @@ def test_a_taken_port_is_reported_before_anything_starts(shop: Any) -> None:
         port = taken.getsockname()[1]
         code, line = run_failing_command("--store", str(shop.root), "--index", "index/shop", "--port", str(port))
     assert code == 1
-    assert line == f"raylevance: can't listen on 127.0.0.1:{port}: Address already in use; choose another --port"
+    message = f"raylevance: can't listen on 127.0.0.1:{port}: Address already in use; choose another --port"
+    assert re.fullmatch(rf"{message} \(log: .*\)", line), line
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from raylevance.config import Settings
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
-from raylevance.inference.judge import JudgeName, find_judge
-from raylevance.judges.audit import AuditSettings, apply, audit, engagement
+from raylevance.inference.judge import JudgeReference
+from raylevance.inference.judge import load as load_judge
+from raylevance.judges.audit import AuditSettings, apply_corrections, audit, count_engagement
 from workloads.run import Run
 from workloads.steps.labelling import judge_pairs
 from workloads.steps.tables import DataSettings, load_tables
@@ -28,7 +29,7 @@ class AuditRecipeSettings(Settings):
     """The settings of the audit. The data needs a table of events."""
 
     data: DataSettings = DataSettings()
-    judge: JudgeName = "judge/relevance"
+    judge: JudgeReference = "judge/relevance"
     """judge/NAME[@VERSION], or a YAML file that describes a judge."""
     text: ProductText = ProductText()
     audit: AuditSettings = AuditSettings()
@@ -37,7 +38,7 @@ class AuditRecipeSettings(Settings):
 def recipe(settings: AuditRecipeSettings, run: Run) -> TablesOutcome:
     """Find labels that engagement contradicts, judge them again and publish corrected tables, all in one step."""
     tables = load_tables(settings.data, run)
-    judge = find_judge(settings.judge, run.store)
+    judge = load_judge(run.store, settings.judge)
     events = run.store.path(tables.ref) / "events"
     if not events.is_dir():
         raise RaylevanceError(f"{tables.ref}: has no events; the audit compares labels with what shoppers did")
@@ -47,7 +48,7 @@ def recipe(settings: AuditRecipeSettings, run: Run) -> TablesOutcome:
         judged = JudgedTables.open(folder)
         found = audit(
             judged.split(TRAIN).judgements,
-            engagement(pq.read_table(events)),
+            count_engagement(pq.read_table(events)),
             lambda pairs: judge_pairs(run, judge, judged, pairs, settings.text),
             settings.audit,
         )
@@ -55,7 +56,7 @@ def recipe(settings: AuditRecipeSettings, run: Run) -> TablesOutcome:
             folder, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("judgements", "corrections", "*.json")
         )
         for name, table in {
-            "judgements": apply(judged.judgements, found.corrections),
+            "judgements": apply_corrections(judged.judgements, found.corrections),
             "corrections": found.corrections,
         }.items():
             (draft.path / name).mkdir()

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
-from raylevance.judges.verdicts import fit_temperature
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
@@ -24,13 +23,15 @@ from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.inference.encoder import backbone_digest, backbone_path
-from raylevance.inference.judge import MODEL_FOLDER, JudgeSettings, save_judge
+from raylevance.inference.judge import MODEL_FOLDER, save_judge
 from raylevance.judges.causal_judge import CausalJudge, LoraSettings
 from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.judges.grade_decisions import fit_temperature
 from raylevance.judges.grader import log_probabilities
 from raylevance.judges.guideline import load_guideline
 from raylevance.judges.match_regression import MatchRegression
 from raylevance.judges.prompt import JudgePrompt
+from raylevance.judges.settings import JudgeSettings
 from raylevance.llm.backends import model_digest, model_path
 from raylevance.llm.vllm_engine import VllmSettings, check_vllm_installed, load_causal_tokenizer
 from raylevance.models.encoder import Encoder, EncoderSettings, read_encoder_settings

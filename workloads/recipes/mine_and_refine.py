@@ -179,7 +179,7 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     check_encoder_settings(with_backbone_path(settings.encoder))
     check_gpu(settings.mining.index)
     if settings.mining.unjudged == "judge":
-        judge_version(settings.mining.judge, store)
+        judge_version(store, settings.mining.judge)
     settings.synthetic.check(store)
     trainer.check_settings(settings.warmup.train, settings.machine, evaluates=False, name="warmup.train.")
     for name, train in {"stage1": settings.stage1.train, "stage2": settings.stage2.train}.items():

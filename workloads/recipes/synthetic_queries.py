@@ -18,7 +18,8 @@ from raylevance.config import Settings
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.schema import TABLES
 from raylevance.data.text import ProductText
-from raylevance.inference.judge import JudgeName, find_judge
+from raylevance.inference.judge import JudgeReference
+from raylevance.inference.judge import load as load_judge
 from raylevance.llm.backends import LanguageModelSettings, open_language_model, open_ledger
 from raylevance.llm.cached_answers import answer_prompts
 from raylevance.llm.synthetic import (
@@ -44,7 +45,7 @@ class SyntheticQueriesSettings(Settings):
 
     data: DataSettings = DataSettings()
     model: LanguageModelSettings = LanguageModelSettings()
-    judge: JudgeName = "judge/relevance"
+    judge: JudgeReference = "judge/relevance"
     """judge/NAME[@VERSION], or a YAML file that describes a judge."""
     text: ProductText = ProductText()
     synthetic: SyntheticSettings = SyntheticSettings()
@@ -53,7 +54,7 @@ class SyntheticQueriesSettings(Settings):
 def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
     """Ask for queries, pair them with products and grade the pairs, all in one step."""
     tables = load_tables(settings.data, run)
-    judge = find_judge(settings.judge, run.store)
+    judge = load_judge(run.store, settings.judge)
     model, version = open_language_model(settings.model)
 
     def build(draft: Draft) -> None:

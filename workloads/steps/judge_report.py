@@ -13,10 +13,10 @@ from raylevance.artifacts import Artifact, Draft
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.evaluation.agreement import accuracy_by_coverage, agreement, agreement_by_slice, calibration
-from raylevance.inference.judge import find_judge
+from raylevance.inference.judge import load as load_judge
+from raylevance.judges.labelling import label_table
 from workloads.run import Run
 from workloads.steps.judge_data import JudgeData
-from workloads.steps.labelling import label_table
 
 SHOWN = ("accuracy", "within_1", "macro_f1", "kappa", "quadratic_kappa")
 HALF = 0.5
@@ -80,7 +80,7 @@ def grade(run: Run, judge: Artifact, pairs: GradedPairs) -> tuple[Any, Any]:
     A pair that it can't judge has the grade -1.
     """
     asked = pa.table({"query": pairs.queries, "product_text": pairs.texts})
-    labels = label_table(asked, find_judge(judge.ref, run.store).labelling, run.store)
+    labels = label_table(asked, load_judge(run.store, judge.ref).labelling, run.store)
     return labels["grade"].fill_null(-1).to_numpy(), labels["confidence"].fill_null(0.0).to_numpy()
 
 

@@ -15,7 +15,6 @@ from raylevance.data.graded_pairs import pair_texts
 from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.schema import JUDGEMENTS
-from raylevance.evaluation.agreement import agreement
 from raylevance.index.mining import (
     MINED_SCHEMA,
     MiningSettings,
@@ -29,10 +28,12 @@ from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
 from raylevance.inference.embeddings import embed_products
 from raylevance.inference.encoder import load as load_encoder
-from raylevance.inference.judge import ZERO_SHOT, JudgeName, find_judge, judge_version
+from raylevance.inference.judge import ZERO_SHOT, JudgeReference, judge_version
+from raylevance.inference.judge import load as load_judge
+from raylevance.judges.gate import compare_with_people, require_answers
+from raylevance.judges.labelling import label_table
 from raylevance.progress import status
 from workloads.run import Run
-from workloads.steps.labelling import label_table, refuse_failure
 from workloads.steps.retrieval_data import RetrievalData
 
 MINED = "mined.parquet"
@@ -48,7 +49,7 @@ class MineSettings(MiningSettings):
     unjudged: Literal["judge", "skip", "irrelevant"] = "judge"
     """How to treat mined pairs that nobody has judged: ask `judge`, skip them, or take them for grade 0, as plain
     hard-negative mining does."""
-    judge: JudgeName = ZERO_SHOT
+    judge: JudgeReference = ZERO_SHOT
     """judge/NAME[@VERSION], a YAML file that describes a judge, or zero-shot (a language model with the guideline)."""
     most_labelled: PositiveInt | None = 64
     """The largest number of pairs that the judge grades, drawn by hash in equal parts from both halves of the ranking;
@@ -93,7 +94,7 @@ def mining_step(
 
     described = {
         **{field: value for field, value in settings if field not in ("with_originals", "judge")},
-        "judge": judge_version(settings.judge, run.store) if settings.unjudged == "judge" else None,
+        "judge": judge_version(run.store, settings.judge) if settings.unjudged == "judge" else None,
         "text": data.text,
         "queries": fingerprint(data.train.queries["query_id"].to_pylist()),
     }
@@ -131,15 +132,15 @@ def grade_new_pairs(
         return assumed_irrelevant(new), {"trusted": True}
     store, seed, pair = data.run.store, data.trainer.seed, GRADE_COLUMNS[:2]
     new = choose_pairs_to_label(new, settings.most_labelled, settings, seed)
-    named = find_judge(settings.judge, store)
+    named = load_judge(store, settings.judge)
     judge = named.labelling
     human = data.train.without_model_grades().judgements
     check = pairs_to_check(human, neighbours, settings.check_pairs, seed)
     # Both in one labelling: an engine takes longer to start than to read a few hundred pairs.
     pairs = pa.concat_tables([check.select(pair).cast(new.select(pair).schema), new.select(pair)])
     labels = label_table(pair_texts(data.train, pairs, named.text or data.text), judge, store)
-    refuse_failure(labels, judge)
-    report = check_judge(labels.slice(0, check.num_rows), check, settings.minimum_kappa, named.agreement)
+    require_answers(labels, judge)
+    report = compare_with_people(labels.slice(0, check.num_rows), check, settings.minimum_kappa, named.agreement)
     answers = labels.slice(check.num_rows)
     grades = {**{name: new[name] for name in pair}, **{name: answers[name] for name in GRADE_COLUMNS[2:]}}
     new_grades = pa.table(grades).filter(answers["grade"].is_valid()).cast(GRADED)
@@ -158,23 +159,6 @@ def pairs_to_check(human: pa.Table, neighbours: pa.Table, count: int, seed: int)
     elsewhere = pc.invert(pc.is_in(pair_ids(human), pair_ids(neighbours))).to_numpy()
     order = np.lexsort((hash_unit(human["product_id"], seed), elsewhere))
     return human.take(pa.array(order[:count]))
-
-
-def check_judge(
-    labels: pa.Table, human: pa.Table, minimum_kappa: float, published: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """The judge's agreement with `human`, row by row, and whether that is enough to train on its labels.
-
-    `published`: its agreement on queries held out of its training, where known, which has to be enough as well: with
-    the queries that it learned from a judge agrees best.
-    """
-    answered = labels["grade"].is_valid()
-    if not pc.any(answered).as_py():
-        return {"agreement": None, "trusted": False}
-    predicted, human = labels.filter(answered)["grade"].to_numpy(), human.filter(answered)
-    found = agreement(predicted, human["grade"].to_numpy(), human["query_id"].to_pylist())
-    kappas = [known["quadratic_kappa"] for known in (found, published) if known]
-    return {"agreement": found, "trusted": min(kappas) >= minimum_kappa}
 
 
 def assumed_irrelevant(new: pa.Table) -> pa.Table:

@@ -70,7 +70,7 @@ def recipe(settings: CrossValidationSettings, run: Run) -> RetrievalOutcome:
 
 def check_apart(settings: CrossValidationSettings, store: Store) -> None:
     """Raise `UsageError` for a judge or synthetic queries that may know the queries that a fold tests on."""
-    if settings.mining.unjudged == "judge" and learned_from_judgements(settings.mining.judge, store):
+    if settings.mining.unjudged == "judge" and learned_from_judgements(store, settings.mining.judge):
         raise UsageError(
             f"mining.judge={settings.mining.judge}: it learned from queries that a fold tests on; "
             "set mining.judge=zero-shot or mining.unjudged=skip"

@@ -11,7 +11,7 @@ from raylevance.errors import RaylevanceError
 
 
 def write_npy(file: Path, values: npt.NDArray[Any]) -> None:
-    """Write `values` to a draft beside `file`, then rename it.
+    """Write `values` to a temporary file next to `file`, then rename it.
 
     Raises `RaylevanceError` when the folder does not exist or the file can't be written.
     """

@@ -5,7 +5,7 @@ kinds of nodes and M = A A^T without its diagonal,
 
     PMI(u, v) = log( M_uv * M.. / (M_u. * M_.v) ),    PPMI = max(0, PMI - log k)
 
-where a dot means the sum over that index. The result has one row at a time in memory; M as a whole is never held.
+where a dot means the sum over that index. Rows are computed one at a time, so M is never in memory as a whole.
 
 Source: the idea is from CIKM 2022 (DOI 10.1145/3511808.3557143), component A; the formula is our reading.
 """
@@ -38,7 +38,7 @@ class PpmiSettings(Settings):
 
 @dataclass(frozen=True)
 class Marginals:
-    """The row sums M_u. of a projection, float64 [n], and their total M.. ."""
+    """The row sums `M_u.` of a projection, float64 [n], and their total `M..`."""
 
     row_sums: Floats
     total: float

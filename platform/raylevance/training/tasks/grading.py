@@ -49,8 +49,8 @@ def load_grader_tokenizer(path: str | Path) -> Callable[[Sequence[str], Sequence
     Raises `RaylevanceError` if `path` holds no grader.
     """
     if causal_judge.is_causal_judge(path):
-        return causal_judge.load_tokenizer(path)
-    return cross_encoder.load_tokenizer(path)
+        return causal_judge.load_prompt_tokenizer(path)
+    return cross_encoder.load_pair_tokenizer(path)
 
 
 def _find_fault(query: str | None, text: str | None, grade: int | None) -> str | None:

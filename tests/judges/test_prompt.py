@@ -1,4 +1,4 @@
-"""The judge's prompt: what a title can't do to it, what a tokenizer makes of it, and what names its guideline."""
+"""The judge's prompt: titles can't break out of it, its answers are tokens, and a version names its guideline."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ CHAT = f"{{% for m in messages %}}{TURN}{{% endfor %}}<|im_start|>assistant:"
 
 
 def tokenizer(words: tuple[str, ...] = ("0", "1", "2"), **more: Any) -> PreTrainedTokenizerFast:
-    """Knows `words`, each one token; white space separates."""
+    """A tokenizer with one token per word of `words`, separated by white space."""
     model = Tokenizer(WordLevel({word: number for number, word in enumerate(("[UNK]", *words))}, unk_token="[UNK]"))
     model.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=model, unk_token="[UNK]", **more)
@@ -91,7 +91,7 @@ def test_a_guideline_with_an_odd_character_in_chat() -> None:
 
 
 def test_in_chat_leaves_the_first_token_to_the_engine() -> None:
-    """Two of them make a model worse, and an engine's tokenizer adds one to every prompt."""
+    """An engine's tokenizer adds the token to every prompt, and a second one would make the model worse."""
     starting = tokenizer(("<s>", "0"), bos_token="<s>", chat_template="{{ bos_token }}" + CHAT)
     assert PROMPT.in_chat(starting).head.startswith("<s><|im_start|>")
     starting.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from raylevance.errors import RaylevanceError
-from raylevance.judges.causal_judge import CausalJudge, LoraSettings, load_tokenizer
+from raylevance.judges.causal_judge import CausalJudge, LoraSettings, load_prompt_tokenizer
 from raylevance.judges.grader import log_probabilities
 from raylevance.judges.prompt import JudgePrompt
 
@@ -20,7 +20,7 @@ TEXTS = ["blue sock", "charger cable for laptop " * 5, "desk lamp", "red lamp", 
 
 
 def perturbed(base: Path, **lora: Any) -> CausalJudge:
-    """A judge whose adapters add something."""
+    """A judge whose adapters change the output of the base."""
     judge = CausalJudge.from_base(base, JudgePrompt.fine_tuned(), LoraSettings(rank=4, alpha=8, **lora))
     torch.manual_seed(1)
     with torch.no_grad():
@@ -31,7 +31,7 @@ def perturbed(base: Path, **lora: Any) -> CausalJudge:
 
 
 def gemma(folder: Path, tokenizer: Path) -> Path:
-    """A Gemma 2, whose attention slides and whose logits are capped, with the tokenizer of `tokenizer`."""
+    """A Gemma 2 model, with sliding attention and capped logits, and the tokenizer in the folder `tokenizer`."""
     words = transformers.AutoTokenizer.from_pretrained(tokenizer)
     words.save_pretrained(folder)
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def test_a_checkpoint_is_the_adapters_alone(tiny_language_model: Path, tmp_path:
     expected = log_probabilities(judge, QUERIES, TEXTS)
     np.testing.assert_array_equal(log_probabilities(again, QUERIES, TEXTS), expected)
     assert [p.shape for p in again.parameters() if p.requires_grad] == [p.shape for p in learned]
-    assert load_tokenizer(tmp_path / "judge")(["desk"], ["lamp"]) == judge.tokenize(["desk"], ["lamp"])
+    assert load_prompt_tokenizer(tmp_path / "judge")(["desk"], ["lamp"]) == judge.tokenize(["desk"], ["lamp"])
     half = CausalJudge.load(tmp_path / "judge", torch.bfloat16)
     np.testing.assert_allclose(log_probabilities(half, QUERIES, TEXTS), expected, atol=0.05)
 
@@ -113,7 +113,7 @@ def test_new_adapters_change_nothing(tiny_language_model: Path) -> None:
     np.testing.assert_array_equal(log_probabilities(judge, QUERIES, TEXTS), before)
 
 
-def test_what_is_no_judge_is_one_line(tiny_language_model: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_judge_is_one_line(tiny_language_model: Path, tmp_path: Path) -> None:
     prompt = JudgePrompt.fine_tuned()
     with pytest.raises(RaylevanceError, match=r"^/no/such: no such folder"):
         CausalJudge.from_base("/no/such", prompt)

@@ -1,4 +1,4 @@
-"""The engagement audit against a naive loop: which labels are judged again, and what is kept of the old ones."""
+"""The engagement audit against a naive loop: which labels are judged again, and how the replaced ones are kept."""
 
 import math
 import random
@@ -16,13 +16,13 @@ from raylevance.errors import RaylevanceError
 from raylevance.judges.audit import (
     CORRECTIONS,
     ENGAGEMENT,
-    HIGH,
-    LOW,
+    HIGH_ENGAGEMENT,
+    LOW_ENGAGEMENT,
     REJUDGED,
     AuditSettings,
-    apply,
+    apply_corrections,
     audit,
-    engagement,
+    count_engagement,
     query_normalised_rates,
 )
 
@@ -37,7 +37,7 @@ def judgements(rows: list[tuple[str, str, int]]) -> pa.Table:
 
 
 def shop(seed: int, queries: int = 12, products: int = 25) -> tuple[pa.Table, pa.Table]:
-    """Random judgements, and engagement of most of their pairs and some others."""
+    """Random judgements, and the engagement of most of their pairs and of some others."""
     random_ = random.Random(seed)
     labels, engaged = [], []
     for query in range(queries):
@@ -55,7 +55,7 @@ def shop(seed: int, queries: int = 12, products: int = 25) -> tuple[pa.Table, pa
 
 
 def ones(labels: pa.Table) -> pa.Table:
-    """A second judge that finds everything moderately relevant."""
+    """A second judge that gives grade 1 to every pair."""
     row = {"grade": 1, "confidence": 0.9, "source": "llm:second"}
     return pa.Table.from_pylist([row] * labels.num_rows, REJUDGED)
 
@@ -85,9 +85,9 @@ def naive_disputes(labels: pa.Table, engaged: pa.Table, chosen: AuditSettings) -
         pair = row["query_id"], row["product_id"]
         rate = rates.get(pair, 1.0)
         if row["grade"] == 0 and rate > 1 and rate >= high:
-            found[pair] = HIGH
+            found[pair] = HIGH_ENGAGEMENT
         if row["grade"] == 2 and rate < 1 and rate <= low:
-            found[pair] = LOW
+            found[pair] = LOW_ENGAGEMENT
     return found
 
 
@@ -100,14 +100,14 @@ def test_disagreements_are_those_of_a_naive_loop(seed: int) -> None:
     rows = result.corrections.to_pylist()
     assert {(row["query_id"], row["product_id"]): row["kind"] for row in rows} == expected
     assert result.corrections.schema.equals(CORRECTIONS)
-    assert result.summary.disagreements == {HIGH: 0, LOW: 0} | Counter(expected.values())
+    assert result.summary.disagreements == {HIGH_ENGAGEMENT: 0, LOW_ENGAGEMENT: 0} | Counter(expected.values())
 
 
 def test_an_audit_finds_both_kinds_and_counts_what_changes() -> None:
     labels, engaged = shop(3)
 
     def undecided(disputed: pa.Table) -> pa.Table:
-        grades = [[None, 0, 2][place % 3] for place in range(disputed.num_rows)]
+        grades = [[None, 0, 2][row % 3] for row in range(disputed.num_rows)]
         return ones(disputed).set_column(0, REJUDGED.field("grade"), pa.array(grades, pa.int8()))
 
     corrections, summary = audit(labels, engaged, undecided, EVERY)
@@ -123,7 +123,7 @@ def test_an_audit_finds_both_kinds_and_counts_what_changes() -> None:
 def test_only_corrected_labels_change_and_keep_their_past(seed: int) -> None:
     labels, engaged = shop(seed)
     corrections = audit(labels, engaged, ones, EVERY).corrections
-    corrected = apply(labels, corrections).to_pylist()
+    corrected = apply_corrections(labels, corrections).to_pylist()
     changed = {(row["query_id"], row["product_id"]) for row in corrections.to_pylist()}
     known = {(row["query_id"], row["product_id"]) for row in engaged.to_pylist()}
     assert changed <= known
@@ -137,8 +137,8 @@ def test_only_corrected_labels_change_and_keep_their_past(seed: int) -> None:
 
 def test_a_second_audit_keeps_the_past_of_the_first() -> None:
     labels, engaged = shop(3)
-    once = apply(labels, audit(labels, engaged, ones, EVERY).corrections)
-    twice = apply(once, audit(once, engaged, ones, EVERY).corrections)
+    once = apply_corrections(labels, audit(labels, engaged, ones, EVERY).corrections)
+    twice = apply_corrections(once, audit(once, engaged, ones, EVERY).corrections)
     assert twice.equals(once)
 
 
@@ -146,7 +146,7 @@ def test_the_other_label_of_a_pair_stays() -> None:
     labels, engaged = shop(3)
     corrections = audit(labels, engaged, ones, EVERY).corrections
     other = labels.set_column(4, JUDGEMENTS.field("source"), pa.array(["llm:first"] * labels.num_rows))
-    assert apply(other, corrections).select(JUDGEMENTS.names).equals(other)
+    assert apply_corrections(other, corrections).select(JUDGEMENTS.names).equals(other)
 
 
 def test_the_sample_is_a_share_and_stays_when_rows_are_added() -> None:
@@ -190,7 +190,7 @@ def test_engagement_counts_the_actions_of_searches() -> None:
         {"request_id": "r", "query_id": query, "product_id": product, "action": action, "timestamp": 0}
         for query, product, action in [*actions, (None, "a", "click")]
     ]
-    counted = engagement(pa.Table.from_pylist(rows, EVENTS)).sort_by(
+    counted = count_engagement(pa.Table.from_pylist(rows, EVENTS)).sort_by(
         [("query_id", "ascending"), ("product_id", "ascending")]
     )
     assert [tuple(row.values()) for row in counted.to_pylist()] == [
@@ -206,7 +206,7 @@ def test_nothing_to_audit() -> None:
 
     labels, engaged = shop(1)
     rare = AuditSettings(sampled=1.0, min_exposures=10_000)
-    nothing = engagement(EVENTS.empty_table())
+    nothing = count_engagement(EVENTS.empty_table())
     for some, behaviour, chosen in (
         (JUDGEMENTS.empty_table(), engaged, EVERY),
         (labels, nothing, EVERY),
@@ -215,7 +215,7 @@ def test_nothing_to_audit() -> None:
     ):
         corrections, summary = audit(some, behaviour, never, chosen)
         assert corrections.num_rows == 0 and summary.changed_share == 0
-        assert apply(some, corrections).select(JUDGEMENTS.names).equals(some)
+        assert apply_corrections(some, corrections).select(JUDGEMENTS.names).equals(some)
 
 
 def test_a_second_judge_that_loses_rows() -> None:
