@@ -25,6 +25,8 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.training.settings import MachineSettings
+from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import train
 
@@ -84,9 +86,10 @@ def own_speed(backbone: str, pairs: list[tuple[str, str]], folder: Path) -> floa
     pq.write_table(pa.table(rows), folder / "pairs.parquet")
     limits = EncoderSettings(backbone=backbone, max_query_tokens=TOKENS, max_item_tokens=TOKENS)
     Encoder.from_backbone(limits).save(folder / "start")
-    settings = ContrastiveSettings(loss="infonce", batch=BATCH, learning_rate=RATE, log_every=len(pairs))
+    settings = ContrastiveSettings(loss="infonce", batch=BATCH, learning_rate=RATE)
     task = Contrastive(folder / "start", folder / "pairs.parquet", settings)
-    result = train(task, run_dir=folder / "run", output=folder / "encoder")
+    machine_settings = MachineSettings(log_every=len(pairs))
+    result = train(task, machine_settings, run_dir=folder / "run", output=folder / "encoder")
     return float(result.history[-1]["pairs_per_second"])
 
 

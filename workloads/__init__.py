@@ -1,5 +1,7 @@
+"""The recipes, the studies that run them, and the `raylevance` command line."""
+
 import os
 
+# Ray reads this when it is imported. A Ray of our own belongs to this machine alone, so its ports listen on loopback.
 if "RAY_ADDRESS" not in os.environ:
-    # Read when Ray is imported: a Ray of our own is this machine's alone, so that its ports listen on loopback.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

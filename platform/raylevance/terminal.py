@@ -100,12 +100,12 @@ def user_fault(error: BaseException) -> str | None:
 def _report(error: Exception, log: Path | None) -> int:
     """Write one line about `error` to the terminal and its traceback to stderr or the log. Return the exit code."""
     message = user_fault(error)
-    if log is not None or message is None:
-        with suppress(OSError):  # the disk may be full
-            traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, UsageError):
         write(f"raylevance: {message}\n")
         return 2
+    if log is not None or message is None:
+        with suppress(OSError):  # the disk may be full
+            traceback.print_exception(error, file=sys.stderr)
     if message is None:
         # An exception of a Ray worker has that worker's traceback as its text; the last line says what happened.
         lines = str(error).strip().splitlines() or [""]

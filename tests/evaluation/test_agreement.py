@@ -9,8 +9,8 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.agreement import (
     accuracy_by_coverage,
-    agreement,
     agreement_by_slice,
+    agreement_with_people,
     calibration,
     confusion_metrics,
 )
@@ -32,7 +32,7 @@ def naive_kappa(predicted: np.ndarray, human: np.ndarray, power: int) -> float:
 
 
 def test_the_figures() -> None:
-    figures = agreement(PREDICTED, HUMAN, QUERIES)
+    figures = agreement_with_people(PREDICTED, HUMAN, QUERIES)
     assert figures["pairs"] == 8
     assert figures["accuracy"] == 5 / 8
     assert figures["within_1"] == 7 / 8
@@ -59,18 +59,18 @@ def test_the_figures_are_sklearns(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_a_majority_judge_scores_no_kappa() -> None:
-    figures = agreement(np.full(8, 2), HUMAN, QUERIES)
+    figures = agreement_with_people(np.full(8, 2), HUMAN, QUERIES)
     assert figures["kappa"] == figures["quadratic_kappa"] == 0
-    assert agreement(np.full(8, 2), np.full(8, 2), QUERIES)["quadratic_kappa"] == 0
+    assert agreement_with_people(np.full(8, 2), np.full(8, 2), QUERIES)["quadratic_kappa"] == 0
 
 
 def test_the_interval_is_over_queries() -> None:
     """One query is all correct and one all wrong: pairs would give a narrow interval, queries give 0 to 1."""
     right = np.array([True] * 50 + [False] * 50)
-    figures = agreement(np.where(right, 2, 0), np.full(100, 2), ["a"] * 50 + ["b"] * 50)
+    figures = agreement_with_people(np.where(right, 2, 0), np.full(100, 2), ["a"] * 50 + ["b"] * 50)
     assert figures["accuracy"] == 0.5
     assert figures["ci95"]["accuracy"] == [0, 1]
-    one = agreement(np.full(9, 1), np.full(9, 1), [str(number) for number in range(9)])
+    one = agreement_with_people(np.full(9, 1), np.full(9, 1), [str(number) for number in range(9)])
     assert one["ci95"]["accuracy"] == [1, 1]
 
 
@@ -102,4 +102,4 @@ def test_slices_with_few_pairs_are_left_out() -> None:
 def test_no_pairs() -> None:
     nothing = np.empty(0, np.int64)
     with pytest.raises(RaylevanceError, match="no judged pair"):
-        agreement(nothing, nothing, [])
+        agreement_with_people(nothing, nothing, [])

@@ -4,10 +4,10 @@ import errno
 import io
 import re
 import sys
+import time
 
 import pytest
 
-from raylevance import progress
 from raylevance.progress import Output, duration, output_to, progress_bar, status
 
 
@@ -22,7 +22,7 @@ class FakeTerminal(io.StringIO):
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time in seconds that progress bars read, as a list of one number to change."""
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setenv("TERM", "xterm")
     return now
 

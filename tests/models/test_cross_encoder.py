@@ -61,9 +61,9 @@ def test_a_fresh_head_is_of_its_seed_alone(tiny_backbone: Path) -> None:
 def test_unreadable_models_are_one_line(tiny_backbone: Path, tmp_path: Path) -> None:
     with pytest.raises(RaylevanceError, match=r"^/no/such: no such folder"):
         CrossEncoder.from_backbone("/no/such", 24)
-    with pytest.raises(RaylevanceError, match="reads 64 tokens at most, got a limit of 65"):
+    with pytest.raises(RaylevanceError, match="reads at most 64 tokens, got max_tokens=65"):
         CrossEncoder.from_backbone(tiny_backbone, 65)
-    with pytest.raises(RaylevanceError, match="gives 2 labels, not one of three grades"):
+    with pytest.raises(RaylevanceError, match="has 2 labels, expected 3, one per grade"):
         CrossEncoder.load(tiny_backbone)
     CrossEncoder.from_backbone(tiny_backbone, 24).save(tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"

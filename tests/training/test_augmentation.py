@@ -1,4 +1,4 @@
-"""Noise on item texts, and mix-up: what they leave, what they draw, and what they give the encoder."""
+"""Noise on item texts and mix-up: which tokens stay, which partners are drawn, and what the encoder reads."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ shares = st.floats(0, 1, exclude_max=True)
 
 
 def is_part_of(short: list[int], whole: list[int]) -> bool:
-    """Whether `short` is `whole` with some left out."""
+    """Return whether `short` is `whole` without some of its tokens."""
     rest = iter(whole)
     return all(token in rest for token in short)
 
@@ -65,7 +65,7 @@ def test_partners_are_others_of_the_same_side(item: list[bool], seed: int) -> No
 
 
 def test_the_encoder_reads_mixed_words(tiny_backbone: Path) -> None:
-    """As a pass on `inputs_embeds` that a loop over texts and places has mixed; outside the block nothing is mixed."""
+    """Vectors equal those of embeddings that a loop has mixed, and outside the block nothing is mixed."""
     encoder = Encoder.load(tiny_backbone).eval()
     tower, rows = encoder.item_tower, [[2, 5, 6, 3], [2, 7, 3]]
     partners = [np.array(ids, np.int32) for ids in ([2, 8, 3], [2, 9, 10, 11, 3])]
@@ -75,8 +75,8 @@ def test_the_encoder_reads_mixed_words(tiny_backbone: Path) -> None:
         mixed = encoder(ids, mask, "item")
     table = tower.get_input_embeddings().weight
     words = table[torch.tensor(rows[0])].clone()
-    for place, token in enumerate(partners[0].tolist()):
-        words[place] = 0.7 * words[place] + 0.3 * table[token]
+    for position, token in enumerate(partners[0].tolist()):
+        words[position] = 0.7 * words[position] + 0.3 * table[token]
     hidden = tower(inputs_embeds=words[None]).last_hidden_state.mean(dim=1)
     torch.testing.assert_close(mixed[:1], torch.nn.functional.normalize(hidden, dim=-1))
     torch.testing.assert_close(mixed[1], before[1])

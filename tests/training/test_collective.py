@@ -1,4 +1,4 @@
-"""Gathered vectors: the gradients of two processes equal those of one, also where a process has no rows."""
+"""The gradients of two processes equal those of one, even if a process has no rows."""
 
 import json
 import subprocess

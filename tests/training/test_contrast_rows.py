@@ -38,7 +38,7 @@ def test_tokens_are_the_texts_in_their_order(
     monkeypatch: pytest.MonkeyPatch,
     rows_per_chunk: int,
 ) -> None:
-    """Four chunks on the cluster, and all rows here; a prompt tells which side a text was read by."""
+    """Rows are tokenised in four chunks on the cluster, and in one here. A prompt shows the side a text was read by."""
     monkeypatch.setattr(token_file, "ROWS_PER_CHUNK", rows_per_chunk)
     prompts = {"query_prompt": "q ", "item_prompt": "i "}
     Encoder.from_backbone(EncoderSettings(backbone=str(tiny_backbone), **prompts)).save(tmp_path / "encoder")

@@ -104,7 +104,7 @@ def test_the_rate_rises_then_falls_to_zero(tiny_backbone: Path, tokens_file: Pat
 
 
 def test_parameter_groups_learn_at_their_own_rates(tiny_backbone: Path, tokens_file: Path) -> None:
-    """The longest prefix counts, and the heads' matrices are decayed as those outside the groups are."""
+    """The longest prefix counts. Matrices are decayed in every group, other parameters in none."""
     settings = ContrastiveSettings(learning_rate=1.0, temperature_learning_rate=2.0)
     encoder = Encoder.from_backbone(EncoderSettings(backbone=str(tiny_backbone), projection=16))
     replica = replica_of(encoder, tokens_file, settings)
@@ -115,17 +115,14 @@ def test_parameter_groups_learn_at_their_own_rates(tiny_backbone: Path, tokens_f
     assert rates["objective.scale.log_scale"] == 2
     assert rates["model.query_head.weight"] == 4
     assert {rate for name, rate in rates.items() if "query_head" not in name and "objective" not in name} == {3}
-    decays = {names[parameter]: group["weight_decay"] for group in groups for parameter in group["params"]}
-    assert all(decays[name] == (0.01 if parameter.ndim > 1 else 0) for parameter, name in names.items())
+    assert all(group["weight_decay"] == (0.01 if p.ndim > 1 else 0) for group in groups for p in group["params"])
 
 
 def test_a_parameter_group_without_parameters_is_refused(tiny_backbone: Path, tokens_file: Path) -> None:
     settings = ContrastiveSettings()
     replica = replica_of(Encoder.load(tiny_backbone), tokens_file, settings)
     replica.parameter_groups = {"model.haed.": 1e-3}
-    with pytest.raises(
-        ValueError, match=r"no parameter starts with 'model\.haed\.'; .* start with model\., objective\."
-    ):
+    with pytest.raises(ValueError, match=r"no parameter starts with 'model\.haed\.'; .* with model\., objective\."):
         build_optimizer(replica, settings)
 
 

@@ -1,4 +1,4 @@
-"""Grading: a batch equals its pairs one by one, workers and kills change nothing, and bad pairs are one line."""
+"""Grading: a batch equals its pairs one by one, workers and kills change nothing, bad pairs are refused in a line."""
 
 import os
 import signal
@@ -28,15 +28,15 @@ from tests.conftest import WORDS
 from tests.training.conftest import split_machine_settings
 
 RULE = {"sock": 0, "lamp": 1, "shoe": 2}
-"""The grade is that of the one of these words which the product has."""
+"""A product has exactly one of these words, which decides its grade."""
 STEPS = 16
 BASE = {"epochs": 2, "batch": 9, "learning_rate": 1e-3, "log_every": 1, "cpus_per_worker": 1}
-"""65 pairs in batches of 9: the eighth of an epoch has two."""
+"""65 pairs make eight batches of 9 in an epoch, one of which has two pairs."""
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """On a busy machine threads wait for each other longer than these models compute."""
+    """Use one thread: on a busy machine threads wait for each other longer than these models compute."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,7 +44,7 @@ def one_thread() -> Iterator[None]:
 
 
 def pairs_by_rule(count: int, seed: int) -> pa.Table:
-    """Half the pairs are of grade 2, a sixth of grade 0."""
+    """Make `count` pairs, half of them of grade 2 and a sixth of grade 0."""
     rng = np.random.default_rng(seed)
     words = [word for word in WORDS if word not in RULE]
     telling = rng.choice(list(RULE), count, p=[1 / 6, 1 / 3, 1 / 2])
@@ -95,7 +95,7 @@ def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def naive_logits(grader: CrossEncoder | CausalJudge, query: str, text: str) -> torch.Tensor:
-    """[3] of one pair alone, by Hugging Face's own tokenizer and forward."""
+    """Return the logits [3] of one pair by Hugging Face's own tokenizer and forward pass."""
     tokenizer = grader.tokenize.tokenizer
     if isinstance(grader, CrossEncoder):
         logits: torch.Tensor = grader.network(**tokenizer(query, text, return_tensors="pt", truncation=True)).logits[0]
@@ -109,7 +109,7 @@ def naive_logits(grader: CrossEncoder | CausalJudge, query: str, text: str) -> t
 def test_a_batch_equals_its_pairs_one_by_one(
     either: Path, pairs_file: Path, tmp_path: Path, class_weights: str, batch_tokens: int
 ) -> None:
-    """Loss and gradient are those of a loop over the pairs in float64, and no forward pass exceeds the budget."""
+    """Loss and gradient equal a loop over the pairs in float64, and no forward pass exceeds `batch_tokens`."""
     task = Grading(either, pairs_file, GradingSettings(batch=12, class_weights=class_weights))
     replica = opened(task, tmp_path, batch_tokens=batch_tokens)
     passes: list[int] = []
@@ -135,7 +135,7 @@ def test_a_batch_equals_its_pairs_one_by_one(
 
 
 def test_the_shares_of_three_workers_add_up(start: Path, pairs_file: Path, tmp_path: Path) -> None:
-    """Step 7 has two pairs: the third worker has none."""
+    """One step has two pairs, so the third worker has none."""
     task = Grading(start, pairs_file, GradingSettings(batch=9))
     alone, *shares = [
         opened(task, tmp_path, rank=rank, world_size=size) for rank, size in [(0, 1), (0, 3), (1, 3), (2, 3)]
@@ -205,7 +205,7 @@ def run(folder: Path, start: Path, pairs: Path, evaluate: Any = None, **options:
 def test_two_workers_one_of_them_killed_train_what_one_trains(
     ray_cluster: None, start: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
-    """Rank 0 of two is killed at step 10 of 16, once; the newest checkpoint is of step 7."""
+    """Rank 0 of two is killed once at step 10 of 16; the newest checkpoint is of step 7."""
     killed = tmp_path / "killed"
 
     def kill_once(model: CrossEncoder) -> dict[str, float]:
@@ -234,7 +234,7 @@ def test_two_workers_one_of_them_killed_train_what_one_trains(
 def test_the_judge_with_the_best_kappa_is_kept(
     ray_cluster: None, judge_start: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
-    """Evaluated before the first step and every eighth of 32, on pairs that training never saw."""
+    """The judge is evaluated before the first step and every 8 of 32 steps, on pairs that it is not trained on."""
     held_out = pairs_by_rule(60, seed=2)
     queries, texts, grades = (held_out[name].to_pylist() for name in ("query", "product_text", "grade"))
 

@@ -1,4 +1,4 @@
-"""Momentum contrast: steps against a naive loop, FGM, false negatives, workers, kills and resumes."""
+"""Momentum contrast: steps equal a naive loop; FGM, false negatives, workers, kills and restarts."""
 
 import copy
 import math
@@ -41,7 +41,7 @@ BASE: dict[str, Any] = {
     "log_every": 1,
     "cpus_per_worker": 1,
 }
-"""37 rows in batches of 7: one of the six of an epoch has two. The queue wraps around from the second step on."""
+"""37 rows make six batches of 7 in an epoch, one of which has two rows. The queue wraps around from step 2."""
 
 
 @pytest.fixture(autouse=True)
@@ -67,23 +67,23 @@ def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Equal but for float32's rounding: to 1e-5 of the largest."""
+    """Assert that gradients are equal up to float32's rounding: 1e-5 of the largest."""
     assert found.keys() == expected.keys()
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-5 * largest)
 
 
-class Naive:
-    """Momentum contrast on one process, a text and a pair at a time, with lists for queues."""
+class NaiveContrast:
+    """Momentum contrast in one process, with one text and one pair at a time, and lists as queues."""
 
-    def __init__(self, encoder: Encoder, file: TokenisedContrastRows, settings: MoCoSettings) -> None:
-        self.fast, self.slow, self.file, self.settings = encoder, copy.deepcopy(encoder), file, settings
+    def __init__(self, encoder: Encoder, rows: TokenisedContrastRows, settings: MoCoSettings) -> None:
+        self.fast, self.slow, self.rows, self.settings = encoder, copy.deepcopy(encoder), rows, settings
         self.keys: list[tuple[torch.Tensor, int, int]] = []
         self.centroids: list[tuple[torch.Tensor, int]] = []
 
     def step(self, batch: ContrastBatch) -> torch.Tensor:
-        """The loss of the batch, its gradient added; then its keys are in the queue."""
+        """Return the loss of the batch, add its gradient, and put its keys into the queue."""
         with torch.no_grad():
             for slow, fast in zip(self.slow.parameters(), self.fast.parameters(), strict=True):
                 slow.copy_(self.settings.momentum * slow + (1 - self.settings.momentum) * fast)
@@ -98,9 +98,9 @@ class Naive:
                 loss = loss + (1 - share) * self.loss(anchor, made, batch, int(mix.partner[pair]))
         loss.backward()
         for row, (positive, _, centroid) in zip(batch.rows, made, strict=True):
-            self.keys.append((positive, int(self.file.positive_id[row]), int(self.file.positive_hash[row])))
+            self.keys.append((positive, int(self.rows.positive_id[row]), int(self.rows.positive_hash[row])))
             if centroid is not None:
-                self.centroids.append((centroid, int(self.file.cluster_id[row])))
+                self.centroids.append((centroid, int(self.rows.cluster_id[row])))
         self.keys, self.centroids = self.keys[-self.settings.queue :], self.centroids[-self.settings.queue :]
         return loss.detach()
 
@@ -119,31 +119,33 @@ class Naive:
     def key_vectors(
         self, batch: ContrastBatch, pair: int
     ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
-        """The positive, the hard negatives and the centroid of a pair."""
+        """Return the positive, the hard negatives and the centroid of a pair."""
         vectors: dict[int, list[torch.Tensor]] = {POSITIVE: [], HARD_NEGATIVE: [], CLUSTER: []}
         for at in np.flatnonzero(batch.key_pair == pair):
             ids = torch.from_numpy(batch.keys[at].astype(np.int64))[None]
             vectors[int(batch.key_kind[at])].append(
                 self.slow(ids, None, "item" if batch.key_is_item[at] else "query")[0]
             )
-        weights = self.file.cluster_weights(batch.rows[pair]).tolist()
+        weights = self.rows.cluster_weights(batch.rows[pair]).tolist()
         members = [weight * vector for weight, vector in zip(weights, vectors[CLUSTER], strict=True)]
         centroid = functional.normalize(torch.stack(members).sum(dim=0), dim=0) if members else None
         return vectors[POSITIVE][0], vectors[HARD_NEGATIVE], centroid
 
     def loss(self, anchor: torch.Tensor, made: list[Any], batch: ContrastBatch, pair: int) -> torch.Tensor:
-        """Of an anchor against the targets of the pair at `pair`."""
+        """Return the loss of an anchor against the targets of a pair."""
         row = batch.rows[pair]
         positive, hard, centroid = made[pair]
-        related = set(self.file.excluded_nodes(row).tolist())
-        texts = {int(self.file.anchor_hash[row]), int(self.file.positive_hash[row])}
-        negatives = [key for key, node, text in self.keys if node not in related and text not in texts]
+        excluded = set(self.rows.excluded_nodes(row).tolist())
+        texts = {int(self.rows.anchor_hash[row]), int(self.rows.positive_hash[row])}
+        negatives = [key for key, node, text in self.keys if node not in excluded and text not in texts]
         loss = self.contrast(anchor, positive, negatives + hard)
         if centroid is None:
             return loss
-        there = [(made[other][2], int(self.file.cluster_id[batch.rows[other]])) for other in range(len(made))]
-        known = related | {int(self.file.cluster_id[row])}
-        others = [vector for vector, node in there + self.centroids if vector is not None and node not in known]
+        there = [(made[other][2], int(self.rows.cluster_id[batch.rows[other]])) for other in range(len(made))]
+        excluded_clusters = excluded | {int(self.rows.cluster_id[row])}
+        others = [
+            vector for vector, node in there + self.centroids if vector is not None and node not in excluded_clusters
+        ]
         return loss + self.settings.cluster_weight * self.contrast(anchor, centroid, others)
 
     def contrast(self, anchor: torch.Tensor, own: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
@@ -156,11 +158,11 @@ class Naive:
 def test_steps_equal_a_naive_loop(
     tiny_backbone: Path, contrast_file: Path, tmp_path: Path, options: dict[str, Any], batch_tokens: int
 ) -> None:
-    """Loss, gradient, momentum encoder and queues, for seven steps, one of which has two rows."""
+    """Loss, gradient, momentum encoder and queues agree over seven steps, one of which has two rows."""
     replica = opened(tiny_backbone, contrast_file, tmp_path, temperature=0.3, batch_tokens=batch_tokens, **options)
-    file = TokenisedContrastRows(tmp_path / "tokens.arrow")
+    rows = TokenisedContrastRows(tmp_path / "tokens.arrow")
     settings = replica.settings
-    naive = Naive(copy.deepcopy(replica.model), file, settings)
+    naive = NaiveContrast(copy.deepcopy(replica.model), rows, settings)
     for step in range(7):
         batch = replica.plan.load(step)
         loss = replica.backward(step)
@@ -219,8 +221,8 @@ def test_labels_are_found_in_the_sets_that_hold_them() -> None:
 
 
 def test_false_negatives_are_left_out(tiny_backbone: Path, tmp_path: Path) -> None:
-    """Keys in the queue: of a related node, with the anchor's text but for case and space, with the positive's, and one
-    that is a negative; centroids: of the own cluster, of a related node, and one that is a negative."""
+    """The queue has a key of an excluded node, one with the anchor's text in other case and space, one with the
+    positive's text, and a negative. The centroids are of the own cluster, of an excluded node, and a negative."""
     row = {
         "anchor": "red shoe",
         "anchor_side": "item",
@@ -250,7 +252,7 @@ def test_false_negatives_are_left_out(tiny_backbone: Path, tmp_path: Path) -> No
 def test_fgm_adds_a_second_pass_and_puts_the_words_back(
     tiny_backbone: Path, contrast_file: Path, tmp_path: Path
 ) -> None:
-    """Equal to two passes by hand; a momentum near 1 holds the keys where they were."""
+    """A step equals two passes by hand; with a momentum near 1 the keys stay the same."""
     options = OFF | {"momentum": 1 - 1e-9}
     first, second = (opened(tiny_backbone, contrast_file, tmp_path, **options) for _ in range(2))
     loss = first.backward(0)
@@ -272,7 +274,7 @@ def test_fgm_adds_a_second_pass_and_puts_the_words_back(
 
 
 def test_a_killed_step_resumes_to_the_bit(tiny_backbone: Path, contrast_file: Path, tmp_path: Path) -> None:
-    """Six steps, or three, a checkpoint, and three by another replica: queues, momentum encoder and weights agree."""
+    """Six steps equal three steps, a checkpoint and three steps of another replica."""
     settings = MoCoSettings(**split_machine_settings(BASE | NOISY)[0])
     whole = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
     part = opened(tiny_backbone, contrast_file, tmp_path, **NOISY)
@@ -323,7 +325,7 @@ def run(folder: Path, backbone: Path, rows: Path, name: str, **options: Any) -> 
 
 
 def queues(result: TrainResult) -> dict[str, torch.Tensor]:
-    """What the last checkpoint holds besides the optimiser's moments."""
+    """Return what the latest checkpoint holds besides the optimiser's moments."""
     run_dir = result.model.with_name(result.model.name.removesuffix("-encoder"))
     newest = max(run_dir.rglob("training.safetensors"), key=lambda file: file.stat().st_mtime_ns)
     tensors = safetensors.torch.load_file(newest)
@@ -348,7 +350,7 @@ def assert_same_run(one: TrainResult, other: TrainResult, tolerance: float) -> N
 def quiet(
     ray_cluster: None, tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, contrast_file: Path
 ) -> TrainResult:
-    """An uninterrupted run of one worker."""
+    """Train without interruption on one worker."""
     return run(tmp_path_factory.mktemp("quiet"), tiny_backbone, contrast_file, "run")
 
 
@@ -357,7 +359,7 @@ def quiet(
 def test_two_workers_train_what_one_trains(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, contrast_file: Path
 ) -> None:
-    """With all noise on: losses, queues, momentum encoder and vectors agree to 1e-4 after 12 steps that move them."""
+    """With all noise on, losses, queues, momentum encoder and vectors agree to 1e-4 after 12 steps that move them."""
     two = run(tmp_path, tiny_backbone, contrast_file, "run", workers=2)
     assert_same_run(two, quiet, tolerance=1e-4)
     before, after = (Encoder.load(path).encode_items(["red running shoe"]) for path in (tiny_backbone, quiet.model))
@@ -369,7 +371,7 @@ def test_two_workers_train_what_one_trains(
 def test_a_killed_worker_goes_on_with_its_queue(
     quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, contrast_file: Path
 ) -> None:
-    """Killed at step 8 of 12, once; the newest checkpoint is of step 6."""
+    """The worker is killed once at step 8 of 12; the newest checkpoint is of step 6."""
     killed, calls = tmp_path / "killed", tmp_path / "calls"
 
     def kill_once(encoder: Encoder) -> dict[str, float]:

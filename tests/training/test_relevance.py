@@ -1,4 +1,4 @@
-"""Relevance training: batches of two sources, a step equals its pairs one by one, workers and kills change nothing."""
+"""Relevance training: batches of two sources, steps equal pairs one by one, workers and kills change nothing."""
 
 import os
 import signal
@@ -26,12 +26,12 @@ from tests.training.conftest import split_machine_settings
 
 HUMAN, BEHAVIOUR = 13, 41
 STEPS = 22
-"""Of two epochs: 41 couples in batches of 4."""
+"""Steps of two epochs, each of 41 couples in batches of 4."""
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """On a busy machine threads wait for each other longer than these models compute."""
+    """Use one thread: on a busy machine threads wait for each other longer than these models compute."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +39,7 @@ def one_thread() -> Iterator[None]:
 
 
 def pairs_by_rule(human: int, behaviour: int, seed: int) -> pa.Table:
-    """A pair is relevant where the product has the word of the query."""
+    """Make pairs that are relevant if the product has the word of the query."""
     rng = np.random.default_rng(seed)
     count = human + behaviour
     words = [rng.permutation(WORDS)[: rng.integers(2, 8)] for _ in range(count)]
@@ -65,7 +65,7 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def starts(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A model whose encoder is frozen, and one whose encoder learns, their heads far from fresh."""
+    """Make a model with a frozen encoder and one whose encoder is trained, both with heads of random weights."""
     folder = tmp_path_factory.mktemp("start")
     settings = EncoderSettings(backbone=str(tiny_backbone), max_query_tokens=12, max_item_tokens=20)
     Encoder.from_backbone(settings).save(folder / "encoder")
@@ -110,7 +110,7 @@ def test_mixed_batches_are_half_human() -> None:
 
 
 def test_behaviour_comes_before_people() -> None:
-    """Two epochs of behaviour, six steps each, then two of human pairs, two steps each."""
+    """Two epochs of behaviour with six steps each come first, then two of human pairs with two steps each."""
     ordered = plan(HUMAN, BEHAVIOUR, "coarse_to_fine", epochs=2)
     human = np.random.default_rng(0).permutation(np.arange(HUMAN + BEHAVIOUR) < HUMAN)
     assert ordered.steps_per_epoch == 8
@@ -123,7 +123,7 @@ def test_behaviour_comes_before_people() -> None:
 def test_a_training_that_ends_before_people_is_refused(
     starts: dict[str, Path], pairs_file: Path, tmp_path: Path
 ) -> None:
-    """Two epochs of behaviour are 22 steps of four pairs."""
+    """Two epochs of behaviour take 22 steps of four pairs."""
     settings = RelevanceSettings(batch=4, epochs=2, order="coarse_to_fine", max_steps=22)
     with pytest.raises(RaylevanceError, match=r"max_steps=22 with order=coarse_to_fine .* alone takes 22 steps"):
         opened(Relevance(starts["frozen"], pairs_file, settings), tmp_path)
@@ -135,7 +135,7 @@ def test_a_training_that_ends_before_people_is_refused(
 def test_a_step_equals_its_pairs_one_by_one(
     starts: dict[str, Path], pairs_file: Path, tmp_path: Path, name: str, batch_tokens: int
 ) -> None:
-    """Loss and gradient are those of a loop over the pairs, whose encoder computes in float64."""
+    """Loss and gradient equal a loop over the pairs, whose encoder computes in float64."""
     task = Relevance(starts[name], pairs_file, RelevanceSettings(batch=12))
     replica = opened(task, tmp_path, batch_tokens=batch_tokens)
     loss = replica.backward(1)
@@ -170,7 +170,7 @@ def test_the_shares_of_two_workers_add_up(starts: dict[str, Path], pairs_file: P
 
 
 def test_it_learns_the_rule(starts: dict[str, Path], tmp_path: Path) -> None:
-    """On words it saw, in pairs it did not; the frozen encoder does not move."""
+    """The pairs are new but their words are not, and the frozen encoder does not move."""
     pq.write_table(pairs_by_rule(200, 200, seed=3), tmp_path / "many.parquet")
     settings = RelevanceSettings(batch=40, learning_rate=1e-2)
     replica = opened(Relevance(starts["frozen"], tmp_path / "many.parquet", settings), tmp_path)
@@ -198,7 +198,7 @@ def run(folder: Path, start: Path, pairs: Path, evaluate: Any = None, **options:
 def test_two_workers_one_of_them_killed_train_what_one_trains(
     ray_cluster: None, starts: dict[str, Path], pairs_file: Path, tmp_path: Path
 ) -> None:
-    """Rank 0 of two is killed at step 10 of 22, once; the newest checkpoint is of step 7."""
+    """Rank 0 of two is killed once at step 10 of 22; the newest checkpoint is of step 7."""
     killed = tmp_path / "killed"
 
     def kill_once(model: RelevanceModel) -> dict[str, float]:

@@ -24,7 +24,7 @@ def test_tokens_are_the_texts_in_their_order(
     monkeypatch: pytest.MonkeyPatch,
     rows_per_chunk: int,
 ) -> None:
-    """Four chunks on the cluster, and all 37 instances here."""
+    """The 37 instances are tokenised in four chunks on the cluster, and in one chunk in this process."""
     monkeypatch.setattr(token_file, "ROWS_PER_CHUNK", rows_per_chunk)
     write_tokens(instances_file, tiny_backbone, tmp_path / "tokens.arrow", INSTANCES)
     instances, rows = TokenisedInstances(tmp_path / "tokens.arrow"), pq.read_table(instances_file).to_pylist()
@@ -75,7 +75,7 @@ def test_missing_files_and_columns_are_one_line(tiny_backbone: Path, tmp_path: P
         write_tokens(tmp_path / "thin.parquet", tiny_backbone, tmp_path / "tokens.arrow", INSTANCES)
 
 
-def test_variants_stand_beside_their_queries(ray_cluster: None, tiny_backbone: Path, tmp_path: Path) -> None:
+def test_variants_are_stored_with_their_queries(ray_cluster: None, tiny_backbone: Path, tmp_path: Path) -> None:
     columns = {"query": ["desk", "garden hose"], "items": [["lamp", "desk"]] * 2, "labels": [[2, 0]] * 2}
     pq.write_table(pa.table({**columns, "variant": ["dsek", None]}), tmp_path / "instances.parquet")
     write_tokens(tmp_path / "instances.parquet", tiny_backbone, tmp_path / "tokens.arrow", INSTANCES)

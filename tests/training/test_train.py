@@ -212,9 +212,7 @@ def test_processors_are_shared_out() -> None:
 
 def test_an_evaluation_on_nothing_is_refused(ray_cluster: None) -> None:
     settings = ContrastiveSettings(evaluate_every=5)
-    with pytest.raises(
-        RaylevanceError, match=r"stage1\.train\.evaluate_every: this training has nothing to evaluate on"
-    ):
+    with pytest.raises(RaylevanceError, match=r"stage1\.train\.evaluate_every: this training has nothing to evaluate"):
         check_settings(settings, MachineSettings(), evaluates=False, name="stage1.train.")
     assert check_settings(settings, MachineSettings(), evaluates=True, name="stage1.train.") == 2
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from raylevance.artifacts import Artifact, Draft
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
-from raylevance.evaluation.agreement import accuracy_by_coverage, agreement, agreement_by_slice, calibration
+from raylevance.evaluation.agreement import accuracy_by_coverage, agreement_by_slice, agreement_with_people, calibration
 from raylevance.inference.judge import load as load_judge
 from raylevance.judges.labelling import label_table
 from workloads.run import Run
@@ -102,4 +102,4 @@ def measure(predicted: Any, confidence: Any, pairs: GradedPairs, seed: int) -> d
 def _agreement(predicted: Any, pairs: GradedPairs, seed: int) -> dict[str, Any]:
     kept = predicted >= 0
     queries = np.asarray(pairs.query_ids)[kept]
-    return agreement(predicted[kept], np.asarray(pairs.grades)[kept], list(queries), seed)
+    return agreement_with_people(predicted[kept], np.asarray(pairs.grades)[kept], list(queries), seed)

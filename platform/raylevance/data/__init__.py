@@ -1,1 +1,5 @@
 """Tables of products, queries, judgements and events: reading, checking, splitting and composing texts."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

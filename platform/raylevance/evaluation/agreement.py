@@ -26,7 +26,7 @@ LEAST_IN_SLICE = 20
 _DISTANCE = np.abs(np.subtract.outer(np.arange(GRADES), np.arange(GRADES)))
 
 
-def agreement(predicted: Grades, human: Grades, queries: Sequence[str], seed: int = 0) -> dict[str, Any]:
+def agreement_with_people(predicted: Grades, human: Grades, queries: Sequence[str], seed: int = 0) -> dict[str, Any]:
     """Return the `confusion_metrics` of the pairs, their 95% intervals, and the confusion matrix.
 
     `predicted` and `human` [pairs] are grades 0 to 2, and `queries` [pairs] are their queries. The intervals,
@@ -36,7 +36,7 @@ def agreement(predicted: Grades, human: Grades, queries: Sequence[str], seed: in
     Raises `RaylevanceError` if there are no pairs.
     """
     if not len(human):
-        raise RaylevanceError("no pair to compare: every pair is in quarantine, or the judge abstained from it")
+        raise RaylevanceError("no judged pair to compare: every pair is in quarantine, or the judge abstained from it")
     _, query = np.unique(np.asarray(queries, dtype=str), return_inverse=True)
     by_query = np.zeros((query.max() + 1, GRADES, GRADES))
     np.add.at(by_query, (query, human, predicted), 1)

@@ -66,9 +66,9 @@ def encode_on_cluster(path: Path, texts: Sequence[str], side: Side) -> Vectors:
     batches: list[Vectors] = []
     with progress_bar("encoding", "texts", len(texts)) as bar:
         for batch in rows:
-            batches.append(batch["vector"])
+            batches.append(np.asarray(batch["vector"], np.float32))
             bar.advance(len(batch["vector"]))
-    return np.concatenate(batches).astype(np.float32, copy=False)
+    return np.concatenate(batches)
 
 
 class EncodeChunk:

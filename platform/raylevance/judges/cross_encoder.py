@@ -53,7 +53,7 @@ class CrossEncoder(nn.Module):
 
     @classmethod
     def from_backbone(cls, backbone: str | Path, max_tokens: int, seed: int = 0) -> Self:
-        """Put a new random head on an encoder, a folder or a Hugging Face id; a head of three labels is kept.
+        """Put a new random head on an encoder, a folder or a Hugging Face id, unless it has a head of three labels.
 
         `max_tokens` is the largest number of tokens of a pair; `seed` decides the weights of the new head.
         Raises `RaylevanceError` if the backbone can't be read, or has fewer positions than `max_tokens`.

@@ -11,7 +11,7 @@ from raylevance.artifacts import Store
 from raylevance.data.schema import GRADES
 from raylevance.data.whole_table import read_table
 from raylevance.errors import RaylevanceError
-from raylevance.evaluation.agreement import agreement
+from raylevance.evaluation.agreement import agreement_with_people
 from raylevance.judges.labelling import JUDGED, QUARANTINED, Labelling, label_table
 
 
@@ -31,7 +31,7 @@ def require_answers(labels: pa.Table, labelling: Labelling) -> None:
 def require_kappa(judge: str, minimum_kappa: float, measured: dict[str, Any] | None) -> None:
     """Raise `RaylevanceError` if the quadratic kappa of a judge is unknown or below a minimum.
 
-    `measured` is its agreement with people (`evaluation.agreement.agreement`), or None where it is not known.
+    `measured` is its agreement with people (`evaluation.agreement.agreement_with_people`), or None where it is not known.
     """
     if measured is None:
         raise RaylevanceError(f"{judge}: its agreement with people is not known; give --check with human grades")
@@ -58,7 +58,7 @@ def compare_with_people(
     if not pc.any(graded).as_py():
         return {"agreement": None, "trusted": False}
     predicted, human = labels.filter(graded)["grade"].to_numpy(), human.filter(graded)
-    measured = agreement(predicted, human["grade"].to_numpy(), human["query_id"].to_pylist())
+    measured = agreement_with_people(predicted, human["grade"].to_numpy(), human["query_id"].to_pylist())
     kappas = [agreed["quadratic_kappa"] for agreed in (measured, published) if agreed]
     return {"agreement": measured, "trusted": min(kappas) >= minimum_kappa}
 
@@ -75,7 +75,7 @@ def measure_agreement(pairs: Path, labelling: Labelling, store: Store) -> dict[s
     labels = label_table(table.select(["query", "product_text"]), labelling, store)
     comparable = pc.and_(pc.equal(labels["status"], JUDGED), table["grade"].is_valid())
     human, predicted = table.filter(comparable), labels.filter(comparable)
-    return agreement(predicted["grade"].to_numpy(), human["grade"].to_numpy(), human["query"].to_pylist())
+    return agreement_with_people(predicted["grade"].to_numpy(), human["grade"].to_numpy(), human["query"].to_pylist())
 
 
 def _human_grades(values: pa.ChunkedArray, file: Path) -> pa.ChunkedArray:

@@ -1,0 +1,27 @@
+from .filters import Filters
+from .fusion import FusionSettings, fuse
+from .grades import GradeBands, fit_grade_bands
+from .lexical import LexicalIndex
+from .mining import MiningSettings, mine_hard_pairs
+from .products import Hit, ProductIndex, ProductIndexSettings
+from .sharded_search import search_shards
+from .transfer import NeighbourQueries
+from .vectors import IndexSettings, VectorIndex
+
+__all__ = [
+    "Filters",
+    "FusionSettings",
+    "GradeBands",
+    "Hit",
+    "IndexSettings",
+    "LexicalIndex",
+    "MiningSettings",
+    "NeighbourQueries",
+    "ProductIndex",
+    "ProductIndexSettings",
+    "VectorIndex",
+    "fit_grade_bands",
+    "fuse",
+    "mine_hard_pairs",
+    "search_shards",
+]

@@ -1,0 +1,18 @@
+from .contrastive.ranking import RankingEvaluation
+from .contrastive.task import Contrastive, ContrastiveSettings
+from .grading import Grading, GradingEvaluation, GradingSettings
+from .moco.task import MoCo, MoCoSettings
+from .relevance.task import Relevance, RelevanceSettings
+
+__all__ = [
+    "Contrastive",
+    "ContrastiveSettings",
+    "Grading",
+    "GradingEvaluation",
+    "GradingSettings",
+    "MoCo",
+    "MoCoSettings",
+    "RankingEvaluation",
+    "Relevance",
+    "RelevanceSettings",
+]

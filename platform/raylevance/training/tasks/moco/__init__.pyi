@@ -1,0 +1,6 @@
+from .task import MoCo, MoCoSettings
+
+__all__ = [
+    "MoCo",
+    "MoCoSettings",
+]

@@ -1,0 +1,6 @@
+from .task import Relevance, RelevanceSettings
+
+__all__ = [
+    "Relevance",
+    "RelevanceSettings",
+]
