@@ -26,7 +26,6 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.settings import MachineSettings
-from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import train
 

@@ -4,14 +4,17 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
 
 import ray
 import ray.data
 
 from raylevance.errors import RaylevanceError
 
+T = TypeVar("T")
 WORKER_NICENESS = 0
 """The niceness of the worker processes of a Ray of our own; see docs/decisions/0008-worker-niceness.md."""
 
@@ -50,6 +53,24 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def run_in_thread(function: Callable[[], T]) -> T:
+    """Call `function` in another thread and return its result, so that Ctrl-C still raises `KeyboardInterrupt` here.
+
+    In the main thread, `TorchTrainer.fit` replaces the handler of Ctrl-C and leaves its own behind (Ray 2.60).
+    """
+    future: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    # A daemon, because after Ctrl-C nothing waits for it: it ends with the connection to Ray.
+    threading.Thread(target=call, daemon=True).start()
+    return future.result()
 
 
 def alive_nodes() -> list[dict[str, float]]:

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,16 @@ def test_room_is_counted_node_by_node(nodes: Nodes) -> None:
         cluster.check_room("workers", 2, cpus=2, gpus=1)
     with pytest.raises(RaylevanceError, match="engines=3 with a machine each: the cluster has room for 2"):
         cluster.check_room("engines", 3, cpus=1, one_per_node=True)
+
+
+def test_a_function_in_a_thread_gives_its_result_and_its_error() -> None:
+    assert cluster.run_in_thread(lambda: threading.current_thread() is threading.main_thread()) is False
+    with pytest.raises(RaylevanceError, match="no room"):
+        cluster.run_in_thread(partial(cluster_is_full, "no room"))
+
+
+def cluster_is_full(message: str) -> None:
+    raise RaylevanceError(message)
 
 
 OWN_RAY = """

@@ -44,6 +44,7 @@ def examine(store: str) -> list[Finding]:
 
 
 def as_json(findings: list[Finding]) -> dict[str, Any]:
+    """Return the findings as JSON, and whether all are well."""
     return {"ok": all(finding.ok for finding in findings), "findings": [asdict(finding) for finding in findings]}
 
 

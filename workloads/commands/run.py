@@ -19,7 +19,7 @@ def run(
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run RECIPE to its end. What was made before is not made again; a killed run goes on where it stopped."""
+    """Run RECIPE to its end. Steps made before are not made again, and a killed run continues where it stopped."""
     from workloads.recipe import find_recipe, load_recipe_settings, run_recipe
 
     chosen = find_recipe(recipe)

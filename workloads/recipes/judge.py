@@ -223,7 +223,7 @@ class FineTuned:
     name: str
     start: Callable[[Path], None]
     made_from: Mapping[str, Any]
-    """What decides the model at the start."""
+    """The settings that decide the model at the start."""
     train: GradingSettings
     judge: JudgeSettings
     """How the trained model is asked."""

@@ -29,6 +29,7 @@ class GraphTexts:
 
     @classmethod
     def read(cls, tables: Path, graph: Path, text: ProductText) -> "GraphTexts":
+        """Read a behaviour graph, and compose the texts of its nodes from the tables."""
         loaded = BehaviourGraph.load(graph)
         queries, products = (pq.read_table(tables / name) for name in ("queries", "products"))
         queries = queries.take(_places(loaded.queries, queries["query_id"]))
@@ -37,6 +38,7 @@ class GraphTexts:
         return cls(loaded, queries["query"].combine_chunks(), items, products["category"].combine_chunks())
 
     def features(self) -> tuple[Csr, Csr]:
+        """Return the features of query nodes and of item nodes."""
         queries, items = node_features([NodeTexts(self.queries), NodeTexts(self.items, self.categories)])
         return queries, items
 

@@ -30,6 +30,7 @@ class JudgeOutcome:
     report: Artifact
 
     def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
         artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
         return {"artifacts": artifacts, "report": str(self.run.store.path(self.report.ref)), **self.report.metrics}
 

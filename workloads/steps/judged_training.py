@@ -22,7 +22,7 @@ from workloads.steps.retrieval_data import RetrievalData
 
 
 class JudgedTraining(Settings):
-    """What decides the training of an encoder on judged queries."""
+    """The settings that decide the training of an encoder on judged queries."""
 
     train: ContrastiveSettings
     encoder: EncoderSettings

@@ -29,6 +29,7 @@ class LabelledPairs:
 
     @classmethod
     def of(cls, judged: JudgedTables, text: ProductText) -> Self:
+        """Take the pairs of `judged` that have grade 2 or 0, with the item texts that `text` composes."""
         graded = GradedPairs.from_tables(judged, text)
         kept = [row for row, grade in enumerate(graded.grades) if grade in (RELEVANT, IRRELEVANT)]
         ids, queries, texts = (

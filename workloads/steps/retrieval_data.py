@@ -35,7 +35,7 @@ class SyntheticSource(Settings):
 
 @dataclass(frozen=True)
 class RetrievalData:
-    """What every stage reads: the tables, the training queries and the validation queries."""
+    """The data that every stage reads: the tables, the training queries and the validation queries."""
 
     run: Run
     tables: Artifact

@@ -254,6 +254,7 @@ def compare(runs: Mapping[str, RankedRun], test: JudgedTables) -> dict[str, Any]
 
 
 def write_runs(folder: Path, runs: Mapping[str, RankedRun]) -> None:
+    """Write each run as a TREC file named by its system."""
     for name, run in runs.items():
         write_run(folder / f"{name.replace(' ', '')}.run", run, name.replace(" ", ""))
 

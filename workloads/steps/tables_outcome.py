@@ -17,9 +17,11 @@ class TablesOutcome:
     tables: Artifact
 
     def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
         return {"artifacts": {artifact.name: artifact.ref for artifact in self.run.made}, **self.tables.metrics}
 
     def as_table(self) -> Table:
+        """Return the place of the tables and their metrics."""
         table = Table("", "", box=None, show_header=False, pad_edge=False)
         for name, value in {"tables": self.run.store.path(self.tables.ref), **self.tables.metrics}.items():
             table.add_row(name, str(value))

@@ -17,7 +17,7 @@ from workloads.steps.graph_texts import GraphTexts
 
 @dataclass(frozen=True)
 class WeakData:
-    """What the encoder, the scorer and their baselines share, so that a comparison differs in the method alone."""
+    """The data that the encoder, the scorer and their baselines share, so that only their methods differ."""
 
     run: Run
     tables: Artifact

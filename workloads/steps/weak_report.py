@@ -37,6 +37,7 @@ class WeakOutcome:
     report: Artifact
 
     def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
         artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
         return {"artifacts": artifacts, **self.report.metrics}
 

@@ -70,4 +70,5 @@ class GridOutcome:
     report: Artifact
 
     def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
         return {"report": self.report.ref, **self.report.metrics}

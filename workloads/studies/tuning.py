@@ -34,7 +34,7 @@ BEST, TRIALS = "best.yaml", "trials.json"
 
 @dataclass(frozen=True)
 class Search:
-    """What every trial is told: the recipe, its settings as YAML values, and the store."""
+    """The input of every trial: the recipe, its settings as YAML values, and the store."""
 
     recipe: str
     settings: dict[str, Any]
@@ -57,6 +57,7 @@ class TuneOutcome:
     artifact: Artifact
 
     def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
         folder = self.store.path(self.artifact.ref)
         return {**self.artifact.metrics, "ref": self.artifact.ref, "config": str(folder / BEST)}
 

@@ -147,9 +147,11 @@ class SeedGrid:
         return self.run.step(f"scores/weak{SUFFIX}", build, settings={"row": name}, inputs=[self.tables, trained])
 
     def one_row(self, name: str, trained: Artifact) -> Mapping[str, Scores]:
+        """Return the scores of one model as one row."""
         return {name: scores_of(self.run, trained, self.pairs)}
 
     def a_row_a_part(self, name: str, scorer: Artifact) -> Mapping[str, Scores]:
+        """Return the scores of each part of a scorer as a row of its own."""
         _, validation = self.judged.train_and_validation(self.settings.validation_fraction, self.seed)
         labelled = LabelledPairs.of(validation, self.settings.text)
         parts = scorer_parts(load_scorer(self.run.store, scorer.ref), self.pairs, labelled)

@@ -31,7 +31,7 @@ def require_answers(labels: pa.Table, labelling: Labelling) -> None:
 def require_kappa(judge: str, minimum_kappa: float, measured: dict[str, Any] | None) -> None:
     """Raise `RaylevanceError` if the quadratic kappa of a judge is unknown or below a minimum.
 
-    `measured` is its agreement with people (`evaluation.agreement.agreement_with_people`), or None where it is not known.
+    `measured` is what `evaluation.agreement.agreement_with_people` returns, or None where it is not known.
     """
     if measured is None:
         raise RaylevanceError(f"{judge}: its agreement with people is not known; give --check with human grades")

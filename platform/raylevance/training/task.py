@@ -1,4 +1,4 @@
-"""What the training loop trains: a task, which the driver describes, and its replica on each worker."""
+"""The thing that the training loop trains: a task, which the driver describes, and its replica on each worker."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ TOKENS = "tokens.arrow"
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a replica knows about the run and about the worker that it is on.
+    """Facts about the run, and about the worker that a replica is on.
 
     - `run_dir`: folder of the run, on storage that all nodes see.
     - `seed`: seed of the run.
@@ -96,7 +96,7 @@ class TaskReplica(nn.Module):
 
 
 class Task(Protocol):
-    """What is trained, and on which data. It is pickled to the workers, which have another working directory."""
+    """A model to train, and the data to train it on. It is pickled to the workers, which have another working directory."""
 
     @property
     def settings(self) -> TrainSettings:

@@ -12,7 +12,7 @@ import ray.cloudpickle
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from raylevance.cluster import alive_nodes
+from raylevance.cluster import alive_nodes, run_in_thread
 from raylevance.errors import RaylevanceError
 from raylevance.training.checkpoint import MODEL, Progress, save_folder
 from raylevance.training.log import check_log_package, training_progress
@@ -156,7 +156,7 @@ def _fit(run: TrainingRun, cpus: int) -> ray.train.Checkpoint:
     )
     try:
         with training_progress(run.run_dir):
-            checkpoint: ray.train.Checkpoint | None = trainer.fit().checkpoint
+            checkpoint: ray.train.Checkpoint | None = run_in_thread(trainer.fit).checkpoint
     except ray.train.WorkerGroupError as error:
         for failure in error.worker_failures.values():
             cause = getattr(failure, "_base_exc", failure)

@@ -56,7 +56,7 @@ class Leaf(Settings):
     brands: str
     """A group of `EnglishVocabulary.brands`."""
     types: Meanings
-    """What the product is called. No form occurs in two leaves."""
+    """The names of the product. No form occurs in two leaves."""
     colours: str
     """A palette of `EnglishVocabulary.palettes`."""
     materials: Meanings
