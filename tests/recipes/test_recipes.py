@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from workloads.steps.instances import write_clicked_pairs
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
@@ -29,6 +28,7 @@ from tests.conftest import Ended
 from workloads.recipe import find_recipe, settings_type
 from workloads.recipes.mine_and_refine import MineAndRefineSettings, refine, split_queries
 from workloads.run import Run
+from workloads.steps.contrastive_instances import write_clicked_pairs
 from workloads.steps.indexing import build_index
 from workloads.steps.retrieval_report import mining_of
 from workloads.steps.tables import DataSettings, load_tables
