@@ -1,4 +1,4 @@
-"""The README's commands run, and the places it names exist."""
+"""The README's commands run, and the files and links that it names exist."""
 
 import re
 import shlex
@@ -19,11 +19,14 @@ ELSEWHERE = re.compile(
     " (submit|tune|label|evaluate pairs|data import tables) | serve$| --try | index/weak| encoder/weak | run "
     "(cross-validation|ablations|judge|audit|synthetic-queries|knowledge|weak-supervision|weak-ablations)"
 )
-"""Run by tests/cluster, which has a cluster, tests/serve, and tests/recipes, with fewer folds and a smaller judge."""
+"""Commands that other tests run: tests/cluster, tests/serve, and tests/recipes with fewer folds and a smaller judge."""
+
+CITATION = re.compile(r"Source:|our choice|our reading|arXiv")
+"""The words by which a docstring gives the source of a formula."""
 
 
 def commands() -> list[str]:
-    """Every `raylevance ...` of the README, in its order."""
+    """Return every `raylevance ...` of the README, in its order."""
     return list(dict.fromkeys(re.findall(r"`(raylevance [^`]+)`", README)))
 
 
@@ -41,6 +44,15 @@ def test_every_link_and_named_file_exists() -> None:
     assert len(named) > 8
 
 
+def test_a_row_whose_formula_is_from_a_paper_names_a_file_that_cites_it() -> None:
+    uncited = []
+    for part, files, source in re.findall(r"^\| (.+?) \| (`platform/.+?) \| (.+?) \|$", README, re.MULTILINE):
+        texts = [(ROOT / file).read_text(encoding="utf-8") for file in re.findall(r"`([^`]+)`", files)]
+        if not source.startswith("ours") and not any(CITATION.search(text) for text in texts):
+            uncited.append(part)
+    assert uncited == []
+
+
 def test_the_make_targets_exist() -> None:
     targets = re.findall(r"^make (\S+)", README, re.MULTILINE)
     assert targets == ["run", "test"]
@@ -52,7 +64,7 @@ def test_the_make_targets_exist() -> None:
 def workspace(
     tmp_path_factory: pytest.TempPathFactory, public_data: Path, small_recipe: Path, small_store: Path
 ) -> Path:
-    """A folder with the files that the README's commands name, the small recipe and what it has made."""
+    """A folder with the files that the README's commands name, the small recipe, and the store that it filled."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copy(small_recipe, folder)
     shutil.copytree(small_store, folder / "store")
@@ -60,16 +72,16 @@ def workspace(
     products = pq.read_table(public_data / "esci" / "shopping_queries_dataset_products.parquet").slice(0, 400)
     examples = examples.filter(pc.is_in(examples["product_id"], products["product_id"].combine_chunks()))
     (folder / "DIR").mkdir()
-    for place in ("E.parquet", "DIR/shopping_queries_dataset_examples.parquet"):
-        pq.write_table(examples, folder / place)
-    for place in ("P.parquet", "DIR/shopping_queries_dataset_products.parquet"):
-        pq.write_table(products, folder / place)
+    for name in ("E.parquet", "DIR/shopping_queries_dataset_examples.parquet"):
+        pq.write_table(examples, folder / name)
+    for name in ("P.parquet", "DIR/shopping_queries_dataset_products.parquet"):
+        pq.write_table(products, folder / name)
     pq.write_table(pa.table({"title": products["product_title"].slice(0, 50)}), folder / "F.parquet")
     return folder
 
 
 def runnable(command: str) -> list[str]:
-    """The command with what keeps it short: the small recipe, a shop of 500 products."""
+    """Return the arguments of the command, shortened: the small recipe, a shop of 500 products."""
     arguments = shlex.split(command)[1:]
     if arguments[0] == "run":
         arguments += ["--config", "small.yaml"]
@@ -79,7 +91,7 @@ def runnable(command: str) -> list[str]:
 
 
 def run_here() -> list[object]:
-    """The commands that run here; one that trains again takes minutes."""
+    """Return the commands that run here. Those that train again take minutes."""
     here = [command for command in commands() if not ELSEWHERE.search(command)]
     return [pytest.param(name, marks=pytest.mark.long if " --set " in name else []) for name in here]
 
@@ -93,16 +105,16 @@ def test_a_command_of_the_readme_runs(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """In their order, against one store, from a folder that Ray's workers do not start in."""
+    """The commands run in their order, on one store, from a folder in which Ray's workers do not start."""
     from workloads.cli import main
 
     monkeypatch.chdir(workspace)
     monkeypatch.setattr(sys, "argv", ["raylevance", *runnable(command)])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main()
-    said = capfd.readouterr()
-    assert not ended.value.code, said.err[-3000:]
-    assert said.out.strip(), "it says what it did"
+    printed = capfd.readouterr()
+    assert not exit_info.value.code, printed.err[-3000:]
+    assert printed.out.strip(), "no output"
 
 
 def test_submit_is_described_with_options_it_has() -> None:

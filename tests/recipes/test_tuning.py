@@ -12,6 +12,7 @@ from ray.tune.search.optuna import OptunaSearch
 from raylevance.artifacts import Store
 from raylevance.config import load_settings, with_changes
 from raylevance.errors import UsageError
+from raylevance.training.settings import MachineSettings
 from tests.conftest import Ended
 from workloads.recipe import find_recipe, settings_type
 from workloads.recipes.mine_and_refine import MineAndRefineSettings, search_space
@@ -67,10 +68,8 @@ def test_a_search_needs_stages_that_are_evaluated() -> None:
 
 def test_trials_at_once_leave_processors_to_their_trainings(ray_cluster: None) -> None:
     """Two processors: trials of one worker each go side by side, those that take the machine go alone."""
-    values = MineAndRefineSettings().model_dump(mode="json")
-    assert concurrent_trials(values) == 1
-    alone = {f"{stage}.train.cpus_per_worker": 1 for stage in ("warmup", "stage1", "stage2")}
-    assert concurrent_trials(with_changes(values, alone)) == 2
+    assert concurrent_trials(MachineSettings()) == 1
+    assert concurrent_trials(MachineSettings(cpus_per_worker=1)) == 2
 
 
 def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:
