@@ -96,7 +96,7 @@ class TaskReplica(nn.Module):
 
 
 class Task(Protocol):
-    """A model to train, and the data to train it on. It is pickled to the workers, which have another working directory."""
+    """A model to train and the data to train it on, pickled to workers that have another working directory."""
 
     @property
     def settings(self) -> TrainSettings:
