@@ -123,7 +123,7 @@ def _explain(cls: type[BaseModel], error: ValidationError, origin: Mapping[str, 
     key = ".".join(str(part) for part in first["loc"])
     where = next((f"{origin[name]}: " for name in _ancestors(key) if name in origin), "")
     if first["type"] == "extra_forbidden":
-        text = f"unknown setting {key!r}; {nearest(key, setting_names(cls))}"
+        text = f"unknown setting {key!r}; {_similar_setting(key, setting_names(cls))}"
     elif first["type"] == "missing":
         text = f"setting {key!r} is required"
     else:
@@ -137,3 +137,9 @@ def _ancestors(key: str) -> Iterator[str]:
     parts = key.split(".")
     for depth in range(len(parts), 0, -1):
         yield ".".join(parts[:depth])
+
+
+def _similar_setting(key: str, names: list[str]) -> str:
+    """Return a hint for an unknown setting: one of another group with the same last part, else the most similar one."""
+    last = key.rpartition(".")[2]
+    return nearest(key, [name for name in names if name.rpartition(".")[2] == last] or names)

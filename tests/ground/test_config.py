@@ -40,6 +40,7 @@ def test_one_setting_of_a_group_leaves_the_recipes_others() -> None:
     ("override", "line"),
     [
         ("train.bacth=3", "--set train.bacth=3: unknown setting 'train.bacth'; did you mean 'train.batch'?"),
+        ("train.seed=1", "unknown setting 'train.seed'; did you mean 'seed'?"),
         ("train.batch=many", "--set train.batch=many: setting 'train.batch': input should be a valid integer"),
         ("train.batch=0", "setting 'train.batch': input should be greater than 0, got 0"),
         ("train", "--set train: expected key=value"),
