@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(EXTRA)
 STORE ?= ./store
 
-# uv also looks in the folder of local wheels that pip is told of. Otherwise EXTRA=cpu takes PyTorch's CPU build, and
+# uv also looks in the folder of local wheels that pip is set to use. Otherwise EXTRA=cpu takes PyTorch's CPU build, and
 # EXTRA=gpu the build on PyPI, whose CUDA release is the one that vLLM's build needs.
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)

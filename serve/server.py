@@ -36,7 +36,7 @@ def running(settings: ServeSettings) -> Iterator[str]:
 def deployed(application: serve.Application, host: str, port: int) -> Iterator[str]:
     """Serve `application` on the Ray that this process is connected to while the block runs, and give it the URL.
 
-    Other applications of the cluster are left alone.
+    Other applications of the cluster are not touched.
     """
     serve.start(http_options={"host": host, "port": port})
     try:

@@ -129,7 +129,7 @@ def _to_log(file: Path) -> Iterator[Path]:
     with _original_streams() as (stdout, stderr), file.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        # Not closed: a logging handler may hold them. They go on leading to wherever the descriptors lead.
+        # Not closed: a logging handler may hold them. They follow the descriptors afterwards.
         out, err = _text_stream(1, closefd=False), _text_stream(2, closefd=False)
         try:
             with (
@@ -203,7 +203,7 @@ def _text_stream(descriptor: int, buffering: int = 1, closefd: bool = True) -> T
 
 
 def _log_file(command: str, store: str | None) -> Path:
-    """Return the path of a new log, after removing all but the newest logs beside it."""
+    """Return the path of a new log, after removing all but the newest logs in its folder."""
     folder = _log_folder(store)
     logs = sorted(folder.glob("*.log"), key=lambda log: log.name)
     for log in logs[: max(0, len(logs) - LOGS_KEPT + 1)]:

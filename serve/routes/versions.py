@@ -7,7 +7,7 @@ from serve.searcher import Searcher
 
 
 def router(searcher: Searcher) -> APIRouter:
-    """Build the route that tells the versions of the searcher's bundle."""
+    """Build the route that returns the versions of the searcher's bundle."""
     routes = APIRouter()
 
     @routes.get("/v1/versions", tags=["operations"], summary="The artifacts that answers are made from")

@@ -28,7 +28,7 @@ def retrieval(
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """Rank every product for each query; dense beside BM25, hybrid, zero-shot and random."""
+    """Rank every product for each query by the encoder, and by BM25, hybrid, zero-shot and random for comparison."""
     from workloads.commands.evaluate_files import evaluate_retrieval
     from workloads.steps.systems import REPORTED
 

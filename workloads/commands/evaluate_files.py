@@ -1,4 +1,4 @@
-"""Evaluate an encoder on judged queries, beside its baselines, and an encoder or a scorer on labelled pairs."""
+"""Evaluate an encoder and its baselines on judged queries, and an encoder or a scorer on labelled pairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,7 +87,7 @@ def evaluate_pair_file(
 
 
 def _label_column(table: pa.Table, file: Path) -> str:
-    """Return `label` if it holds numbers, even when a judge wrote a `grade` beside it; otherwise `grade`."""
+    """Return `label` if it holds numbers, even when a judge has added a `grade`; otherwise `grade`."""
     names = table.column_names
     if "label" in names and (pa.types.is_integer(table["label"].type) or "grade" not in names):
         return "label"

@@ -21,7 +21,7 @@ def label(
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """Grade pairs. A pair that this judge judged before is not judged again; a killed run goes on where it stopped."""
+    """Grade pairs. Pairs that this judge has graded before are not graded again, so a killed run can be continued."""
     from workloads.commands.label_file import label_file
 
     with results_console() as results:

@@ -23,7 +23,7 @@ DEFAULT_STORE = "./store"
 
 
 def print_json(console: Console, value: Any) -> None:
-    """Print one JSON object, without the colours that a console may be told to use."""
+    """Print one JSON object, without the colours that a console may be set to use."""
     console.file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

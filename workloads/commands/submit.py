@@ -18,7 +18,7 @@ def submit(
     store: StoreRoot = DEFAULT_STORE,
     fresh: Fresh = False,
 ) -> None:
-    """Run RECIPE on a Ray cluster as a job: its logs are followed, its exit code is this command's."""
+    """Run RECIPE as a job on a Ray cluster, show its logs, and exit with its exit code."""
     from workloads.commands.submit_job import submit_job
     from workloads.recipe import find_recipe, load_recipe_settings
 

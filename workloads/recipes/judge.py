@@ -101,7 +101,7 @@ class JudgeRecipeSettings(Settings):
 
 
 def recipe(settings: JudgeRecipeSettings, run: Run) -> JudgeOutcome:
-    """Make the candidates, measure them against people, and publish the best that passes the gate."""
+    """Make the candidates, measure them against people, and publish the best one if it passes the gate."""
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref)).without_model_grades()

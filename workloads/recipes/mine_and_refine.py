@@ -158,7 +158,7 @@ def refine(settings: EncoderRecipe, data: RetrievalData, stage1: Artifact, suffi
 
 
 def judged_training(settings: EncoderRecipe, train: ContrastiveSettings) -> JudgedTraining:
-    """Return what decides a stage beside its data: the settings of its training and those that all stages share."""
+    """Return what decides a stage besides its data: the settings of its training and those that all stages share."""
     return JudgedTraining(
         train=train,
         encoder=settings.encoder,

@@ -107,7 +107,10 @@ def has_log(tables: Path) -> bool:
 
 
 def has_choices(tables: Path, held_out: pa.Array) -> bool:
-    """Return whether the log holds a click, cart or purchase for a query whose text no query `held_out` (ids) has."""
+    """Return whether the log holds a click, cart or purchase for a query with another text than those of `held_out`.
+
+    `held_out` holds query ids.
+    """
     if not has_log(tables):
         return False
     unseen = query_ids_with_same_text(held_out, pq.read_table(tables / "queries", columns=["query_id", "query"]))

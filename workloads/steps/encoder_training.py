@@ -1,4 +1,4 @@
-"""Train models within a step: the fingerprint of a training, the training itself, and what is kept of it."""
+"""Train models within a step: the fingerprint of a training, the training itself, and the files that are kept."""
 
 import shutil
 from dataclasses import dataclass

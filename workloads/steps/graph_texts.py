@@ -45,8 +45,8 @@ class GraphTexts:
     def contrast_rows(self, pairs: pa.Table, best: Csr, related: Csr) -> pa.Table:
         """Return `pairs` as `training.tasks.moco.contrast_rows.CONTRAST_ROWS`. Items are numbered after queries.
 
-        `best`: the `best_queries` of each item, whose centroid stands for it. `related`: of each node those that are no
-        negatives of it, as `find_excluded_negatives` says.
+        `best` are the `best_queries` of each item, whose centroid represents it. `related` are the nodes that must not
+        be negatives of each node, as `find_excluded_negatives` returns them.
         """
         first_item = len(self.queries)
         kind = pairs["kind"].to_numpy()

@@ -50,7 +50,10 @@ class JudgeOutcome:
 
 
 def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Artifact]) -> Artifact:
-    """Return `report/judge`: every candidate, labelling as it will, beside the most frequent training grade."""
+    """Return `report/judge`: the agreement of every candidate, and of always giving the most frequent training grade.
+
+    A candidate grades as it would in a labelling run.
+    """
     run, seed = data.run, data.trainer.seed
 
     def build(draft: Draft) -> None:

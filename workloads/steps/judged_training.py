@@ -31,9 +31,9 @@ class JudgedTraining(Settings):
     validation_fraction: float
     synthetic_share: float | None
     with_originals: bool = True
-    """Learn from all judgements as well as from mined pairs; false: from mined pairs alone."""
+    """Learn from all judgements as well as from mined pairs; false learns only from mined pairs."""
     two_towers: bool = False
-    """Give queries and items a tower each before the training starts."""
+    """Give queries and items separate towers before the training starts."""
 
 
 def judged_training_step(

@@ -59,7 +59,7 @@ class MineSettings(MiningSettings):
     minimum_kappa: float = Field(0.2, ge=-1, le=1)
     """Below this quadratic kappa on the checked pairs, the grades of the judge are counted but not trained on."""
     with_originals: bool = True
-    """Train on all judgements as well as on mined pairs; false trains on mined pairs alone, for comparison."""
+    """Train on all judgements as well as on mined pairs; false trains only on mined pairs, for comparison."""
     index: IndexSettings = IndexSettings(kind="exact")
     rows_per_shard: PositiveInt = 50_000
     """Products whose vectors are searched at once, which bounds memory."""
@@ -152,9 +152,10 @@ def grade_new_pairs(
 
 
 def pairs_to_check(human: pa.Table, neighbours: pa.Table, count: int, seed: int) -> pa.Table:
-    """Choose `count` of the judgements `human` to check a judge on: pairs of `neighbours` first, then others by hash.
+    """Choose at most `count` rows of the judgements `human` to check a judge on, in an order given by a hash.
 
-    A judge that agrees with people on arbitrary pairs may fail among the neighbours, which are what it is asked about.
+    Pairs that are also in `neighbours` come first. These are the kind of pairs that the judge will grade, and a judge
+    that agrees with people on arbitrary pairs may still fail on them.
     """
     elsewhere = pc.invert(pc.is_in(pair_ids(human), pair_ids(neighbours))).to_numpy()
     order = np.lexsort((hash_unit(human["product_id"], seed), elsewhere))
@@ -162,7 +163,7 @@ def pairs_to_check(human: pa.Table, neighbours: pa.Table, count: int, seed: int)
 
 
 def assumed_irrelevant(new: pa.Table) -> pa.Table:
-    """Give grade 0 to every pair, as mining without re-annotation does."""
+    """Give grade 0 to every pair, as mining without a judge does."""
     grades, source = np.zeros(new.num_rows, np.int8), pa.array([ASSUMED] * new.num_rows, pa.string())
     pairs = new.select(GRADE_COLUMNS[:2])
     return pairs.append_column("grade", pa.array(grades)).append_column("source", source).cast(GRADED)

@@ -62,7 +62,10 @@ def warmup_step(
 
 
 def clicked_graph(data: RetrievalData, name: str) -> Artifact | None:
-    """Return the behaviour graph of all queries but judged ones that are not learned from; None without any choice."""
+    """Return the behaviour graph of the log, without the judged queries that are held out of training.
+
+    Returns None if the log holds no click, cart or purchase for the other queries.
+    """
     held_out = data.judged.query_ids_outside(data.human_train)
     if not has_choices(data.run.store.path(data.tables.ref), held_out):
         return None

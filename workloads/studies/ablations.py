@@ -2,7 +2,7 @@
 
     raylevance run ablations [--set 'only=[full, no taxonomy]'] [--set 'seeds=[0]']
 
-What variants share is made once, and a killed run goes on: every step is an artifact named by what it was made of.
+Steps that variants share are made once, and a killed run continues, because the store finds a step by its inputs.
 Publishes `report/ablations`.
 """
 

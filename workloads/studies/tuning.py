@@ -41,7 +41,7 @@ class Search:
     store: str
 
     def __call__(self, changes: Mapping[str, Any]) -> None:
-        """One trial, in an actor of Ray Tune."""
+        """Run one trial in an actor of Ray Tune, and report each value of its metric as it comes."""
         recipe: Any = find_recipe(self.recipe)
         settings = settings_type(recipe).model_validate(with_changes(self.settings, changes))
         with Run(Store(self.store)) as run:

@@ -51,10 +51,10 @@ def join_buckets(
     schemas: tuple[pa.Schema, pa.Schema],
     buckets: int,
 ) -> ray.data.Dataset:
-    """Call `join(left rows, right rows)` once for each bucket and return the rows it gives.
+    """Call `join(left rows, right rows)` once for each bucket, and return the rows of all results.
 
-    Buckets are by the string column `key`, which both sides have. Each side is selected and cast to its own schema of
-    `schemas` first. `Dataset.join` is not used because it needs polars.
+    A row's bucket depends on the string column `key`, which both sides have. Each side is first cut down to the columns
+    of its schema in `schemas` (left, right) and cast to it. `Dataset.join` is not used because it needs polars.
     """
 
     def join_bucket(bucket: pa.Table) -> pa.Table:

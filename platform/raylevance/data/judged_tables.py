@@ -62,7 +62,7 @@ class JudgedTables:
         return judged
 
     def without_repeated_pairs(self) -> Self:
-        """Keep the first judgement of each pair of query and product, a person's before a language model's."""
+        """Keep one judgement of each query-product pair: the first by a person, or else the first by a model."""
         by_model = pc.starts_with(self.judgements["source"], LANGUAGE_MODEL_PREFIX).to_numpy()
         order = np.argsort(by_model, kind="stable")
         pairs = hash_strings(pair_ids(self.judgements))

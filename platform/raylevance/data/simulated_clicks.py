@@ -18,7 +18,7 @@ from raylevance.data.schema import ACTIONS, ESCI_GRADES, EVENTS
 MINUTE = 60_000
 LABELS = list(ESCI_GRADES)
 LABEL_OF_GRADE = {2: "E", 1: "S", 0: "I"}
-"""The ESCI label that stands for each grade if a judgement's own label is not one of ESCI's."""
+"""The ESCI label taken for each grade if a judgement's own label is not one of ESCI's."""
 
 
 class SimulationSettings(Settings):

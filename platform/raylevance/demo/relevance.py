@@ -18,14 +18,16 @@ from raylevance.demo.vocabulary import ENGLISH, LEAVES
 LABELS = ("E", "S", "C", "I")
 EXACT, SUBSTITUTE, COMPLEMENT, IRRELEVANT = range(len(LABELS))
 ANY = -1
-"""Stands for an attribute that a query does not name."""
+"""The meaning of an attribute that a query does not name."""
 
 
 def grade_by_rule(scopes: Ints, wanted: Ints, leaves: Ints, attributes: Ints) -> Labels:
-    """Return labels, int8 indices into `LABELS`, of shape [queries, products].
+    """Return the labels of products for queries by the rule above, int8 indices into `LABELS`, [queries, products].
 
-    Shapes: `scopes` [queries], `wanted` [6, queries] (meanings or `ANY`), `leaves` [queries, products] and `attributes`
-    [6, queries, products].
+    - `scopes`: Scope of each query, a row of `scope_labels`, [queries].
+    - `wanted`: Meanings of the six attributes that each query names, `ANY` where it names none, [6, queries].
+    - `leaves`: Leaf of each product, [queries, products].
+    - `attributes`: Meanings of the six attributes of each product, [6, queries, products].
     """
     base = scope_labels()[scopes[:, None], leaves]
     misses = np.zeros(leaves.shape, np.int8)

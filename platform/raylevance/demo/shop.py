@@ -40,7 +40,7 @@ class Storefront:
 
 
 class Shop:
-    """A demo shop. It holds some kilobytes per locale, for any sizes in `settings`."""
+    """A demo shop. It takes some kilobytes per locale, however many products or queries `settings` asks for."""
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings
@@ -59,9 +59,10 @@ class Shop:
                 yield storefront, places, numbers[places] // count
 
     def table(self, start: int, stop: int, rows: Callable[[Storefront, Ints], pa.Table]) -> pa.Table:
-        """Return the rows of products or queries `start` to `stop`.
+        """Return the table of the products or queries `start` to `stop` (exclusive), from all storefronts.
 
-        `rows(storefront, own)` returns the rows of a storefront, the same number for each of `own`.
+        `rows(storefront, own)` makes the part of one storefront, where `own` are their numbers in it. It must return
+        the rows in the order of `own`, and equally many for each number.
         """
         parts = [
             (places, rows(storefront, own)) for storefront, places, own in self.by_storefront(np.arange(start, stop))

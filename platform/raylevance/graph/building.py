@@ -69,7 +69,7 @@ class BehaviourGraph:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load the graph in `folder`. Raises `RaylevanceError` if a part of it is missing or damaged."""
+        """Load the graph in `folder`. Raises `RaylevanceError` if one of its files is missing or damaged."""
         if not all((folder / name).is_file() for name in (QUERIES_FILE, ITEMS_FILE)):
             raise RaylevanceError(f"{folder}: not a behaviour graph: {QUERIES_FILE} or {ITEMS_FILE} is missing")
         ids = [pq.read_table(folder / name)["id"].combine_chunks() for name in (QUERIES_FILE, ITEMS_FILE)]

@@ -58,8 +58,8 @@ class SamplingSettings(Settings):
     mix: Mix = Mix()
     """The shares of the kinds of pairs."""
     most: PositiveInt | None = None
-    """Largest number of pairs in all. Null means all pairs of the kind with the largest share, and as many of the
-    others as keep to their shares."""
+    """Largest number of pairs in all. Null takes all pairs of the kind with the largest share, and of each other kind
+    as many as its share allows."""
 
     @field_validator("walks", "related")
     @classmethod

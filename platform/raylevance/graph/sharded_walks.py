@@ -37,8 +37,8 @@ class WalkShard:
     def move(self, *groups: Walkers) -> list[Any]:
         """Move the walkers of all `groups` as far as they get on this shard.
 
-        Returns one group of walkers for each shard on which they go on, then the group of those whose walk is over,
-        then the number of walkers that go on.
+        Returns a group of walkers for each shard, which continue there, then the group of those whose walk is over,
+        then the number of walkers that continue.
         """
         walkers = _concatenate([group for group in groups if len(group.ids)] or list(groups[:1]))
         next_shards = advance(self._table, walkers, self._bounds, self._settings)

@@ -109,8 +109,8 @@ def mine_hard_pairs(candidates: pa.Table, grades: pa.Table, settings: MiningSett
 def count_false_negatives(mined: pa.Table, settings: MiningSettings) -> tuple[int, int]:
     """Count the pairs in the upper half that a judge called relevant (grade 1 or 2), and all that it graded there.
 
-    `mined` must hold only pairs that were unjudged before. The first number is that of the false negatives among them,
-    on which mining that takes unjudged pairs for irrelevant would train.
+    `mined` must hold only pairs that were unjudged before. Mining that takes unjudged pairs for irrelevant would train
+    on the first number of pairs as false negatives.
     """
     by_judge = pc.starts_with(mined["source"], LANGUAGE_MODEL_PREFIX)
     upper = mined.filter(pc.and_(by_judge, pc.less_equal(mined["rank"], int(settings.k * settings.cut))))

@@ -83,7 +83,7 @@ def backbone_digest(name: str) -> str:
 
 
 def save_template(folder: Path, text: ProductText) -> None:
-    """Write the template of the item texts beside the model that was trained on them."""
+    """Write the template of the item texts to the folder of the model that was trained on them."""
     (folder / TEXT_TEMPLATE).write_text(json.dumps(text.model_dump(mode="json"), indent=1), encoding="utf-8")
 
 

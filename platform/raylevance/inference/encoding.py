@@ -41,7 +41,7 @@ def encode_distinct(path: Path, texts: Sequence[str], side: Side) -> Vectors:
 
 
 def pair_cosines(path: Path, queries: Sequence[str], texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return the cosine of each query with the item text beside it, float32 [n]."""
+    """Return the cosine of each query [n] with the item text [n] in the same place, float32 [n]."""
     query_vectors, item_vectors = encode_distinct(path, queries, "query"), encode_distinct(path, texts, "item")
     cosines: npt.NDArray[np.float32] = np.einsum("nd,nd->n", query_vectors, item_vectors)
     return cosines
@@ -85,7 +85,7 @@ class EncodeChunk:
 
 @functools.lru_cache(maxsize=1)
 def cached_encoder(path: Path) -> Encoder:
-    """Return the encoder in the folder `path`, on the GPU where there is one; the last one loaded is kept."""
+    """Return the encoder in the folder `path`, on the GPU where there is one. The last one loaded stays in memory."""
     return load_on_device(path)
 
 

@@ -95,7 +95,7 @@ def learned_from_judgements(store: Store, reference: str) -> bool:
 
 
 def save_judge(folder: Path, settings: JudgeSettings) -> None:
-    """Write `judge.json` to a folder; the folder `model` beside it holds the model, if the settings name that."""
+    """Write `judge.json` to `folder`. If the settings name `model`, the model must be in its subfolder `model`."""
     (folder / JUDGE_FILE).write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")
 
 

@@ -37,7 +37,7 @@ class Scorer:
     def score(
         self, queries: Sequence[str], texts: Sequence[str], product_ids: Sequence[str | None] | None = None
     ) -> Values:
-        """Return the probability float64 [n] that each item is relevant to the query beside it.
+        """Return the probability float64 [n] that each item is relevant to the query in the same place.
 
         The neighbour queries of a product are found by its id in `product_ids` where given, otherwise by its text.
         """

@@ -123,7 +123,7 @@ class CausalJudge(nn.Module):
         shutil.rmtree(path, ignore_errors=True)
         network = self.network
         if hasattr(network, "merge_and_unload"):
-            # On a copy, because merging changes the base in place and unmerging does not restore every bit of it.
+            # On a copy, because merging changes the base in place and unmerging does not restore it to the bit.
             network = copy.deepcopy(network).merge_and_unload()
         with without_progress_bars():
             network.save_pretrained(str(path))
@@ -149,7 +149,7 @@ class CausalJudge(nn.Module):
         """Return logits float32 [n, 3] of token ids [n, t], padded at the end.
 
         `mask` [n, t] is None if nothing is padded. The padding is moved to the front, so that all prompts end in the
-        same column and the output layer, often larger than all others, is computed on that column alone.
+        same column and the output layer, often larger than all others, is computed only for that column.
         """
         positions = None
         if mask is not None:

@@ -158,7 +158,7 @@ class _Row(NamedTuple):
 def _read_rows(batch: pa.RecordBatch, reads_prompts: bool) -> Iterator[_Row]:
     """Yield each pair of a batch with the fault that quarantines it.
 
-    Texts are decoded one by one, so that one with broken bytes concerns its own row alone.
+    Texts are decoded one by one, so that one with broken bytes affects only its own row.
     """
     columns = [batch.column(name).cast(pa.large_binary()).to_pylist() for name in TEXT_COLUMNS]
     for values in zip(*columns, strict=True):

@@ -56,7 +56,7 @@ def answer_prompts(
     work: Path,
     progress: Progress = lambda rows, tokens: None,
 ) -> pa.Table:
-    """Return rows of `ANSWERS` (without tokens) for rows of `PROMPTS`, in their order.
+    """Return a row of `ANSWERS`, without the column `tokens`, for each row of `PROMPTS`, in the same order.
 
     The answers come from the ledger where it has them, otherwise from `model`. The folder `work` holds the prompts
     that are still to be answered, and is removed at the end.

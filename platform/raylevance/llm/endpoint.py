@@ -1,7 +1,7 @@
 """A language model on any server of OpenAI-compatible chat completions, called from Ray Data.
 
 Ray's own HTTP stage sends the requests of a batch one after the other, takes an error body for an answer, and fails the
-job on a body that is not JSON. Here each row has a request of its own, and a failure concerns that row alone.
+job on a body that is not JSON. Here each row has a request of its own, and a failure affects only that row.
 """
 
 import asyncio

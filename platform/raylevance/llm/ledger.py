@@ -1,4 +1,4 @@
-"""A ledger of answers under keys that name the content of the question, so that no crash loses an answer."""
+"""A ledger that keeps every answer on disk under a key made from its question, so that a crash loses no answer."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence

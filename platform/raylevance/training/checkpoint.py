@@ -74,7 +74,7 @@ def load_checkpoint(folder: Path, replica: TaskReplica, optimizer: torch.optim.O
 
 
 def save_folder(target: Path, write: Callable[[Path], object]) -> None:
-    """Replace the folder `target` by one that `write` fills elsewhere, so that no reader sees half of it."""
+    """Replace the folder `target` by one that `write` fills elsewhere, so that no reader sees it half written."""
     draft = target.with_name(f".{target.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     write(draft)

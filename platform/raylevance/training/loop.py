@@ -189,7 +189,7 @@ class LossWindow:
         self._pairs += pairs
 
     def mean_loss(self) -> float:
-        """Return the mean loss of an example."""
+        """Return the mean loss per example."""
         return sum(self.losses()) / self.examples
 
     def losses(self) -> list[float]:

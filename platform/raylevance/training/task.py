@@ -91,7 +91,7 @@ class TaskReplica(nn.Module):
         return torch.zeros((), device=self.model.device)
 
     def logged(self) -> dict[str, torch.Tensor]:
-        """Return scalars of the latest step to log beside the loss, by name."""
+        """Return scalars of the latest step to log with the loss, by name."""
         return {}
 
 

@@ -18,7 +18,7 @@ class ForwardOptions:
     """How texts are passed through an encoder. Only `autocast_dtype` changes the result by more than rounding.
 
     - `batch_tokens`: tokens of one forward pass, padding included.
-    - `gradcache_chunk`: texts of one forward pass with a graph under GradCache; None holds the graph of all texts.
+    - `gradcache_chunk`: texts whose autograd graph GradCache holds at once; None holds the graph of all texts.
     - `autocast_dtype`: number format of the forward pass, None for float32.
     """
 

@@ -19,7 +19,7 @@ PLACEHOLDERS = (*ATTRIBUTES, "synonym", "line", "use", "tier", "leaf")
 """The names that a template of a title, a description or a bullet list may use."""
 
 NUMBER = "<n>"
-"""In a translation, stands for a number of the English word."""
+"""A placeholder, in a translation, for a number in the English word."""
 
 _Model = TypeVar("_Model", bound=Settings)
 

@@ -1,4 +1,4 @@
-"""Training tasks: a model, a loss, batches and metrics each."""
+"""Training tasks. Each has a model, a loss, batches and metrics."""
 
 import lazy_loader
 

@@ -42,7 +42,7 @@ class Objective(nn.Module):
         return loss + self.variant_weight * consistency_loss(queries[batch.variant_of], variants)
 
     def logged(self) -> dict[str, torch.Tensor]:
-        """Return scalars to log beside the loss, by name."""
+        """Return scalars to log with the loss, by name."""
         return {}
 
 

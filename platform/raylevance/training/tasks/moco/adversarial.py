@@ -32,8 +32,8 @@ def word_tables(encoder: Encoder) -> list[torch.nn.Parameter]:
 def perturbed(tables: Sequence[torch.nn.Parameter], epsilon: float) -> Iterator[None]:
     """Inside the block, move each table by epsilon * g / ||g||_2, where g is its gradient summed over all workers.
 
-    A table without a gradient is not moved. After the block the tables are restored to the bit. Gradients are left
-    alone, so a backward pass inside the block adds to g. Every worker must enter the block equally often.
+    A table without a gradient is not moved. After the block the tables are restored to the bit. Gradients are not
+    reset, so a backward pass inside the block adds to g. Every worker must enter the block equally often.
     """
     originals = [table.detach().clone() for table in tables]
     try:

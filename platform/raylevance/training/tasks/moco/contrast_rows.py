@@ -186,8 +186,8 @@ CONTRAST_ROWS = RowKind(
 - anchor, positive (string), and anchor_side, positive_side ("query" or "item"): the two texts and their sides.
 - negatives (list of string): hard negatives, texts of the positive's side.
 - positive_id (int): node of the positive. Queries and items share one numbering.
-- related (list of int): nodes close to the anchor in the graph, whose keys are not negatives of it.
+- related (list of int): nodes close to the anchor in the graph, whose keys are not its negatives.
 - cluster (list of string), cluster_weights (list of float, one for each text, with a sum of 1): queries whose weighted
-  sum is a centroid, and cluster_id (int): the node that the cluster stands for. Without a cluster both lists are empty
+  sum is a centroid, and cluster_id (int): the node that the cluster represents. Without a cluster both lists are empty
   and cluster_id is -1.
 """

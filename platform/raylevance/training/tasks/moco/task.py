@@ -1,4 +1,4 @@
-"""Momentum contrast (MoCo): an encoder learns from pairs, against a queue of keys that a slow copy of it has made.
+"""Momentum contrast (MoCo): an encoder learns from pairs, against a queue of keys from its slowly moving copy.
 
 Source: MoCo (He et al. 2020, arXiv 1911.05722) for the queue and the momentum encoder. The CIKM 2022 paper on weak
 supervision by a graph (DOI 10.1145/3511808.3557143) names MoCo, mix-up, an adversarial attack and a cluster-level
