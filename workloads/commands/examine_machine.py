@@ -92,7 +92,7 @@ def _store(root: str) -> str:
 
 def _data() -> str:
     source, folder = locate(DataSettings())
-    return f"{source} at {folder}" if folder else "none at hand: recipes take the generated demo shop"
+    return f"{source} at {folder}" if folder else "none found: recipes use the generated demo shop"
 
 
 def _backbone() -> str:

@@ -99,7 +99,7 @@ def add_synthetic_queries(
     folder = store.path(source.ref)
     queries, judgements = (pq.read_table(folder / name) for name in ("queries", "judgements"))
     if not pc.any(pc.is_in(judgements["product_id"], judged.products["product_id"].combine_chunks())).as_py():
-        raise UsageError(f"synthetic.tables={source.ref}: its judgements know none of the products")
+        raise UsageError(f"synthetic.tables={source.ref}: none of its judgements is about a product of these tables")
     held_out = judged.queries.filter(pc.is_in(judged.queries["query_id"], judged.query_ids_outside(train)))
     held_out_texts = normalised_query(held_out["query"]).combine_chunks()
     queries = queries.filter(pc.invert(pc.is_in(normalised_query(queries["query"]), held_out_texts)))

@@ -137,7 +137,7 @@ def _first_object(file: Path) -> dict[str, Any]:
                 return row
     if not count:
         raise RaylevanceError(f"{file}: empty: it has no rows")
-    raise RaylevanceError(f"{file}: none of the first {count} rows is a JSON object; expected one object a line")
+    raise RaylevanceError(f"{file}: none of the first {count} rows is a JSON object; expected one object per line")
 
 
 @contextmanager
