@@ -71,7 +71,7 @@ def peer(folder: Path, products: int, queries: int) -> dict[str, float]:
     from sentence_transformers.util import mine_hard_negatives
 
     from raylevance.data.text import baseline_text
-    from raylevance.inference.encoding import backbone_path
+    from raylevance.inference.encoder import backbone_path
 
     catalogue, query_table, positives = shop(folder, products, queries)
     corpus = baseline_text(catalogue)

@@ -74,7 +74,7 @@ class ProgressBar:
         """Start at 0 of `total` units. `live` draws the bar in place; without it, lines are written unless `hidden`."""
         self.live = live
         self._description, self._unit, self._hidden = description, unit, hidden
-        self._row = live.add_task(description, text="") if live else None
+        self._row = live.add_task(description, total=None, text="") if live else None
         self._line_due = time.monotonic() + INTERVAL_S
         self._bar_due = time.monotonic() + DELAY_S
         self.restart(total)
@@ -138,6 +138,8 @@ def progress_bar(description: str, unit: str, total: int | None = None) -> Itera
             if live is not None:
                 live.stop()
             with _lock:
+                # A late update, from another thread, must not draw the bar again.
+                bar.live, bar._hidden = None, True
                 _shown = None
 
 

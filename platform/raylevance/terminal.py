@@ -54,7 +54,8 @@ def quiet(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def quiet_command(*arguments: Any, verbose: bool = False, **options: Any) -> None:
         show_all = verbose or _verbose_for_all
-        with _to_stderr() if show_all else _to_log(_log_file(command.__name__, options.get("store"))) as log:
+        log_file = None if show_all else _log_file(command.__name__, options.get("store"))
+        with _to_stderr() if log_file is None else _to_log(log_file) as log:
             try:
                 command(*arguments, **options)
             except (typer.Exit, typer.Abort):
@@ -75,8 +76,11 @@ def quiet(command: Callable[..., None]) -> Callable[..., None]:
 def results_console() -> Iterator[Console]:
     """Return a console on the command's stdout, for its results; they are written when the block ends."""
     stream = sys.stdout if _results is None else _results
-    yield Console(file=stream, width=None if stream.isatty() else WIDTH_IN_A_PIPE)
-    stream.flush()
+    try:
+        yield Console(file=stream, width=None if stream.isatty() else WIDTH_IN_A_PIPE)
+        stream.flush()
+    except BrokenPipeError:  # its reader, such as `head`, has seen enough
+        raise typer.Exit(1) from None
 
 
 def user_fault(error: BaseException) -> str | None:
@@ -202,14 +206,22 @@ def _text_stream(descriptor: int, buffering: int = 1, closefd: bool = True) -> T
     return open(descriptor, "w", buffering, "utf-8", "replace", closefd=closefd)
 
 
-def _log_file(command: str, store: str | None) -> Path:
-    """Return the path of a new log, after removing all but the newest logs in its folder."""
-    folder = _log_folder(store)
-    logs = sorted(folder.glob("*.log"), key=lambda log: log.name)
-    for log in logs[: max(0, len(logs) - LOGS_KEPT + 1)]:
-        if not _is_running(log):
-            log.unlink(missing_ok=True)
-    return folder / f"{datetime.now():%Y%m%d-%H%M%S}-{command.replace('_', '-')}-{os.getpid()}.log"
+def _log_file(command: str, store: str | None) -> Path | None:
+    """Create a new log, after removing all but the newest logs in its folder, and return its path.
+
+    Returns None where no log can be written.
+    """
+    try:
+        folder = _log_folder(store)
+        logs = sorted(folder.glob("*.log"), key=lambda log: log.name)
+        for old in logs[: max(0, len(logs) - LOGS_KEPT + 1)]:
+            if not _is_running(old):
+                old.unlink(missing_ok=True)
+        log = folder / f"{datetime.now():%Y%m%d-%H%M%S}-{command.replace('_', '-')}-{os.getpid()}.log"
+        log.touch()
+    except OSError:
+        return None
+    return log
 
 
 def _log_folder(store: str | None) -> Path:

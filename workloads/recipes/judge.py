@@ -189,7 +189,7 @@ def train_llm(settings: JudgeRecipeSettings, data: JudgeData) -> Artifact:
         made_from={
             "model": model_digest(chosen.model),
             "lora": chosen.lora,
-            "engine": engine,
+            "engine": engine.answer_settings(),
             "prompt": prompt,
         },
         train=chosen.train,
@@ -212,7 +212,7 @@ def describe_zero_shot(settings: JudgeRecipeSettings, data: JudgeData) -> Artifa
         save_judge(draft.path, judge)
         draft.metrics["guideline"] = guideline.version
 
-    described = {"model": model_digest(chosen.model), "engine": engine, "prompt": prompt}
+    described = {"model": model_digest(chosen.model), "engine": engine.answer_settings(), "prompt": prompt}
     return data.run.step("judge/zero-shot", build, settings=described)
 
 

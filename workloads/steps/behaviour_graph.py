@@ -74,10 +74,12 @@ def graph_step(
         settings.baskets.check()
     described = {
         **dict(settings),
-        "basket_file": digest([settings.baskets.file]) if settings.baskets else None,
         "held_out": fingerprint(sorted(held_out.to_pylist())),
         "learned": fingerprint(learned.queries["query_id"].to_pylist()),
     }
+    if settings.baskets:
+        # The content of the file decides the graph, not its place.
+        described["baskets"] = {**dict(settings.baskets), "file": digest([settings.baskets.file])}
     inputs = [tables, before] if before else [tables]
     return run.step(name, build, settings=described, inputs=inputs, seed=seed)
 

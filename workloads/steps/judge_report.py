@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from rich.table import Table
 
-from raylevance.artifacts import Artifact, Draft
+from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.evaluation.agreement import accuracy_by_coverage, agreement_by_slice, agreement_with_people, calibration
@@ -75,7 +75,13 @@ def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Ar
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
     inputs = [data.tables, *candidates.values()]
-    return run.step("report/judge", build, settings={"text": data.text}, inputs=inputs, seed=seed)
+    return run.step(
+        "report/judge",
+        build,
+        settings={"text": data.text, "validation": fingerprint(data.validation.query_ids)},
+        inputs=inputs,
+        seed=seed,
+    )
 
 
 def grade(run: Run, judge: Artifact, pairs: GradedPairs) -> tuple[Any, Any]:

@@ -58,8 +58,9 @@ def recipe(settings: CrossValidationSettings, run: Run) -> RetrievalOutcome:
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref)).without_unjudged_queries()
-    warmup = warm_up(settings, split_queries(settings, run, tables, judged), "-folds", read_log=False)
     folds = judged.cross_validation_folds(settings.folds, settings.seed)
+    # Without the log, the warm-up reads products alone: it is the same for every fold.
+    warmup = warm_up(settings, split_queries(settings, run, tables, folds[0]), "-folds", read_log=False)
     encoders = []
     for number, fold in enumerate(folds):
         data, suffix = split_queries(settings, run, tables, fold), f"-fold{number}"

@@ -34,7 +34,9 @@ def require_kappa(judge: str, minimum_kappa: float, measured: dict[str, Any] | N
     `measured` is what `evaluation.agreement.agreement_with_people` returns, or None where it is not known.
     """
     if measured is None:
-        raise RaylevanceError(f"{judge}: its agreement with people is not known; give --check with human grades")
+        raise RaylevanceError(
+            f"{judge}: its agreement with people is not known; give human grades to check it on (--check)"
+        )
     kappa, pairs = measured["quadratic_kappa"], measured["pairs"]
     if kappa < minimum_kappa:
         raise RaylevanceError(

@@ -46,7 +46,11 @@ class TrainSettings(Settings):
 
 
 class MachineSettings(Settings):
-    """Settings of the machine that computes a training run. They do not decide its result, except for rounding."""
+    """Settings of the machine that computes a training run.
+
+    They do not decide its result, except for rounding, as long as the encoder has no dropout: dropout draws its random
+    numbers for each worker and each forward pass.
+    """
 
     workers: PositiveInt = 1
     """Processes that share each batch."""
