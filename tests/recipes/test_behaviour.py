@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pydantic_core import to_jsonable_python
 
 from raylevance.artifacts import Artifact, Store
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.errors import RaylevanceError, UsageError
-from workloads.steps.behaviour_graph import graph_before, query_ids_with_same_text
+from raylevance.graph.baskets import BasketFile
+from workloads.run import Run
+from workloads.steps.behaviour_graph import BehaviourSettings, graph_before, graph_step, query_ids_with_same_text
 
 
 def published(store: Store, name: str, *parents: Artifact) -> Artifact:
@@ -41,3 +46,24 @@ def test_a_query_with_the_text_of_a_held_out_one_is_held_out_too() -> None:
     queries = pa.table({"query_id": ["a", "b", "c", "d"], "query": ["red lamp", "Red  Lamp", "lamp", "lamp"]})
     assert query_ids_with_same_text(pa.array(["a"]), queries).to_pylist() == ["a", "b"]
     assert query_ids_with_same_text(pa.array(["d", "z"]), queries).to_pylist() == ["c", "d"]
+
+
+def test_a_basket_file_is_known_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same baskets at another place make the same graph."""
+    store = Store(tmp_path / "store")
+    with store.publish("tables/shop") as draft:
+        for name, column in (("queries", "query_id"), ("products", "product_id"), ("events", "query_id")):
+            (draft.path / name).mkdir()
+            pq.write_table(pa.table({column: ["a"], "query": ["red lamp"]}), draft.path / name / "part.parquet")
+    assert draft.artifact is not None
+    fingerprints = []
+    for place, product in (("here", "p"), ("there", "p"), ("there", "other")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        pq.write_table(pa.table({"basket": ["1"], "product_id": [product]}), tmp_path / place / "baskets.parquet")
+        baskets = BasketFile(file=tmp_path / place / "baskets.parquet", basket=("basket",))
+        run = Run(store)
+        monkeypatch.setattr(run, "step", lambda name, build, settings, **_: to_jsonable_python(settings))
+        settings = BehaviourSettings(baskets=baskets)
+        judged = JudgedTables(*(pa.table({"query_id": ["a"]}) for _ in range(3)))
+        fingerprints.append(graph_step(run, draft.artifact, judged, pa.array(["a"]), settings, seed=0))
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
