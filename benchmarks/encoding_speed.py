@@ -101,10 +101,12 @@ def openvino_turn(model: str, titles: list[str]) -> Iterator[Callable[[], object
 
 
 def median_ratio(peer: list[float], own: list[float]) -> float:
+    """Return the median, over the turns, of the peer's seconds divided by ours."""
     return statistics.median(theirs / ours for theirs, ours in zip(peer, own, strict=True))
 
 
 def main() -> None:
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
     parser.add_argument("--texts", type=int, default=6764)

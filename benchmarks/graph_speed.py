@@ -1,10 +1,11 @@
-"""Seconds to build a behaviour graph, in one run: 20M events to edges against polars, basket PPMI against scipy.
+"""Measure the seconds to build a behaviour graph: 20M events to edges against polars, basket PPMI against scipy.
 
     python benchmarks/graph_speed.py --data ../shared/data --json
 
-Events are Zipf by query and by item, as numbers, in eight Parquet files; both sides read the same and end with a row
-for each query, item and action (ours: a column an action). Baskets are UCI Online Retail's, an item's PPMI with every
-other. Ray runs before the clock; each figure is the best of three.
+The events have numbers as ids, with Zipf distributions of queries and items, in eight Parquet files. Both sides read
+the same files and count the events of each query, item and action (ours has one column per action). The baskets are
+those of UCI Online Retail; PPMI is computed for all pairs of items. Ray starts before the clock. Each figure is the
+best of three.
 """
 
 import argparse
@@ -32,7 +33,7 @@ EVENTS, FILES, REPEATS = 20_000_000, 8, 3
 
 
 def write_events(folder: Path) -> None:
-    """Some 200,000 queries and items; the hottest pair has a large share of all events."""
+    """Write events of about 200,000 queries and items. The most frequent pair has a large share of all events."""
     random = np.random.default_rng(0)
     columns = {
         "query_id": (random.zipf(1.3, EVENTS) % 200_000).astype(np.int32),
@@ -46,16 +47,18 @@ def write_events(folder: Path) -> None:
 
 
 def with_ray(folder: Path) -> int:
+    """Count the events of each query, item and action with Ray Data. Return the number of rows."""
     return count_events(ray.data.read_parquet(str(folder)), None, None).materialize().count()
 
 
 def with_polars(folder: Path) -> int:
+    """Count the events of each query, item and action with polars. Return the number of rows."""
     counted = polars.scan_parquet(folder / "*.parquet").group_by("query_id", "product_id", "action").len()
     return int(counted.collect().height)
 
 
 def baskets(data: Path) -> Csr:
-    """Items by baskets."""
+    """Return the matrix of items by baskets."""
     table = pq.read_table(data / "uci_online_retail" / "purchases.parquet").to_pandas()
     basket = (
         (table["CustomerID"].astype(str) + table["InvoiceDate"].astype(str)).astype("category").cat.codes.to_numpy()
@@ -69,11 +72,13 @@ def baskets(data: Path) -> Csr:
 
 
 def ppmi_here(graph: Csr) -> int:
+    """Compute the PPMI of all pairs of items with `raylevance.graph`. Return the number of edges."""
     settings = PpmiSettings(top=graph.rows)
     return len(project(graph, graph.transposed(), Marginals.of_projection(graph), settings, 0, graph.rows).indices)
 
 
 def ppmi_scipy(graph: Csr) -> int:
+    """Compute the PPMI of all pairs of items with scipy. Return the number of edges."""
     matrix = sparse.csr_array((graph.weights.astype(float), graph.indices, graph.indptr), (graph.rows, graph.columns))
     product = (matrix @ matrix.T).tocoo()
     kept = (product.row != product.col) & (product.data > 0)
@@ -84,6 +89,7 @@ def ppmi_scipy(graph: Csr) -> int:
 
 
 def best(call: Callable[[], int]) -> tuple[float, int]:
+    """Return the seconds of the fastest of `REPEATS` calls, and the result of the last one."""
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
@@ -93,6 +99,7 @@ def best(call: Callable[[], int]) -> tuple[float, int]:
 
 
 def main() -> None:
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--json", action="store_true")

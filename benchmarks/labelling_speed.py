@@ -1,11 +1,11 @@
-"""Pairs a second of labelling: `raylevance.llm` through Ray Data against bare `vllm.LLM.generate`, in one run.
+"""Measure pairs per second of labelling: `raylevance.llm` through Ray Data against `vllm.LLM.generate` alone.
 
     python benchmarks/labelling_speed.py --data ../shared/data --json
 
-Gemma 3 270M grades ESCI pairs under the guideline with three examples, one token a pair. Bare vLLM runs as it comes
-(every choice left to it, the pair before the guideline as a naive prompt has it), with all processors bound, and with
-our settings and prompt; all in one number format. Each runs in a process of its own; 64 pairs come
-first and are not counted.
+Gemma 3 270M grades ESCI pairs by the guideline and three examples, with one token per pair. vLLM alone runs in three
+ways: `default` has its default settings, and a simple prompt with the pair before the guideline; `bound` also uses all
+processors; `same` has our settings and our prompt. All use one number format. Each runs in a process of its own, and
+the first 64 pairs are not timed.
 """
 
 import argparse
@@ -39,7 +39,7 @@ BOUND = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}", "VLLM_CP
 
 
 def pairs(data: Path) -> list[tuple[str, str]]:
-    """The first judged pairs of ESCI, in a fixed order that mixes the queries."""
+    """Return judged pairs of ESCI, spread evenly over the file so that the queries are mixed."""
     files = {name: next((data / "esci").glob(f"*{name}*.parquet")) for name in ("examples", "products")}
     examples = pq.read_table(files["examples"]).to_pylist()
     products = pq.read_table(files["products"])
@@ -51,7 +51,7 @@ def pairs(data: Path) -> list[tuple[str, str]]:
 
 
 def bare(prompts: list[str], arguments: dict[str, Any], sampling: dict[str, Any]) -> float:
-    """Pairs a second of `vllm.LLM.generate`."""
+    """Return the pairs per second of `vllm.LLM.generate`."""
     import vllm
 
     engine = vllm.LLM(**arguments)
@@ -63,7 +63,7 @@ def bare(prompts: list[str], arguments: dict[str, Any], sampling: dict[str, Any]
 
 
 def through_ray(prompts: list[str], settings: VllmSettings) -> float:
-    """Pairs a second of the answers that come after the first `WARM`."""
+    """Return the pairs per second through Ray Data, without the first `WARM` answers."""
     import ray.data
 
     from raylevance.cluster import connected
@@ -88,6 +88,7 @@ def through_ray(prompts: list[str], settings: VllmSettings) -> float:
 
 
 def measure(way: str, data: Path) -> float:
+    """Return the pairs per second of one of `WAYS`, in this process."""
     guideline, model = load_guideline(), model_path("gemma")
     settings = VllmSettings(model=model)
     prompt = JudgePrompt.zero_shot(guideline)
@@ -106,6 +107,7 @@ def measure(way: str, data: Path) -> float:
 
 
 def main() -> None:
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
     parser.add_argument("--way", choices=WAYS, help="one of them alone")
@@ -129,6 +131,7 @@ def main() -> None:
 
 
 def in_a_process(way: str, data: Path) -> float:
+    """Return the pairs per second of one of `WAYS`, in a new process with the environment variables that it needs."""
     variables = {"default": {"VLLM_CPU_KVCACHE_SPACE": "2"}, "bound": BOUND | {"VLLM_CPU_KVCACHE_SPACE": "2"}}
     added = variables.get(way, engine_environment(VllmSettings(model="")) if way == "same" else {})
     command = [sys.executable, __file__, "--here", way, "--data", str(data)]

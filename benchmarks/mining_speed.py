@@ -40,6 +40,7 @@ def shop(folder: Path, products: int, queries: int) -> tuple[pa.Table, pa.Table,
 
 
 def ours(folder: Path, products: int, queries: int) -> dict[str, float]:
+    """Mine twice with raylevance. Return the seconds of both times and the numbers of mined pairs and products."""
     from raylevance.artifacts import Store
     from raylevance.cluster import connected
     from raylevance.index.sharded_search import search_shards
@@ -66,6 +67,7 @@ def ours(folder: Path, products: int, queries: int) -> dict[str, float]:
 
 
 def peer(folder: Path, products: int, queries: int) -> dict[str, float]:
+    """Mine with `mine_hard_negatives`. Return the seconds and the numbers of mined pairs and products."""
     import datasets
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
@@ -108,6 +110,7 @@ def leg(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(pid: int) -> float:
+    """Return the memory (PSS, MiB) of a process and its children; 0 if it has ended."""
     total = 0
     try:
         for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
@@ -118,6 +121,7 @@ def memory(pid: int) -> float:
 
 
 def main() -> None:
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--products", type=int, default=5_000)
     parser.add_argument("--queries", type=int, default=500)

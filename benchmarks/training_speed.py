@@ -58,6 +58,7 @@ def title_pairs(data: Path, count: int) -> list[tuple[str, str]]:
 
 
 def peer_speed(backbone: str, pairs: list[tuple[str, str]], folder: Path, bf16: bool) -> float:
+    """Return the pairs per second of sentence-transformers' trainer."""
     model = SentenceTransformer(backbone, device="cpu")
     model.max_seq_length = TOKENS
     rows = datasets.Dataset.from_dict(
@@ -81,6 +82,7 @@ def peer_speed(backbone: str, pairs: list[tuple[str, str]], folder: Path, bf16: 
 
 
 def own_speed(backbone: str, pairs: list[tuple[str, str]], folder: Path) -> float:
+    """Return the pairs per second of `raylevance.training`."""
     rows = {"query": [q for q, _ in pairs], "items": [[item] for _, item in pairs], "labels": [[1] for _ in pairs]}
     pq.write_table(pa.table(rows), folder / "pairs.parquet")
     limits = EncoderSettings(backbone=backbone, max_query_tokens=TOKENS, max_item_tokens=TOKENS)
@@ -93,6 +95,7 @@ def own_speed(backbone: str, pairs: list[tuple[str, str]], folder: Path) -> floa
 
 
 def main() -> None:
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
     parser.add_argument("--steps", type=int, default=20)

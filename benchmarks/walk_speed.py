@@ -1,11 +1,11 @@
-"""Steps a second of second-order random walks: `raylevance.graph.walks` against PecanPy's SparseOTF, in one run.
+"""Measure steps per second of second-order random walks: `raylevance.graph.walks` against PecanPy's SparseOTF.
 
     python benchmarks/walk_speed.py --data ../shared/data --json
 
 Both walk the same weighted graphs, p = 0.5 and q = 2, 20 steps, on all processors: a power-law graph of 200,000 nodes
 and 2,000,000 edges, and the products of ESCI that were judged for the same queries. Each leg is a process of its own,
-timed after a first short call that compiles it; PecanPy gets an environment of its own from uv, since it wants an older
-NumPy. It compiles in every call, which is not counted as walking.
+timed after a short first call that compiles it. PecanPy runs in an environment of its own, which uv makes, because it
+needs an older NumPy. It compiles in every call, which is not counted as walking.
 """
 
 import argparse
@@ -23,13 +23,13 @@ import numpy as np
 
 P, Q, LENGTH = 0.5, 2.0, 20
 STEPS = 4_000_000
-"""About so many in all: several walks a node where the graph is small. PecanPy takes minutes for more."""
+"""About how many steps are walked in all: a small graph gets several walks per node. PecanPy takes minutes for more."""
 PEER = ["--no-project", "--with", "pecanpy==2.0.9", "--with", "pyarrow", "--with", "setuptools<81"]
 POWER_LAW, ESCI = "power law, 200k nodes", "ESCI products"
 
 
 def power_law(nodes: int = 200_000, edges: int = 2_000_000) -> Any:
-    """A symmetric weighted graph (scipy) whose degrees follow a power law."""
+    """Return a symmetric weighted graph (a scipy matrix) whose degrees follow a power law."""
     from scipy import sparse
 
     random = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def power_law(nodes: int = 200_000, edges: int = 2_000_000) -> Any:
 
 
 def esci_products(data: Path) -> Any:
-    """Products by products: for how many queries both were judged."""
+    """Return the matrix of products by products that counts the queries for which both were judged."""
     import pyarrow.parquet as pq
     from scipy import sparse
 
@@ -54,10 +54,12 @@ def esci_products(data: Path) -> Any:
 
 
 def walks_per_node(nodes: int) -> int:
+    """Return how many walks per node make about `STEPS` steps in all."""
     return max(1, STEPS // (nodes * LENGTH))
 
 
 def ours(graph: Any) -> dict[str, float]:
+    """Walk the graph with `raylevance.graph`. Return the steps, and the seconds of walking and of preparing."""
     from raylevance.graph.alias import AliasTable
     from raylevance.graph.csr import Csr
     from raylevance.graph.walks import WalkSettings, walk
@@ -77,6 +79,7 @@ def ours(graph: Any) -> dict[str, float]:
 
 
 def pecanpy(graph: Any) -> dict[str, float]:
+    """Walk the graph with PecanPy. Return the steps, and the seconds of walking and of preparing."""
     from pecanpy.pecanpy import SparseOTF  # type: ignore[import-not-found]
 
     nodes = len(graph["indptr"]) - 1
@@ -95,7 +98,7 @@ def pecanpy(graph: Any) -> dict[str, float]:
 
 
 def leg(name: str, file: Path) -> dict[str, float]:
-    """One leg's figures, from a process of its own."""
+    """Run `ours` or `pecanpy` in a process of its own, and return its figures."""
     command = (
         [sys.executable] if name == "ours" else [str(Path(sys.executable).with_name("uv")), "run", *PEER, "python"]
     )
@@ -110,6 +113,7 @@ def leg(name: str, file: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--json", action="store_true")
