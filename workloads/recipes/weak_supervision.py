@@ -37,7 +37,14 @@ from raylevance.training.tasks.moco.task import MoCo, MoCoSettings
 from raylevance.training.tasks.relevance.task import Relevance, RelevanceSettings
 from workloads.run import Run
 from workloads.steps.behaviour_graph import BehaviourSettings, graph_step
-from workloads.steps.encoder_training import Trainer, backbone_settings, kept_metric, new_encoder, training_settings
+from workloads.steps.encoder_training import (
+    Trainer,
+    backbone_settings,
+    besides_training,
+    kept_metric,
+    new_encoder,
+    training_settings,
+)
 from workloads.steps.relevance_pairs import IRRELEVANT, RELEVANT, BehaviourPairs, LabelledPairs, relevance_rows
 from workloads.steps.tables import DataSettings, load_tables
 from workloads.steps.weak_baselines import Baselines, BaselineSettings
@@ -152,8 +159,9 @@ def train_scorer(
     combined by a fit to the validation queries.
     """
     chosen, run, seed = settings.scorer, data.run, data.trainer.seed
-    others = {name: value for name, value in chosen if name != "train"}
-    described = training_settings(chosen.train, data.text, **others, validation_fraction=settings.validation_fraction)
+    described = training_settings(
+        chosen.train, data.text, **besides_training(chosen), validation_fraction=settings.validation_fraction
+    )
 
     def build(draft: Draft) -> None:
         encoder, graph_texts = run.store.path(weak.ref), data.graph_texts()

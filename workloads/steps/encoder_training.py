@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raylevance.artifacts import Artifact, Draft
+from raylevance.config import Settings
 from raylevance.data.text import ProductText
 from raylevance.inference.encoder import backbone_digest, backbone_path, save_template
 from raylevance.models.encoder import Encoder, EncoderSettings
@@ -58,6 +59,11 @@ def training_settings(train: TrainSettings, text: ProductText, **others: Any) ->
     """
     precision = {"precision": "fp32"} if requested_precision() == "fp32" else {}
     return {"train": train, "text": text, **precision, **others}
+
+
+def besides_training(settings: Settings) -> dict[str, Any]:
+    """Return the fields of `settings` other than `train`, as the `others` of `training_settings`."""
+    return {field: value for field, value in settings if field != "train"}
 
 
 def backbone_settings(encoder: EncoderSettings) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.tasks.contrastive.ranking import RankingEvaluation
 from raylevance.training.tasks.contrastive.task import ContrastiveSettings
 from workloads.steps.contrastive_instances import write_judged_instances
-from workloads.steps.encoder_training import training_settings
+from workloads.steps.encoder_training import besides_training, training_settings
 from workloads.steps.mining import add_mined_pairs, read_mined
 from workloads.steps.retrieval_data import RetrievalData
 
@@ -45,8 +45,7 @@ def judged_training_step(
     """
     run, seed = data.run, data.trainer.seed
     inputs = [data.tables, encoder, *mined, *data.synthetic]
-    others = {name: value for name, value in settings if name != "train"}
-    others["queries"] = fingerprint(data.judged.split(TRAIN).queries["query_id"].to_pylist())
+    train_queries = fingerprint(data.judged.split(TRAIN).queries["query_id"].to_pylist())
 
     def build(draft: Draft) -> None:
         with run.work_folder() as work:
@@ -65,7 +64,7 @@ def judged_training_step(
             data.trainer.train_encoder(start, settings.train, data.text, draft, work, evaluate)
             save_bands(draft.path, GradedPairs.from_tables(data.validation, data.text))
 
-    described = training_settings(settings.train, data.text, **others)
+    described = training_settings(settings.train, data.text, **besides_training(settings), queries=train_queries)
     return run.step(name, build, settings=described, inputs=inputs, seed=seed)
 
 

@@ -13,7 +13,7 @@ from raylevance.models.encoder import EncoderSettings
 from raylevance.training.tasks.contrastive.task import ContrastiveSettings
 from workloads.steps.behaviour_graph import BehaviourSettings, graph_step, has_choices
 from workloads.steps.contrastive_instances import write_clicked_pairs, write_pseudo_queries
-from workloads.steps.encoder_training import backbone_settings, new_encoder, training_settings
+from workloads.steps.encoder_training import backbone_settings, besides_training, new_encoder, training_settings
 from workloads.steps.retrieval_data import RetrievalData
 
 
@@ -36,8 +36,7 @@ def warmup_step(
     """Return `encoder/warmup<suffix>`: the backbone, trained on pseudo-queries and, with `read_log`, on the log."""
     graph = clicked_graph(data, f"graph/warmup{suffix}") if read_log and settings.behaviour_share else None
     run, seed = data.run, data.trainer.seed
-    own = {field: value for field, value in settings if field != "train"}
-    described = training_settings(settings.train, data.text, **backbone_settings(encoder), **own)
+    described = training_settings(settings.train, data.text, **backbone_settings(encoder), **besides_training(settings))
 
     def build(draft: Draft) -> None:
         with run.work_folder() as work:

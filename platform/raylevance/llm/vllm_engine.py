@@ -153,6 +153,8 @@ def supervised_engine(stuck_after_s: float, started_within_s: float) -> Any:
     from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
 
     class SupervisedEngine(vLLMEngineStageUDF):
+        """Ray's vLLM stage, which ends its own process when the engine is stuck."""
+
         _rows_in_flight = 0
         _last_answer_at = 0.0
 

@@ -1,6 +1,6 @@
 """The grading task: a model learns to give a query and a product one of three grades."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -18,12 +18,11 @@ from raylevance.judges.causal_judge import CausalJudge
 from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.grader import GRADES, Grader, log_probabilities
 from raylevance.losses.cross_entropy import balanced_weights, weighted_cross_entropy
-from raylevance.models.batching import length_groups
 from raylevance.models.precision import autocast
 from raylevance.training.epoch_plan import EpochPlan
-from raylevance.training.gradient_accumulation import backward_each
+from raylevance.training.pair_replica import PairReplica
 from raylevance.training.settings import TrainSettings
-from raylevance.training.task import TOKENS, TaskReplica, TextTask, WorkerContext
+from raylevance.training.task import TOKENS, TextTask, WorkerContext
 from raylevance.training.text_groups import padded
 from raylevance.training.token_file import Ints, RowKind, Tokens
 from raylevance.training.token_table import TokenTable
@@ -124,29 +123,24 @@ class TokenisedGradedPairs:
         return self._tokens[row]
 
 
-class GradingReplica(TaskReplica):
+class GradingReplica(PairReplica):
     """A grader, and its batches of pairs: each pair once an epoch, pairs of similar length together."""
 
     def __init__(
         self, grader: nn.Module, pairs: TokenisedGradedPairs, settings: GradingSettings, context: WorkerContext
     ) -> None:
-        super().__init__(grader, EpochPlan.shuffled(pairs.lengths, settings.batch, context.seed), context)
+        plan = EpochPlan.shuffled(pairs.lengths, settings.batch, context.seed)
+        super().__init__(grader, plan, context, pairs.lengths)
         counts = torch.from_numpy(np.bincount(pairs.grades, minlength=GRADES))
         balanced = settings.class_weights == "balanced"
         self.weights = balanced_weights(counts) if balanced else torch.ones(GRADES, dtype=torch.float64)
         self._pairs = pairs
 
-    def backward(self, step: int) -> torch.Tensor:
-        """Add the gradient of this worker's share of `step`, as `TaskReplica.backward` does."""
-        return backward_each(self._losses(self.context.share(self.rows(step))), self.zero_loss())
-
-    def _losses(self, rows: Ints) -> Iterator[torch.Tensor]:
-        """Yield the loss of each group of pairs of similar length."""
+    def group_loss(self, pairs: Ints) -> torch.Tensor:
+        """Return the weighted cross-entropy of `pairs`, summed over them."""
         device = self.model.device
-        for group in length_groups(self._pairs.lengths[rows], self.batch_tokens):
-            pairs = rows[group]
-            ids, mask = padded([self._pairs.tokens(pair) for pair in pairs], self.model.pad_id, device)
-            with autocast(device, self.context.autocast_dtype):
-                logits = self.model(ids, mask)
-            grades = torch.from_numpy(self._pairs.grades[pairs].astype(np.int64)).to(device)
-            yield weighted_cross_entropy(logits, grades, self.weights.to(device))
+        ids, mask = padded([self._pairs.tokens(pair) for pair in pairs], self.model.pad_id, device)
+        with autocast(device, self.context.autocast_dtype):
+            logits = self.model(ids, mask)
+        grades = torch.from_numpy(self._pairs.grades[pairs].astype(np.int64)).to(device)
+        return weighted_cross_entropy(logits, grades, self.weights.to(device))

@@ -1,7 +1,6 @@
 """The relevance task: a model learns which pairs are relevant from people's judgements and from behaviour."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,14 +14,13 @@ from pydantic import Field
 
 from raylevance.errors import RaylevanceError
 from raylevance.losses.binary_cross_entropy import weighted_binary_cross_entropy
-from raylevance.models.batching import length_groups
 from raylevance.models.pair_features import EncodedTexts
 from raylevance.models.precision import autocast
 from raylevance.models.relevance import RelevanceModel, load_relevance_tokenizer
 from raylevance.models.tokenizer import Side, SideTokenizer
-from raylevance.training.gradient_accumulation import backward_each
+from raylevance.training.pair_replica import PairReplica
 from raylevance.training.settings import TrainSettings
-from raylevance.training.task import TOKENS, TaskReplica, TextTask, WorkerContext
+from raylevance.training.task import TOKENS, TextTask, WorkerContext
 from raylevance.training.tasks.relevance.pair_plan import Order, PairPlan
 from raylevance.training.text_groups import padded
 from raylevance.training.token_file import Ints, RowKind, Tokens
@@ -122,7 +120,7 @@ class TokenisedPairs:
         return self._texts[side][row]
 
 
-class RelevanceReplica(TaskReplica):
+class RelevanceReplica(PairReplica):
     """A relevance model, and its batches of pairs."""
 
     def __init__(
@@ -137,7 +135,7 @@ class RelevanceReplica(TaskReplica):
             epochs=settings.epochs,
             seed=context.seed,
         )
-        super().__init__(model, plan, context)
+        super().__init__(model, plan, context, pairs.lengths)
         self._pairs = pairs
         if settings.max_steps and pairs.human.any() and settings.max_steps <= plan.behaviour_steps:
             raise RaylevanceError(
@@ -145,19 +143,13 @@ class RelevanceReplica(TaskReplica):
                 f"alone takes {plan.behaviour_steps} steps; raise max_steps, or set order=mixed"
             )
 
-    def backward(self, step: int) -> torch.Tensor:
-        """Add the gradient of this worker's share of `step`, as `TaskReplica.backward` does."""
-        return backward_each(self._losses(self.context.share(self.rows(step))), self.zero_loss())
-
-    def _losses(self, rows: Ints) -> Iterator[torch.Tensor]:
-        """Yield the loss of each group of pairs of similar length."""
+    def group_loss(self, pairs: Ints) -> torch.Tensor:
+        """Return the weighted binary cross-entropy of `pairs`, summed over them."""
         device = self.model.device
-        for group in length_groups(self._pairs.lengths[rows], self.batch_tokens):
-            pairs = rows[group]
-            logits = self.model(self._encode(pairs, "query"), self._encode(pairs, "item"))
-            labels = torch.from_numpy(self._pairs.labels[pairs]).to(device)
-            weights = torch.from_numpy(self._pairs.weights[pairs]).to(device)
-            yield weighted_binary_cross_entropy(logits, labels, weights)
+        logits = self.model(self._encode(pairs, "query"), self._encode(pairs, "item"))
+        labels = torch.from_numpy(self._pairs.labels[pairs]).to(device)
+        weights = torch.from_numpy(self._pairs.weights[pairs]).to(device)
+        return weighted_binary_cross_entropy(logits, labels, weights)
 
     def _encode(self, rows: Ints, side: Side) -> EncodedTexts:
         device = self.model.device
