@@ -105,7 +105,7 @@ def check_room(setting: str, count: int, *, cpus: float = 0, gpus: float = 0, on
 
     Raises `RaylevanceError` where they do not fit, because Ray would wait for more nodes for ever.
     """
-    room = sum(_room_on(node, cpus, gpus, one_per_node) for node in alive_nodes())
+    room = count_room(alive_nodes(), cpus=cpus, gpus=gpus, one_per_node=one_per_node)
     if room < count:
         needs = [f"{number:g} {name}" for number, name in ((cpus, "CPU"), (gpus, "GPU")) if number]
         each = "a machine" if one_per_node else " and ".join(needs)
@@ -114,11 +114,11 @@ def check_room(setting: str, count: int, *, cpus: float = 0, gpus: float = 0, on
         )
 
 
-def _room_on(node: dict[str, float], cpus: float, gpus: float, one_per_node: bool) -> int:
-    """Return how many processes fit on a node with these resources."""
+def count_room(nodes: list[dict[str, float]], *, cpus: float = 0, gpus: float = 0, one_per_node: bool = False) -> int:
+    """Return how many processes with these CPUs and GPUs fit on nodes with these resources at the same time."""
     needs = {"CPU": cpus, "GPU": gpus}
-    room = min(int(node.get(name, 0) // number) for name, number in needs.items() if number)
-    return min(room, 1) if one_per_node else room
+    rooms = (min(int(node.get(name, 0) // number) for name, number in needs.items() if number) for node in nodes)
+    return sum(min(room, 1) if one_per_node else room for room in rooms)
 
 
 @contextmanager

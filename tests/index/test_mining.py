@@ -1,13 +1,18 @@
 """Tests of hard pairs by rank and grade, and of the sharded search that finds their candidates."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 
 from raylevance.data.groups import ALL, Groups
+from raylevance.errors import RaylevanceError
+from raylevance.index import sharded_search
 from raylevance.index.mining import (
     MiningSettings,
     candidate_table,
@@ -16,7 +21,7 @@ from raylevance.index.mining import (
     mine_hard_pairs,
     unjudged_pairs,
 )
-from raylevance.index.sharded_search import search_shards
+from raylevance.index.sharded_search import check_cluster_gpu, search_shards
 from raylevance.index.vectors import IndexSettings, VectorIndex
 
 SETTINGS = MiningSettings(k=4)
@@ -128,6 +133,61 @@ def test_shards_find_what_one_exact_index_finds(ray_cluster: None, vectors: np.n
     assert rows[0, :2].tolist() == [3, 1500]
     np.testing.assert_array_equal(rows, expected_rows)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
+
+
+def test_a_shard_is_indexed_once_for_all_passes_over_the_queries(
+    ray_cluster: None, vectors: np.ndarray, shards: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds: list[int] = []
+    build = VectorIndex.build
+    monkeypatch.setattr(sharded_search, "QUERIES_PER_PASS", 3)
+    monkeypatch.setattr(VectorIndex, "build", lambda *args: [builds.append(1), build(*args)][1])
+    task = {"shard": np.array([str(shards[1])]), "first": np.array([700])}
+    queries, groups = vectors[:8], Groups(np.arange(8) % 2, np.arange(3000) % 2)
+    passes = list(sharded_search._search_shard(task, ray.put((queries, groups)), 5, IndexSettings(kind="exact")))
+    assert builds == [1] and [int(found["start"][0]) for found in passes] == [0, 3, 6]
+    rows = np.concatenate([found["rows"][0] for found in passes])
+    allowed = [(np.arange(3000) % 2 == query % 2) & (np.arange(3000) // 700 == 1) for query in range(8)]
+    scores = [np.where(mask, vectors @ query, -2) for mask, query in zip(allowed, queries, strict=True)]
+    np.testing.assert_array_equal(rows, [np.argsort(-score, kind="stable")[:5] for score in scores])
+
+
+def test_more_queries_than_one_pass(ray_cluster: None, vectors: np.ndarray, shards: list[Path]) -> None:
+    queries = vectors[np.random.default_rng(1).integers(0, 3000, sharded_search.QUERIES_PER_PASS + 5)]
+    scores, rows = search_shards(shards, queries, 3, IndexSettings(kind="exact"))
+    expected, _ = VectorIndex.build(vectors, IndexSettings(kind="exact")).search(queries, 3)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    np.testing.assert_allclose(np.einsum("mkd,md->mk", vectors[rows], queries), scores, atol=1e-6)
+
+
+def test_a_gpu_that_the_cluster_does_not_have_is_refused(ray_cluster: None, shards: list[Path]) -> None:
+    """Without the check, the search would wait for such a node for ever."""
+    with pytest.raises(RaylevanceError, match=r"index\.use_gpu is set, but no node of the cluster has a GPU"):
+        search_shards(shards, np.eye(16, dtype=np.float32), 3, IndexSettings(use_gpu=True))
+    with pytest.raises(
+        RaylevanceError, match=r"mining\.index\.use_gpu searches exactly, but mining\.index\.kind is hnsw"
+    ):
+        check_cluster_gpu(IndexSettings(kind="hnsw", use_gpu=True), "mining.index.")
+
+
+RESERVED = """
+import sys
+import numpy as np, ray
+from raylevance.index import sharded_search
+from raylevance.index.vectors import IndexSettings
+def search_shard(task, shared, k, settings):
+    claimed = ray.get_runtime_context().get_assigned_resources()
+    yield {"start": np.zeros(1, int), "scores": np.array([[[claimed["GPU"]]]]), "rows": np.zeros((1, 1, 1), int)}
+sharded_search._search_shard = search_shard
+ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+scores, _ = sharded_search.search_shards([sys.argv[1]], np.eye(1, 16, dtype=np.float32), 1, IndexSettings(use_gpu=True))
+assert scores.tolist() == [[1.0]], scores
+"""
+
+
+def test_a_search_on_gpus_reserves_one_for_each_task(shards: list[Path]) -> None:
+    """Ray is told of a GPU that this machine need not have."""
+    subprocess.run([sys.executable, "-c", RESERVED, str(shards[0])], check=True, timeout=120)
 
 
 def test_approximate_shards_agree_with_exact_ones(ray_cluster: None, vectors: np.ndarray, shards: list[Path]) -> None:

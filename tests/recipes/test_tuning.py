@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ray.tune.search.optuna import OptunaSearch
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings, with_changes
-from raylevance.errors import UsageError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.training.settings import MachineSettings
 from tests.conftest import Ended
 from workloads.recipe import find_recipe, settings_type
 from workloads.recipes.mine_and_refine import MineAndRefineSettings, search_space
-from workloads.studies.tuning import _at, _with_given, concurrent_trials
+from workloads.studies.tuning import _at, _with_given, share_cluster
 
 Command = Callable[..., Ended]
 
@@ -66,10 +68,58 @@ def test_a_search_needs_stages_that_are_evaluated() -> None:
         search_space(never)
 
 
-def test_trials_at_once_leave_processors_to_their_trainings(ray_cluster: None) -> None:
-    """Two processors: trials of one worker each go side by side, those that take the machine go alone."""
-    assert concurrent_trials(MachineSettings()) == 1
-    assert concurrent_trials(MachineSettings(cpus_per_worker=1)) == 2
+@pytest.mark.parametrize(
+    ("machine", "nodes", "trials", "cpus", "at_once"),
+    [
+        ({}, [(2, 0)], 20, 1, 2),
+        ({}, [(16, 0), (8, 0)], 4, 5, 4),
+        ({}, [(16, 0)], 1, 16, 1),
+        ({"workers": 2}, [(8, 0), (4, 0)], 1, 4, 1),
+        ({"workers": 2, "cpus_per_worker": 4}, [(8, 0), (4, 0)], 20, 4, 1),
+        ({"workers": 2, "cpus_per_worker": 2}, [(8, 0), (4, 0)], 20, 2, 3),
+        ({"use_gpu": True}, [(16, 2), (16, 1), (64, 0)], 20, 8, 3),
+        ({"workers": 4}, [(2, 0), (3, 0)], 20, 1, 1),
+    ],
+)
+def test_as_many_trials_run_at_once_as_fit(
+    machine: dict[str, Any], nodes: list[tuple[int, int]], trials: int, cpus: int, at_once: int
+) -> None:
+    cluster = [{"CPU": float(node_cpus), "GPU": float(gpus)} for node_cpus, gpus in nodes]
+    shared, count = share_cluster(MachineSettings.model_validate(machine), cluster, trials)
+    assert (shared.cpus_per_worker, count) == (cpus, at_once)
+
+
+@given(
+    nodes=st.lists(st.tuples(st.integers(1, 32), st.integers(0, 4)), min_size=1, max_size=4),
+    workers=st.integers(1, 6),
+    use_gpu=st.booleans(),
+    trials=st.integers(1, 12),
+)
+def test_the_trials_at_once_fit_on_the_nodes_and_one_more_does_not(
+    nodes: list[tuple[int, int]], workers: int, use_gpu: bool, trials: int
+) -> None:
+    """Workers placed one by one, as a scheduler would: each on the first node that has its processors and GPU."""
+    machine = MachineSettings(workers=workers, use_gpu=use_gpu)
+    cluster = [{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in nodes]
+    try:
+        shared, at_once = share_cluster(machine, cluster, trials)
+    except RaylevanceError as error:
+        assert f"machine.workers={workers}" in str(error) and placed(cluster, 1, use_gpu) < workers
+        return
+    assert shared.cpus_per_worker is not None
+    room = placed(cluster, shared.cpus_per_worker, use_gpu)
+    assert workers * at_once <= room and (at_once == trials or room < workers * (at_once + 1))
+
+
+def placed(nodes: list[dict[str, float]], cpus: int, use_gpu: bool) -> int:
+    """Return how many workers find room."""
+    free = [dict(node) for node in nodes]
+    count = 0
+    while node := next((node for node in free if node["CPU"] >= cpus and node["GPU"] >= int(use_gpu)), None):
+        node["CPU"] -= cpus
+        node["GPU"] -= int(use_gpu)
+        count += 1
+    return count
 
 
 def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:
@@ -89,6 +139,7 @@ def test_a_search_ends_with_settings_that_the_recipe_takes(
     printed = json.loads(ended.out)
     assert len(printed["trials"]) == 2 and printed["failed"] == 0
     assert "trial 1 of 2, stage 1: ndcg@10" in ended.err
+    assert "trials at once: 2, with 1 workers of 1 CPUs each" in ended.err
     folder = Store(store).path(printed["ref"])
     assert (folder / "history.svg").read_text().startswith("<?xml")
     best = load_settings(MineAndRefineSettings, folder / "best.yaml")

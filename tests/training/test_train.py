@@ -208,6 +208,7 @@ def test_processors_are_shared_out() -> None:
     assert cpus_for_each_worker(MachineSettings(workers=1), nodes) == 8
     assert cpus_for_each_worker(MachineSettings(workers=4), nodes) == 4
     assert cpus_for_each_worker(MachineSettings(workers=2, cpus_per_worker=3, use_gpu=True), nodes) == 3
+    assert cpus_for_each_worker(MachineSettings(workers=2), [{"CPU": 8.0}, {"CPU": 4.0}]) == 4
 
 
 def test_an_evaluation_on_nothing_is_refused(ray_cluster: None) -> None:

@@ -21,6 +21,7 @@ from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
 from raylevance.errors import UsageError
 from raylevance.index.products import ProductIndexSettings
+from raylevance.index.sharded_search import check_cluster_gpu
 from raylevance.index.vectors import check_gpu
 from raylevance.inference.judge import judge_version
 from raylevance.models.encoder import EncoderSettings, check_encoder_settings
@@ -177,7 +178,7 @@ def _round(settings: EncoderRecipe, number: int) -> str:
 def check_settings(settings: EncoderRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     check_encoder_settings(with_backbone_path(settings.encoder))
-    check_gpu(settings.mining.index)
+    check_cluster_gpu(settings.mining.index, "mining.index.")
     if settings.mining.unjudged == "judge":
         judge_version(store, settings.mining.judge)
     settings.synthetic.check(store)

@@ -1,7 +1,8 @@
 """`raylevance tune`: a recipe's settings searched on held-out training queries, by Optuna and ASHA on Ray Tune.
 
 A trial makes the recipe's steps with other settings, in the same store. What two trials share is made once, and a
-killed search, called again, draws the same trials (the sampler is seeded) and finds those that were finished.
+killed search, called again, finds the steps that were finished. The sampler is seeded: the first ten trials are always
+the same. It draws each later one from the results at hand, which depend on the order in which trials end.
 """
 
 import json
@@ -20,11 +21,12 @@ from ray.tune.search.sample import Categorical
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft, Store
-from raylevance.cluster import connected, count_cpus
+from raylevance.cluster import alive_nodes, connected
 from raylevance.config import with_changes
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.progress import status
 from raylevance.training.settings import MachineSettings
+from raylevance.training.trainer import cpus_for_each_worker, trainings_at_once
 from workloads.recipe import find_recipe, load_recipe_settings, settings_type
 from workloads.run import Run
 from workloads.studies.tuning_plots import save_plots
@@ -92,8 +94,10 @@ def tune_recipe(
     values = settings.model_dump(mode="json")
     opened = Store(store)
     with connected():
-        search = Search(name, values, str(opened))
-        grid = _fit(search, recipe, settings, trials, seed, opened)
+        machine, at_once = share_cluster(settings.machine, alive_nodes(), trials)
+        status(f"trials at once: {at_once}, with {machine.workers} workers of {machine.cpus_per_worker} CPUs each")
+        search = Search(name, values | {"machine": machine.model_dump(mode="json")}, str(opened))
+        grid = _fit(search, recipe, settings, trials, at_once, seed, opened)
         finished = _trials(grid, recipe.METRIC)
     if not finished:
         raise RaylevanceError(f"tune {name}: no trial ended well: {_first_error(grid)}")
@@ -106,7 +110,9 @@ def tune_recipe(
     return TuneOutcome(opened, draft.artifact)
 
 
-def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, store: Store) -> tune.ResultGrid:
+def _fit(
+    search: Search, recipe: Any, settings: Any, trials: int, at_once: int, seed: int, store: Store
+) -> tune.ResultGrid:
     values = search.settings
     space = _search_space(recipe, settings, values)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -116,8 +122,8 @@ def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, sto
     # RAYLEVANCE_DATA may be relative to where the command runs; Ray Tune would run each trial in a folder of its own.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     tuner = tune.Tuner(
-        # A trial waits for the workers that it starts: a processor of its own, or a part, would keep them out.
-        # It has to ask for something: 1 MiB of the cluster's memory.
+        # What a trial uses is claimed by its trainings, each in a placement group of Ray Train. The trial itself only
+        # waits for them: a processor of its own would keep them out. It has to ask for something: 1 MiB of memory.
         tune.with_resources(_named(search), {"cpu": 0, "memory": 1 << 20}),
         param_space=space,
         tune_config=tune.TuneConfig(
@@ -126,7 +132,7 @@ def _fit(search: Search, recipe: Any, settings: Any, trials: int, seed: int, sto
             search_alg=algorithm,
             scheduler=ASHAScheduler(max_t=10, grace_period=1, reduction_factor=2),
             num_samples=trials,
-            max_concurrent_trials=concurrent_trials(settings.machine),
+            max_concurrent_trials=at_once,
         ),
         run_config=tune.RunConfig(
             storage_path=str(store.work_folder("tune")), verbose=0, callbacks=[_Progress(recipe.METRIC, trials)]
@@ -146,11 +152,16 @@ def _with_given(domain: Any, value: Any) -> Any:
     return domain
 
 
-def concurrent_trials(machine: MachineSettings) -> int:
-    """Return how many trials the cluster has processors for: a trial takes those of its workers, or all there are."""
-    cpus = max(1, count_cpus())
-    needed = machine.workers * machine.cpus_per_worker if machine.cpus_per_worker else cpus
-    return max(1, cpus // needed)
+def share_cluster(machine: MachineSettings, nodes: list[dict[str, float]], trials: int) -> tuple[MachineSettings, int]:
+    """Return the settings of the machine for each trial, and how many trials run at once: as many as fit on the nodes.
+
+    Where `machine.cpus_per_worker` is null, the processors are divided between the workers of all trials that run.
+
+    Raises `RaylevanceError` when the cluster has no room for the workers of one trial.
+    """
+    cpus = cpus_for_each_worker(machine, nodes, trials)
+    at_once = min(trials, trainings_at_once(machine, nodes, cpus))
+    return machine.model_copy(update={"cpus_per_worker": cpus}), at_once
 
 
 class _Progress(tune.Callback):

@@ -1,6 +1,6 @@
 """Search for the nearest of more vectors than fit in memory: each shard is searched, and the results are merged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,16 +8,17 @@ import numpy as np
 import ray
 import ray.data
 
-from raylevance.cluster import cpus_per_node
+from raylevance.cluster import count_gpus
 from raylevance.data.groups import Groups
+from raylevance.errors import RaylevanceError
 from raylevance.index.approximate import MIN_IVFPQ_ROWS
 from raylevance.index.fusion import Ranking
 from raylevance.index.group_search import search_groups
 from raylevance.index.ranking import sort_by_score
-from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
+from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors, check_gpu_kind
 
 QUERIES_PER_PASS = 20_000
-"""Queries that are searched at once. At 384 dimensions and k = 200, the driver holds 110 MB of vectors and results."""
+"""Queries that a task searches at once. At 384 dimensions and k = 200, it holds 110 MB of vectors and results."""
 
 
 def search_shards(
@@ -25,9 +26,9 @@ def search_shards(
 ) -> Ranking:
     """Search all `shards` for the `k` rows nearest to each of `queries`, float32 [m, d], unit norm.
 
-    Each shard is indexed as `settings` say (exactly, if it is too small for IVF-PQ) and searched by one Ray task, so
-    memory use is one shard for each task that runs, however many shards there are. With `kind=exact` the result is that
-    of one exact index over all rows.
+    Each shard is indexed once, as `settings` say (exactly, if it is too small for IVF-PQ), by one Ray task that has one
+    processor and, with `use_gpu`, one GPU. Memory use is one shard for each task that runs, however many shards there
+    are, and the result of all queries. With `kind=exact` the result is that of one exact index over all rows.
 
     - `shards`: .npy files of unit vectors, float32 [n_i, d], that every machine can read. Rows are numbered through all
       of them.
@@ -35,17 +36,30 @@ def search_shards(
 
     Returns scores and rows, both [m, k], best first and the lower row first among equals. If there are fewer than `k`
     rows, the rest is filled with -inf and -1.
+
+    Raises `RaylevanceError` if the settings ask for a GPU that the cluster does not have.
     """
-    sizes = [len(np.load(shard, mmap_mode="r")) for shard in shards]
-    first_rows = np.cumsum([0, *sizes[:-1]])
-    rankings = []
-    for start in range(0, len(queries), QUERIES_PER_PASS):
-        part = slice(start, start + QUERIES_PER_PASS)
-        part_groups = groups and groups.part(part, slice(None))
-        rankings.append(_search(shards, first_rows, queries[part], k, settings, part_groups))
-    if not rankings:
-        return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-    return np.concatenate([scores for scores, _ in rankings]), np.concatenate([rows for _, rows in rankings])
+    check_cluster_gpu(settings)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    rows = np.full((len(queries), k), -1, np.int64)
+    if len(queries):
+        for batch in _search(shards, queries, k, settings, groups).iter_batches(batch_size=1, batch_format="numpy"):
+            start, found = int(batch["start"][0]), (batch["scores"][0], batch["rows"][0])
+            part = slice(start, start + len(found[0]))
+            scores[part], rows[part] = merge_rankings((scores[part], rows[part]), found, k)
+    return scores, rows
+
+
+def check_cluster_gpu(settings: IndexSettings, name: str = "index.") -> None:
+    """Raise `RaylevanceError` if `settings` ask for a GPU that no node has or that can't search this kind of index.
+
+    `name` is the dotted prefix of `settings` in the message, such as "mining.index.".
+    """
+    if not settings.use_gpu:
+        return
+    check_gpu_kind(settings, name)
+    if not count_gpus():
+        raise RaylevanceError(f"{name}use_gpu is set, but no node of the cluster has a GPU; set it to false")
 
 
 def merge_rankings(one: Ranking, other: Ranking, k: int) -> Ranking:
@@ -57,28 +71,23 @@ def merge_rankings(one: Ranking, other: Ranking, k: int) -> Ranking:
 
 
 def _search(
-    shards: Sequence[Path], first_rows: Any, queries: Vectors, k: int, settings: IndexSettings, groups: Groups | None
-) -> Ranking:
-    shared = ray.put((queries, groups))
-    tasks = ray.data.from_items(
-        [{"shard": str(shard), "first": int(first)} for shard, first in zip(shards, first_rows, strict=True)],
-        override_num_blocks=len(shards),
-    )
-    results = tasks.map_batches(
+    shards: Sequence[Path], queries: Vectors, k: int, settings: IndexSettings, groups: Groups | None
+) -> ray.data.Dataset:
+    """Return a row for each shard and pass over the queries: the number of the first query, and scores and rows."""
+    sizes = [len(np.load(shard, mmap_mode="r")) for shard in shards]
+    first_rows = np.cumsum([0, *sizes[:-1]])
+    tasks = [{"shard": str(shard), "first": int(first)} for shard, first in zip(shards, first_rows, strict=True)]
+    return ray.data.from_items(tasks, override_num_blocks=len(shards)).map_batches(
         cast(Any, _search_shard),
-        fn_kwargs={"shared": shared, "k": k, "settings": settings},
+        fn_kwargs={"shared": ray.put((queries, groups)), "k": k, "settings": settings},
         batch_size=1,
-        num_cpus=cpus_per_node(),
+        num_cpus=1,
+        num_gpus=int(settings.use_gpu),
     )
-    best: Ranking = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    for batch in results.iter_batches(batch_size=1, batch_format="numpy"):
-        best = merge_rankings(best, (batch["scores"][0], batch["rows"][0]), k)
-    padding = ((0, 0), (0, k - best[0].shape[1]))
-    return np.pad(best[0], padding, constant_values=-np.inf), np.pad(best[1], padding, constant_values=-1)
 
 
-def _search_shard(task: dict[str, Any], shared: Any, k: int, settings: IndexSettings) -> dict[str, Any]:
-    """Return the best rows of one shard, numbered through all shards, as a batch of one.
+def _search_shard(task: dict[str, Any], shared: Any, k: int, settings: IndexSettings) -> Iterator[dict[str, Any]]:
+    """Yield the best rows of one shard for one pass of queries after the other, numbered through all shards.
 
     `shared` refers to the queries and their groups.
     """
@@ -88,11 +97,16 @@ def _search_shard(task: dict[str, Any], shared: Any, k: int, settings: IndexSett
     if len(vectors) < MIN_IVFPQ_ROWS:
         settings = settings.model_copy(update={"kind": "exact"})
     index = VectorIndex.build(vectors, settings)
-    k = min(k, len(vectors))
+    shard_groups = groups and groups.part(slice(None), slice(first, first + len(vectors)))
+    for start in range(0, len(queries), QUERIES_PER_PASS):
+        part = slice(start, start + QUERIES_PER_PASS)
+        scores, rows = _search_pass(index, queries[part], k, shard_groups and shard_groups.part(part, slice(None)))
+        rows = np.where(rows < 0, rows, rows + first)
+        yield {"start": np.array([start]), "scores": scores[None], "rows": rows[None]}
+
+
+def _search_pass(index: VectorIndex, queries: Vectors, k: int, groups: Groups | None) -> Ranking:
+    k = min(k, len(index))
     if groups is None:
-        scores, rows = index.search(queries, k)
-    else:
-        shard_groups = groups.part(slice(None), slice(first, first + len(vectors)))
-        scores, rows = search_groups(shard_groups, lambda chosen, allowed: index.search(queries[chosen], k, allowed))
-    rows = np.where(rows < 0, rows, rows + first)
-    return {"scores": scores[None], "rows": rows[None]}
+        return index.search(queries, k)
+    return search_groups(groups, lambda chosen, allowed: index.search(queries[chosen], k, allowed))

@@ -162,7 +162,8 @@ class VectorIndex:
                 f"{folder}: {VECTORS_FILE} and {DESCRIPTION_FILE} belong to different indexes; build it again"
             )
         if use_gpu:
-            _check_gpu(description.kind)
+            check_gpu_kind(IndexSettings(kind=description.kind))
+            _check_gpu_found()
         return cls(index, description, use_gpu=use_gpu)
 
     def _search_allowed(self, queries: Vectors, k: int, allowed: Allowed) -> tuple[Scores, Rows]:
@@ -198,14 +199,24 @@ class VectorIndex:
 
 
 def check_gpu(settings: IndexSettings) -> None:
-    """Raise `RaylevanceError` if `settings` ask for a GPU that does not exist or cannot search this kind of index."""
+    """Raise `RaylevanceError` if `settings` ask for a GPU that this machine does not have or that can't search."""
     if settings.use_gpu:
-        _check_gpu("exact" if settings.kind == "auto" else settings.kind)
+        check_gpu_kind(settings)
+        _check_gpu_found()
 
 
-def _check_gpu(kind: IndexKind) -> None:
-    if kind != "exact":
-        raise RaylevanceError(f"index.use_gpu searches exactly, but index.kind is {kind}; set it to exact or auto")
+def check_gpu_kind(settings: IndexSettings, name: str = "index.") -> None:
+    """Raise `RaylevanceError` if a GPU can't search the kind of index that `settings` ask for.
+
+    `name` is the dotted prefix of `settings` in the message.
+    """
+    if settings.kind not in ("auto", "exact"):
+        raise RaylevanceError(
+            f"{name}use_gpu searches exactly, but {name}kind is {settings.kind}; set it to exact or auto"
+        )
+
+
+def _check_gpu_found() -> None:
     if not faiss.get_num_gpus():
         raise RaylevanceError("index.use_gpu is set, but FAISS sees no GPU; install faiss-gpu or set it to false")
 

@@ -12,7 +12,7 @@ import ray.cloudpickle
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from raylevance.cluster import alive_nodes, run_in_thread
+from raylevance.cluster import alive_nodes, count_room, run_in_thread
 from raylevance.errors import RaylevanceError
 from raylevance.training.checkpoint import MODEL, Progress, save_folder
 from raylevance.training.log import check_log_package, training_progress
@@ -99,25 +99,33 @@ def check_settings(settings: TrainSettings, machine: MachineSettings, *, evaluat
     return cpus_for_each_worker(machine, alive_nodes())
 
 
-def cpus_for_each_worker(machine: MachineSettings, nodes: list[dict[str, float]]) -> int:
+def cpus_for_each_worker(machine: MachineSettings, nodes: list[dict[str, float]], trainings: int = 1) -> int:
     """Return the processors of each worker, given the resources of each node.
 
-    Raises `RaylevanceError` when the cluster has no room for the workers: Ray Train would wait for more nodes forever.
+    These are `machine.cpus_per_worker`, or the largest number with which the workers of `trainings` trainings fit on
+    the nodes at once. Where not even one processor each fits, it is the largest number for as many as do.
+
+    Raises `RaylevanceError` when the cluster has no room for one training: Ray Train would wait for more nodes forever.
     """
-    available = [int(node.get("CPU", 0)) for node in nodes]
-    cpus = machine.cpus_per_worker or max(1, sum(available) // machine.workers)
-    if machine.cpus_per_worker is None:
-        cpus = max(1, min(cpus, max(available, default=1)))
-    room = sum(count // cpus for count in available)
-    if machine.use_gpu:
-        room = sum(min(count // cpus, int(node.get("GPU", 0))) for count, node in zip(available, nodes, strict=True))
-    if room < machine.workers:
+    most = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    cpus = machine.cpus_per_worker
+    if cpus is None:
+        trainings = max(1, min(trainings, trainings_at_once(machine, nodes, 1)))
+        fitting = (count for count in range(most, 1, -1) if trainings_at_once(machine, nodes, count) >= trainings)
+        cpus = next(fitting, 1)
+    if not trainings_at_once(machine, nodes, cpus):
         needed = f"{cpus} CPU" + (" and a GPU" if machine.use_gpu else "")
+        room = count_room(nodes, cpus=cpus, gpus=int(machine.use_gpu))
         raise RaylevanceError(
             f"machine.workers={machine.workers} with {needed} each: the cluster has room for {room}; "
             "lower machine.workers or machine.cpus_per_worker"
         )
     return cpus
+
+
+def trainings_at_once(machine: MachineSettings, nodes: list[dict[str, float]], cpus: int) -> int:
+    """Return how many trainings fit on the nodes at the same time, when each of their workers has `cpus` processors."""
+    return count_room(nodes, cpus=cpus, gpus=int(machine.use_gpu)) // machine.workers
 
 
 def _claim(run_dir: Path, task: Task, seed: int) -> None:
