@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from raylevance.evaluation.html_report import HtmlReport, render_html
+from raylevance.evaluation.ranking_metrics import METRICS
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -26,8 +27,8 @@ def page() -> str:
     first, second = {"a": 2.0, "b": 1.0}, {"b": 2.0, "a": 1.0}
     summary = {
         name: {
-            **dict.fromkeys(("ndcg@10", "ndcg@10_official", "recall@100"), 0.5),
-            "ci95": {metric: [0.4, 0.6] for metric in ("ndcg@10", "ndcg@10_official", "recall@100")},
+            **{metric: 0.5 + place / 1000 for place, metric in enumerate(METRICS)},
+            "ci95": {metric: [0.4, 0.6] for metric in METRICS},
             "minus": {"zero_shot": [0.1, 0.0, 0.2]},
         }
         for name in ("zero_shot", "stage 1")
@@ -51,6 +52,17 @@ def page() -> str:
             facts={"data": "three queries"},
         )
     )
+
+
+def test_precision_recall_and_ndcg_by_grade_stand_beside_their_names(page: str) -> None:
+    """The figures of each system at ranks 10, 50 and 100, in the order of the header."""
+    table = page[page.index("By grade, at three ranks") :].split("</table>")[0]
+    names = re.findall(r"<th>([^<\n]+)", table)
+    assert names == ["system"] + [f"{name}@{k}" for name in ("nDCG", "recall", "precision") for k in (10, 50, 100)]
+    keys = [f"{name.lower()}_grades" for name in names[1:]]
+    expected = [f"{0.5 + METRICS.index(key) / 1000:.3f}" for key in keys]
+    for row in table.split("<tr>")[2:]:
+        assert re.findall(r"<td>(\d\.\d+)", row) == expected
 
 
 def test_titles_and_queries_are_text(page: str) -> None:

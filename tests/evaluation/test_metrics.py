@@ -1,6 +1,7 @@
 """Metrics equal naive formulas, also with ties, and intervals cover the true value as often as they should."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from raylevance.errors import RaylevanceError
-from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
-from raylevance.evaluation.pair_metrics import evaluate_pairs
-from raylevance.evaluation.ranking_metrics import evaluate_run, read_run, write_qrels, write_run
+from raylevance.evaluation import intervals
+from raylevance.evaluation.intervals import bootstrap_mean, bootstrap_means, paired_difference
+from raylevance.evaluation.pair_metrics import best_threshold, evaluate_pairs
+from raylevance.evaluation.ranking_metrics import METRICS, evaluate_run, read_run, write_qrels, write_run
 
 ESCI_GRADES = {"E": 2, "S": 1, "C": 1, "I": 0}
 
@@ -51,6 +53,51 @@ def test_ndcg_and_recall_are_the_formulas() -> None:
         assert values["precision@10"][place] == pytest.approx(len(relevant & set(ranked[:10])) / 10)
         first = next(rank for rank, product in enumerate(ranked, 1) if product in relevant)
         assert values["mrr@10"][place] == pytest.approx(1 / first if first <= 10 else 0)
+
+
+def test_metrics_by_grade_are_those_of_the_paper() -> None:
+    """Gains 1, 0.5 and 0 of grades 2, 1 and 0 at 10, 50 and 100; grades 2 and 1 are relevant (our reading)."""
+    random = np.random.default_rng(4)
+    labels, run = {}, {}
+    for query in range(12):
+        products = [f"p{number}" for number in range(150)]
+        random.shuffle(products)
+        labels[str(query)] = {product: str(random.choice(list("ESCI"), p=[0.1, 0.2, 0.1, 0.6])) for product in products}
+        run[str(query)] = {product: float(random.random()) for product in products[: random.integers(5, 130)]}
+    labels["none"], run["none"] = {"p0": "I"}, {"p0": 1.0}
+    values = evaluate_run(run, judgements(labels))
+    for place, (query, scores) in enumerate(run.items()):
+        ranked = sorted(scores, key=lambda product: -scores[product])
+        gains = {product: {"E": 1.0, "S": 0.5, "C": 0.5, "I": 0.0}[label] for product, label in labels[query].items()}
+        for cutoff in (10, 50, 100):
+            assert values[f"ndcg@{cutoff}_grades"][place] == pytest.approx(naive_ndcg(ranked, gains, cutoff), abs=1e-6)
+            for suffix, letters in (("", "ES"), ("_grades", "ESC")):
+                relevant = {product for product, label in labels[query].items() if label in letters}
+                hits = len(relevant & set(ranked[:cutoff]))
+                assert values[f"precision@{cutoff}{suffix}"][place] == pytest.approx(hits / cutoff)
+                assert values[f"recall@{cutoff}{suffix}"][place] == pytest.approx(hits / max(1, len(relevant)))
+
+
+def test_chosen_metrics_are_those_of_all() -> None:
+    labels = judgements({"1": {"a": "E", "b": "S", "c": "C"}, "2": {"a": "I", "c": "E"}})
+    run = {"1": {"c": 3.0, "b": 2.0, "a": 1.0}, "2": {"a": 2.0, "c": 1.0}}
+    everything = evaluate_run(run, labels)
+    assert tuple(everything) == METRICS
+    for chosen in (["ndcg@10"], ["recall@50_grades", "mrr@10"]):
+        found = evaluate_run(run, labels, chosen)
+        assert list(found) == chosen and all((found[name] == everything[name]).all() for name in chosen)
+
+
+def test_intervals_from_one_set_of_draws_are_those_of_each_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the draws are made in parts, where all values are equal, and for one query."""
+    random = np.random.default_rng(6)
+    values = {"a": random.random(30), "b": random.normal(5, 2, 30), "same": np.full(30, 0.1)}
+    for at_once in (4_000_000, 1000):
+        monkeypatch.setattr(intervals, "DRAWN_AT_ONCE", at_once)
+        for name, estimate in bootstrap_means(values, 3).items():
+            assert estimate == pytest.approx(bootstrap_mean(values[name], 3))
+    alone = {name: each[:1] for name, each in values.items()}
+    assert bootstrap_means(alone) == {name: bootstrap_mean(each) for name, each in alone.items()}
 
 
 def test_equal_scores_are_ranked_as_the_run_lists_them() -> None:
@@ -119,6 +166,25 @@ def test_pair_metrics_are_the_formulas() -> None:
     assert values["ks"] == pytest.approx(max(abs((positive >= t).mean() - (negative >= t).mean()) for t in scores))
 
 
+def test_f1_is_that_of_a_threshold_chosen_on_other_pairs() -> None:
+    """Scores without information have the F1 of that threshold, not the best of all thresholds on the pairs."""
+    random = np.random.default_rng(5)
+    labels, scores = random.integers(0, 2, (2, 60)), random.random((2, 60)).astype(np.float32)
+    threshold = best_threshold(scores[0], labels[0])
+    values = evaluate_pairs(scores[1], labels[1], threshold)
+    positive, kept = labels[1] == 1, scores[1] >= threshold
+    precision, recall = (kept & positive).sum() / kept.sum(), (kept & positive).sum() / positive.sum()
+    assert values["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert values["f1_threshold"] == threshold
+    best = evaluate_pairs(scores[1], labels[1])
+    assert values["f1"] < best["f1"] and best["f1_threshold"] == best_threshold(scores[1], labels[1])
+    assert {name: values[name] for name in ("auc", "ks")} == {name: best[name] for name in ("auc", "ks")}
+
+
+def test_a_threshold_above_every_score_finds_nothing() -> None:
+    assert evaluate_pairs(np.array([0.1, 0.2]), np.array([0, 1]), 0.5)["f1"] == 0
+
+
 def test_grades_count_two_as_relevant() -> None:
     scores = np.array([0.9, 0.5, 0.1])
     assert evaluate_pairs(scores, np.array([2, 1, 0])) == evaluate_pairs(scores, np.array([1, 0, 0]))
@@ -132,7 +198,15 @@ def test_labels_that_say_nothing_are_refused(labels: list[int], line: str) -> No
         evaluate_pairs(np.array([0.1, 0.2, 0.3]), np.array(labels))
 
 
-def test_an_id_that_a_run_file_can_not_hold(tmp_path: Path) -> None:
-    with pytest.raises(RaylevanceError, match="id 'SKU 12' contains white space"):
-        write_run(tmp_path / "x.run", {"1": {"SKU 12": 1.0}}, "x")
-    assert not (tmp_path / "x.run").exists()
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("SKU 12", "contains white space"), ("12\u00a0", "contains white space"), ("a\nb", "contains"), ("", "is empty")],
+)
+def test_an_id_that_a_trec_file_can_not_hold(tmp_path: Path, name: str, fault: str) -> None:
+    ids = [({name: {"a": 1.0}}, {name: {"a": "E"}}), ({"q": {name: 1.0}}, {"q": {name: "E"}})]
+    for run, judged in ids:
+        with pytest.raises(RaylevanceError, match=f"id {re.escape(repr(name))} {fault}"):
+            write_run(tmp_path / "x.run", run, "x")
+        with pytest.raises(RaylevanceError, match=f"qrels: id {re.escape(repr(name))} {fault}"):
+            write_qrels(tmp_path / "qrels", judgements(judged))
+    assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,13 @@ def test_a_value_lies_in_its_interval_and_one_query_has_no_spread() -> None:
     assert all(low == pytest.approx(value) == high for value, low, high in alone.values())
 
 
+def test_an_interval_of_f1_keeps_its_threshold() -> None:
+    """Above every score, F1 is 0 in every draw; a threshold that is chosen anew in each draw never gives 0."""
+    assert bootstrap_pairs(GOOD, LABELS, QUERIES, threshold=float(GOOD.max()) + 1)["f1"] == [0, 0, 0]
+    low = bootstrap_pairs(GOOD, LABELS, QUERIES, threshold=float(GOOD.min()))["f1"]
+    assert low[0] == pytest.approx(2 * LABELS.sum() / (len(LABELS) + LABELS.sum()))
+
+
 def test_the_difference_is_paired_and_a_mean_over_runs() -> None:
     runs = np.stack([GOOD, NOISE])
     expected = (roc_auc_score(LABELS, GOOD) + roc_auc_score(LABELS, NOISE)) / 2 - roc_auc_score(LABELS, NOISE)

@@ -51,14 +51,19 @@ def pairs(
     encoder: Annotated[str | None, typer.Option(help="encoder/NAME[@VERSION], or a Hugging Face path.")] = None,
     scorer: Annotated[str | None, typer.Option(help="scorer/NAME[@VERSION], instead of an encoder.")] = None,
     products: Annotated[Path | None, typer.Option(help="Products, where the pairs have a product_id.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Other pairs, to choose F1's threshold on.")] = None,
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """AUC, F1 (and its threshold) and KS of an encoder's cosine, or a scorer's probability, on labelled pairs."""
+    """AUC, F1 and KS of an encoder's cosine, or a scorer's probability, on labelled pairs.
+
+    F1's threshold is chosen on --validation, else it is the scorer's own. Without either, it is the best on the pairs
+    themselves, and f1_threshold_from says so.
+    """
     from workloads.commands.evaluate_files import evaluate_pair_file
 
     with results_console() as results:
-        outcome = evaluate_pair_file(store, pairs, products, encoder=encoder, scorer=scorer)
+        outcome = evaluate_pair_file(store, pairs, products, validation, encoder=encoder, scorer=scorer)
         print_summary(results, outcome, as_json)
 
 

@@ -1,6 +1,7 @@
 """Evaluate an encoder and its baselines on judged queries, and an encoder or a scorer on labelled pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import pyarrow.compute as pc
 from raylevance.artifacts import Store
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.readers.tables import split_category_paths
-from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS, PRODUCTS, QUERIES
+from raylevance.data.readers.wands import GRADES as WANDS_GRADES
+from raylevance.data.schema import ESCI_GRADES, GRADES, JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.data.whole_table import read_table
 from raylevance.errors import RaylevanceError, UsageError, nearest
-from raylevance.evaluation.pair_metrics import evaluate_pairs
+from raylevance.evaluation.pair_metrics import best_threshold, evaluate_pairs
 from raylevance.inference.encoder import NamedEncoder
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import pair_cosines
 from raylevance.inference.scorer import Scorer
 from raylevance.inference.scorer import load as load_scorer
+from raylevance.progress import status
 from workloads.steps.systems import rank_baselines, rank_hybrid, summarise
 
 EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
@@ -35,6 +38,9 @@ RENAMED = {
     "category": "product_category",
     "locale": LOCALE,
 }
+NAMED_GRADES = {name.casefold(): grade for name, grade in (ESCI_GRADES | WANDS_GRADES).items()}
+"""The labels of ESCI and WANDS that `evaluate pairs` reads, in any case."""
+NUMBERS = {"false": 0, "true": 1} | {f"{number}{decimals}": number for number in GRADES for decimals in ("", ".0")}
 
 
 def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[str, Any]:
@@ -60,19 +66,59 @@ def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path)
 
 
 def evaluate_pair_file(
-    store: str, file: Path, products: Path | None, *, encoder: str | None = None, scorer: str | None = None
+    store: str,
+    file: Path,
+    products: Path | None,
+    validation: Path | None = None,
+    *,
+    encoder: str | None = None,
+    scorer: str | None = None,
 ) -> dict[str, Any]:
     """Return AUC, F1 with its threshold, and KS of an encoder's cosine or a scorer's probability on labelled pairs.
 
-    Its columns: query, product_text or product_id, and label (0 or 1) or grade (0, 1, 2).
+    The columns of `file`, and of `validation`: query, product_text or product_id, and label (0 or 1, true or false, or
+    the labels of ESCI or WANDS) or grade (0, 1, 2). A file that has both is measured on its labels. `f1_threshold_from`
+    says which pairs the threshold was chosen on: `validation`, the pairs of that file; `scorer`, the validation pairs
+    of the scorer's training; or `these pairs`, where F1 is the best of any threshold.
+
     Raises `UsageError` unless one of `encoder` and `scorer` is given.
     """
     if (encoder is None) == (scorer is None):
         raise UsageError("give either --encoder or --scorer")
+    named = load_encoder(Store(store), encoder) if encoder is not None else load_scorer(Store(store), str(scorer))
+    scores, labels = _scored(file, products, named)
+    threshold, chosen_on = None, "these pairs"
+    if validation is not None:
+        held_out = _scored(validation, products, named)
+        with _faults_of(validation):
+            threshold, chosen_on = best_threshold(*held_out), "validation"
+    elif isinstance(named, Scorer) and named.threshold is not None:
+        threshold, chosen_on = named.threshold, "scorer"
+    else:
+        status("F1 is the best of any threshold on these pairs, so it is too high for new ones: give --validation")
+    name = {"encoder": encoder} if encoder is not None else {"scorer": scorer}
+    with _faults_of(file):
+        measured = evaluate_pairs(scores, labels, threshold)
+    return {"pairs": len(scores), **name, **measured, "f1_threshold_from": chosen_on}
+
+
+@contextmanager
+def _faults_of(file: Path) -> Iterator[None]:
+    """Name the file in what is raised about its labels."""
+    try:
+        yield
+    except RaylevanceError as error:
+        raise RaylevanceError(f"{file}: {error}") from None
+
+
+def _scored(
+    file: Path, products: Path | None, named: NamedEncoder | Scorer
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[Any]]:
+    """Return the scores and the labels, 0 or 1, of the pairs of a file."""
     table = read_table(file, ["query"])
     label = _label_column(table, file)
     _refuse_nulls(table, ("query", label), file)
-    named = load_encoder(Store(store), encoder) if encoder is not None else load_scorer(Store(store), str(scorer))
+    labels = _read_labels(table[label].to_pylist(), label, file)
     queries: list[str] = table["query"].cast(pa.string()).to_pylist()
     texts = _pair_texts(table, file, products, named)
     scores: npt.NDArray[np.floating]
@@ -81,19 +127,33 @@ def evaluate_pair_file(
         scores = named.score(queries, texts, ids)
     else:
         scores = pair_cosines(named.path, queries, texts)
-    name = {"encoder": encoder} if encoder is not None else {"scorer": scorer}
-    labels = table[label].to_numpy()
-    return {"pairs": len(scores), **name, **evaluate_pairs(scores, labels == 2 if label == "grade" else labels)}
+    return scores, labels
 
 
 def _label_column(table: pa.Table, file: Path) -> str:
-    """Return `label` if it holds numbers, even when a judge has added a `grade`; otherwise `grade`."""
+    """Return `label` if the file has labels: they are people's, and a `grade` beside them may be a judge's."""
     names = table.column_names
-    if "label" in names and (pa.types.is_integer(table["label"].type) or "grade" not in names):
+    if "label" in names and (table["label"].null_count < table.num_rows or "grade" not in names):
         return "label"
     if "grade" not in names:
         raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', names)}")
     return "grade"
+
+
+def _read_labels(values: list[Any], column: str, file: Path) -> npt.NDArray[np.integer]:
+    """Return 0 and 1, or the numbers 0 to 2, of the values of a column of labels or grades.
+
+    A grade, and a label by name such as E, is 1 if it is the highest. Raises `RaylevanceError` for the first other
+    value, and for the first number among names.
+    """
+    texts = [str(value).strip().casefold() for value in values]
+    known = NAMED_GRADES if texts[0] in NAMED_GRADES else NUMBERS
+    for row, text in enumerate(texts):
+        if text not in known:
+            expected = "0, 1 or 2, true or false, or all of them E, S, C and I or Exact, Partial and Irrelevant"
+            raise RaylevanceError(f"{file}: row {row + 1}: {column} is {values[row]!r}, expected {expected}")
+    numbers = np.array([known[text] for text in texts])
+    return (numbers == 2).astype(int) if known is NAMED_GRADES or column == "grade" else numbers
 
 
 def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, pa.Table]:

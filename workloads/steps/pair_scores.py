@@ -10,6 +10,7 @@ from raylevance.artifacts import Artifact
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import baseline_text
+from raylevance.evaluation.pair_metrics import best_threshold
 from raylevance.index.lexical import LexicalIndex
 from raylevance.inference.encoder import NamedEncoder
 from raylevance.inference.encoder import load as load_encoder
@@ -35,6 +36,11 @@ def by_task(pairs: GradedPairs) -> Iterator[tuple[str, npt.NDArray[np.intp], npt
         yield task, kept, (grades[kept] >= relevant).astype(np.int8), [pairs.query_ids[row] for row in kept]
 
 
+def thresholds(scores: Scores, pairs: GradedPairs) -> dict[str, float]:
+    """Return the threshold with the best F1 of each of `TASKS` on `pairs`, those of validation queries."""
+    return {task: best_threshold(scores[kept], labels) for task, kept, labels, _ in by_task(pairs)}
+
+
 def scores_of(run: Run, artifact: Artifact, pairs: GradedPairs) -> Scores:
     """Return the score of each pair by the cosine of an encoder, or by the relevance model of a baseline."""
     if artifact.name.startswith("encoder/"):
@@ -56,12 +62,12 @@ def cosines(encoder: NamedEncoder, pairs: GradedPairs) -> Scores:
     return pair_cosines(encoder.path, pairs.queries, pairs.texts)
 
 
-def lexical_scores(test: JudgedTables, pairs: GradedPairs) -> Scores:
+def lexical_scores(judged: JudgedTables, pairs: GradedPairs) -> Scores:
     """Return BM25 of each pair over title, brand and colour of the whole catalogue; 0 where they share no word."""
-    index = LexicalIndex.build(baseline_text(test.products))
+    index = LexicalIndex.build(baseline_text(judged.products))
     queries = list(dict.fromkeys(pairs.queries))
     found, rows = index.search(queries, len(index))
-    products = test.products["product_id"].to_pylist()
+    products = judged.products["product_id"].to_pylist()
     scores = {
         query: {products[row]: score for row, score in zip(places, values, strict=True) if row >= 0}
         for query, places, values in zip(queries, rows, found, strict=True)
@@ -70,7 +76,7 @@ def lexical_scores(test: JudgedTables, pairs: GradedPairs) -> Scores:
     return np.array([scores[query].get(product, 0.0) for query, product in pairs_of])
 
 
-def plain_texts(test: JudgedTables, pairs: GradedPairs) -> list[str]:
+def plain_texts(judged: JudgedTables, pairs: GradedPairs) -> list[str]:
     """Return title, brand and colour of the product of each pair."""
-    texts = dict(zip(test.products["product_id"].to_pylist(), baseline_text(test.products), strict=True))
+    texts = dict(zip(judged.products["product_id"].to_pylist(), baseline_text(judged.products), strict=True))
     return [texts[product] for product in pairs.product_ids]

@@ -17,7 +17,7 @@ from raylevance.data.text import baseline_text
 from raylevance.evaluation.html_report import HtmlReport, render_html
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.margins import OVERLAP_THRESHOLD, query_margins, word_overlap
-from raylevance.evaluation.ranking_metrics import RankedRun, evaluate_run, read_run, write_qrels, write_run
+from raylevance.evaluation.ranking_metrics import METRICS, RankedRun, evaluate_run, read_run, write_qrels, write_run
 from raylevance.index.filters import Filters
 from raylevance.index.products import Mode, ProductIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex
@@ -81,7 +81,7 @@ def baselines_step(data: RetrievalData, backbone: str) -> Artifact:
         write_runs(draft.path, runs)
         draft.metrics |= summarise(runs, test.judgements)
 
-    settings = {"backbone": backbone_digest(backbone)}
+    settings = {"backbone": backbone_digest(backbone), "metrics": METRICS}
     return data.run.step("report/baselines", build, settings=settings, inputs=[data.tables], seed=data.trainer.seed)
 
 
@@ -113,7 +113,7 @@ def report_step(
         (draft.path / "report.html").write_text(render_html(page(index, test, runs, cosines, draft.metrics)), "utf-8")
 
     inputs = [data.tables, baselines, *encoders.values(), index]
-    return run.step("report/mine-and-refine", build, settings={}, inputs=inputs, seed=seed)
+    return run.step("report/mine-and-refine", build, settings={"metrics": METRICS}, inputs=inputs, seed=seed)
 
 
 def describe(tables: Artifact, judged: JudgedTables, runs: Mapping[str, RankedRun], seed: int) -> dict[str, Any]:
@@ -236,7 +236,12 @@ def encoder_of(index: Artifact) -> str:
 
 def mining_of(store: Store, index: Artifact) -> dict[str, Any] | None:
     """Return the metrics of the last mining for the encoder of the index; None for an encoder without mined pairs."""
-    mined = [parent for parent in store.get(encoder_of(index)).parents if parent.startswith("pairs/")]
+    return mining_metrics(store, store.get(encoder_of(index)))
+
+
+def mining_metrics(store: Store, encoder: Artifact) -> dict[str, Any] | None:
+    """Return the metrics of the last mining for the encoder; None for an encoder without mined pairs."""
+    mined = [parent for parent in encoder.parents if parent.startswith("pairs/")]
     return store.get(mined[-1]).metrics if mined else None
 
 
@@ -246,7 +251,7 @@ def compare(runs: Mapping[str, RankedRun], test: JudgedTables) -> dict[str, Any]
     A difference is mean, low, high. The warm-up, trained by in-batch InfoNCE, is the baseline of that loss as well.
     """
     summary = summarise(runs, test.judgements)
-    values = {system: evaluate_run(run, test.judgements)["ndcg@10"] for system, run in runs.items()}
+    values = {system: evaluate_run(run, test.judgements, ["ndcg@10"])["ndcg@10"] for system, run in runs.items()}
     others = [*AGAINST, *(stage for stage in STAGES if stage in runs)]
     for system in runs:
         summary[system]["minus"] = {name: list(paired_difference(values[system], values[name])) for name in others}

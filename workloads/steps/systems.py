@@ -13,7 +13,7 @@ import pyarrow as pa
 from raylevance.data.groups import Allowed, Ints
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import baseline_text, full_text
-from raylevance.evaluation.intervals import bootstrap_mean
+from raylevance.evaluation.intervals import bootstrap_means
 from raylevance.evaluation.ranking_metrics import RankedRun, evaluate_run
 from raylevance.index.fusion import FusionSettings, Ranking, fuse
 from raylevance.index.group_search import search_groups
@@ -25,6 +25,7 @@ from raylevance.models.encoder import Vectors
 
 DEPTH = 100
 REPORTED = ("ndcg@10", "ndcg@10_official", "recall@100")
+"""The metrics in tables for the terminal; JSON and HTML have all metrics of `evaluate_run`."""
 
 
 def rank_baselines(judged: JudgedTables, backbone: str | None, seed: int) -> dict[str, RankedRun]:
@@ -97,11 +98,10 @@ def as_run(judged: JudgedTables, scores: Any, rows: Any) -> RankedRun:
 
 
 def summarise(runs: Mapping[str, RankedRun], judgements: pa.Table, seed: int = 0) -> dict[str, Any]:
-    """Return the mean of each reported metric by system, and under `ci95` its 95% interval over queries."""
+    """Return the mean of each metric of `evaluate_run` by system, and under `ci95` its 95% interval over queries."""
     summary: dict[str, Any] = {}
     for system, run in runs.items():
-        values = evaluate_run(run, judgements)
-        estimates = {metric: bootstrap_mean(values[metric], seed) for metric in REPORTED}
+        estimates = bootstrap_means(evaluate_run(run, judgements), seed)
         summary[system] = {metric: estimate.mean for metric, estimate in estimates.items()}
         summary[system]["ci95"] = {metric: [estimate.low, estimate.high] for metric, estimate in estimates.items()}
     return summary

@@ -19,7 +19,7 @@ from pydantic import Field
 from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.errors import UsageError
-from raylevance.evaluation.ranking_metrics import RankedRun
+from raylevance.evaluation.ranking_metrics import METRICS, RankedRun
 from raylevance.inference.embeddings import embed_items
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
@@ -115,6 +115,6 @@ def report_step(
         joined = {name: np.concatenate(parts) for name, parts in cosines.items()}
         draft.metrics["margins"] = measure_margins(whole, joined, settings.seed)
 
-    compared = {"backbone": backbone_digest(settings.encoder.backbone)}
+    compared = {"backbone": backbone_digest(settings.encoder.backbone), "metrics": METRICS}
     inputs = [tables, warmup, *(encoder for pair in encoders for encoder in pair)]
     return run.step("report/cross-validation", build, settings=compared, inputs=inputs, seed=settings.seed)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from raylevance.evaluation.intervals import Estimate, bootstrap_mean
-from raylevance.evaluation.ranking_metrics import RankedRun, evaluate_run
+from raylevance.evaluation.ranking_metrics import GRADE_METRICS, RankedRun, evaluate_run
 
 METRIC = "ndcg@10"
 CHANGED_QUERIES = 6
@@ -58,7 +58,7 @@ class HtmlReport:
 
 def render_html(report: HtmlReport) -> str:
     """Return the page, which loads nothing from elsewhere. Titles and queries are escaped."""
-    values = {system: evaluate_run(run, report.judgements)[METRIC] for system, run in report.runs.items()}
+    values = {system: evaluate_run(run, report.judgements, [METRIC])[METRIC] for system, run in report.runs.items()}
     words = _word_counts(report)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("raylevance.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -66,6 +66,7 @@ def render_html(report: HtmlReport) -> str:
     better, worse = _changed_queries(report, values)
     return environment.get_template("html_report.html.j2").render(
         report=report,
+        grade_metrics=GRADE_METRICS,
         distribution=_distribution(report),
         by_length=_bars(values, {name: (words >= low) & (words <= high) for name, (low, high) in LENGTHS.items()}),
         by_frequency=_bars(values, _head_and_tail(report)),

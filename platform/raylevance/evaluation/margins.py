@@ -40,6 +40,6 @@ def word_overlap(queries: Sequence[str], texts: Sequence[str]) -> Values:
     """Return the share of each query's distinct words that are in its text, [pairs]; 0 for a query without words."""
     shares = []
     for query, text in zip(queries, texts, strict=True):
-        own = set(words(query.casefold()))
-        shares.append(len(own & set(words(text.casefold()))) / max(1, len(own)))
+        own = set(words(query))
+        shares.append(len(own & set(words(text))) / max(1, len(own)))
     return np.array(shares)

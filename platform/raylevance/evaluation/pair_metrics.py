@@ -1,4 +1,4 @@
-"""Metrics of scores on labelled pairs: AUC, the best F1 and KS.
+"""Metrics of scores on labelled pairs: AUC, F1 and KS.
 
 Source: Alimama's CIKM 2022 paper (DOI 10.1145/3511808.3557143), which reports these three.
 """
@@ -16,41 +16,69 @@ PAIR_METRICS = ("auc", "f1", "ks")
 RESAMPLES = 500
 
 
-def evaluate_pairs(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> dict[str, float]:
-    """Return `auc`, the best `f1`, its `f1_threshold`, and `ks`, the Kolmogorov-Smirnov statistic max |TPR - FPR|.
+def evaluate_pairs(
+    scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], threshold: float | None = None
+) -> dict[str, float]:
+    """Return `auc`, `f1`, `f1_threshold`, and `ks`, the Kolmogorov-Smirnov statistic max |TPR - FPR|.
 
-    The threshold is the one with the best F1 on these pairs. `labels` [n] are 0 and 1, or grades 0 to 2 of which 2 is
-    positive.
+    A pair counts as predicted positive from a score of `threshold`, which `best_threshold` chooses on validation pairs.
+    None takes the threshold with the best F1 on these pairs themselves, which overstates F1 on new pairs. `labels` [n]
+    are 0 and 1, or grades 0 to 2 of which 2 is positive.
 
     Raises `RaylevanceError` for other labels, and if all pairs are positive or all are negative.
     """
-    present = set(np.unique(labels).tolist())
-    if not present <= {0, 1, 2}:
-        raise RaylevanceError(f"labels {sorted(present)}: expected 0 and 1, or grades 0, 1 and 2")
-    positive = labels >= (GRADED_RELEVANT if GRADED_RELEVANT in present else 1)
-    if positive.all() or not positive.any():
-        raise RaylevanceError("the pairs are all of one class: AUC, F1 and KS need both")
-    precision, recall, thresholds = precision_recall_curve(positive, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = int(np.argmax(f1[:-1]))
+    positive = _positive(labels)
+    if threshold is None:
+        threshold = best_threshold(scores, labels)
+    predicted = scores >= threshold
     false_rate, true_rate, _ = roc_curve(positive, scores)
     return {
         "auc": float(roc_auc_score(positive, scores)),
-        "f1": float(f1[best]),
-        "f1_threshold": float(thresholds[best]),
+        "f1": float(2 * np.sum(predicted & positive) / (np.sum(predicted) + np.sum(positive))),
+        "f1_threshold": threshold,
         "ks": float(np.max(np.abs(true_rate - false_rate))),
     }
 
 
+def best_threshold(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
+    """Return the threshold on `scores` [n] with the best F1: the score from which a pair counts as positive.
+
+    Choose it on validation pairs, and measure F1 on others. `labels` [n] are those of `evaluate_pairs`, which also says
+    what is raised.
+    """
+    precision, recall, thresholds = precision_recall_curve(_positive(labels), scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[int(np.argmax(f1[:-1]))])
+
+
+def _positive(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Return which of `labels` are positive, [n]. Raises `RaylevanceError` as `evaluate_pairs` does."""
+    present = set(np.unique(labels).tolist())
+    if not present <= {0, 1, 2}:
+        raise RaylevanceError(f"labels {sorted(present)}: expected 0 and 1, or grades 0, 1 and 2")
+    positive: npt.NDArray[np.bool_] = labels >= (GRADED_RELEVANT if GRADED_RELEVANT in present else 1)
+    if positive.all() or not positive.any():
+        raise RaylevanceError("the pairs are all of one class: AUC, F1 and KS need both")
+    return positive
+
+
 def bootstrap_pairs(
-    scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], queries: Sequence[str], seed: int = 0
+    scores: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    queries: Sequence[str],
+    seed: int = 0,
+    threshold: float | None = None,
 ) -> dict[str, list[float]]:
     """Return each of `PAIR_METRICS` with its 95% percentile interval, as value, low and high.
 
-    `queries` [n] are resampled together with their pairs, because the pairs of one query are not independent.
+    `queries` [n] are resampled together with their pairs, because the pairs of one query are not independent. The
+    `threshold` of F1, which is that of `evaluate_pairs`, stays the same in every draw.
     """
-    value = evaluate_pairs(scores, labels)
-    resampled = [evaluate_pairs(scores[rows], labels[rows]) for rows in _resampled_rows(labels, queries, seed)]
+    if threshold is None:
+        threshold = best_threshold(scores, labels)
+    value = evaluate_pairs(scores, labels, threshold)
+    drawn = _resampled_rows(labels, queries, seed)
+    resampled = [evaluate_pairs(scores[rows], labels[rows], threshold) for rows in drawn]
     low, high = np.percentile([[each[metric] for metric in PAIR_METRICS] for each in resampled], [2.5, 97.5], axis=0)
     return {metric: [value[metric], float(low[at]), float(high[at])] for at, metric in enumerate(PAIR_METRICS)}
 

@@ -1,9 +1,11 @@
 """The relevance scorer: a relevance model, the neighbour queries of products, and a calibrated combination of both.
 
 A `scorer/NAME` artifact holds `model` (the folder of a `RelevanceModel`), `neighbours` (a `ProductQueries`),
-`hybrid.json` (a `Hybrid`) and `product_text.json` (the template of the item texts).
+`hybrid.json` (a `Hybrid`), `product_text.json` (the template of the item texts) and `threshold.json` (the probability
+from which a pair counts as relevant; scorers made before do not have it).
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from raylevance.inference.product_queries import ProductQueries
 from raylevance.models.hybrid import Evidence, Hybrid, Values
 from raylevance.models.relevance import RelevanceModel
 
-MODEL, NEIGHBOURS, HYBRID = "model", "neighbours", "hybrid.json"
+MODEL, NEIGHBOURS, HYBRID, THRESHOLD = "model", "neighbours", "hybrid.json", "threshold.json"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Scorer:
     hybrid: Hybrid
     text: ProductText
     """The template of the item texts that `model` was trained on."""
+    threshold: float | None = None
+    """The probability from which a pair counts as relevant: that of the best F1 on the validation pairs; None for a
+    scorer that was saved without it."""
 
     def score(
         self, queries: Sequence[str], texts: Sequence[str], product_ids: Sequence[str | None] | None = None
@@ -64,15 +69,28 @@ def load(store: Store, reference: str) -> Scorer:
         products=ProductQueries.load(folder / NEIGHBOURS),
         hybrid=Hybrid.load(folder / HYBRID),
         text=text,
+        threshold=_read_threshold(folder / THRESHOLD, reference),
     )
 
 
-def save_scorer(folder: Path, model: Path, products: ProductQueries, hybrid: Hybrid, text: ProductText) -> None:
-    """Write a scorer to `folder`, copying the `RelevanceModel` in the folder `model`."""
+def save_scorer(
+    folder: Path,
+    model: Path,
+    products: ProductQueries,
+    hybrid: Hybrid,
+    text: ProductText,
+    threshold: float | None = None,
+) -> None:
+    """Write a scorer to `folder`, copying the `RelevanceModel` in the folder `model`.
+
+    `threshold` is the probability from which a pair counts as relevant, chosen on validation pairs.
+    """
     shutil.copytree(model, folder / MODEL)
     products.save(folder / NEIGHBOURS)
     hybrid.save(folder / HYBRID)
     save_template(folder, text)
+    if threshold is not None:
+        (folder / THRESHOLD).write_text(json.dumps({"threshold": threshold}), encoding="utf-8")
 
 
 def gather_evidence(
@@ -90,3 +108,12 @@ def gather_evidence(
     vectors = model.encoder.encode_queries(list(row_of))[[row_of[query] for query in queries]]
     transfer, highest = products.neighbours.transfer(vectors, products.rows(texts, product_ids))
     return Evidence(model.score(queries, texts).astype(np.float64), transfer, highest)
+
+
+def _read_threshold(file: Path, reference: str) -> float | None:
+    if not file.is_file():
+        return None
+    try:
+        return float(json.loads(file.read_text(encoding="utf-8"))["threshold"])
+    except (ValueError, KeyError, TypeError):
+        raise RaylevanceError(f"{reference}: {file.name} holds no threshold; train the scorer again") from None
