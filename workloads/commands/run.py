@@ -17,13 +17,14 @@ def run(
     overrides: Overrides = None,
     store: StoreRoot = DEFAULT_STORE,
     fresh: Fresh = False,
+    apply: Annotated[bool, typer.Option("--apply", help="audit: apply all corrections, without a review.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run RECIPE to its end. Steps made before are not made again, and a killed run continues where it stopped."""
     from workloads.recipe import find_recipe, load_recipe_settings, run_recipe
 
     chosen = find_recipe(recipe)
-    settings = load_recipe_settings(chosen, config, overrides or [])
+    settings = load_recipe_settings(chosen, config, [*(overrides or []), *(["apply=true"] if apply else [])])
     with results_console() as results:
         outcome = run_recipe(chosen, settings, store, fresh=fresh)
         print_json(results, outcome.as_json()) if as_json else results.print(outcome.as_table())
