@@ -7,7 +7,14 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from raylevance.errors import RaylevanceError
-from raylevance.judges.match_regression import REGRESSION, MatchRegression, Regression, best_cuts, stems
+from raylevance.judges.match_regression import (
+    REGRESSION,
+    MatchRegression,
+    Regression,
+    best_cuts,
+    out_of_fold,
+    stems,
+)
 from raylevance.models.encoder import Encoder, EncoderSettings
 
 CATALOGUE = ["red lamps for desks", "blue lamp", "green garden hose", "garden chairs", "a lamp, in red"]
@@ -36,6 +43,19 @@ def test_the_features_are_cosine_and_weighted_coverage(encoder: Encoder, fitted:
 
     lamp, red, garden, hose = idf(3), idf(2), idf(2), idf(1)
     assert np.allclose(found[:, 1], [lamp / (lamp + red), garden / (garden + hose), 0, 0])
+
+
+def test_out_of_fold_no_pair_is_graded_by_a_fit_that_saw_its_fold() -> None:
+    rng = np.random.default_rng(0)
+    features, grades, folds = rng.random((60, 2)), rng.integers(0, 3, 60), rng.integers(0, 4, 60)
+    found = out_of_fold(features, grades, folds)
+    for fold in range(4):
+        inside = folds == fold
+        logits = Regression.fit(features[~inside], grades[~inside])(features[inside])
+        expected = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        assert np.allclose(found[inside], expected, atol=1e-5)
+        changed = np.where(inside, 2 - grades, grades)
+        assert (out_of_fold(features, changed, folds)[inside] == found[inside]).all()
 
 
 def test_words_are_compared_by_their_stems() -> None:

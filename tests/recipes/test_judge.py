@@ -9,14 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
+from raylevance.data.graded_pairs import GradedPairs
+from raylevance.data.judged_tables import TEST, JudgedTables
+from raylevance.errors import RaylevanceError
 from raylevance.inference.judge import load as load_judge
 from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.labelling import label_table
-from raylevance.judges.match_regression import MatchRegression
-from workloads.recipes.judge import JudgeRecipeSettings, recipe
+from raylevance.judges.match_regression import MatchRegression, Regression, out_of_fold
+from workloads.recipes.judge import JudgeRecipeSettings, query_folds, recipe
 from workloads.run import Run
 
 Command = Callable[..., Any]
@@ -62,6 +66,42 @@ def test_the_report_says_how_far_to_trust_it(judged: tuple[Path, dict[str, Any]]
     assert printed["artifacts"]["judge/relevance"] == published.ref
 
 
+@pytest.mark.long
+def test_the_regression_is_measured_out_of_fold_on_all_queries_that_it_learns_from(
+    judged: tuple[Path, dict[str, Any]],
+) -> None:
+    """Its published agreement is that of fits without the graded query, here repeated by hand."""
+    store = Store(str(judged[0] / "store"))
+    made = JudgedTables.open(store.path("tables/demo"))
+    settings = load_settings(JudgeRecipeSettings, judged[0] / "small.yaml")
+    train, validation = made.train_and_validation(settings.validation_fraction, settings.seed)
+    parts = [GradedPairs.from_tables(part, settings.text) for part in (train, validation)]
+    model = MatchRegression.load(store.path("judge/regression") / "model")
+    features = [model.features(part.queries, part.texts) for part in parts]
+    grades = [np.asarray(part.grades) for part in parts]
+    refitted = Regression.fit(np.concatenate(features), np.concatenate(grades))
+    assert refitted.weights == pytest.approx(model.regression.weights, rel=1e-3)
+    folds = query_folds(parts[0].joined(parts[1]), settings.seed)
+    queries = parts[0].queries + parts[1].queries
+    assert all(len({fold for fold, own in zip(folds, queries, strict=True) if own == query}) == 1 for query in queries)
+    predicted = out_of_fold(np.concatenate(features), np.concatenate(grades), folds).argmax(axis=1)
+    kappa = cohen_kappa_score(np.concatenate(grades), predicted, weights="quadratic")
+    measured = store.get("report/judge").metrics["judges"]["regression"]["validation"]
+    assert measured["quadratic_kappa"] == pytest.approx(kappa, abs=1e-3)
+    assert (measured["pairs"], measured["queries"]) == (len(queries), len(set(queries)))
+
+
+def test_folds_are_of_queries_and_as_many_as_there_are() -> None:
+    pairs = GradedPairs(
+        *([["q"] * 6, ["p"] * 6, ["Lamp", "lamp ", "sofa", "sofa", "LAMP", "bed"], ["x"] * 6]), [1] * 6, [""] * 6
+    )
+    folds = query_folds(pairs, 0)
+    assert folds[0] == folds[1] == folds[4] and folds[2] == folds[3] and len(set(folds.tolist())) == 3
+    one = GradedPairs(["q"], ["p"], ["lamp"], ["x"], [1], [""])
+    with pytest.raises(RaylevanceError, match="1 different queries are too few"):
+        query_folds(one, 0)
+
+
 def validation_kappa(measured: dict[str, Any]) -> float:
     return float(measured["validation"]["quadratic_kappa"])
 
@@ -83,9 +123,6 @@ def test_each_candidate_labels_as_its_model_grades(
 @pytest.mark.long
 def test_no_test_query_trains_it(judged: tuple[Path, dict[str, Any]]) -> None:
     """Its pairs, the validation's and the test's share no query."""
-    from raylevance.data.graded_pairs import GradedPairs
-    from raylevance.data.judged_tables import TEST, JudgedTables
-
     folder, printed = judged
     store = Store(str(folder / "store"))
     tables = JudgedTables.open(store.path("tables/demo"))

@@ -1,9 +1,10 @@
 """Audit, synthetic queries and knowledge as recipes, with a server of answers that are known."""
 
+import csv
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from raylevance.artifacts import Store
 from raylevance.config import load_settings
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.errors import RaylevanceError
+from tests.conftest import Ended
 from workloads.recipe import settings_type
 from workloads.recipes import audit, knowledge, mine_and_refine, synthetic_queries
 from workloads.run import Run
@@ -81,9 +83,51 @@ def run(recipe: Any, shop: Path, *overrides: str) -> dict[str, Any]:
     return found
 
 
-def test_labels_that_shoppers_contradict_are_judged_again(shop: Path, ray_cluster: None) -> None:
-    settings = [f"judge={shop / 'judge.yaml'}", "audit.sampled=1", "audit.min_exposures=1", "audit.tail=0.4"]
-    found = run(audit, shop, *settings)
+def audit_settings(shop: Path) -> list[str]:
+    shown = ["audit.sampled=1", "audit.min_exposures=1", "audit.tail=0.4"]
+    return [f"judge={shop / 'judge.yaml'}", f"review={shop / 'review.csv'}", *shown]
+
+
+def test_only_corrections_that_a_person_accepts_are_applied(
+    shop: Path, server: tuple[str, Counter[str]], ray_cluster: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first run writes the file, the second reads it; the judge is asked once."""
+    first, store = run(audit, shop, *audit_settings(shop)), Store(str(shop / "store"))
+    proposed = sum(first["changed"].values())
+    assert proposed > 1 and (first["accepted"], first["rejected"], first["undecided"]) == (0, 0, proposed)
+    before = pq.read_table(store.path("tables/demo") / "judgements")
+    assert pq.read_table(store.path("tables/audited") / "judgements").select(before.column_names).equals(before)
+    assert f"{proposed} undecided" in capfd.readouterr().err
+    with (shop / "review.csv").open(encoding="utf-8-sig", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == proposed and all(row["query"] and row["product_text"] for row in rows)
+    rows[0]["decision"] = "accepted"
+    with (shop / "review.csv").open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    asked = sum(server[1].values())
+    second = run(audit, shop, *audit_settings(shop))
+    assert (second["accepted"], second["rejected"], second["undecided"]) == (1, 0, proposed - 1)
+    assert sum(server[1].values()) == asked
+    line = capfd.readouterr().err
+    assert "1 accepted and applied, 0 rejected" in line and rows[1]["correction"] in line
+    after = pq.read_table(store.path("tables/audited") / "judgements").to_pylist()
+    pairs = {(rows[0]["query_id"], rows[0]["product_id"])}
+    assert {(row["query_id"], row["product_id"]) for row in after if row["previous_grade"] is not None} == pairs
+
+
+def test_labels_that_shoppers_contradict_are_judged_again(
+    shop: Path, raylevance: Callable[..., Ended], ray_cluster: None
+) -> None:
+    """With `--apply` all corrections are applied, and no review file is written."""
+    changes = [part for change in audit_settings(shop) for part in ("--set", change)]
+    changes[3] = f"review={shop / 'other.csv'}"
+    options = ("--config", shop / "shop.yaml", "--store", shop / "store", "--json", "--apply")
+    ended = raylevance("run", "audit", *changes, *options)
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    assert "corrections are applied without a review" in ended.err and not (shop / "other.csv").exists()
     store = Store(str(shop / "store"))
     folder = store.path("tables/audited")
     corrections = pq.read_table(folder / "corrections").to_pylist()

@@ -18,6 +18,6 @@ class JudgeData:
     train: GradedPairs
     """The pairs that the candidates learn from."""
     validation: GradedPairs
-    """The pairs that pick the best step and the best candidate."""
+    """The pairs that pick the best step of a candidate that is trained in steps, and measure it."""
     text: ProductText
     trainer: Trainer

@@ -20,6 +20,9 @@ from workloads.steps.judge_data import JudgeData
 
 SHOWN = ("accuracy", "within_1", "macro_f1", "kappa", "quadratic_kappa")
 HALF = 0.5
+OUT_OF_FOLD = "out_of_fold"
+"""The metric of a judge artifact that holds its agreement with people on the queries that it learned from, each graded
+by a fit without it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class JudgeOutcome:
 def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Artifact]) -> Artifact:
     """Return `report/judge`: the agreement of every candidate, and of always giving the most frequent training grade.
 
-    A candidate grades as it would in a labelling run.
+    A candidate grades as it would in a labelling run. Its agreement under `validation`, by which the best is chosen, is
+    out of fold where it was measured so, otherwise on the validation queries.
     """
     run, seed = data.run, data.trainer.seed
 
@@ -63,8 +67,7 @@ def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Ar
         judges = {"majority": measure(np.full(len(pairs.grades), majority), certain, pairs, seed)}
         for name, judge in candidates.items():
             judges[name] = measure(*grade(run, judge, pairs), pairs, seed)
-            validation_grades, _ = grade(run, judge, data.validation)
-            judges[name]["validation"] = _agreement(validation_grades, data.validation, seed)
+            judges[name]["validation"] = judge.metrics.get(OUT_OF_FOLD) or agreement_on_validation(data, judge, seed)
         draft.metrics |= {
             "data": data.tables.name.partition("/")[2],
             "queries": len(set(pairs.query_ids)),
@@ -82,6 +85,12 @@ def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Ar
         inputs=inputs,
         seed=seed,
     )
+
+
+def agreement_on_validation(data: JudgeData, judge: Artifact, seed: int) -> dict[str, Any]:
+    """Return the agreement of a judge on the validation queries, which it did not learn from, and their number."""
+    grades, _ = grade(data.run, judge, data.validation)
+    return _agreement(grades, data.validation, seed) | {"queries": len(set(data.validation.query_ids))}
 
 
 def grade(run: Run, judge: Artifact, pairs: GradedPairs) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.data.hashing import hash_strings, hash_unit
+from raylevance.data.id_rows import find_rows
 from raylevance.data.schema import JUDGEMENTS
 from raylevance.data.text import normalised_query
 from raylevance.errors import RaylevanceError
@@ -80,7 +81,7 @@ def check_leakage(train: pa.Table, test: pa.Table, names: tuple[str, str] = ("tr
 
 def _query_texts(judgements: pa.Table, queries: pa.Table) -> pa.ChunkedArray:
     """Return the normalised text of the query of each judgement."""
-    query_rows = pc.index_in(judgements["query_id"], queries["query_id"].combine_chunks())
+    query_rows = find_rows(judgements["query_id"], queries["query_id"])
     if query_rows.null_count:
         unknown = judgements["query_id"].filter(query_rows.is_null())[0].as_py()
         raise RaylevanceError(f"judgements of query {unknown!r}: no such query_id among the queries")

@@ -15,9 +15,15 @@ import transformers
 from torch import nn
 
 from raylevance.errors import RaylevanceError
-from raylevance.hugging_face import one_line_errors, read_config_with_dropout, without_progress_bars
+from raylevance.hugging_face import (
+    one_line_errors,
+    read_config_with_dropout,
+    without_load_report,
+    without_progress_bars,
+)
 from raylevance.judges.grader import GRADES, LogProbabilities, log_probabilities
 from raylevance.models.batching import default_batch_tokens
+from raylevance.models.token_limit import longest_input, read_tokenizer, token_limit
 
 DROPOUT = 0.0
 """Without dropout, a training step is the same on any number of workers (our choice, as for the encoder)."""
@@ -58,24 +64,18 @@ class CrossEncoder(nn.Module):
         `max_tokens` is the largest number of tokens of a pair; `seed` decides the weights of the new head.
         Raises `RaylevanceError` if the backbone can't be read, or has fewer positions than `max_tokens`.
         """
-        verbosity = transformers.utils.logging.get_verbosity()
         with one_line_errors(str(backbone), "encoder"), torch.random.fork_rng([]):
-            torch.manual_seed(seed)
             config = read_config_with_dropout(backbone, DROPOUT)
             config.num_labels = GRADES
-            positions = getattr(config, "max_position_embeddings", None)
-            if positions and max_tokens > positions:
+            limit = longest_input(config)
+            if limit is not None and max_tokens > limit:
                 raise RaylevanceError(
-                    f"{backbone}: reads at most {positions} tokens, got max_tokens={max_tokens}; lower max_tokens"
+                    f"{backbone}: reads at most {limit} tokens, got max_tokens={max_tokens}; lower max_tokens"
                 )
-            # Hugging Face would warn that the head is new.
-            transformers.utils.logging.set_verbosity_error()
-            try:
+            torch.manual_seed(seed)
+            with without_load_report():  # The head is new.
                 network = _read_network(backbone, config, ignore_mismatched_sizes=True)
-            finally:
-                transformers.utils.logging.set_verbosity(verbosity)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(backbone), model_max_length=max_tokens)
-            return cls(network, PairTokenizer(tokenizer))
+            return cls(network, PairTokenizer(read_tokenizer(backbone, model_max_length=max_tokens)))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -136,7 +136,9 @@ def load_pair_tokenizer(path: str | Path) -> PairTokenizer:
     Raises `RaylevanceError` if the tokenizer can't be read.
     """
     with one_line_errors(str(path), "cross-encoder"):
-        return PairTokenizer(transformers.AutoTokenizer.from_pretrained(str(path)))
+        tokenizer = read_tokenizer(path)
+        tokenizer.model_max_length = token_limit(transformers.AutoConfig.from_pretrained(str(path)), tokenizer)
+        return PairTokenizer(tokenizer)
 
 
 def _read_network(path: str | Path, config: Any, **options: Any) -> Any:

@@ -85,11 +85,15 @@ class MatchRegression:
 
         `catalogue` holds the text of every product, from which the rarity of words is computed.
         """
-        frequencies = Counter(stem for text in catalogue for stem in stems(text))
-        untrained = Regression(weights=(0, 0), moderately=0, relevant=0)
-        fitted = cls(encoder, dict(frequencies), len(catalogue), untrained)
+        fitted = cls.unfitted(encoder, catalogue)
         fitted.regression = Regression.fit(fitted.features(queries, texts), grades)
         return fitted
+
+    @classmethod
+    def unfitted(cls, encoder: Encoder, catalogue: Sequence[str]) -> Self:
+        """Return a judge with `features` for the texts of `catalogue`, whose `regression` is still to be set."""
+        frequencies = Counter(stem for text in catalogue for stem in stems(text))
+        return cls(encoder, dict(frequencies), len(catalogue), Regression(weights=(0, 0), moderately=0, relevant=0))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -153,9 +157,23 @@ class MatchRegression:
         return math.log(1 + (self._texts - frequency + 0.5) / (frequency + 0.5))
 
 
+def out_of_fold(features: Floats, grades: npt.NDArray[np.integer], folds: npt.NDArray[np.integer]) -> LogProbabilities:
+    """Return log-probabilities float32 [n, 3] of the grades of each pair, by a `Regression` fitted to the other folds.
+
+    `features` is [n, 2], `grades` [n], and `folds` [n] the number of each pair's fold. Put all pairs of a query in one
+    fold: then no pair is graded by a regression that learned from its query.
+    """
+    logits = np.empty((len(grades), 3))
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        logits[held_out] = Regression.fit(features[~held_out], grades[~held_out])(features[held_out])
+    values: LogProbabilities = torch.from_numpy(logits).log_softmax(dim=-1).float().numpy()
+    return values
+
+
 def stems(text: str) -> frozenset[str]:
     """Return the distinct words of `text` in lower case, as stems by Snowball's English stemmer."""
-    return frozenset(Stemmer.Stemmer("english").stemWords(words(text.lower())))
+    return frozenset(Stemmer.Stemmer("english").stemWords(words(text)))
 
 
 def best_cuts(scores: Floats, grades: npt.NDArray[Any]) -> tuple[float, float]:
