@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.config import with_changes
+from raylevance.config import load_settings, with_changes
 from tests.conftest import Ended
 from workloads.recipes.mine_and_refine import EncoderRecipe
-from workloads.studies.ablations import FULL, STAGE1, VARIANTS, AblationSettings
+from workloads.studies.ablations import FULL, STAGE1, VARIANTS, AblationSettings, why_mining_adds_nothing
 
 Command = Callable[..., Ended]
 
@@ -42,6 +42,59 @@ def test_a_variant_that_is_set_already_is_refused_and_left_out(raylevance: Comma
     assert "pairs graded anew" in VARIANTS and "pairs graded anew" not in AblationSettings().chosen()
     ended = raylevance("run", "ablations", "--set", "only=[pairs graded anew]", "--store", tmp_path)
     assert ended.code == 2 and "changes nothing, {'mining.unjudged': 'judge'} is set already" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "variant", "reason"),
+    [
+        ("mining.unjudged=skip", "mined pairs alone", "mining.unjudged=skip: mining adds no pair"),
+        ("stage1.enabled=false", "in-batch negatives", "stage1.enabled=false: stage 1 is not trained"),
+        ("stage2.train.loss=triplet", "gamma 80", "only the circle loss reads it"),
+        ("stage2.train.loss=triplet", "weights with gradient", "only the circle loss reads it"),
+        ("spelling.share=0", "misspelt in place", "spelling.share=0: no query is misspelt"),
+        ("encoder.tied=false", "two towers in stage 2", "a tower each already"),
+    ],
+)
+def test_a_variant_that_nothing_reads_is_refused_and_left_out(
+    raylevance: Command, tmp_path: Path, setting: str, variant: str, reason: str
+) -> None:
+    assert AblationSettings().why_unread(variant) is None
+    ended = raylevance("run", "ablations", "--set", setting, "--set", f"only=[{variant}]", "--store", tmp_path)
+    assert ended.code == 2 and reason in ended.err and ended.err.count("\n") == 1, ended.err
+    settings = load_settings(AblationSettings, None, [setting])
+    assert variant not in settings.chosen() and reason in settings.left_out()[variant]
+    others = set(VARIANTS) - settings.left_out().keys()
+    assert others - set(settings.chosen()) <= {name for name in VARIANTS if settings._is_full(name)}
+
+
+def test_a_variant_is_measured_where_its_own_change_makes_it_matter() -> None:
+    """`mining.unjudged=judge` is what the variant sets, on a grid that skips unjudged pairs."""
+    settings = load_settings(AblationSettings, None, ["mining.unjudged=skip"])
+    assert {"pairs graded anew", "graded anew but the ten hardest"} <= set(settings.chosen())
+    assert list(settings.left_out()) == ["mined pairs alone"]
+
+
+@pytest.mark.parametrize(
+    ("name", "metrics", "reason"),
+    [
+        ("pairs graded anew", {"trusted": False, "judge": "j", "agreement": {"quadratic_kappa": 0.05}}, "kappa 0.05"),
+        ("mined pairs alone", {"trusted": False, "judge": "j", "agreement": None}, "no grade"),
+        ("mined pairs alone", {"trusted": True}, None),
+        ("gamma 80", {"trusted": False, "judge": "j", "agreement": None}, None),
+        (FULL, {"trusted": False, "judge": "j", "agreement": None}, None),
+    ],
+)
+def test_a_variant_of_mining_needs_a_judge_that_is_trusted(
+    tmp_path: Path, name: str, metrics: dict[str, object], reason: str | None
+) -> None:
+    store = Store(tmp_path)
+    with store.publish("pairs/mined") as draft:
+        draft.metrics |= metrics
+        (draft.path / "mined.parquet").touch()
+    with store.publish("encoder/stage2", parents=[store.get("pairs/mined").ref]) as draft:
+        (draft.path / "model").touch()
+    found = why_mining_adds_nothing(store, name, store.get("encoder/stage2"))
+    assert found is None if reason is None else found is not None and reason in found
 
 
 @pytest.mark.long

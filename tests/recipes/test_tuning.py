@@ -17,7 +17,7 @@ from raylevance.errors import RaylevanceError, UsageError
 from raylevance.training.settings import MachineSettings
 from tests.conftest import Ended
 from workloads.recipe import find_recipe, settings_type
-from workloads.recipes.mine_and_refine import MineAndRefineSettings, search_space
+from workloads.recipes.mine_and_refine import MineAndRefineSettings, search_space, unsearched_settings
 from workloads.studies.tuning import _at, _with_given, share_cluster
 
 Command = Callable[..., Ended]
@@ -47,6 +47,31 @@ def test_the_synthetic_share_is_searched_where_there_are_synthetic_queries() -> 
     with_some = MineAndRefineSettings.model_validate({"synthetic": {"tables": "tables/synthetic"}})
     found = [search_space(settings).get("synthetic.share") for settings in (MineAndRefineSettings(), with_some)]
     assert found[0] is None and 0 <= found[1].sample() <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "unread"),
+    [
+        ({}, {"synthetic.share"}),
+        ({"mining.unjudged": "skip"}, {"synthetic.share", "mining.k"}),
+        ({"mining.unjudged": "irrelevant"}, {"synthetic.share"}),
+        ({"spelling.mode": "none"}, {"synthetic.share", "spelling.share"}),
+        ({"stage1.enabled": False}, {"synthetic.share", "stage1.train.learning_rate", "stage1.train.temperature"}),
+        ({"stage1.train.loss": "triplet"}, {"synthetic.share", "stage1.train.temperature"}),
+        (
+            {"stage2.train.loss": "triplet"},
+            {"synthetic.share", "stage2.train.gamma"}
+            | {f"stage2.train.boundaries.{name}" for name in ("positive_2", "positive_1", "negative_1", "negative_0")},
+        ),
+    ],
+)
+def test_what_nothing_reads_is_not_searched_and_said(changes: dict[str, Any], unread: set[str]) -> None:
+    settings = MineAndRefineSettings.model_validate(
+        with_changes(MineAndRefineSettings().model_dump(mode="json"), changes)
+    )
+    left_out = unsearched_settings(settings)
+    assert set(left_out) == unread and not unread & set(search_space(settings))
+    assert all(": " in reason and "\n" not in reason for reason in left_out.values())
 
 
 def test_the_first_trial_has_the_settings_as_given(tmp_path: Path) -> None:

@@ -20,17 +20,19 @@ from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.ranking_metrics import evaluate_run
 from raylevance.inference.encoder import load as load_encoder
+from raylevance.progress import status
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
     check_settings,
     refine,
     split_queries,
     train_stage1,
+    unread_settings,
     warm_up,
 )
 from workloads.recipes.synthetic_queries import SYNTHETIC, SYNTHETIC_FOR_ANY
 from workloads.run import Run
-from workloads.steps.retrieval_report import measure_encoder, measure_margins
+from workloads.steps.retrieval_report import measure_encoder, measure_margins, mining_metrics
 from workloads.steps.tables import load_tables
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
 
@@ -68,6 +70,12 @@ class AblationSettings(GridSettings, EncoderRecipe):
 
     variants = VARIANTS
 
+    def why_unread(self, name: str) -> str | None:
+        """Return why nothing reads what the variant changes; None where something does."""
+        unread = unread_settings(self.variant(EncoderRecipe, name, self.seeds[0]))
+        changed = self.variants[name]
+        return unread[next(iter(changed))] if changed and changed.keys() <= unread.keys() else None
+
 
 @dataclass(frozen=True)
 class AblationOutcome(GridOutcome):
@@ -87,10 +95,13 @@ class AblationOutcome(GridOutcome):
 def recipe(settings: AblationSettings, run: Run) -> AblationOutcome:
     """Train every variant under every seed, then report."""
     variants = [settings.variant(EncoderRecipe, name, settings.seeds[0]) for name in settings.chosen()]
+    for name, reason in settings.left_out().items():
+        status(f"variant {name!r} is left out: it measures nothing, {reason}")
     run.check = partial(check_variants, variants, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
     encoders: dict[str, list[Artifact]] = {STAGE1: []}
+    distrusted: dict[str, str] = {}
     for name in settings.chosen():
         for seed in settings.seeds:
             variant = settings.variant(EncoderRecipe, name, seed)
@@ -98,8 +109,30 @@ def recipe(settings: AblationSettings, run: Run) -> AblationOutcome:
             stage1 = train_stage1(variant, data, warm_up(variant, data, SUFFIX), SUFFIX)
             if name == FULL:
                 encoders[STAGE1].append(stage1)
-            encoders.setdefault(name, []).append(refine(variant, data, stage1, SUFFIX))
-    return AblationOutcome(run, report_step(settings, run, tables, judged, encoders))
+            encoder = refine(variant, data, stage1, SUFFIX)
+            if no_pairs := why_mining_adds_nothing(run.store, name, encoder):
+                distrusted[name] = no_pairs
+                status(f"variant {name!r} is left out: it measures nothing, {no_pairs}")
+                break
+            encoders.setdefault(name, []).append(encoder)
+    kept = {name: made for name, made in encoders.items() if name not in distrusted}
+    return AblationOutcome(run, report_step(settings, run, tables, judged, kept, settings.left_out() | distrusted))
+
+
+def why_mining_adds_nothing(store: Store, name: str, encoder: Artifact) -> str | None:
+    """Return why a variant of mining alone can't matter: its judge is not trusted, so no mined pair has a new grade.
+
+    None for other variants, and where the judge is trusted.
+    """
+    changed = VARIANTS[name]
+    if not changed or not all(setting.startswith("mining.") for setting in changed):
+        return None
+    mined = mining_metrics(store, encoder)
+    if mined is None or mined["trusted"]:
+        return None
+    agreed = mined["agreement"]
+    kappa = f"quadratic kappa {agreed['quadratic_kappa']:.2f}" if agreed else "no grade"
+    return f"judge {mined['judge']} failed its gate ({kappa}): mining adds no pair to those that are judged"
 
 
 def check_variants(variants: Sequence[EncoderRecipe], store: Store) -> None:
@@ -109,22 +142,32 @@ def check_variants(variants: Sequence[EncoderRecipe], store: Store) -> None:
 
 
 def report_step(
-    settings: AblationSettings, run: Run, tables: Artifact, judged: JudgedTables, encoders: Mapping[str, list[Artifact]]
+    settings: AblationSettings,
+    run: Run,
+    tables: Artifact,
+    judged: JudgedTables,
+    encoders: Mapping[str, list[Artifact]],
+    left_out: Mapping[str, str],
 ) -> Artifact:
-    """Return `report/ablations`: metrics are means over seeds, and intervals are over queries."""
+    """Return `report/ablations`: metrics are means over seeds, and intervals are over queries.
+
+    `left_out` are the variants that measure nothing, each with the reason.
+    """
 
     def build(draft: Draft) -> None:
         test = judged.split(TEST)
         values, found = {}, {}
         for name, made in encoders.items():
             measured = [measure_encoder(run.store, test, load_encoder(run.store, encoder.ref)) for encoder in made]
-            values[name] = np.mean([evaluate_run(ranked, test.judgements)[METRIC] for ranked, _ in measured], axis=0)
+            each_run = [evaluate_run(ranked, test.judgements, [METRIC])[METRIC] for ranked, _ in measured]
+            values[name] = np.mean(each_run, axis=0)
             cosines = np.mean([scores for _, scores in measured], axis=0)
             found[name] = measure_margins(test, {name: cosines}, settings.seed)[name]["all"].get("average")
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
             "queries": test.queries.num_rows,
             "seeds": list(settings.seeds),
+            "left_out": dict(left_out),
             "variants": {
                 name: {
                     METRIC: list(bootstrap_mean(value, settings.seed)),
@@ -136,6 +179,7 @@ def report_step(
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    compared = {"variants": {name: [encoder.ref for encoder in made] for name, made in encoders.items()}}
+    compared: dict[str, Any] = {name: [encoder.ref for encoder in made] for name, made in encoders.items()}
+    compared = {"variants": compared, "left_out": dict(left_out)}
     inputs = list({artifact.ref: artifact for made in encoders.values() for artifact in made}.values())
     return run.step("report/ablations", build, settings=compared, inputs=[tables, *inputs], seed=settings.seed)

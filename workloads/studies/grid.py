@@ -42,12 +42,23 @@ class GridSettings(Settings):
         for name in set(self.only or ()) - {FULL}:
             if self._is_full(name):
                 raise ValueError(f"only=[{name}]: changes nothing, {self.variants[name]} is set already")
+            if reason := self.why_unread(name):
+                raise ValueError(f"only=[{name}]: measures nothing, {reason}")
         return self
 
     def chosen(self) -> list[str]:
         """Return the names of the variants to run: the full recipe first, then those that change something."""
         names = self.variants if self.only is None else self.only
-        return [FULL, *(name for name in dict.fromkeys(names) if not self._is_full(name))]
+        kept = (name for name in dict.fromkeys(names) if not self._is_full(name) and not self.why_unread(name))
+        return [FULL, *kept]
+
+    def left_out(self) -> dict[str, str]:
+        """Return the variants that would measure nothing under these settings, each with the reason."""
+        return {name: reason for name in self.variants if (reason := self.why_unread(name))}
+
+    def why_unread(self, name: str) -> str | None:
+        """Return why nothing reads what the variant changes; None where something does."""
+        return None
 
     def _is_full(self, name: str) -> bool:
         values = self.model_dump(mode="json")

@@ -84,18 +84,22 @@ def tune_recipe(
     A recipe that can be tuned has `METRIC`, `search_space(settings)` (Ray Tune's domains by dotted setting) and
     `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
     out; a trial that is worse than its peers ends there. The first trial has the settings as given.
+    `unsearched_settings(settings)`, where there is one, gives those that can't matter and so are not searched, each
+    with the reason.
 
     Raises `UsageError` for a recipe that can't be tuned, and for settings without what trials are compared by.
     """
     recipe: Any = find_recipe(name)
     if not hasattr(recipe, "search_space"):
         raise UsageError(f"{name}: can't be tuned; tune mine-and-refine or weak-supervision")
-    settings = load_recipe_settings(recipe, file, overrides)
+    settings: Any = load_recipe_settings(recipe, file, overrides)
     values = settings.model_dump(mode="json")
     opened = Store(store)
     with connected():
         machine, at_once = share_cluster(settings.machine, alive_nodes(), trials)
         status(f"trials at once: {at_once}, with {machine.workers} workers of {machine.cpus_per_worker} CPUs each")
+        for setting, reason in getattr(recipe, "unsearched_settings", lambda _: {})(settings).items():
+            status(f"{setting} is not searched: {reason}")
         search = Search(name, values | {"machine": machine.model_dump(mode="json")}, str(opened))
         grid = _fit(search, recipe, settings, trials, at_once, seed, opened)
         finished = _trials(grid, recipe.METRIC)

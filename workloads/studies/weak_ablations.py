@@ -7,7 +7,7 @@ Publishes `report/weak-ablations`.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from raylevance.artifacts import Artifact, Draft
+from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.evaluation.pair_metrics import PAIR_METRICS, auc_difference, evaluate_pairs
@@ -41,6 +41,7 @@ from workloads.steps.pair_scores import (
     plain_texts,
     scorer_parts,
     scores_of,
+    thresholds,
 )
 from workloads.steps.relevance_pairs import LabelledPairs
 from workloads.steps.tables import load_tables
@@ -48,7 +49,10 @@ from workloads.steps.weak_baselines import Baselines
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
 
 BM25, ZERO_SHOT = "BM25", "zero-shot"
-SCORES = "scores.parquet"
+SCORES, VALIDATION_SCORES = "scores.parquet", "validation_scores.parquet"
+
+Rows = dict[str, list[Scores]]
+"""The scores of each row of the table, [pairs] for each seed."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     FULL: {},
@@ -56,7 +60,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no clusters": {"moco.cluster_weight": 0.0},
     "walks of the first order": {"pairs.walks.p": 1.0, "pairs.walks.q": 1.0},
     "hard negatives for easy ones": {"pairs.pairs.hard": 1, "pairs.pairs.easy": 0},
-    "semi-hard negatives for easy ones": {"pairs.pairs.semi_hard": 1, "pairs.pairs.easy": 0},
     "with mix-up": {"moco.mixup": 0.2},
     "with adversarial noise": {"moco.fgm": 1.0},
 }
@@ -96,14 +99,14 @@ def recipe(settings: WeakAblationSettings, run: Run) -> AblationOutcome:
     run.check = partial(check_settings, settings)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
-    pairs = GradedPairs.from_tables(judged.split(TEST), settings.text)
-    scored = [row for seed in settings.seeds for row in SeedGrid(settings, run, tables, judged, pairs, seed).scored()]
-    return AblationOutcome(run, report_step(settings, run, tables, judged, pairs, scored))
+    grids = [SeedGrid(settings, run, tables, judged, seed) for seed in settings.seeds]
+    scored = [grid.scored() for grid in grids]
+    return AblationOutcome(run, report_step(grids, scored))
 
 
 @dataclass(frozen=True)
 class SeedGrid:
-    """Trains everything under one seed and scores `pairs`, the judged pairs of test queries.
+    """Trains everything under one seed and scores the judged pairs of test and of validation queries.
 
     A seed decides the simulated clicks, the walks, the training, and the validation queries where the data has none.
     """
@@ -112,8 +115,15 @@ class SeedGrid:
     run: Run
     tables: Artifact
     judged: JudgedTables
-    pairs: GradedPairs
     seed: int
+
+    def validation(self) -> JudgedTables:
+        """Return the validation queries of the seed, on which the thresholds of F1 are chosen."""
+        return self.judged.train_and_validation(self.settings.validation_fraction, self.seed)[1]
+
+    def graded(self, judged: JudgedTables) -> GradedPairs:
+        """Return the judged pairs of `judged` with the texts that the recipe composes."""
+        return GradedPairs.from_tables(judged, self.settings.text)
 
     def scored(self) -> list[Artifact]:
         """Return `scores/weak-ablation` of every variant, of every baseline, and of the scorer of the full recipe."""
@@ -137,74 +147,106 @@ class SeedGrid:
         return baselines, train_scorer(full, data, pairs, weak, SUFFIX)
 
     def scores_step(
-        self, name: str, trained: Artifact, score: Callable[[str, Artifact], Mapping[str, Scores]]
+        self, name: str, trained: Artifact, score: Callable[[str, Artifact, GradedPairs], Mapping[str, Scores]]
     ) -> Artifact:
         """Return `scores/weak-ablation`: one column of scores for each row of the table that `trained` gives."""
+        validation = self.validation()
 
         def build(draft: Draft) -> None:
-            pq.write_table(pa.table(dict(score(name, trained))), draft.path / SCORES)
+            for file, judged in ((SCORES, self.judged.split(TEST)), (VALIDATION_SCORES, validation)):
+                pq.write_table(pa.table(dict(score(name, trained, self.graded(judged)))), draft.path / file)
 
-        return self.run.step(f"scores/weak{SUFFIX}", build, settings={"row": name}, inputs=[self.tables, trained])
+        settings = {"row": name, "validation": fingerprint(validation.queries["query_id"].to_pylist())}
+        return self.run.step(f"scores/weak{SUFFIX}", build, settings=settings, inputs=[self.tables, trained])
 
-    def one_row(self, name: str, trained: Artifact) -> Mapping[str, Scores]:
+    def one_row(self, name: str, trained: Artifact, pairs: GradedPairs) -> Mapping[str, Scores]:
         """Return the scores of one model as one row."""
-        return {name: scores_of(self.run, trained, self.pairs)}
+        return {name: scores_of(self.run, trained, pairs)}
 
-    def a_row_a_part(self, name: str, scorer: Artifact) -> Mapping[str, Scores]:
+    def a_row_a_part(self, name: str, scorer: Artifact, pairs: GradedPairs) -> Mapping[str, Scores]:
         """Return the scores of each part of a scorer as a row of its own."""
-        _, validation = self.judged.train_and_validation(self.settings.validation_fraction, self.seed)
-        labelled = LabelledPairs.of(validation, self.settings.text)
-        parts = scorer_parts(load_scorer(self.run.store, scorer.ref), self.pairs, labelled)
+        labelled = LabelledPairs.of(self.validation(), self.settings.text)
+        parts = scorer_parts(load_scorer(self.run.store, scorer.ref), pairs, labelled)
         return {f"{name}, {part}": values for part, values in parts.items()}
 
 
-def report_step(
-    settings: WeakAblationSettings,
-    run: Run,
-    tables: Artifact,
-    judged: JudgedTables,
-    pairs: GradedPairs,
-    scored: list[Artifact],
-) -> Artifact:
-    """Return `report/weak-ablations`: means of AUC, F1 and KS over seeds by task, and differences in AUC to `full`."""
+def report_step(grids: Sequence[SeedGrid], scored: Sequence[list[Artifact]]) -> Artifact:
+    """Return `report/weak-ablations`: means of AUC, F1 and KS over seeds by task, and differences in AUC to `full`.
+
+    `scored` are the scores of each of `grids`. The threshold of F1 is chosen on the validation queries of each seed.
+    """
+    first = grids[0]
+    settings, run, tables = first.settings, first.run, first.tables
+    artifacts = [artifact for row in scored for artifact in row]
 
     def build(draft: Draft) -> None:
-        scores = rows_of_the_table(settings, run, judged.split(TEST), pairs, scored)
-        full_encoder = run.store.get(scored[0].parents[-1])
+        test = first.judged.split(TEST)
+        pairs, held_out = first.graded(test), [grid.graded(grid.validation()) for grid in grids]
+        found = {name: np.stack(values) for name, values in rows_of_the_table(first, test, pairs, scored).items()}
+        validation = validation_rows(grids, held_out, scored)
+        full_encoder = run.store.get(scored[0][0].parents[-1])
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
             "behaviour": full_encoder.metrics["source"],
-            "queries": judged.split(TEST).queries.num_rows,
+            "queries": test.queries.num_rows,
             "seeds": list(settings.seeds),
             "variants": {
-                name: _measured(values, scores[FULL], pairs, settings.seed) for name, values in scores.items()
+                name: _measured(
+                    values,
+                    found[FULL],
+                    [thresholds(*each) for each in zip(validation[name], held_out, strict=True)],
+                    pairs,
+                    settings.seed,
+                )
+                for name, values in found.items()
             },
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    compared = {"rows": [each.ref for each in scored]}
-    return run.step("report/weak-ablations", build, settings=compared, inputs=[tables, *scored], seed=settings.seed)
+    compared = {"rows": [each.ref for each in artifacts], "f1_thresholds": "validation"}
+    return run.step("report/weak-ablations", build, settings=compared, inputs=[tables, *artifacts], seed=settings.seed)
 
 
 def rows_of_the_table(
-    settings: WeakAblationSettings, run: Run, test: JudgedTables, pairs: GradedPairs, scored: list[Artifact]
-) -> dict[str, Scores]:
-    """Return the scores [seeds, pairs] of each row of the table; [1, pairs] for systems that have no seed."""
-    rows: dict[str, list[Scores]] = {}
-    for artifact in scored:
-        for name, values in pq.read_table(run.store.path(artifact.ref) / SCORES).to_pydict().items():
+    grid: SeedGrid, judged: JudgedTables, pairs: GradedPairs, scored: Sequence[list[Artifact]], file: str = SCORES
+) -> Rows:
+    """Return the scores of `pairs`, the judged pairs of `judged`, in each row of the table.
+
+    A row has scores for each list of `scored`, of one seed each, as `file` holds them; systems that have no seed have
+    one.
+    """
+    rows: Rows = {}
+    for artifact in (each for one_seed in scored for each in one_seed):
+        for name, values in pq.read_table(grid.run.store.path(artifact.ref) / file).to_pydict().items():
             rows.setdefault(name, []).append(np.asarray(values))
-    untrained = load_encoder(run.store, settings.encoder.backbone)
-    rows[ZERO_SHOT] = [cosines(untrained, replace(pairs, texts=plain_texts(test, pairs)))]
-    rows[BM25] = [lexical_scores(test, pairs)]
-    return {name: np.stack(values) for name, values in rows.items()}
+    untrained = load_encoder(grid.run.store, grid.settings.encoder.backbone)
+    rows[ZERO_SHOT] = [cosines(untrained, replace(pairs, texts=plain_texts(judged, pairs)))]
+    rows[BM25] = [lexical_scores(judged, pairs)]
+    return rows
 
 
-def _measured(scores: Scores, full: Scores, pairs: GradedPairs, seed: int) -> dict[str, Any]:
+def validation_rows(
+    grids: Sequence[SeedGrid], held_out: Sequence[GradedPairs], scored: Sequence[list[Artifact]]
+) -> Rows:
+    """Return the scores of `held_out`, the validation pairs of each of `grids`, as `rows_of_the_table` does.
+
+    Systems without a seed are scored on the pairs of the first seed too, and their threshold is chosen there.
+    """
+    rows: Rows = {}
+    for grid, pairs, one_seed in zip(grids, held_out, scored, strict=True):
+        for name, values in rows_of_the_table(grid, grid.validation(), pairs, [one_seed], VALIDATION_SCORES).items():
+            rows.setdefault(name, []).extend(values)
+    return rows
+
+
+def _measured(
+    scores: Scores, full: Scores, chosen: Sequence[Mapping[str, float]], pairs: GradedPairs, seed: int
+) -> dict[str, Any]:
+    """Return the metrics of `scores` [seeds, pairs], with the thresholds that were `chosen` for each seed, by task."""
     found = {}
     for task, kept, labels, queries in by_task(pairs):
-        means = [evaluate_pairs(run, labels) for run in scores[:, kept]]
-        found[task] = {metric: float(np.mean([each[metric] for each in means])) for metric in PAIR_METRICS} | {
+        each_run = [evaluate_pairs(run, labels, at[task]) for run, at in zip(scores[:, kept], chosen, strict=False)]
+        found[task] = {metric: float(np.mean([each[metric] for each in each_run])) for metric in PAIR_METRICS} | {
             "minus_full": auc_difference(scores[:, kept], full[:, kept], labels, queries, seed)
         }
     return found
