@@ -24,6 +24,7 @@ from raylevance.index.products import ProductIndexSettings
 from raylevance.index.sharded_search import check_cluster_gpu
 from raylevance.index.vectors import check_gpu
 from raylevance.inference.judge import judge_version
+from raylevance.losses.circle import Boundaries
 from raylevance.models.encoder import EncoderSettings, check_encoder_settings
 from raylevance.training import trainer
 from raylevance.training.settings import MachineSettings
@@ -73,7 +74,7 @@ class EncoderRecipe(Settings):
     text: ProductText = ProductText()
     spelling: SpellingSettings = SpellingSettings()
     synthetic: SyntheticSource = SyntheticSource()
-    encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=40)
+    encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=64)
     warmup: WarmupSettings = WarmupSettings()
     stage1: Stage1Settings = Stage1Settings()
     mining: MineSettings = MineSettings()
@@ -198,23 +199,31 @@ def check_recipe(settings: MineAndRefineSettings, store: Store) -> None:
 
 
 def search_space(settings: MineAndRefineSettings) -> dict[str, Any]:
-    """Return what `raylevance tune` varies: Ray Tune's domains by setting, for the parts that the recipe has.
+    """Return what `raylevance tune` varies: Ray Tune's domains by setting, without those that can't matter.
 
     Raises `UsageError` for a stage that is never evaluated, because trials are compared by `METRIC`.
     """
+    unread = unread_settings(settings)
+    return {name: domain for name, domain in _whole_space(settings).items() if name not in unread}
+
+
+def unsearched_settings(settings: MineAndRefineSettings) -> dict[str, str]:
+    """Return the settings that `raylevance tune` would vary if they could matter, each with the reason."""
+    space = _whole_space(settings)
+    return {name: reason for name, reason in unread_settings(settings).items() if name in space}
+
+
+def _whole_space(settings: MineAndRefineSettings) -> dict[str, Any]:
     from ray import tune
 
     stages = {"stage1": settings.stage1.train} if settings.stage1.enabled else {}
     for name, train in (stages | {"stage2": settings.stage2.train}).items():
         if train.evaluate_every is None:
             raise UsageError(f"{name}.train.evaluate_every=null: a search compares trials by {METRIC}; set it")
-    space = {"synthetic.share": tune.uniform(0.0, 0.2)} if settings.synthetic.tables else {}
-    if settings.stage1.enabled:
-        space |= {
-            "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
-            "stage1.train.temperature": tune.loguniform(0.03, 0.2),
-        }
-    return space | {
+    return {
+        "synthetic.share": tune.uniform(0.0, 0.2),
+        "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
+        "stage1.train.temperature": tune.loguniform(0.03, 0.2),
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
         "spelling.share": tune.uniform(0.0, 0.5),
         "mining.k": tune.choice([50, 100, 200]),
@@ -225,6 +234,41 @@ def search_space(settings: MineAndRefineSettings) -> dict[str, Any]:
         "stage2.train.boundaries.positive_1": tune.uniform(0.35, 0.5),
         "stage2.train.boundaries.negative_0": tune.uniform(0.15, 0.35),
     }
+
+
+def unread_settings(settings: EncoderRecipe) -> dict[str, str]:
+    """Return the settings that can't matter under `settings`, each with the reason, so that no study varies them.
+
+    They are those of the settings that studies vary that no step reads, and those of mining where it adds no pair.
+    """
+    mining, stage1, stage2 = settings.mining, settings.stage1, settings.stage2
+    found: dict[str, str] = {}
+    if mining.unjudged == "skip":
+        reason = "mining.unjudged=skip: mining adds no pair to those that are judged"
+        found["mining.with_originals"] = reason
+        if mining.with_originals:
+            found |= dict.fromkeys(("mining.k", "mining.skip_top"), reason)
+    if settings.spelling.mode == "none":
+        found["spelling.share"] = "spelling.mode=none: no query is misspelt"
+    if settings.spelling.share == 0:
+        found["spelling.mode"] = "spelling.share=0: no query is misspelt"
+    if not settings.synthetic.tables:
+        found["synthetic.share"] = "synthetic.tables=null: there are no synthetic queries"
+    elif settings.synthetic.share == 0:
+        found["synthetic.tables"] = "synthetic.share=0: no synthetic query is taken"
+    if not stage1.enabled:
+        names = ("loss", "reduction", "learning_rate", "temperature")
+        reason = "stage1.enabled=false: stage 1 is not trained"
+        found |= dict.fromkeys([f"stage1.train.{name}" for name in names], reason)
+    elif stage1.train.loss not in ("supcon", "infonce"):
+        found["stage1.train.temperature"] = f"stage1.train.loss={stage1.train.loss}: it has no temperature"
+    if stage2.train.loss != "circle":
+        reason = f"stage2.train.loss={stage2.train.loss}: only the circle loss reads it"
+        of_circle = ["gamma", "detach_weights", *(f"boundaries.{name}" for name in Boundaries.model_fields)]
+        found |= dict.fromkeys([f"stage2.train.{name}" for name in of_circle], reason)
+    if not settings.encoder.tied:
+        found["stage2.two_towers"] = "encoder.tied=false: queries and items have a tower each already"
+    return found
 
 
 def trial(settings: MineAndRefineSettings, run: Run) -> Iterator[float]:

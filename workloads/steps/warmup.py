@@ -13,6 +13,7 @@ from raylevance.models.encoder import EncoderSettings
 from raylevance.training.tasks.contrastive.task import ContrastiveSettings
 from workloads.steps.behaviour_graph import BehaviourSettings, graph_step, has_choices
 from workloads.steps.contrastive_instances import write_clicked_pairs, write_pseudo_queries
+from workloads.steps.cut_texts import share_of_cut_texts
 from workloads.steps.encoder_training import backbone_settings, besides_training, new_encoder, training_settings
 from workloads.steps.retrieval_data import RetrievalData
 
@@ -54,6 +55,7 @@ def warmup_step(
                 count = round(pseudo * settings.behaviour_share / (1 - settings.behaviour_share))
                 write_clicked_pairs(run.store.path(graph.ref), tables, instances, data.text, count)
             start = new_encoder(encoder, work / "backbone")
+            draft.metrics["item_texts_cut"] = share_of_cut_texts(start, tables / "products", data.text)
             data.trainer.train_encoder(start, settings.train, data.text, draft, work)
 
     inputs = [data.tables, *([graph] if graph else [])]
