@@ -17,6 +17,7 @@ from raylevance.graph.features import NodeTexts, node_features
 from raylevance.graph.sampling import (
     PAIR_KINDS,
     SamplingSettings,
+    halves,
     mix_pairs,
     pair_sources,
     pairs_per_kind,
@@ -118,7 +119,7 @@ def test_the_chunks_of_anchors_do_not_change_pairs(
     assert (excluded[7].indices == excluded[1000].indices).all()
     assert (excluded[7].indptr == excluded[1000].indptr).all()
     table = mix_pairs(pairs[7], settings.model_copy(update={"most": 50}), seed=0)
-    assert [table["kind"].to_pylist().count(kind) for kind in PAIR_KINDS] == [20, 10, 20]
+    assert [table["kind"].to_pylist().count(kind) for kind in PAIR_KINDS] == [20, 10, 10, 10]
 
 
 def test_other_kinds_make_up_for_one_that_runs_out() -> None:
@@ -130,6 +131,15 @@ def test_other_kinds_make_up_for_one_that_runs_out() -> None:
     assert pairs_per_kind(np.array([0, 7000, 400]), shares, None) == [0, 200, 400]
     assert pairs_per_kind(np.array([10, 900, 400]), shares, None) == [10, 200, 400]
     assert pairs_per_kind(np.array([0, 0, 0]), shares, None) == [0, 0, 0]
+
+
+def test_one_direction_makes_up_for_the_other() -> None:
+    assert halves(20, 100, 100) == [10, 10]
+    assert halves(21, 100, 100) == [11, 10]
+    assert halves(20, 3, 100) == [3, 17]
+    assert halves(20, 100, 3) == [17, 3]
+    assert halves(5, 3, 2) == [3, 2]
+    assert halves(0, 3, 2) == [0, 0]
 
 
 @pytest.mark.ray

@@ -13,7 +13,7 @@ from raylevance.graph.walks import WalkSettings, walk
 
 NODES, QUERIES = 40, 15
 WALKS = WalkSettings(length=5, walks_per_node=12)
-SETTINGS = PairSettings(positives=3, quantile=0.5, far=2, semi_hard=2, hard=2, easy=1)
+SETTINGS = PairSettings(positives=3, quantile=0.5, hard=2, easy=1)
 
 Matrix = npt.NDArray[np.float64]
 
@@ -36,7 +36,6 @@ def same_kind() -> tuple[PairGraphs, AliasTable]:
     excluded = graph_of(upper + upper.T + random_matrix((NODES, NODES), 0.1, 5))
     graphs = PairGraphs(
         ppmi=graph,
-        neighbours=graph,
         excluded_negatives=excluded,
         anchor_features=words,
         feature_targets=words.transposed(),
@@ -56,7 +55,6 @@ def two_kinds() -> tuple[PairGraphs, AliasTable]:
     ppmi = graph_of(np.where(edges > 0.5, edges, 0))
     graphs = PairGraphs(
         ppmi=ppmi,
-        neighbours=graph_of(edges),
         excluded_negatives=graph_of(edges + random_matrix(edges.shape, 0.1, 6)),
         anchor_features=queries,
         feature_targets=words.transposed(),
@@ -82,11 +80,9 @@ def test_samples_follow_the_rules(kind: str) -> None:
     graphs, walks, samples = sampled(kind)
     seen: Counter[str] = Counter()
     for anchor, own_walks in enumerate(walks):
-        steps = [
-            (int(node) - graphs.first_target, step) for path in own_walks for step, node in enumerate(path) if step
-        ]
-        steps = [(node, step) for node, step in steps if 0 <= node < graphs.ppmi.columns]
-        visits, neighbours = Counter(node for node, _ in steps), set(graphs.neighbours.row(anchor)[0].tolist())
+        steps = [int(node) - graphs.first_target for path in own_walks for node in path[1:]]
+        steps = [node for node in steps if 0 <= node < graphs.ppmi.columns]
+        visits = Counter(steps)
         ppmi = dict(zip(*(values.tolist() for values in graphs.ppmi.row(anchor)), strict=True))
         bar = np.quantile(list(ppmi.values()) or [0], SETTINGS.quantile)
         sure = [
@@ -94,20 +90,17 @@ def test_samples_follow_the_rules(kind: str) -> None:
         ]
         expected = sorted(sure, key=lambda node: (-visits[node], node))[: SETTINGS.positives]
         assert [node for node in samples.positives[anchor].tolist() if node >= 0] == expected
-        visited_late = {node for node in visits if min(step for other, step in steps if other == node) >= SETTINGS.far}
         words = set(graphs.anchor_features.row(anchor)[0].tolist())
         excluded = set(graphs.excluded_negatives.row(anchor)[0].tolist())
         alike = {node for word in words for node in graphs.feature_targets.row(word)[0].tolist()}
         for pair in range(SETTINGS.positives):
-            semi, hard, easy = np.split(samples.negatives[anchor, pair], [2, 4])
+            hard, easy = np.split(samples.negatives[anchor, pair], [2])
             drawn = [node for node in samples.negatives[anchor, pair].tolist() if node >= 0]
-            assert len(drawn) == len(set(drawn)) and not neighbours & set(drawn)
+            assert len(drawn) == len(set(drawn)) and not (excluded | set(visits)) & set(drawn)
             assert not graphs.same_kind or anchor not in drawn
-            assert {node for node in semi.tolist() if node >= 0} <= visited_late
-            assert {node for node in hard.tolist() if node >= 0} <= alike - set(visits) - excluded
-            assert {node for node in easy.tolist() if node >= 0}.isdisjoint(excluded | set(visits))
+            assert {node for node in hard.tolist() if node >= 0} <= alike
             assert pair < len(expected) or not drawn
-            seen.update(semi=int((semi >= 0).sum()), hard=int((hard >= 0).sum()), easy=int((easy >= 0).sum()))
+            seen.update(hard=int((hard >= 0).sum()), easy=int((easy >= 0).sum()))
     assert min(seen.values()) > 10
 
 
@@ -126,13 +119,12 @@ def test_hard_negatives_are_drawn_evenly_from_a_feature() -> None:
     words = graph_of(np.ones((10, 1)))
     graphs = PairGraphs(
         ppmi=ppmi,
-        neighbours=ppmi,
         excluded_negatives=ppmi,
         anchor_features=words,
         feature_targets=words.transposed(),
         same_kind=True,
     )
-    settings = PairSettings(positives=1, semi_hard=0, hard=1)
+    settings = PairSettings(positives=1, hard=1)
     walks = np.array([[0, 1]], np.int32)
     drawn = [int(sample_pairs(walks, np.array([0]), graphs, settings, seed).negatives[0, 0, 0]) for seed in range(4000)]
     counts = np.bincount(drawn, minlength=10)

@@ -13,8 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
+from raylevance.evaluation.pair_metrics import best_threshold, evaluate_pairs
 from raylevance.graph.building import BehaviourGraph
+from raylevance.inference.scorer import load as load_scorer
+from workloads.recipes.weak_supervision import WeakSupervisionSettings
+from workloads.steps.pair_scores import lexical_scores
+from workloads.steps.relevance_pairs import LabelledPairs
 
 SMALL = """
 data: {source: demo, demo: {products: 300, queries: 60, events: 20000, judged_per_query: 12, users: 50}}
@@ -60,6 +66,34 @@ def test_it_publishes_a_graph_an_encoder_and_a_scorer(
         "evaluate", "pairs", "--scorer", "scorer/relevance", "--pairs", pairs, "--store", store, "--json"
     )
     assert json.loads(scored.out)["scorer"] == "scorer/relevance"
+
+
+def bm25_on_grades_2_and_0(part: JudgedTables) -> tuple[Any, Any]:
+    """The scores of the judged pairs of grade 2 and 0, and whether each has grade 2."""
+    pairs = GradedPairs.from_tables(part, WeakSupervisionSettings().text)
+    kept = np.flatnonzero(np.isin(pairs.grades, (2, 0)))
+    return lexical_scores(part, pairs)[kept], np.asarray(pairs.grades)[kept] == 2
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_f1_is_measured_at_a_threshold_of_the_validation_queries(store: Path, raylevance: Callable[..., Any]) -> None:
+    """Here that of BM25, computed again; and the scorer keeps the threshold of its own."""
+    outcome, opened = json.loads(run(raylevance, store).out), Store(store)
+    judged, settings = JudgedTables.open(opened.path("tables/demo")), WeakSupervisionSettings()
+    validation = judged.train_and_validation(settings.validation_fraction, settings.seed)[1]
+    scored = bm25_on_grades_2_and_0(validation), bm25_on_grades_2_and_0(judged.split("test"))
+    threshold = best_threshold(*scored[0])
+    task = "grade 2 against 0"
+    assert outcome["f1_thresholds"]["BM25"][task] == pytest.approx(threshold)
+    assert outcome["scorers"]["BM25"][task]["f1"][0] == pytest.approx(evaluate_pairs(*scored[1], threshold)["f1"])
+    assert threshold != best_threshold(*scored[1])
+    scorer = load_scorer(opened, "scorer/relevance")
+    labelled = LabelledPairs.of(validation, settings.text)
+    own = scorer.score(labelled.queries, labelled.texts, labelled.product_ids)
+    best = evaluate_pairs(own, labelled.labels)["f1"]
+    assert scorer.threshold is not None and 0 <= scorer.threshold <= 1
+    assert evaluate_pairs(own, labelled.labels, scorer.threshold)["f1"] == pytest.approx(best, abs=0.05)
 
 
 @pytest.mark.long
@@ -132,8 +166,21 @@ def test_a_variant_is_measured_against_the_full_recipe(store: Path, raylevance: 
     for name, tasks in variants.items():
         for values in tasks.values():
             assert values["minus_full"][1] <= values["minus_full"][0] <= values["minus_full"][2]
-            if name in ("full", "no clusters", "zero-shot", "BM25"):
+            if name in ("full", "zero-shot", "BM25"):
                 assert (values["minus_full"] == [0, 0, 0]) == (name == "full")
+    opened = Store(store)
+    made = [artifact for artifact in opened.artifacts() if artifact.name == "scores/weak-ablation"]
+    columns = {
+        name: values
+        for artifact in made
+        for name, values in pq.read_table(opened.path(artifact.ref) / "scores.parquet").to_pydict().items()
+    }
+    assert columns["full"] != columns["no clusters"], "two steps may move no pair past another, but they move cosines"
+    judged, settings = JudgedTables.open(opened.path("tables/demo")), WeakSupervisionSettings()
+    validation = judged.train_and_validation(settings.validation_fraction, 0)[1]
+    scored = bm25_on_grades_2_and_0(validation), bm25_on_grades_2_and_0(judged.split("test"))
+    at_validation = evaluate_pairs(*scored[1], best_threshold(*scored[0]))
+    assert variants["BM25"]["grade 2 against 0"]["f1"] == pytest.approx(at_validation["f1"])
     full = [tasks["auc"] for tasks in variants["full"].values()]
     differences = [tasks["minus_full"][0] for tasks in variants["zero-shot"].values()]
     expected = [tasks["auc"] - own for tasks, own in zip(variants["zero-shot"].values(), full, strict=True)]

@@ -1,6 +1,7 @@
 """Batches have every instance once an epoch, on any number of workers, and no false negatives."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -94,3 +95,36 @@ def test_known_positives_are_not_negatives(tmp_path: Path) -> None:
         for row, query in enumerate(batch.queries):
             assert items[int(in_batch.positive[row])] == int(batch.items[row].item())
             assert in_batch.is_positive[row].tolist() == [item in positives_of[int(query.item())] for item in items]
+
+
+INSTANCES = st.lists(
+    st.tuples(st.integers(1, 3), st.lists(st.tuples(st.integers(4, 9), st.integers(0, 2)), min_size=1, max_size=3)),
+    min_size=2,
+    max_size=12,
+)
+
+
+@given(INSTANCES, st.integers(1, 5), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_a_positive_of_the_query_in_any_instance_is_no_negative(
+    rows: list[tuple[int, list[tuple[int, int]]]], batch: int, world: int
+) -> None:
+    """A log gives an instance for each click. The other clicks on a query may be of instances of other batches."""
+    positives = {
+        query: {item for one, items in rows for item, label in items if one == query and label} for query, _ in rows
+    }
+    if not any(positives.values()):
+        return
+    with TemporaryDirectory() as folder:
+        instances = stored(
+            Path(folder),
+            [([query], [[item] for item, _ in items], [label for _, label in items]) for query, items in rows],
+        )
+        plans = [plan_of(instances, batch, in_batch=True, rank=rank, world_size=world) for rank in range(world)]
+        for step in range(2 * plans[0].steps_per_epoch):
+            shares = [plan.load(step)[0] for plan in plans]
+            items = [int(item.item()) for share in shares for item in share.items]
+            for share in shares:
+                assert share.in_batch is not None
+                for query, is_positive in zip(share.queries, share.in_batch.is_positive, strict=True):
+                    assert is_positive.tolist() == [item in positives[int(query.item())] for item in items]

@@ -20,7 +20,7 @@ from raylevance.config import Settings
 from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
-from raylevance.evaluation.pair_metrics import evaluate_pairs
+from raylevance.evaluation.pair_metrics import best_threshold, evaluate_pairs
 from raylevance.graph.metapaths import PpmiSettings
 from raylevance.graph.pairs import PairSettings
 from raylevance.inference.encoder import backbone_path, save_template
@@ -76,9 +76,7 @@ class WeakSupervisionSettings(Settings):
     text: ProductText = ProductText(taxonomy_levels=0)
     behaviour: BehaviourSettings = BehaviourSettings(ppmi=PpmiSettings(minimum_support=1))
     """The minimum support is 1 because two nodes seldom share two neighbours on a log of some hundred queries."""
-    pairs: WeakPairSettings = WeakPairSettings(
-        pairs=PairSettings(positives=8, quantile=0.5, semi_hard=0, hard=0, easy=1)
-    )
+    pairs: WeakPairSettings = WeakPairSettings(pairs=PairSettings(positives=8, quantile=0.5, hard=0, easy=1))
     encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_query_tokens=16, max_item_tokens=40)
     moco: MoCoSettings = MoCoSettings(batch=32, epochs=3, queue=2048, max_steps=100, mixup=0, fgm=0)
     """Mix-up and adversarial noise are off, as hard negatives are: docs/decisions/0007-false-negatives.md."""
@@ -160,7 +158,11 @@ def train_scorer(
     """
     chosen, run, seed = settings.scorer, data.run, data.trainer.seed
     described = training_settings(
-        chosen.train, data.text, **besides_training(chosen), validation_fraction=settings.validation_fraction
+        chosen.train,
+        data.text,
+        **besides_training(chosen),
+        validation_fraction=settings.validation_fraction,
+        threshold="best F1 on validation",
     )
 
     def build(draft: Draft) -> None:
@@ -178,8 +180,9 @@ def train_scorer(
             products = ProductQueries.of(graph_texts.neighbour_queries(chosen.neighbours), trained / "encoder")
             evidence = gather_evidence(model, products, held_out.queries, held_out.texts, held_out.product_ids)
             hybrid = Hybrid.fit(evidence, held_out.labels, chosen.parts)
-            save_scorer(draft.path, trained, products, hybrid, data.text)
-            draft.metrics["hybrid"] = hybrid.model_dump()
+            threshold = best_threshold(hybrid(evidence), held_out.labels)
+            save_scorer(draft.path, trained, products, hybrid, data.text, threshold)
+            draft.metrics |= {"hybrid": hybrid.model_dump(), "threshold": threshold}
 
     inputs = [data.tables, data.graph, pairs, weak]
     return run.step(f"scorer/relevance{suffix}", build, settings=described, inputs=inputs, seed=seed)

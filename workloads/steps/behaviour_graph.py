@@ -74,6 +74,7 @@ def graph_step(
         settings.baskets.check()
     described = {
         **dict(settings),
+        "equal_ppmi": "highest click weight first",
         "held_out": fingerprint(sorted(held_out.to_pylist())),
         "learned": fingerprint(learned.queries["query_id"].to_pylist()),
     }

@@ -4,44 +4,74 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
+from raylevance.data.checked_rows import FAULT
 from raylevance.data.graded_instances import InstanceSettings, write_instances
 from raylevance.data.judged_tables import JudgedTables
+from raylevance.data.parquet_parts import PartFiles, write_parts
 from raylevance.data.pseudo_queries import POSITIVE, SCHEMA, pseudo_queries
 from raylevance.data.spelling import SpellingSettings
 from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
 from raylevance.graph.building import BehaviourGraph
+from raylevance.graph.metapaths import rank_in_row
+from workloads.steps.graph_texts import node_rows
 
 
 def write_pseudo_queries(
     products: Path, output: Path, text: ProductText, *, per_product: int, category_share: float, seed: int
 ) -> None:
-    """Write pseudo-queries of the table `products` to the folder `output`, replacing what a killed run left there."""
+    """Write pseudo-queries of the table `products` to the folder `output`, replacing what a killed run left there.
+
+    The rows, their order and the names of the files depend on the arguments alone.
+    """
     shutil.rmtree(output, ignore_errors=True)
-    rows = ray.data.read_parquet(str(products))
-    pseudo_queries(rows, text, per_product, seed, category_share).write_parquet(str(output))
+    rows = pseudo_queries(ray.data.read_parquet(str(products)), text, per_product, seed, category_share)
+    faultless = rows.map_batches(_add_no_fault, batch_format="pyarrow", batch_size=None)
+    if not write_parts(faultless, PartFiles(output, SCHEMA)).rows:
+        raise RaylevanceError(f"{products}: no title has two words, so a warm-up has nothing to learn from")
 
 
 def write_clicked_pairs(graph: Path, tables: Path, output: Path, text: ProductText, count: int) -> None:
     """Add queries of the behaviour graph with the products chosen for them to the instances in the folder `output`.
 
     The product of the highest PPMI of every query comes first, then the second of every query, and so on, up to `count`
-    pairs in all.
+    pairs in all. Of products with equal PPMI, the one with the highest click weight comes first.
     """
-    edges = BehaviourGraph.load(graph).query_item_ppmi
-    queries = np.repeat(np.arange(len(edges.indptr) - 1), np.diff(edges.indptr))
-    strongest = np.lexsort((-edges.weights, queries))
-    rank = np.arange(len(queries)) - edges.indptr[queries]
-    chosen = np.lexsort((queries, rank))[:count]
-    query_texts = pq.read_table(tables / "queries", columns=["query"])["query"].take(pa.array(queries[chosen]))
-    products = pq.read_table(tables / "products", columns=text.columns)
-    items = text.compose_column(products.take(pa.array(edges.indices[strongest[chosen]]))).to_pylist()
-    instances = {"query": query_texts, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(items)}
+    loaded = BehaviourGraph.load(graph)
+    edges = loaded.query_item_ppmi
+    rows = edges.edge_rows()
+    rank = rank_in_row(rows, edges.indices, edges.weights, _click_weights(loaded))
+    chosen = np.lexsort((rows, rank))[:count]
+    queries = pq.read_table(tables / "queries", columns=["query_id", "query"])
+    products = pq.read_table(tables / "products", columns=["product_id", *text.columns])
+    query_rows = node_rows(loaded.queries.take(pa.array(rows[chosen])), queries["query_id"])
+    product_rows = node_rows(loaded.items.take(pa.array(edges.indices[chosen])), products["product_id"])
+    items = text.compose_column(products.take(pa.array(product_rows))).to_pylist()
+    instances = {
+        "query": queries["query"].take(pa.array(query_rows)),
+        "items": [[item] for item in items],
+        "labels": [[POSITIVE]] * len(items),
+    }
     pq.write_table(pa.table(instances, schema=SCHEMA), output / "clicked.parquet")
+
+
+def _add_no_fault(rows: pa.Table) -> pa.Table:
+    return rows.append_column(FAULT, pa.nulls(rows.num_rows, pa.string()))
+
+
+def _click_weights(graph: BehaviourGraph) -> npt.NDArray[np.float32]:
+    """Return the click weight of each edge of `graph.query_item_ppmi`, which are among `graph.edges`."""
+    every, kept = (
+        edges.edge_rows().astype(np.int64) * edges.columns + edges.indices
+        for edges in (graph.edges, graph.query_item_ppmi)
+    )
+    return graph.edges.weights[np.isin(every, kept)]
 
 
 def write_judged_instances(

@@ -55,10 +55,13 @@ class Trainer:
 def training_settings(train: TrainSettings, text: ProductText, **others: Any) -> dict[str, Any]:
     """Return the settings of a step that trains: those of the training, the item texts, and `others` by name.
 
-    Float32 is part of them where RAYLEVANCE_PRECISION asks for it, because it changes the weights.
+    Float32 is part of them where RAYLEVANCE_PRECISION asks for it, because it changes the weights. So is the rule by
+    which InfoNCE leaves out positives of the query, which makes a model anew that was trained without it.
     """
     precision = {"precision": "fp32"} if requested_precision() == "fp32" else {}
-    return {"train": train, "text": text, **precision, **others}
+    in_batch = isinstance(train, ContrastiveSettings) and train.loss == "infonce"
+    negatives = {"negatives": "no positive of the query in any instance"} if in_batch else {}
+    return {"train": train, "text": text, **precision, **negatives, **others}
 
 
 def besides_training(settings: Settings) -> dict[str, Any]:

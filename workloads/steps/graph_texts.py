@@ -1,41 +1,67 @@
 """A behaviour graph with the texts of its nodes, and pairs of nodes as training rows of momentum contrast."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raylevance.data.text import ProductText
-from raylevance.errors import RaylevanceError
+from raylevance.data.hashing import hash_strings
+from raylevance.data.id_rows import rows_of_ids
+from raylevance.data.text import ProductText, normalised_query
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
 from raylevance.graph.features import NodeTexts, node_features
-from raylevance.graph.metapaths import rank_in_row
+from raylevance.graph.metapaths import PpmiSettings, strongest_edges
+
+DEFAULT_PPMI = PpmiSettings()
+FROM_ITEMS, TO_ITEMS = ("item-item", "item-query"), ("item-item", "query-item")
+"""The kinds of pairs whose anchor is an item, and whose positive is one."""
 
 
 @dataclass(frozen=True)
 class GraphTexts:
-    """A behaviour graph with the texts of its query and item nodes, and the category paths of its items."""
+    """A behaviour graph with the texts of its query and item nodes, and the category paths of its items.
+
+    `ppmi` are the settings that the graph was built with.
+    """
 
     graph: BehaviourGraph
     queries: pa.Array
     items: pa.Array
     categories: pa.Array
+    ppmi: PpmiSettings = DEFAULT_PPMI
 
     @classmethod
-    def read(cls, tables: Path, graph: Path, text: ProductText) -> "GraphTexts":
+    def read(cls, tables: Path, graph: Path, text: ProductText, ppmi: PpmiSettings = DEFAULT_PPMI) -> "GraphTexts":
         """Read a behaviour graph, and compose the texts of its nodes from the tables."""
         loaded = BehaviourGraph.load(graph)
         queries, products = (pq.read_table(tables / name) for name in ("queries", "products"))
-        queries = queries.take(_places(loaded.queries, queries["query_id"]))
-        products = products.take(_places(loaded.items, products["product_id"]))
+        queries = queries.take(node_rows(loaded.queries, queries["query_id"]))
+        products = products.take(node_rows(loaded.items, products["product_id"]))
         items = pa.array(text.compose(products), pa.string())
-        return cls(loaded, queries["query"].combine_chunks(), items, products["category"].combine_chunks())
+        return cls(loaded, queries["query"].combine_chunks(), items, products["category"].combine_chunks(), ppmi)
+
+    @cached_property
+    def text_ids(self) -> npt.NDArray[np.int64]:
+        """A number for the text of each node, items after queries, int64 [queries + items].
+
+        It is the same for texts that differ only in case or white space. Nodes may share a text, as listings of one
+        product do.
+        """
+        hashes = hash_strings(normalised_query(pa.concat_arrays([self.queries, self.items])))
+        ids: npt.NDArray[np.int64] = np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+        return ids
+
+    def pair_ids(self, queries: npt.NDArray[Any], items: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return a number for the texts of each pair of a query and an item, int64 [n], the same for equal texts."""
+        texts = self.text_ids
+        ids: npt.NDArray[np.int64] = texts[queries] * len(texts) + texts[items + len(self.queries)]
+        return ids
 
     def features(self) -> tuple[Csr, Csr]:
         """Return the features of query nodes and of item nodes."""
@@ -45,20 +71,23 @@ class GraphTexts:
     def contrast_rows(self, pairs: pa.Table, best: Csr, related: Csr) -> pa.Table:
         """Return `pairs` as `training.tasks.moco.contrast_rows.CONTRAST_ROWS`. Items are numbered after queries.
 
+        Negatives with the text of the anchor, of the positive or of a related node are left out.
+
         `best` are the `best_queries` of each item, whose centroid represents it. `related` are the nodes that must not
         be negatives of each node, as `find_excluded_negatives` returns them.
         """
         first_item = len(self.queries)
         kind = pairs["kind"].to_numpy()
-        from_item, to_item = kind == "item-item", kind != "query-query"
+        from_item, to_item = (np.isin(kind, kinds) for kinds in (FROM_ITEMS, TO_ITEMS))
         anchor = pairs["anchor"].to_numpy() + first_item * from_item
         positive = pairs["positive"].to_numpy() + first_item * to_item
         drawn = pairs["negatives"].combine_chunks()
         counts = drawn.value_lengths().to_numpy()
         negative = drawn.flatten().to_numpy() + np.repeat(first_item * to_item, counts)
-        clustered = np.where(to_item, positive, anchor)
+        clustered, one = np.where(to_item, positive, anchor), np.ones(len(anchor), np.int64)
         texts = pa.concat_arrays([self.queries, self.items])
-        counts, negatives = _without_same_text(counts, texts.take(negative), texts.take(anchor), texts.take(positive))
+        near = Lists(related.degrees[anchor], related.indices[related.edge_positions(anchor)])
+        kept = Lists(counts, negative).without_texts(self.text_ids, near, Lists(one, anchor), Lists(one, positive))
         lists, weights = self._clusters(clustered, anchor, best)
         has_cluster = lists.value_lengths().to_numpy() > 0
         return pa.table(
@@ -67,11 +96,9 @@ class GraphTexts:
                 "anchor_side": np.where(from_item, "item", "query"),
                 "positive": texts.take(pa.array(positive)),
                 "positive_side": np.where(to_item, "item", "query"),
-                "negatives": _lists(counts, negatives),
+                "negatives": _lists(kept.counts, texts.take(pa.array(kept.values))),
                 "positive_id": positive.astype(np.int64),
-                "related": _lists(
-                    related.degrees[anchor], pa.array(related.indices[related.edge_positions(anchor)], pa.int64())
-                ),
+                "related": _lists(near.counts, pa.array(near.values, pa.int64())),
                 "cluster": lists,
                 "cluster_weights": weights,
                 "cluster_id": np.where(has_cluster, clustered, -1).astype(np.int64),
@@ -79,10 +106,10 @@ class GraphTexts:
         )
 
     def item_clusters(self, most: int) -> tuple[pa.Array, pa.Array]:
-        """Return the texts and the weights of the `most` best queries of every item, both a list for each item."""
+        """Return the texts and the weights of the `best_queries` of every item, both a list for each item."""
         first_item = len(self.queries)
         everyone = np.arange(first_item, first_item + len(self.items))
-        return self._clusters(everyone, np.full(len(everyone), -1), best_queries(self.graph, most))
+        return self._clusters(everyone, np.full(len(everyone), -1), best_queries(self.graph, most, self.ppmi.shift))
 
     def neighbour_queries(self, count: int) -> pa.Table:
         """Return the rows of `ProductQueries.of`: each item with its `count` queries of highest PPMI."""
@@ -105,38 +132,49 @@ class GraphTexts:
         return _lists(counts, texts), _lists(counts, pa.array(weights, pa.float32()))
 
 
-def best_queries(graph: BehaviourGraph, most: int) -> Csr:
-    """Return, for each item, its `most` queries of highest PPMI: items are rows and queries columns."""
-    back = graph.query_item_ppmi.transposed()
-    rows = back.edge_rows()
-    kept = rank_in_row(rows, back.weights.astype(np.float64), back.indices) < most
-    return Csr.from_edges(rows[kept], back.indices[kept], back.weights[kept], (back.rows, back.columns))
+def best_queries(graph: BehaviourGraph, most: int, shift: float = 1.0) -> Csr:
+    """Return the neighbour queries N(i) of each item i: the `most` queries of highest PPMI, ties by click weight.
 
+    They are chosen among all queries with an edge to the item, however many products those queries have. Rows are
+    items, columns queries, and weights the PPMI with the `shift` of `PpmiSettings`.
 
-def _without_same_text(
-    counts: npt.NDArray[Any], negatives: pa.Array, anchors: pa.Array, positives: pa.Array
-) -> tuple[npt.NDArray[Any], pa.Array]:
-    """Remove negatives whose text is that of the anchor or the positive of their row; another node may share it.
-
-    `negatives` are n lists one after the other, whose lengths are `counts` [n].
+    Source: the CIKM 2022 paper (DOI 10.1145/3511808.3557143) for the set; how it is ordered is our reading.
     """
-    row = np.repeat(np.arange(len(counts)), counts)
-    same = pc.or_(pc.equal(negatives, anchors.take(row)), pc.equal(negatives, positives.take(row)))
-    kept = ~same.to_numpy(zero_copy_only=False)
-    return np.bincount(row[kept], minlength=len(counts)), negatives.filter(pa.array(kept))
+    return strongest_edges(graph.edges.transposed(), most, shift)
 
 
-def _lists(counts: npt.NDArray[Any], values: pa.Array) -> pa.Array:
+def node_rows(ids: pa.Array, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the row of each node of a graph in a table, int64 [n].
+
+    `ids` [n] are those of the nodes, and `column` those of the table. Raises `RaylevanceError` for a node that is not
+    in the table.
+    """
+    absent = "is not in the tables: import older products and queries with the new ones"
+    return rows_of_ids(ids, column, f"node {{}} of the graph {absent}")
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Lists of nodes, one after the other: `counts` [n] are their lengths, and `values` the nodes of all of them."""
+
+    counts: npt.NDArray[Any]
+    values: npt.NDArray[Any]
+
+    @property
+    def rows(self) -> npt.NDArray[Any]:
+        """The list that each of `values` is in."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def without_texts(self, text_ids: npt.NDArray[np.int64], *others: "Lists") -> "Lists":
+        """Remove the nodes whose text is that of a node in the same row of `others`.
+
+        `text_ids` are those of `GraphTexts`.
+        """
+        own, *seen = (lists.rows * len(text_ids) + text_ids[lists.values] for lists in (self, *others))
+        kept = ~np.isin(own, np.concatenate(seen))
+        return Lists(np.bincount(self.rows[kept], minlength=len(self.counts)), self.values[kept])
+
+
+def _lists(counts: npt.NDArray[Any], values: pa.Array) -> pa.ListArray:
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values)
-
-
-def _places(ids: pa.Array, column: pa.ChunkedArray) -> pa.Array:
-    """Return the row of each of `ids` in `column`. Raises `RaylevanceError` for an id that is not there."""
-    places = pc.index_in(ids, column.combine_chunks())
-    if places.null_count:
-        missing = ids.filter(places.is_null())[0].as_py()
-        raise RaylevanceError(
-            f"node {missing!r} of the graph is not in the tables: import older products and queries with the new ones"
-        )
-    return places

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.config import load_settings
+from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.text import FULL_TEXT_COLUMNS
 from raylevance.errors import RaylevanceError, UsageError
@@ -71,9 +72,11 @@ def pair_scores(judged: JudgedTables, queries: Vectors, products: VectorIndex) -
 
     `queries` [n, d] are the vectors of the queries of `judged`, in their order.
     """
-    query = pc.index_in(judged.judgements["query_id"], judged.queries["query_id"].combine_chunks()).to_numpy()
-    product = pc.index_in(judged.judgements["product_id"], judged.products["product_id"].combine_chunks()).to_numpy()
-    scores: Vectors = np.einsum("nd,nd->n", queries[query], products.vectors(product.astype(np.int64)))
+    query, product = (
+        rows_of_ids(judged.judgements[name], table[name], f"{name} {{}} is judged, but it is not in the tables")
+        for name, table in (("query_id", judged.queries), ("product_id", judged.products))
+    )
+    scores: Vectors = np.einsum("nd,nd->n", queries[query], products.vectors(product))
     return scores
 
 

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
-from raylevance.data.text import ProductText
+from raylevance.data.text import ProductText, query_key
 from raylevance.evaluation.pair_metrics import evaluate_pairs
 from raylevance.models.relevance import RelevanceModel
+from raylevance.progress import status
 from workloads.steps.graph_texts import GraphTexts
 
 RELEVANT, IRRELEVANT = 2, 0
@@ -52,8 +53,9 @@ class LabelledPairs:
 class BehaviourPairs:
     """High-confidence pairs of the graph: the positives of its query-item pairs, and their negatives as not relevant.
 
-    `pairs` holds rows of `raylevance.graph.sampling.PAIR_SCHEMA`. `weight` is the weight of a pair in the loss; 0 for
-    none.
+    A negative with the texts of an edge of the graph is left out: a product may be listed twice, and a query have two
+    ids, of which the log joins only one. `pairs` holds rows of `raylevance.graph.sampling.PAIR_SCHEMA`. `weight` is the
+    weight of a pair in the loss; 0 for none.
     """
 
     nodes: GraphTexts
@@ -61,20 +63,58 @@ class BehaviourPairs:
     weight: float
 
     def rows(self) -> pa.Table:
-        """Return rows of `raylevance.training.tasks.relevance.task.COLUMNS`."""
+        """Return rows of `raylevance.training.tasks.relevance.task.COLUMNS`, one for each pair of texts."""
         pairs = self.pairs.filter(pc.equal(self.pairs["kind"], "query-item"))
         negatives = pairs["negatives"].combine_chunks()
         owners = np.repeat(pairs["anchor"].to_numpy(), negatives.value_lengths().to_numpy())
         queries = np.concatenate([pairs["anchor"].to_numpy(), owners])
         items = np.concatenate([pairs["positive"].to_numpy(), negatives.flatten().to_numpy()])
         labels = np.arange(len(items)) < pairs.num_rows
+        edges = self.nodes.graph.edges
+        clicked = self.nodes.pair_ids(edges.edge_rows(), edges.indices)
+        kept = labels | ~np.isin(self.nodes.pair_ids(queries, items), clicked)
+        queries, items, labels = queries[kept], items[kept], labels[kept]
         texts = self.nodes.queries.take(pa.array(queries)), self.nodes.items.take(pa.array(items))
-        return labelled_rows(*texts, labels, np.full(len(items), self.weight), "behaviour")
+        rows = labelled_rows(*texts, labels, np.full(len(items), self.weight), "behaviour")
+        rows = one_row_per_pair(rows)
+        left_out = len(kept) - rows.num_rows
+        if left_out:
+            status(f"behaviour pairs: {left_out} of {len(kept)} are left out, as their texts were clicked or repeat")
+        return rows
 
 
 def relevance_rows(human: LabelledPairs, behaviour: BehaviourPairs) -> pa.Table:
-    """Join judged pairs, of weight 1, and pairs from behaviour, where these have a weight."""
-    return pa.concat_tables([human.rows(), behaviour.rows()]) if behaviour.weight else human.rows()
+    """Join judged pairs, of weight 1, and pairs from behaviour, where these have a weight.
+
+    A pair from behaviour with the texts of a judged pair is left out: what people say about it counts.
+    """
+    judged = human.rows()
+    if not behaviour.weight:
+        return judged
+    clicked = behaviour.rows()
+    known = pc.is_in(text_pair_ids(clicked), text_pair_ids(judged))
+    if pc.any(known).as_py():
+        status(f"behaviour pairs: {pc.sum(known).as_py()} of {clicked.num_rows} are left out, as people judged them")
+    return pa.concat_tables([judged, clicked.filter(pc.invert(known))])
+
+
+def one_row_per_pair(rows: pa.Table) -> pa.Table:
+    """Keep one row of each pair of query and product text: a relevant one first, then one of the highest weight.
+
+    `rows` are those of `labelled_rows`; they stay in their order. A product that is listed twice is thus never both
+    relevant and not relevant to a query.
+    """
+    label, weight = (rows[name].to_numpy() for name in ("label", "weight"))
+    pair = text_pair_ids(rows).dictionary_encode().indices.to_numpy()
+    order = np.lexsort((np.arange(len(pair)), -weight, -label, pair))
+    first = order[np.flatnonzero(np.diff(pair[order], prepend=-1))]
+    return rows.take(pa.array(np.sort(first)))
+
+
+def text_pair_ids(rows: pa.Table) -> pa.Array:
+    """Return an id for the texts of each row's query and product, the same for texts that `query_key` calls equal."""
+    keys = (query_key(rows[name]) for name in ("query", "product_text"))
+    return pc.binary_join_element_wise(*keys, " ").combine_chunks()
 
 
 def labelled_rows(

@@ -30,6 +30,8 @@ READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
     "wands": read_wands,
 }
 
+READING = 2
+"""Goes up when files are read in another way, so that an import from before is not taken for the same."""
 
 SOURCES = ["auto", "esci", "tables", "demo"]
 
@@ -115,20 +117,26 @@ def generate_demo(store: str, settings: DemoSettings) -> Artifact:
 def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: str) -> Artifact:
     options = {"locale": locale} if source == "esci" else {}
 
-    def build(draft: Draft) -> None:
-        summary = import_tables(READERS[source](folder, **options), draft.path, on_bad_row)
-        draft.metrics |= summary.model_dump()
-        if summary.quarantined:
-            status(f"quarantined: {summary.quarantined}")
-
     own = Path(str(run.store))
     inside = own in (folder, *folder.parents)
     try:
-        read = (file for file in sorted(folder.rglob("*")) if file.is_file() and (inside or own not in file.parents))
-        files = digest(read)
+        found = [file for file in sorted(folder.rglob("*")) if file.is_file() and (inside or own not in file.parents)]
+        files = digest(found)
     except OSError as error:
         raise RaylevanceError(f"{error.filename}: can't be read: {error.strerror}") from None
-    settings = {"source": source, "files": files, "on_bad_row": on_bad_row, **options}
+
+    def build(draft: Draft) -> None:
+        summary = import_tables(READERS[source](folder, **options), draft.path, on_bad_row)
+        read = [Path(file) for file in summary.files]
+        not_read = [str(file.relative_to(folder)) for file in found if file not in read]
+        draft.metrics |= summary.model_dump(exclude={"files"})
+        draft.metrics["files"] = [str(file.relative_to(folder)) for file in read]
+        draft.metrics["files_not_read"] = not_read
+        for name, value in (("quarantined", summary.quarantined), ("dropped", summary.dropped), ("not read", not_read)):
+            if value:
+                status(f"{name}: {value}")
+
+    settings = {"source": source, "files": files, "on_bad_row": on_bad_row, "reading": READING, **options}
     return run.step(f"tables/{source}", build, settings=settings)
 
 

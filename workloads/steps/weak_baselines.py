@@ -13,12 +13,13 @@ from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.schema import ACTIONS
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
+from raylevance.progress import status
 from raylevance.training.settings import TrainSettings
 from raylevance.training.tasks.contrastive.task import ContrastiveSettings
 from raylevance.training.tasks.relevance.task import Relevance, RelevanceSettings
 from workloads.steps.encoder_training import backbone_settings, new_encoder, training_settings
 from workloads.steps.graph_texts import GraphTexts
-from workloads.steps.relevance_pairs import LabelledPairs, labelled_rows
+from workloads.steps.relevance_pairs import LabelledPairs, labelled_rows, one_row_per_pair
 from workloads.steps.weak_data import WeakData
 
 Baseline = Literal["clicks", "sbert", "masm"]
@@ -129,7 +130,7 @@ def clicked_instances(counts: pa.Table, nodes: GraphTexts) -> pa.Table:
 def level_rows(counts: pa.Table, nodes: GraphTexts, seed: int) -> pa.Table:
     """Return pairs labelled by engagement: relevant with the weight of the highest level, or not relevant.
 
-    Pairs that were shown often and never clicked, and random items, are not relevant.
+    Pairs that were shown often and never clicked, and random items, are not relevant. No pair of texts has two labels.
     """
     seen: dict[str, Any] = {action: counts[action].to_numpy() for action in ACTIONS}
     weight = np.zeros(counts.num_rows)
@@ -144,7 +145,11 @@ def level_rows(counts: pa.Table, nodes: GraphTexts, seed: int) -> pa.Table:
     weights = np.concatenate([weight[engaged], np.ones(len(passed) + len(engaged))])
     labels = np.arange(len(queries)) < len(engaged)
     texts = nodes.queries.take(pa.array(queries)), nodes.items.take(pa.array(items))
-    return labelled_rows(*texts, labels, weights, "behaviour")
+    rows = labelled_rows(*texts, labels, weights, "behaviour")
+    kept = one_row_per_pair(rows)
+    if kept.num_rows < rows.num_rows:
+        status(f"pairs by engagement: {rows.num_rows - kept.num_rows} of {rows.num_rows} repeat texts and are left out")
+    return kept
 
 
 def _one(column: Any) -> pa.Array:

@@ -9,6 +9,7 @@ from raylevance.artifacts import Artifact
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.graph.building import COUNTS_FOLDER
+from raylevance.graph.metapaths import PpmiSettings
 from raylevance.models.encoder import EncoderSettings
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
@@ -32,8 +33,8 @@ class WeakData:
 
     def graph_texts(self) -> GraphTexts:
         """Read the behaviour graph with the texts of its nodes."""
-        store = self.run.store
-        return GraphTexts.read(store.path(self.tables.ref), store.path(self.graph.ref), self.text)
+        store, ppmi = self.run.store, PpmiSettings.model_validate(self.graph.settings["ppmi"])
+        return GraphTexts.read(store.path(self.tables.ref), store.path(self.graph.ref), self.text, ppmi)
 
     def action_counts(self) -> pa.Table:
         """Read how often each action was seen for each query and item of the graph."""

@@ -31,14 +31,14 @@ def weak_pairs_step(data: WeakData, settings: WeakPairSettings, name: str) -> Ar
         related = find_excluded_negatives(nodes.graph, settings.related, seed)
         found = [
             sample_on_cluster(pair_source, settings.pairs, seed)
-            for pair_source in pair_sources(nodes.graph, related, nodes.features(), settings.walks)
+            for pair_source in pair_sources(nodes.graph, related, nodes.features(), settings.walks, nodes.ppmi)
         ]
         pairs = mix_pairs(found, settings, seed)
         if not pairs.num_rows:
             raise RaylevanceError("the behaviour graph gives no pair: lower the behaviour.ppmi settings")
         pq.write_table(pairs, draft.path / PAIRS)
         (draft.path / ROWS).mkdir()
-        best = best_queries(nodes.graph, settings.cluster)
+        best = best_queries(nodes.graph, settings.cluster, nodes.ppmi.shift)
         for number, start in enumerate(range(0, pairs.num_rows, ROWS_PER_FILE)):
             rows = nodes.contrast_rows(pairs.slice(start, ROWS_PER_FILE), best, related)
             pq.write_table(rows, draft.path / ROWS / f"part-{number:06d}.parquet")
@@ -51,5 +51,5 @@ def weak_pairs_step(data: WeakData, settings: WeakPairSettings, name: str) -> Ar
         }
         status(f"weak pairs: {pairs.num_rows} of {counts}, from {source}")
 
-    described = {**dict(settings), "text": data.text}
+    described = {**dict(settings), "text": data.text, "kinds": PAIR_KINDS}
     return data.run.step(name, build, settings=described, inputs=[data.tables, data.graph], seed=seed)

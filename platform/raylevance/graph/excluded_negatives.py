@@ -87,11 +87,6 @@ def all_neighbours(graph: BehaviourGraph) -> Csr:
     return _undirected(rows, columns, nodes)
 
 
-def as_undirected(graph: Csr) -> Csr:
-    """Return a square `graph` with every edge in both directions, each once and with weight 1."""
-    return _undirected(graph.edge_rows(), graph.indices, graph.columns)
-
-
 def _undirected(rows: npt.NDArray[Any], columns: npt.NDArray[Any], nodes: int) -> Csr:
     keys = np.unique(np.concatenate([_edge_keys(rows, columns, nodes), _edge_keys(columns, rows, nodes)]))
     rows, columns = np.divmod(keys, nodes)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.data.hashing import hash_strings
+from raylevance.data.normal_form import normal_form_column
 from raylevance.data.schema import CATEGORY_SEPARATOR
 from raylevance.graph.csr import Csr
 
@@ -46,7 +47,7 @@ def node_features(kinds: Sequence[NodeTexts]) -> list[Csr]:
 
 def _hash_features(kind: NodeTexts) -> tuple[np.ndarray, np.ndarray]:
     """Return a node and the hash of one of its features for each occurrence of a feature."""
-    words = pc.split_pattern_regex(pc.fill_null(pc.utf8_lower(kind.texts), ""), r"[^\p{L}\p{N}]+")
+    words = pc.split_pattern_regex(pc.fill_null(normal_form_column(kind.texts), ""), r"[^\p{L}\p{N}]+")
     nodes, values = pc.list_parent_indices(words).to_numpy(), words.flatten()
     long_enough = pc.greater(pc.utf8_length(values), 1).to_numpy(zero_copy_only=False)
     node, hashes = nodes[long_enough], hash_strings(values)[long_enough]

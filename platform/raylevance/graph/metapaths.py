@@ -20,7 +20,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.graph.compiled import compiled
-from raylevance.graph.csr import Csr, Ints, Nodes
+from raylevance.graph.csr import Csr, Ints, Nodes, Weights
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +33,8 @@ class PpmiSettings(Settings):
     minimum_support: PositiveInt = 2
     """Number of neighbours that two nodes must share to get an edge. PMI alone overrates rare nodes."""
     top: PositiveInt = 50
-    """Number of edges a node keeps, those of the highest PPMI. Of equal ones, the smaller node number is kept."""
+    """Number of edges a node keeps, those of the highest PPMI. Of equal ones, a projection keeps those to the smaller
+    node numbers, and the graph of queries and items those of the highest click weight."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,30 @@ def project(graph: Csr, transposed: Csr, marginals: Marginals, settings: PpmiSet
 def direct_ppmi(graph: Csr, settings: PpmiSettings) -> Csr:
     """Return the PPMI of the edges of `graph` themselves, such as those between queries and items.
 
-    `settings.minimum_support` is not used, because the edges have passed a minimum of their own.
+    A row keeps its `settings.top` best edges with a PPMI above 0; of equal ones, those of the highest weight in
+    `graph`. `settings.minimum_support` is not used, because the edges have passed a minimum of their own.
+    """
+    edges = strongest_edges(graph, settings.top, settings.shift)
+    positive = np.flatnonzero(edges.weights > 0)
+    shape = (graph.rows, graph.columns)
+    return Csr.from_edges(edges.edge_rows()[positive], edges.indices[positive], edges.weights[positive], shape)
+
+
+def strongest_edges(graph: Csr, most: int, shift: float = 1.0) -> Csr:
+    """Return the `most` edges of each row of `graph` that have the highest PPMI, weighted by it.
+
+    Of edges whose PPMI is equal in float32, those of the highest weight in `graph` come first, then those to the
+    smaller number. Unlike `direct_ppmi`, it keeps edges with a PPMI of 0, so a row with an edge never ends up empty.
     """
     weights = graph.weights.astype(np.float64)
     rows = graph.edge_rows()
     row_sums = np.bincount(rows, weights, graph.rows)
     column_sums = np.bincount(graph.indices, weights, graph.columns)
     with np.errstate(divide="ignore"):
-        pmi = np.log(weights * weights.sum() / (row_sums[rows] * column_sums[graph.indices])) - math.log(settings.shift)
-    positive = np.flatnonzero(pmi > 0)
-    top = positive[rank_in_row(rows[positive], pmi[positive], graph.indices[positive]) < settings.top]
-    return Csr.from_edges(rows[top], graph.indices[top], pmi[top], (graph.rows, graph.columns))
+        pmi = np.log(weights * weights.sum() / (row_sums[rows] * column_sums[graph.indices])) - math.log(shift)
+    ppmi = np.maximum(pmi, 0).astype(np.float32)
+    kept = rank_in_row(rows, graph.indices, ppmi, graph.weights) < most
+    return Csr.from_edges(rows[kept], graph.indices[kept], ppmi[kept], (graph.rows, graph.columns))
 
 
 def row_blocks(graph: Csr, transposed: Csr, work: int) -> Ints:
@@ -102,12 +116,13 @@ def row_blocks(graph: Csr, transposed: Csr, work: int) -> Ints:
     return np.concatenate([[0], np.flatnonzero(np.diff(block)) + 1, [graph.rows]]).astype(np.int64)
 
 
-def rank_in_row(rows: Nodes, values: Floats, indices: Nodes) -> Ints:
-    """Return the rank of each edge within its row, int64 [edges]. Rank 0 is the highest of `values`.
+def rank_in_row(rows: Nodes, indices: Nodes, *values: Weights) -> Ints:
+    """Return the rank of each edge within its row, int64 [edges]. Rank 0 is the highest of the first of `values`.
 
-    `rows`, `values` and `indices` are [edges]. Of equal values, the edge with the smaller index comes first.
+    `rows`, `indices` and each of `values` are [edges]. Edges that are equal in one of the values are ranked by the next
+    one, and in the end by the smaller index.
     """
-    order = np.lexsort((indices, -values, rows))
+    order = np.lexsort((indices, *(-value for value in reversed(values)), rows))
     starts = np.searchsorted(rows[order], rows[order])
     rank = np.empty(len(rows), np.int64)
     rank[order] = np.arange(len(rows)) - starts

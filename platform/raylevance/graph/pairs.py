@@ -1,12 +1,11 @@
 """Training pairs drawn from random walks: positives of each anchor, and negatives of a chosen difficulty for each pair.
 
     positive    one of the anchor's most visited nodes, with a PPMI at or above a quantile of the anchor's
-    semi-hard   visited by a walk, but only after `far` steps or more, and not a neighbour of the anchor
     hard        shares a feature (a word or a category) with the anchor, not visited, and not excluded
     easy        any other node, drawn uniformly, that was not visited and is not excluded
 
 Source: samples of "controllable semantic difficulty" (CIKM 2022, DOI 10.1145/3511808.3557143, component A); these rules
-are our reading.
+are our reading. A node that walks visit is taken for relevant, however late they visit it, so it is no negative.
 """
 
 from dataclasses import dataclass
@@ -32,10 +31,6 @@ class PairSettings(Settings):
     """Largest number of positives of an anchor. The most visited ones are taken."""
     quantile: float = Field(0.8, ge=0, le=1)
     """Quantile of the PPMI of an anchor's edges that a positive must reach. Higher values give fewer, better ones."""
-    far: PositiveInt = 3
-    """Number of steps before which a semi-hard negative must not be visited. Higher values give easier negatives."""
-    semi_hard: int = Field(1, ge=0)
-    """Number of semi-hard negatives of each pair."""
     hard: int = Field(1, ge=0)
     """Number of hard negatives of each pair."""
     easy: int = Field(0, ge=0)
@@ -47,9 +42,7 @@ class PairGraphs:
     """The graphs that decide which pairs of one kind are drawn. Anchors and targets are each numbered from 0.
 
     - `ppmi`: anchors by targets. Positives are among its edges.
-    - `neighbours`: anchors by their neighbours, which are never semi-hard negatives. These are the edges of the
-      behaviour graph, or those of `ppmi` in both directions.
-    - `excluded_negatives`: anchors by the targets that are never hard or easy negatives.
+    - `excluded_negatives`: anchors by the targets that are never negatives.
     - `anchor_features`: anchors by their features.
     - `feature_targets`: features by the targets that have them.
     - `same_kind`: whether anchors and targets are the same nodes, so that an anchor must not be its own target.
@@ -57,7 +50,6 @@ class PairGraphs:
     """
 
     ppmi: Csr
-    neighbours: Csr
     excluded_negatives: Csr
     anchor_features: Csr
     feature_targets: Csr
@@ -70,7 +62,7 @@ class SampledPairs:
     """Targets drawn for n anchors, with -1 where fewer were found.
 
     - `positives` int32 [n, P].
-    - `negatives` int32 [n, P, semi_hard + hard + easy], those of each positive, in that order.
+    - `negatives` int32 [n, P, hard + easy], those of each positive, in that order.
     """
 
     positives: Nodes
@@ -85,7 +77,7 @@ def sample_pairs(
     `walks` is int32 [n * walks_per_node, length + 1], in the order of `anchors`. The pairs of an anchor depend only on
     the seed, the anchor and its walks.
     """
-    negatives_per_pair = settings.semi_hard + settings.hard + settings.easy
+    negatives_per_pair = settings.hard + settings.easy
     positives = np.full((len(anchors), settings.positives), -1, np.int32)
     negatives = np.full((len(anchors), settings.positives, negatives_per_pair), -1, np.int32)
     if len(anchors):
@@ -96,7 +88,6 @@ def sample_pairs(
             _Graphs(
                 ppmi=_rows_of(graphs.ppmi),
                 ppmi_weights=graphs.ppmi.weights,
-                neighbours=_rows_of(graphs.neighbours),
                 excluded_negatives=_rows_of(graphs.excluded_negatives),
                 anchor_features=_rows_of(graphs.anchor_features),
                 feature_targets=_rows_of(graphs.feature_targets),
@@ -106,8 +97,6 @@ def sample_pairs(
                 first_target=graphs.first_target,
                 targets=graphs.ppmi.columns,
                 quantile=settings.quantile,
-                far=settings.far,
-                semi_hard=settings.semi_hard,
                 hard=settings.hard,
             ),
             positives,
@@ -124,7 +113,6 @@ class _Rows(NamedTuple):
 class _Graphs(NamedTuple):
     ppmi: _Rows
     ppmi_weights: Any
-    neighbours: _Rows
     excluded_negatives: _Rows
     anchor_features: _Rows
     feature_targets: _Rows
@@ -135,8 +123,6 @@ class _Rules(NamedTuple):
     first_target: int
     targets: int
     quantile: float
-    far: int
-    semi_hard: int
     hard: int
 
 
@@ -149,30 +135,16 @@ def _sample(walks: Any, anchors: Any, rng: Any, graphs: Any, rules: Any, positiv
     for index in range(len(anchors)):
         anchor, state = anchors[index], rng[index]
         own_target = anchor if rules.same_kind else -1
-        visited, visits, first_step = _visited_targets(walks[index], rules.first_target, rules.targets)
-        neighbours = _row(graphs.neighbours, anchor)
+        visited, visits = _visited_targets(walks[index], rules.first_target, rules.targets)
         excluded = _row(graphs.excluded_negatives, anchor)
         ppmi = graphs.ppmi_weights[graphs.ppmi.indptr[anchor] : graphs.ppmi.indptr[anchor + 1]]
         pairs = _write_positives(
             _row(graphs.ppmi, anchor), ppmi, visited, visits, own_target, rules.quantile, positives[index]
         )
-        semi_hard = np.empty(len(visited), np.int32)
-        semi_hard_count = 0
-        for position in range(len(visited)):
-            node = visited[position]
-            if first_step[position] >= rules.far and node != own_target and not _contains(neighbours, node):
-                semi_hard[semi_hard_count] = node
-                semi_hard_count += 1
         features = _row(graphs.anchor_features, anchor)
         for pair in range(pairs):
             out = negatives[index, pair]
-            for slot in range(min(rules.semi_hard, semi_hard_count)):
-                # The first nodes of a shuffle, so that none is repeated within a pair.
-                state += GOLDEN_GAMMA
-                swap = slot + int(random_bits(state) % np.uint64(semi_hard_count - slot))
-                semi_hard[slot], semi_hard[swap] = semi_hard[swap], semi_hard[slot]
-                out[slot] = semi_hard[slot]
-            for slot in range(rules.semi_hard, rules.semi_hard + rules.hard):
+            for slot in range(rules.hard):
                 for _ in range(TRIES):
                     if len(features) == 0:
                         break
@@ -186,7 +158,7 @@ def _sample(walks: Any, anchors: Any, rng: Any, graphs: Any, rules: Any, positiv
                     if _is_allowed(node, own_target, excluded, visited, out):
                         out[slot] = node
                         break
-            for slot in range(rules.semi_hard + rules.hard, len(out)):
+            for slot in range(rules.hard, len(out)):
                 for _ in range(TRIES):
                     state += GOLDEN_GAMMA
                     node = int(random_bits(state) % np.uint64(rules.targets))
@@ -202,26 +174,25 @@ def _row(rows: Any, node: Any) -> Any:
 
 @compiled
 def _visited_targets(walks: Any, first_target: Any, targets: Any) -> Any:
-    """Return the targets that walks visit, ascending, how often each, and after how many steps first."""
+    """Return the targets that walks visit, ascending, and how often each."""
     count, length = walks.shape
-    nodes, steps = np.empty(count * length, np.int32), np.empty(count * length, np.int32)
+    nodes = np.empty(count * length, np.int32)
     total = 0
     for walk in range(count):
         for step in range(1, length):
             node = walks[walk, step] - first_target
             if walks[walk, step] >= 0 and 0 <= node < targets:
-                nodes[total], steps[total] = node, step
+                nodes[total] = node
                 total += 1
-    order = np.argsort(nodes[:total])
-    visited, visits, first_step = np.empty(total, np.int32), np.zeros(total, np.int64), np.empty(total, np.int32)
+    ascending = np.sort(nodes[:total])
+    visited, visits = np.empty(total, np.int32), np.zeros(total, np.int64)
     distinct = 0
-    for position in order:
-        if distinct == 0 or visited[distinct - 1] != nodes[position]:
-            visited[distinct], first_step[distinct] = nodes[position], steps[position]
+    for node in ascending:
+        if distinct == 0 or visited[distinct - 1] != node:
+            visited[distinct] = node
             distinct += 1
         visits[distinct - 1] += 1
-        first_step[distinct - 1] = min(first_step[distinct - 1], steps[position])
-    return visited[:distinct], visits[:distinct], first_step[:distinct]
+    return visited[:distinct], visits[:distinct]
 
 
 @compiled

@@ -1,6 +1,7 @@
 """Training pairs of all kinds from a behaviour graph. Anchors are sampled in chunks, on all processors of a cluster.
 
-Pairs are rows of `PAIR_SCHEMA`. Nodes are given by number, within their own kind.
+Pairs are rows of `PAIR_SCHEMA`. Nodes are given by number, within their own kind. Queries and items are both anchors of
+both kinds of nodes, because only the encoder of an anchor learns from its pair.
 """
 
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from raylevance.data.collecting import collect
 from raylevance.graph.alias import AliasTable
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
-from raylevance.graph.excluded_negatives import as_undirected, bipartite
+from raylevance.graph.excluded_negatives import bipartite
+from raylevance.graph.metapaths import PpmiSettings, direct_ppmi
 from raylevance.graph.pairs import PairGraphs, PairSettings, sample_pairs
 from raylevance.graph.walks import WalkSettings, walk
 
-PairKind = Literal["query-query", "item-item", "query-item"]
-PAIR_KINDS: tuple[PairKind, ...] = ("query-query", "item-item", "query-item")
+PairKind = Literal["query-query", "item-item", "query-item", "item-query"]
+PAIR_KINDS: tuple[PairKind, ...] = ("query-query", "item-item", "query-item", "item-query")
 
 PAIR_SCHEMA = pa.schema(
     {"kind": pa.string(), "anchor": pa.int32(), "positive": pa.int32(), "negatives": pa.list_(pa.int32())}
@@ -42,17 +44,17 @@ class Mix(Settings):
     item_item: float = Field(0.2, ge=0)
     """Share of the pairs of two items."""
     query_item: float = Field(0.4, ge=0)
-    """Share of the pairs of a query and an item."""
+    """Share of the pairs of a query and an item, half of them anchored at the query and half at the item."""
 
 
 class SamplingSettings(Settings):
     """How training pairs are sampled from a behaviour graph."""
 
     walks: WalkSettings = WalkSettings(p=0.5, q=2.0)
-    """The random walks from which positives and semi-hard negatives are drawn."""
+    """The random walks from which positives are drawn. No node that they visit is a negative."""
     related: WalkSettings | None = WalkSettings(walks_per_node=200)
-    """The random walks whose visited nodes are excluded as negatives of the node they start from. Null means that only
-    a node's neighbours are excluded."""
+    """The random walks whose visited nodes are excluded as negatives of the node they start from. The longer and the
+    more they are, the easier the negatives. Null means that only a node's neighbours are excluded."""
     pairs: PairSettings = PairSettings()
     """The rules by which positives and negatives are drawn."""
     mix: Mix = Mix()
@@ -71,24 +73,35 @@ class SamplingSettings(Settings):
 
 @dataclass(frozen=True)
 class PairSource:
-    """Everything that pairs of one kind are drawn from: a table to walk on, the graphs that decide, and the walks."""
+    """Everything that pairs of one kind are drawn from: a table to walk on, the graphs that decide, and the walks.
+
+    `first_anchor` is the number that anchor 0 has in walks.
+    """
 
     kind: PairKind
     table: AliasTable
     graphs: PairGraphs
     walks: WalkSettings
+    first_anchor: int = 0
 
 
 def pair_sources(
-    graph: BehaviourGraph, excluded_negatives: Csr, features: tuple[Csr, Csr], walks: WalkSettings
+    graph: BehaviourGraph,
+    excluded_negatives: Csr,
+    features: tuple[Csr, Csr],
+    walks: WalkSettings,
+    ppmi: PpmiSettings | None = None,
 ) -> list[PairSource]:
     """Return the source of each kind of pairs, in the order of `PAIR_KINDS`.
 
     - `excluded_negatives`: the result of `find_excluded_negatives`.
     - `features`: queries by features, and items by features.
+    - `ppmi`: the settings that `graph` was built with; None means the defaults. An item's own best queries are found by
+      them, because `graph.query_item_ppmi` is cut at the query's side.
     """
     query_features, item_features = features
     first_item, nodes = graph.edges.rows, excluded_negatives.rows
+    both_kinds = AliasTable.build(bipartite(graph.edges), (0, first_item))
     excluded_of_queries = excluded_negatives.select_rows(0, first_item)
     excluded_of_items = excluded_negatives.select_rows(first_item, nodes)
     return [
@@ -97,7 +110,6 @@ def pair_sources(
             table=AliasTable.build(graph.query_ppmi),
             graphs=PairGraphs(
                 ppmi=graph.query_ppmi,
-                neighbours=as_undirected(graph.query_ppmi),
                 excluded_negatives=excluded_of_queries.select_columns(0, first_item),
                 anchor_features=query_features,
                 feature_targets=query_features.transposed(),
@@ -110,7 +122,6 @@ def pair_sources(
             table=AliasTable.build(graph.item_ppmi),
             graphs=PairGraphs(
                 ppmi=graph.item_ppmi,
-                neighbours=as_undirected(graph.item_ppmi),
                 excluded_negatives=excluded_of_items.select_columns(first_item, nodes),
                 anchor_features=item_features,
                 feature_targets=item_features.transposed(),
@@ -120,10 +131,9 @@ def pair_sources(
         ),
         PairSource(
             kind="query-item",
-            table=AliasTable.build(bipartite(graph.edges), (0, first_item)),
+            table=both_kinds,
             graphs=PairGraphs(
                 ppmi=graph.query_item_ppmi,
-                neighbours=graph.edges,
                 excluded_negatives=excluded_of_queries.select_columns(first_item, nodes),
                 anchor_features=query_features,
                 feature_targets=item_features.transposed(),
@@ -131,6 +141,19 @@ def pair_sources(
                 first_target=first_item,
             ),
             walks=walks.model_copy(update={"meta_path": (0, 1)}),
+        ),
+        PairSource(
+            kind="item-query",
+            table=both_kinds,
+            graphs=PairGraphs(
+                ppmi=direct_ppmi(graph.edges.transposed(), ppmi or PpmiSettings()),
+                excluded_negatives=excluded_of_items.select_columns(0, first_item),
+                anchor_features=item_features,
+                feature_targets=query_features.transposed(),
+                same_kind=False,
+            ),
+            walks=walks.model_copy(update={"meta_path": (1, 0)}),
+            first_anchor=first_item,
         ),
     ]
 
@@ -159,7 +182,7 @@ def sample_on_cluster(source: PairSource, settings: PairSettings, seed: int) -> 
 
 def sample_anchors(source: PairSource, anchors: npt.NDArray[Any], settings: PairSettings, seed: int) -> pa.Table:
     """Sample the pairs of `anchors` [n] in this process. Returns rows of `PAIR_SCHEMA`."""
-    walks = walk(source.table, anchors, source.walks, seed)
+    walks = walk(source.table, anchors + source.first_anchor, source.walks, seed)
     samples = sample_pairs(walks, anchors, source.graphs, settings, seed)
     row, rank = np.nonzero(samples.positives >= 0)
     negatives = samples.negatives[row, rank]
@@ -176,8 +199,11 @@ def sample_anchors(source: PairSource, anchors: npt.NDArray[Any], settings: Pair
 
 def mix_pairs(pairs: list[pa.Table], settings: SamplingSettings, seed: int) -> pa.Table:
     """Draw from the `pairs` of each kind, in the order of `PAIR_KINDS`, by the shares of the mix, and shuffle them."""
+    query_query, item_item, *both_ways = (part.num_rows for part in pairs)
     shares = np.array([settings.mix.query_query, settings.mix.item_item, settings.mix.query_item])
-    counts = pairs_per_kind(np.array([part.num_rows for part in pairs]), shares, settings.most)
+    available = np.array([query_query, item_item, sum(both_ways)])
+    *counts, count = pairs_per_kind(available, shares, settings.most)
+    counts += halves(count, *both_ways)
     random = np.random.default_rng(seed)
     drawn = [
         part.take(pa.array(np.sort(random.permutation(part.num_rows)[:count])))
@@ -187,8 +213,16 @@ def mix_pairs(pairs: list[pa.Table], settings: SamplingSettings, seed: int) -> p
     return table.take(pa.array(random.permutation(table.num_rows)))
 
 
+def halves(count: int, first: int, second: int) -> list[int]:
+    """Divide `count` in halves of at most `first` and `second`; one makes up for the other that is too small."""
+    of_first = min(first, max(count - count // 2, count - second))
+    return [of_first, min(second, count - of_first)]
+
+
 def pairs_per_kind(available: npt.NDArray[Any], shares: npt.NDArray[Any], limit: int | None) -> list[int]:
     """Return how many pairs of each kind to take, given how many there are, `available` [kinds].
+
+    Here pairs of a query and an item are one kind, whichever is the anchor.
 
     - With a `limit`: that many in all, in the given `shares` [kinds]. The others make up for a kind that runs out.
     - Without one: all pairs of the kind with the largest share (of several such kinds, the one with the most pairs),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raylevance.data.hashing import Hashes, hash_strings
 from raylevance.training.token_file import Ints
 
 
@@ -55,6 +56,10 @@ class ListColumn:
         numbers: npt.NDArray[Any] = self._values[chunk][start:end]
         return numbers
 
+    def hashes(self) -> Hashes:
+        """Return a hash of 64 bits for each list, uint64 [n]; lists of equal numbers hash alike."""
+        return _joined([_hash_lists(*chunk) for chunk in zip(self._rows.offsets, self._values, strict=True)], np.uint64)
+
     def flattened(self) -> npt.NDArray[Any]:
         """Return the numbers of all lists, one list after another, in memory."""
         chunks = zip(self._values, self._rows.offsets, strict=True)
@@ -76,6 +81,11 @@ class NestedListColumn:
         self.lengths = _joined([np.diff(offsets) for offsets in self._rows.offsets], np.int32)
         self.inner_lengths = _joined([np.diff(offsets) for offsets in self._inner_offsets], np.int32)
 
+    def inner_hashes(self) -> Hashes:
+        """Return a hash of 64 bits for each inner list, uint64, row after row; lists of equal numbers hash alike."""
+        chunks = zip(self._inner_offsets, self._values, strict=True)
+        return _joined([_hash_lists(offsets, values) for offsets, values in chunks], np.uint64)
+
     def __getitem__(self, row: int) -> list[npt.NDArray[Any]]:
         chunk, start, end = self._rows.span(row)
         offsets, values = self._inner_offsets[chunk], self._values[chunk]
@@ -95,6 +105,13 @@ class _ChunkedRows:
         chunk = int(np.searchsorted(self._first_row, row, side="right")) - 1
         offsets, local = self.offsets[chunk], row - int(self._first_row[chunk])
         return chunk, int(offsets[local]), int(offsets[local + 1])
+
+
+def _hash_lists(offsets: npt.NDArray[Any], values: npt.NDArray[Any]) -> Hashes:
+    """Hash the bytes of the lists of one chunk."""
+    ends = pa.py_buffer(offsets.astype(np.int64) * values.itemsize)
+    lists = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, [None, ends, pa.py_buffer(values)])
+    return hash_strings(lists)
 
 
 def _joined(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:

@@ -1,16 +1,15 @@
 """Batches of training instances, the same on any number of workers and after a restart."""
 
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from raylevance.errors import RaylevanceError
 from raylevance.training.epoch_plan import EpochPlan, plan_epoch, steps_of
 from raylevance.training.task import WorkerContext
+from raylevance.training.tasks.contrastive.known_positives import KnownPositives
 from raylevance.training.tasks.contrastive.tokenised_instances import TokenisedInstances
 from raylevance.training.token_file import Ints, Tokens
 
@@ -21,7 +20,7 @@ class InBatch:
 
     - `sizes`: number of items of each worker, in the order of ranks.
     - `positive` [B] int64: position of each query's own item among all items.
-    - `is_positive` [B, sum(sizes)] bool: whether an item is known to be a positive of the query.
+    - `is_positive` [B, sum(sizes)] bool: whether an item is known to be a positive of the query (`KnownPositives`).
     """
 
     sizes: tuple[int, ...]
@@ -67,7 +66,8 @@ class InstancePlan:
     """The batches of a run on one worker.
 
     With `in_batch`, each epoch draws one positive item (label above 0) of every instance, and the items of the other
-    instances are its negatives. Otherwise a batch has all items of its instances with their labels.
+    instances are its negatives, except those that are a positive of the same query in any instance of the data.
+    Otherwise a batch has all items of its instances with their labels.
 
     Instances from which the loss could learn nothing are left out: those without a positive item with `in_batch`, else
     those whose items all have the same label. The others are `usable` [n].
@@ -82,6 +82,10 @@ class InstancePlan:
             raise RaylevanceError(f"none of the {len(instances)} training instances has {lacking}")
         self._drawn_items: Ints = np.empty(0, np.int64)
         self._epochs = EpochPlan(steps_of(len(self.usable), batch), self._draw_epoch)
+
+    @cached_property
+    def _known(self) -> KnownPositives:
+        return KnownPositives(self.instances)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -138,7 +142,8 @@ class InstancePlan:
         own = shares[rank]
         start = sum(map(len, shares[:rank]))
         variants, variant_of = self._variants(own)
-        is_positive = _positives_by_text(self.instances, np.concatenate(shares), self._drawn_item)
+        in_order = np.concatenate(shares)
+        is_positive = self._known.among(in_order, self._drawn_items[in_order])
         return InstanceBatch(
             queries=[self.instances.query(row) for row in own],
             items=[self._drawn_item(row) for row in own],
@@ -179,25 +184,3 @@ def _draw_positives(instances: TokenisedInstances, rng: np.random.Generator) -> 
     chosen = first + (rng.random(len(instances)) * (end - first)).astype(np.int64)
     drawn: Ints = positives[np.minimum(chosen, len(positives) - 1)]
     return drawn
-
-
-def _positives_by_text(
-    instances: TokenisedInstances, rows: Ints, drawn_item: Callable[[int], Tokens]
-) -> npt.NDArray[np.bool_]:
-    """Return a matrix [B, B] that says whether the item drawn for instance j is a positive of the query of instance i.
-
-    Queries and items are compared by their text, over all B instances of the batch.
-    """
-    columns_of: dict[bytes, list[int]] = defaultdict(list)
-    for column, row in enumerate(rows):
-        columns_of[drawn_item(row).tobytes()].append(column)
-    positives_of: dict[bytes, set[bytes]] = defaultdict(set)
-    queries = [instances.query(row).tobytes() for row in rows]
-    for query, row in zip(queries, rows, strict=True):
-        labelled = zip(instances.items(row), instances.labels_of(row), strict=True)
-        positives_of[query].update(item.tobytes() for item, label in labelled if label > 0)
-    is_positive = np.zeros((len(rows), len(rows)), bool)
-    for index, query in enumerate(queries):
-        for text in positives_of[query] & columns_of.keys():
-            is_positive[index, columns_of[text]] = True
-    return is_positive

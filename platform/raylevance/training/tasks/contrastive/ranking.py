@@ -47,4 +47,4 @@ class RankingEvaluation:
             query: {self.product_ids[index]: float(row[index]) for index in np.argsort(-row, kind="stable")[:10]}
             for query, row in zip(self.queries["query_id"].to_pylist(), scores, strict=True)
         }
-        return {"ndcg@10": float(np.mean(evaluate_run(run, self.judgements)["ndcg@10"]))}
+        return {"ndcg@10": float(np.mean(evaluate_run(run, self.judgements, ["ndcg@10"])["ndcg@10"]))}

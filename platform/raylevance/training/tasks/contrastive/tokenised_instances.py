@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raylevance.data.hashing import Hashes
 from raylevance.data.spelling import VARIANT
 from raylevance.models.encoder import load_encoder_tokenizer
 from raylevance.models.tokenizer import SideTokenizer
@@ -47,6 +48,14 @@ class TokenisedInstances:
 
     def __len__(self) -> int:
         return len(self.query_lengths)
+
+    def query_hashes(self) -> Hashes:
+        """Return a hash of each query's tokens, uint64 [n]."""
+        return self._queries.hashes()
+
+    def item_hashes(self) -> Hashes:
+        """Return a hash of each item's tokens, uint64, instance after instance."""
+        return self._items.inner_hashes()
 
     def query(self, row: int) -> Tokens:
         """Return the tokens of an instance's query."""
