@@ -209,9 +209,9 @@ def test_a_category_with_an_empty_level_keeps_the_others(ray_cluster: None, shop
     assert pq.read_table(tmp_path / "tables" / "products")["category"].to_pylist() == [["Home", "Rugs"], None]
 
 
-@pytest.mark.parametrize("time", [1714000000, "yesterday", True, 1.5])
+@pytest.mark.parametrize("time", ["07-03-2011 10:00", "yesterday", True, 1.5])
 def test_what_is_no_time(ray_cluster: None, shop: Path, tmp_path: Path, time: Any) -> None:
-    """A number counts milliseconds; a number that would be in 1970 counts seconds and is refused."""
+    """A day that may be a month is not guessed, and a number must give a year from 1990 on."""
     event = {"request_id": "r", "product_id": "p1", "action": "click", "query_id": "q1", "timestamp": time}
     (shop / "events.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
     line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
@@ -230,8 +230,8 @@ def test_a_json_line_that_is_no_row(ray_cluster: None, shop: Path, tmp_path: Pat
     assert "row 2: row is not a JSON object" in error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
 
 
-def test_a_value_of_another_kind_than_most_is_a_bad_row(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
-    """A path in one string among lists, and a title that is a list, do not become the text of a list."""
+def test_a_value_of_another_kind_than_most_is_read_by_itself(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
+    """A path in one string among lists is a path, and a title that is a list is the one bad row."""
     (shop / "products.parquet").unlink()
     rows = [
         {"product_id": "p1", "title": "mug", "category": ["Home", "Rugs"]},
@@ -240,14 +240,10 @@ def test_a_value_of_another_kind_than_most_is_a_bad_row(ray_cluster: None, shop:
         {"product_id": "p4", "title": ["lamp"], "category": None},
     ]
     (shop / "products.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert "row 3: category is text or a number, in most rows a list or an object" in error_of(
-        lambda: import_tables(read_tables(shop), tmp_path / "tables")
-    )
-    rows[2]["category"] = ["Garden", "Hoses"]
-    (shop / "products.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert "row 4: title is a list or an object" in error_of(
-        lambda: import_tables(read_tables(shop), tmp_path / "tables")
-    )
+    assert "row 4: title is a list, not text" in error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+    import_tables(read_tables(shop), tmp_path / "tables", on_bad_row="quarantine")
+    paths = pq.read_table(tmp_path / "tables" / "products")["category"].to_pylist()
+    assert paths == [["Home", "Rugs"], ["Home"], ["Garden", "Hoses"]]
 
 
 class TestBeforeWork:
@@ -288,9 +284,22 @@ class TestBeforeWork:
         pq.write_table(table.slice(0, 0), shop / "products.parquet")
         assert error_of(lambda: read_tables(shop)) == f"{shop / 'products.parquet'}: empty: it has no rows"
 
-    def test_a_file_in_another_encoding(self, shop: Path) -> None:
-        (shop / "queries.csv").write_bytes(b"query_id,query\nq1,caf\xe9\n")
+    def test_a_header_in_another_encoding(self, shop: Path) -> None:
+        (shop / "queries.csv").write_bytes(b"query_id,qu\xe9ry\nq1,cafe\n")
         assert "can't be read as UTF-8 text" in error_of(lambda: read_tables(shop))
+        (shop / "queries.csv").write_text("query_id,query\nq1,cafe\n", encoding="utf-16")
+        assert "is UTF-16, can't be read as UTF-8 text; save it as UTF-8" in error_of(lambda: read_tables(shop))
+
+    def test_a_column_that_is_there_twice(self, shop: Path) -> None:
+        (shop / "queries.csv").write_text("query_id,query,query\nq1,a mug,a rug\n", encoding="utf-8")
+        assert error_of(lambda: read_tables(shop)).endswith("has 2 columns 'query'; give each column its own name")
+
+    @pytest.mark.parametrize("name", ["queries.csv", "products.parquet"])
+    def test_a_pointer_of_git_lfs(self, shop: Path, name: str) -> None:
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+        (shop / name).write_text(pointer, encoding="utf-8")
+        line = error_of(lambda: read_tables(shop))
+        assert line.startswith(f"{shop / name}: is a Git LFS pointer") and "git lfs pull" in line
 
 
 def test_nothing_is_left_of_a_table_without_rows(ray_cluster: None, public_data: Path, tmp_path: Path) -> None:

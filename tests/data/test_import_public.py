@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from raylevance.data.checked_rows import DROPPED
 from raylevance.data.importing import import_tables
 from raylevance.data.readers.esci import EXAMPLES, read_esci
 from raylevance.data.readers.tables import read_tables
@@ -47,11 +48,17 @@ def test_esci_imports_to_the_same_bytes(ray_cluster: None, public_data: Path, tm
     assert hashes(tmp_path / "first") == hashes(tmp_path / "second")
 
 
-def test_esci_versions_and_locales(ray_cluster: None, public_data: Path) -> None:
+def test_esci_versions_and_locales(ray_cluster: None, public_data: Path, tmp_path: Path) -> None:
     examples = pq.read_table(public_data / "esci" / EXAMPLES)
     small = pc.sum(pc.equal(examples["small_version"], 1)).as_py()
-    assert read_esci(public_data / "esci", version="small")["judgements"].count() == small
-    assert read_esci(public_data / "esci", locale="es")["judgements"].count() == 0
+    summary = import_tables(read_esci(public_data / "esci", version="small"), tmp_path / "tables")
+    left_out = {"not of the small version": examples.num_rows - small} if small < examples.num_rows else {}
+    assert summary.rows["judgements"] == small
+    assert summary.dropped.get("judgements", {}) == left_out
+    assert summary.dropped["queries"]["repeats a query"] == small - summary.rows["queries"]
+    spanish = read_esci(public_data / "esci", locale="es")["judgements"]
+    assert spanish.sum(DROPPED) == examples.num_rows, "they are counted, and there is no other row"
+    assert spanish.count() == 1
 
 
 def test_wands_queries_alone(ray_cluster: None, public_data: Path, tmp_path: Path) -> None:

@@ -74,6 +74,33 @@ def test_queries_that_differ_in_case_and_space_are_the_same() -> None:
     assert keys[4] is None
 
 
+def test_queries_that_look_the_same_are_the_same() -> None:
+    queries = pa.array(
+        [
+            "M&uuml;sli bowl",
+            "mu\u0308sli\u00a0bowl",
+            "M\u00dcS\u00adLI bow\u200bl\ufeff",
+            "&nbsp;m&#252;sli bowl",
+            "ｍüｓｌｉ BOWL",
+        ]
+    )
+    assert set(normalised_query(queries).to_pylist()) == {"müsli bowl"}
+    assert len(set(query_key(queries).to_pylist())) == 1
+
+
+def test_text_that_models_read_has_no_entities_and_nothing_invisible() -> None:
+    products = PRODUCTS.set_column(
+        0, "title", pa.chunked_array([["Kettle &amp; M\u00adug"], ["\u200b", "8&quot; R\u200bug"]])
+    )
+    products = products.set_column(3, "category", pa.chunked_array([[["Home &amp; Garden", "Tea"], None, []]]))
+    assert ProductText().compose(products) == [
+        "Kettle & Mug. Brand: Acme. Color: Red. Category: Home & Garden > Tea",
+        "Color: Blue",
+        '8" Rug',
+    ]
+    assert baseline_text(products) == ["Kettle & Mug Acme Red", " Blue", '8" Rug ']
+
+
 def test_esci_products_have_text(public_data: Path) -> None:
     products = pq.read_table(public_data / "esci" / "shopping_queries_dataset_products.parquet")
     products = products.rename_columns([name.removeprefix("product_") for name in products.column_names])

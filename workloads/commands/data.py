@@ -1,12 +1,13 @@
 """`raylevance data`: import, generate and fetch tables."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from raylevance.terminal import quiet, results_console
-from workloads.commands.options import DEFAULT_STORE, AsJson, StoreRoot, print_summary
+from workloads.commands.options import DEFAULT_STORE, AsJson, StoreRoot, plain_table, print_json, print_summary
 
 app = typer.Typer(no_args_is_help=True, help="Import, generate and fetch tables.")
 
@@ -27,7 +28,7 @@ def import_files(
     with results_console() as results:
         artifact = import_source(source, folder, store, on_bad_row=on_bad_row, locale=locale)
         summary = {"ref": artifact.ref, **artifact.metrics}
-        print_summary(results, summary, as_json)
+        print_json(results, summary) if as_json else results.print(_import_table(summary))
 
 
 @app.command("demo")
@@ -66,3 +67,18 @@ def download(
 
     for path in fetch(name, to):
         status(str(path))
+
+
+def _import_table(summary: dict[str, Any]) -> Table:
+    """Return one table of an import: its files, and its rows by table and reason."""
+    lines: list[tuple[str, str, int | str, str]] = [("published", summary["ref"], "", "")]
+    lines += [("file read", file, "", "") for file in summary.get("files", ())]
+    lines += [("file not read", file, "", "") for file in summary.get("files_not_read", ())]
+    lines += [("rows read", table, rows, "") for table, rows in summary.get("read", {}).items()]
+    lines += [("rows kept", table, rows, "") for table, rows in summary["rows"].items()]
+    for outcome in ("quarantined", "dropped"):
+        for table, reasons in summary.get(outcome, {}).items():
+            lines += [(f"rows {outcome}", table, rows, reason) for reason, rows in reasons.items()]
+    if repeated := summary.get("repeated_events"):
+        lines.append(("rows repeated", "events", repeated, "equal an earlier event in all columns; kept"))
+    return plain_table(["", "", "rows", "reason"], lines)

@@ -12,7 +12,7 @@ from workloads.commands.options import DEFAULT_STORE, AsJson, EncoderName, Store
 @quiet
 def encode(
     encoder: EncoderName,
-    input: Annotated[Path, typer.Option(help="Parquet, CSV or JSONL.")],
+    input: Annotated[Path, typer.Option(help="Parquet, CSV, TSV or JSON; text also in .gz or .zst.")],
     column: Annotated[str, typer.Option(help="The column of texts.")],
     output: Annotated[Path, typer.Option(help=".npy, float32 [rows, dimensions], unit length.")],
     side: Annotated[str, typer.Option(help="query or item: which tower encodes.")] = "item",

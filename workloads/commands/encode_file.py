@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from raylevance.artifacts import Store
 from raylevance.data.npy_file import write_npy
-from raylevance.data.whole_table import read_table
-from raylevance.errors import RaylevanceError, UsageError
+from raylevance.data.whole_table import texts_of
+from raylevance.errors import UsageError
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import encode_texts
 
@@ -20,10 +18,7 @@ def encode_file(encoder: str, store: str, file: Path, column: str, output: Path,
     if output.suffix != ".npy":
         raise UsageError(f"--output {output}: expected a name that ends in .npy")
     named = load_encoder(Store(store), encoder)
-    values = read_table(file, [column])[column]
-    if pa.types.is_nested(values.type):
-        raise RaylevanceError(f"{file}: column {column!r} holds {values.type}, not text")
-    texts = values.cast(pa.large_string()).fill_null("").to_pylist()
+    texts = texts_of(file, column)
     vectors = encode_texts(named.path, texts, "query" if side == "query" else "item")
     write_npy(output, vectors)
     return {"output": str(output), "rows": len(vectors), "dimensions": vectors.shape[1], "encoder": encoder}

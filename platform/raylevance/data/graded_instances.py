@@ -18,6 +18,7 @@ from raylevance.config import Settings
 from raylevance.data.checked_rows import FAULT
 from raylevance.data.hash_buckets import bucket_count, join_buckets
 from raylevance.data.hashing import hash_unit, pair_ids
+from raylevance.data.id_rows import find_rows
 from raylevance.data.parquet_parts import PartFiles, write_parts
 from raylevance.data.spelling import VARIANT, SpellingSettings, add_misspelt_queries
 from raylevance.data.text import ProductText
@@ -156,7 +157,7 @@ def _compose_items(products: pa.Table, text: ProductText) -> pa.Table:
 
 
 def _with_item(judgements: pa.Table, items: pa.Table) -> pa.Table:
-    item_rows = pc.index_in(judgements["product_id"], items["product_id"].combine_chunks())
+    item_rows = find_rows(judgements["product_id"], items["product_id"])
     return judgements.append_column("item", items["item"].take(item_rows)).filter(item_rows.is_valid())
 
 
@@ -168,7 +169,7 @@ def _instances(judged: pa.Table, queries: pa.Table, chunks: list[npt.NDArray[np.
         name: pa.ListArray.from_arrays(offsets, rows[column].combine_chunks())
         for name, column in (("items", "item"), ("product_ids", "product_id"), ("labels", "grade"))
     }
-    texts = queries["query"].take(pc.index_in(ids, queries["query_id"].combine_chunks()))
+    texts = queries["query"].take(find_rows(ids, queries["query_id"]))
     grades = rows["grade"].to_numpy()
     # A chunk is sorted by grade, so all its grades are equal if the first and the last are.
     one_grade = grades[offsets[:-1].to_numpy()] == grades[offsets[1:].to_numpy() - 1]

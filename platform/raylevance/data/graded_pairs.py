@@ -1,6 +1,6 @@
 """Judged pairs of query and product as texts, for training and measuring judges."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raylevance.data.id_rows import find_rows
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import ProductText
 
@@ -42,6 +43,10 @@ class GradedPairs:
         ]
         return cls(*(list(column) for column in zip(*rows, strict=True))) if rows else cls([], [], [], [], [], [])
 
+    def joined(self, other: Self) -> Self:
+        """Return these pairs followed by those of `other`."""
+        return type(self)(*([*getattr(self, field.name), *getattr(other, field.name)] for field in fields(self)))
+
     def write(self, file: Path) -> None:
         """Write a Parquet file with the columns query_id, query, product_text and grade."""
         columns = {"query_id": self.query_ids, "query": self.queries, "product_text": self.texts}
@@ -54,8 +59,8 @@ def pair_texts(judged: JudgedTables, pairs: pa.Table, text: ProductText) -> pa.T
     The texts of unknown ids are null.
     """
     products = judged.products
-    query_rows = pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks())
-    product_rows = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
+    query_rows = find_rows(pairs["query_id"], judged.queries["query_id"])
+    product_rows = find_rows(pairs["product_id"], products["product_id"])
     distinct = pc.unique(product_rows)
     texts = pa.array(text.compose(products.take(distinct)), pa.string())
     return pa.table(

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.checked_rows import FAULT, FILE, ROW
+from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, dropped_rows
 from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import KEYS
 
@@ -71,12 +71,14 @@ def join_buckets(
     return map_buckets(sides[0].union(sides[1]), "key", join_bucket, buckets)
 
 
-def distinct_rows(rows: ray.data.Dataset, table: str, columns: Sequence[str], buckets: int) -> ray.data.Dataset:
-    """Remove good rows that repeat an earlier row in all of `columns`, which are strings.
+def distinct_rows(
+    rows: ray.data.Dataset, table: str, columns: Sequence[str], buckets: int, reason: str
+) -> ray.data.Dataset:
+    """Leave out good rows that repeat an earlier good row in all of `columns`, which are strings, for `reason`.
 
     `rows` are those of `table` in the schema of `checked_rows.row_schema`. Bad rows stay.
     """
-    distinct = functools.partial(_distinct, columns=columns)
+    distinct = functools.partial(_distinct, table=table, columns=columns, reason=reason)
     distinct_in_blocks = rows.map_batches(distinct, batch_format="pyarrow", batch_size=None)
     return map_buckets(distinct_in_blocks, KEYS[table], distinct, buckets)
 
@@ -102,9 +104,18 @@ def _unwrap_side(bucket: pa.Table, side: str) -> pa.Table:
     return pa.table(dict(zip(rows.type.names, rows.flatten(), strict=True)))
 
 
-def _distinct(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+def _distinct(rows: pa.Table, table: str, columns: Sequence[str], reason: str) -> pa.Table:
     rows = rows.sort_by([(FILE, "ascending"), (ROW, "ascending")])
-    content = pc.binary_join_element_wise(*(pc.fill_null(rows[name], "") for name in columns), "\0")
-    is_first = np.zeros(rows.num_rows, np.bool_)
+    is_good = rows[FAULT].combine_chunks().is_null()
+    good, others = rows.filter(is_good), rows.filter(pc.invert(is_good))
+    content = pc.binary_join_element_wise(*(pc.fill_null(good[name], "") for name in columns), "\0")
+    is_first = np.zeros(good.num_rows, np.bool_)
     is_first[np.unique(hash_strings(content), return_index=True)[1]] = True
-    return rows.filter(pc.or_(pa.array(is_first), rows[FAULT].combine_chunks().is_valid()))
+    if is_first.all():
+        return rows
+    repeats = good.filter(pa.array(~is_first)).drop_columns([DROPPED])
+    repeats = repeats.append_column(DROPPED, pa.repeat(reason, repeats.num_rows))
+    first = good.filter(pa.array(is_first))
+    return pa.concat_tables([first, others, dropped_rows(repeats, table)]).sort_by(
+        [(FILE, "ascending"), (ROW, "ascending")]
+    )

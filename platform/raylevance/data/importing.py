@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from raylevance.data.checked_rows import FAULT, FILE, ROW, with_fault
 from raylevance.data.hashing import Hashes, hash_strings
 from raylevance.data.parquet_parts import PartFiles, WriteSummary, write_parts
+from raylevance.data.repeated_rows import count_repeated_rows
 from raylevance.data.schema import KEYS, TABLES
 from raylevance.errors import RaylevanceError
 
@@ -28,12 +29,21 @@ OnBadRow = Literal["stop", "quarantine"]
 
 
 class ImportSummary(BaseModel):
-    """The number of rows written for each table, and of rows in quarantine for each table and reason."""
+    """What became of the rows and files that were read.
+
+    For each table, `read` is the number of rows in its files. It is the sum of `rows`, which were written, of
+    `quarantined` and of `dropped`, which the reader leaves out; the last two are counted by table and reason.
+    `repeated_events` of the written events repeat an earlier one in all columns. `files` are the files that were read.
+    """
 
     model_config = ConfigDict(frozen=True)
 
+    read: dict[str, int]
     rows: dict[str, int]
     quarantined: dict[str, dict[str, int]]
+    dropped: dict[str, dict[str, int]]
+    repeated_events: int
+    files: list[str]
 
 
 def import_tables(
@@ -61,15 +71,20 @@ def import_tables(
     shutil.rmtree(draft, ignore_errors=True)
     try:
         written = _write_tables(datasets, draft, on_bad_row)
+        repeated_events = count_repeated_rows(draft / "events") if "events" in written else 0
         if output.exists():
             output.rmdir()
         draft.rename(output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    quarantined = {
-        name: dict(sorted(summary.bad_rows.items())) for name, summary in written.items() if summary.bad_rows
-    }
-    return ImportSummary(rows={name: summary.rows for name, summary in written.items()}, quarantined=quarantined)
+    return ImportSummary(
+        read={name: each.rows + each.bad_rows.total() + each.dropped.total() for name, each in written.items()},
+        rows={name: each.rows for name, each in written.items()},
+        quarantined={name: dict(sorted(each.bad_rows.items())) for name, each in written.items() if each.bad_rows},
+        dropped={name: dict(sorted(each.dropped.items())) for name, each in written.items() if each.dropped},
+        repeated_events=repeated_events,
+        files=sorted(set().union(*(each.files for each in written.values()))),
+    )
 
 
 def _write_tables(

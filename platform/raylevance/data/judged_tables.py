@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from raylevance.data.groups import ALL, Groups
 from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
+from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
 from raylevance.data.splits import assign_folds, check_leakage, queries_of_split, split_by_query
 from raylevance.errors import RaylevanceError
@@ -157,7 +158,8 @@ class JudgedTables:
     def cross_validation_folds(self, count: int, seed: int) -> list[Self]:
         """Return `count` copies, each with a different share of the queries as `test` and the rest as `train`."""
         fold_of_query = assign_folds(self.queries, count, seed)
-        query_rows = pc.index_in(self.judgements["query_id"], self.queries["query_id"].combine_chunks()).to_numpy()
+        absent = "query {} is judged, but it is not among the queries"
+        query_rows = rows_of_ids(self.judgements["query_id"], self.queries["query_id"], absent)
         column = self.judgements.column_names.index("split")
         splits = [pa.array(np.where(fold_of_query[query_rows] == number, TEST, TRAIN)) for number in range(count)]
         return [replace(self, judgements=self.judgements.set_column(column, "split", split)) for split in splits]

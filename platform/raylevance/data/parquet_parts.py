@@ -15,7 +15,7 @@ import ray.data
 from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import Datasink, WriteResult
 
-from raylevance.data.checked_rows import FAULT, FILE, RAW, ROW
+from raylevance.data.checked_rows import DROPPED, FAULT, FILE, RAW, ROW
 from raylevance.errors import RaylevanceError, UsageError
 
 if TYPE_CHECKING:
@@ -40,19 +40,23 @@ class BadRow(NamedTuple):
 
 @dataclass
 class WriteSummary:
-    """The number of good rows written, the number of bad rows by reason, and the first bad row.
+    """The number of good rows written, of bad and of left out rows by reason, the files, and the first bad row.
 
-    `first_bad` is None if bad rows are only counted (see `PartFiles`).
+    `files` and `first_bad` are empty if bad rows are only counted (see `PartFiles`).
     """
 
     rows: int = 0
     bad_rows: Counter[str] = field(default_factory=Counter)
     first_bad: BadRow | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    files: set[str] = field(default_factory=set)
 
     def add(self, other: "WriteSummary") -> None:
         """Add the counts of `other` and keep the earlier of the two first bad rows."""
         self.rows += other.rows
         self.bad_rows += other.bad_rows
+        self.dropped += other.dropped
+        self.files |= other.files
         self.first_bad = min((row for row in (self.first_bad, other.first_bad) if row), default=None)
 
 
@@ -97,10 +101,14 @@ class PartFiles(Datasink[WriteSummary]):
                 is_good = rows[FAULT].is_null()
                 good, bad = rows.filter(is_good), rows.filter(pc.invert(is_good))
                 good_file.write(good.select(self._schema.names).cast(self._schema))
+                written = WriteSummary(good.num_rows)
                 if bad_file:
+                    written.files = set(rows[FILE].unique().to_pylist())
+                    written.dropped, bad = _split_dropped(bad)
                     bad_file.write(bad.select([FILE, ROW, FAULT, RAW]).rename_columns(QUARANTINE.names))
-                reasons = Counter(bad[FAULT].to_pylist())
-                summary.add(WriteSummary(good.num_rows, reasons, _first_bad_row(bad) if bad_file else None))
+                    written.first_bad = _first_bad_row(bad)
+                written.bad_rows = Counter(bad[FAULT].to_pylist())
+                summary.add(written)
         return summary
 
     def on_write_complete(self, write_result: WriteResult[WriteSummary]) -> None:
@@ -158,6 +166,14 @@ class _PartFile:
     def __exit__(self, *exception: object) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def _split_dropped(rows: pa.Table) -> tuple[Counter[str], pa.Table]:
+    """Return how many rows were left out, by reason, and the bad rows among `rows`."""
+    dropped: Counter[str] = Counter()
+    for row in rows.filter(rows[DROPPED].is_valid()).select([FAULT, DROPPED]).to_pylist():
+        dropped[row[FAULT]] += row[DROPPED]
+    return dropped, rows.filter(rows[DROPPED].is_null())
 
 
 def _first_bad_row(bad: pa.Table) -> BadRow | None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import ray.data
 
 from raylevance.data.hashing import hash_strings
+from raylevance.data.normal_form import clean
 from raylevance.data.text import ProductText
 from raylevance.data.words import LETTER, split_by_script
 
@@ -45,9 +46,9 @@ def cut_pseudo_queries(
     columns = (products[name].to_pylist() for name in ("title", "category"))
     for row, (title, path, product) in enumerate(zip(*columns, hash_strings(products["product_id"]), strict=True)):
         random = np.random.default_rng([seed, int(product)])
-        spans = _spans(WORD.findall(split_by_script(title.lower())), per_product, random)
+        spans = _spans(WORD.findall(split_by_script(clean(title).lower())), per_product, random)
         if path and path[-1] and category_share:
-            spans = [path[-1].lower() if random.random() < category_share else span for span in spans]
+            spans = [clean(path[-1]).lower() if random.random() < category_share else span for span in spans]
         cut = [span for span in spans if span]
         queries += cut
         rows += [row] * len(cut)

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from raylevance.config import Settings
 from raylevance.data.hashing import hash_strings
+from raylevance.data.normal_form import clean_column, normal_form_column
 from raylevance.data.schema import CATEGORY_SEPARATOR
 
 BASELINE_COLUMNS = ("title", "brand", "color")
@@ -69,9 +70,8 @@ def full_text(products: pa.Table) -> list[str]:
 
 
 def normalised_query(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Return queries in lower case, with compatibility forms (NFKC) and white space made equal."""
-    folded = pc.utf8_lower(pc.utf8_normalize(queries, form="NFKC"))
-    return pc.utf8_trim_whitespace(pc.replace_substring_regex(folded, r"\s+", " "))
+    """Return the `normal_form` of each query, string [n]; null stays null."""
+    return normal_form_column(queries)
 
 
 def query_key(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -82,13 +82,13 @@ def query_key(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray
 
 def _joined_columns(products: pa.Table, names: Sequence[str]) -> list[str]:
     columns = [pc.binary_join(products[name], " ") if name == "category" else products[name] for name in names]
-    texts: list[str] = _joined([column.cast(pa.string()) for column in columns], " ").to_pylist()
+    texts: list[str] = _joined([clean_column(column.cast(pa.string())) for column in columns], " ").to_pylist()
     return texts
 
 
 def _clean(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Trim white space, and replace empty strings by null."""
-    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    """Decode entities, remove invisible characters, trim white space, and replace empty strings by null."""
+    trimmed = pc.utf8_trim_whitespace(clean_column(column.cast(pa.string())))
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 

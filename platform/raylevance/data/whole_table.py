@@ -1,56 +1,130 @@
-"""Read one table into memory from a Parquet, CSV or JSON Lines file."""
+"""Read one table into memory, from a file of any kind that can be imported."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
+import pyarrow.parquet as pq
 
+from raylevance.data.conversions import TEXT, as_one_type
+from raylevance.data.input_files import JSON_SUFFIXES, SUFFIXES, one_line, open_bytes, refuse_pointer, suffix_of
+from raylevance.data.json_rows import json_rows
+from raylevance.data.raw_blocks import Paths, csv_blocks
+from raylevance.data.streamed_files import column_names, delimiter_of, refuse_repeated
 from raylevance.errors import RaylevanceError, UsageError, nearest
 
 NUMERIC_COLUMNS = ("grade", "label", "confidence")
 """CSV columns that are read as numbers if they hold numbers. All others stay text, such as an id made of digits."""
 
 
-def _read_csv(file: Path) -> pa.Table:
-    """Read a CSV file. A value may span several lines, and an empty value is null."""
-    parse = pa.csv.ParseOptions(newlines_in_values=True)
-    with pa.csv.open_csv(file, parse_options=parse) as reader:
-        names = reader.schema.names
-    types = {name: pa.string() for name in names if name not in NUMERIC_COLUMNS}
-    convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
-    return pa.csv.read_csv(file, parse_options=parse, convert_options=convert)
-
-
-READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".parquet": pa.parquet.read_table,
-    ".csv": _read_csv,
-    ".jsonl": pa.json.read_json,
-}
-
-
 def read_table(file: Path, columns: Sequence[str] = ()) -> pa.Table:
     """Return the whole table in `file`, which must have `columns` and at least one row.
+
+    A column of JSON with values of several types is text. An empty value of CSV is null.
 
     Raises
 
     - `UsageError` for an unknown kind of file,
-    - `RaylevanceError` if the file is missing, can't be read or has no rows, or if a column is missing.
+    - `RaylevanceError` if the file is missing, can't be read or has no rows, if a row is damaged, or if a column is
+      missing or there twice.
     """
-    if file.suffix not in READERS:
-        raise UsageError(f"{file}: unknown kind of file; use one of {', '.join(READERS)}")
+    suffix = suffix_of(file)
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{file}: unknown kind of file; use one of {', '.join(SUFFIXES)}, text also in .gz or .zst")
     try:
-        table = READERS[file.suffix](file)
-    except FileNotFoundError:
-        raise RaylevanceError(f"{file}: no such file") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise RaylevanceError(f"{file}: can't be read, it may be incomplete: {reason[:200]}") from None
+        table = _read_parquet(file) if suffix == ".parquet" else _read_text(file, suffix)
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        raise RaylevanceError(f"{file}: can't be read, it may be incomplete: {one_line(error)}") from None
     for column in columns:
         if column not in table.column_names:
             raise RaylevanceError(f"{file}: no column {column!r}; {nearest(column, table.column_names)}")
     if table.num_rows == 0:
         raise RaylevanceError(f"{file}: has no rows")
     return table
+
+
+def texts_of(file: Path, column: str) -> list[str]:
+    """Return a column of `file` as texts, converted as an import does; the empty text for a null.
+
+    Raises what `read_table` raises, and `RaylevanceError` for a value that is no text, such as a list.
+    """
+    values = read_table(file, [column])[column]
+    if pa.types.is_nested(values.type):
+        raise RaylevanceError(f"{file}: column {column!r} holds {values.type}, not text")
+    converted, faults = TEXT.convert(values)
+    _refuse_faults(file, column, faults)
+    texts: list[str] = converted.fill_null("").to_pylist()
+    return texts
+
+
+def _read_parquet(file: Path) -> pa.Table:
+    refuse_pointer(file)
+    refuse_repeated(file, pq.read_schema(file).names)
+    return pq.read_table(file)
+
+
+def _read_text(file: Path, suffix: str) -> pa.Table:
+    return _read_json(file) if suffix in JSON_SUFFIXES else _read_csv(file)
+
+
+def _read_csv(file: Path) -> pa.Table:
+    names = column_names(file)
+    refuse_repeated(file, names)
+    blocks = []
+    for block in csv_blocks(file, Paths(tuple(names), {}), delimiter_of(file, ",")):
+        _refuse_bad(file, block.bad)
+        blocks.append(pa.table(block.values))
+    table = pa.concat_tables(blocks)
+    for name in NUMERIC_COLUMNS:
+        if name in names:
+            table = table.set_column(names.index(name), name, _as_numbers(table[name]))
+    return table
+
+
+def _as_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            return texts.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    return texts
+
+
+def _read_json(file: Path) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    with open_bytes(file) as stream:
+        for row in json_rows(stream):
+            if row.value is None:
+                _refuse_bad(file, [(row.number, row.fault, row.text)])
+            else:
+                rows.append(row.value)
+                numbers.append(row.number)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: _json_column(file, name, [row.get(name) for row in rows], numbers) for name in names})
+
+
+def _json_column(file: Path, name: str, values: list[Any], numbers: list[int]) -> pa.Array:
+    array = as_one_type(values)
+    if isinstance(array, pa.Array):
+        return array
+    try:
+        if not {bool, str} & {type(value) for value in values}:
+            return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        pass
+    converted, faults = TEXT.convert(values)
+    _refuse_faults(file, name, faults, numbers)
+    return converted
+
+
+def _refuse_faults(file: Path, column: str, faults: pa.Array, numbers: Sequence[int] = ()) -> None:
+    for place in faults.is_valid().to_numpy(zero_copy_only=False).nonzero()[0]:
+        row = numbers[place] if numbers else place + 1
+        raise RaylevanceError(f"{file}: row {row}: {column} {faults[int(place)]}")
+
+
+def _refuse_bad(file: Path, bad: Sequence[tuple[int, str, str]]) -> None:
+    for row, reason, text in bad:
+        raise RaylevanceError(f"{file}: row {row}: {reason}: {' '.join(text[:160].split())}")

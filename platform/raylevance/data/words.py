@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from raylevance.data.normal_form import normal_form
+
 _MARKS = [code for code in range(0x300, 0x10000) if unicodedata.category(chr(code)).startswith("M")]
 LETTER = rf"[\w{''.join(map(chr, _MARKS))}]"
 """A pattern of a letter, a digit, or a combining mark, such as the vowels of Hindi and Thai and separate accents."""
@@ -23,8 +25,8 @@ def with_character_pairs(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text` in order: runs of letters and digits, and the pairs of `with_character_pairs`."""
-    return WORD.findall(with_character_pairs(text))
+    """Return the words of the `normal_form` of `text`: runs of letters and digits, and pairs of `with_character_pairs`."""
+    return WORD.findall(with_character_pairs(normal_form(text)))
 
 
 def split_by_script(text: str) -> str:

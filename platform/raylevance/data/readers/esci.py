@@ -1,6 +1,7 @@
 """Read ESCI, Amazon's Shopping Queries data set (Reddy et al. 2022, arXiv 2206.06588), from its official files."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -8,18 +9,40 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.checked_rows import FAULT, FILE, ROW, grades_from_labels
+from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, grades_from_labels
+from raylevance.data.conversions import ID, INTEGER, PATH, TEXT
 from raylevance.data.hash_buckets import distinct_rows
+from raylevance.data.input_files import named_file
 from raylevance.data.schema import ESCI_GRADES
-from raylevance.data.streamed_files import Columns, RowMapping, buckets_for_files, read_rows
+from raylevance.data.streamed_files import Columns, buckets_for_files, read_rows
 
 EXAMPLES = "shopping_queries_dataset_examples.parquet"
 PRODUCTS = "shopping_queries_dataset_products.parquet"
 EXAMPLE_COLUMNS = Columns(
-    ("query", "query_id", "product_id", "product_locale", "esci_label", "split"), ("small_version", "large_version")
+    {
+        "query": TEXT,
+        "query_id": ID,
+        "product_id": ID,
+        "product_locale": TEXT,
+        "esci_label": TEXT,
+        "split": TEXT,
+        "small_version": INTEGER,
+        "large_version": INTEGER,
+    },
+    required=("query", "query_id", "product_id", "product_locale", "esci_label", "split"),
 )
 PRODUCT_COLUMNS = Columns(
-    (
+    {
+        "product_id": ID,
+        "product_title": TEXT,
+        "product_description": TEXT,
+        "product_bullet_point": TEXT,
+        "product_brand": TEXT,
+        "product_color": TEXT,
+        "product_locale": TEXT,
+        "product_category": PATH,
+    },
+    required=(
         "product_id",
         "product_title",
         "product_description",
@@ -28,7 +51,6 @@ PRODUCT_COLUMNS = Columns(
         "product_color",
         "product_locale",
     ),
-    ("product_category",),
 )
 
 Version = Literal["small", "large", "all"]
@@ -43,31 +65,40 @@ def read_esci(folder: Path, locale: str = "us", version: Version = "large") -> d
 
     Raises `RaylevanceError` if a file is missing or unreadable, or if a column is missing.
     """
-    choose = functools.partial(_choose, locale=locale, version=version)
-    examples = [folder / EXAMPLES]
-    queries = read_rows(examples, "queries", EXAMPLE_COLUMNS, functools.partial(_queries, choose=choose))
+    left_out = functools.partial(_left_out, locale=locale, version=version)
+    examples = [named_file(folder, EXAMPLES)]
+    queries = read_rows(examples, "queries", EXAMPLE_COLUMNS, functools.partial(_queries, left_out=left_out))
     return {
         "products": read_rows(
-            [folder / PRODUCTS], "products", PRODUCT_COLUMNS, functools.partial(_products, locale=locale)
+            [named_file(folder, PRODUCTS)], "products", PRODUCT_COLUMNS, functools.partial(_products, locale=locale)
         ),
-        "queries": distinct_rows(queries, "queries", ["query_id", "query", "locale"], buckets_for_files(examples)),
-        "judgements": read_rows(examples, "judgements", EXAMPLE_COLUMNS, functools.partial(_judgements, choose=choose)),
+        "queries": distinct_rows(
+            queries, "queries", ["query_id", "query", "locale"], buckets_for_files(examples), "repeats a query"
+        ),
+        "judgements": read_rows(
+            examples, "judgements", EXAMPLE_COLUMNS, functools.partial(_judgements, left_out=left_out)
+        ),
     }
 
 
-def _choose(examples: pa.Table, locale: str, version: Version) -> pa.Table:
-    examples = _filter_locale(examples, locale)
+def _left_out(examples: pa.Table, locale: str, version: Version) -> pa.Array:
+    """Return why an example is left out, null for those that are read."""
+    reason = _of_other_locale(examples, locale)
     if version == "all":
-        return examples
-    return examples.filter(pc.fill_null(pc.equal(examples[f"{version}_version"].cast(pa.int64()), 1), True))
+        return reason
+    other = pc.fill_null(pc.not_equal(examples[f"{version}_version"], 1), False)
+    return pc.coalesce(reason, _reason(other, f"not of the {version} version"))
 
 
-def _filter_locale(rows: pa.Table, locale: str) -> pa.Table:
-    return rows.filter(pc.fill_null(pc.equal(rows["product_locale"], locale), True))
+def _of_other_locale(rows: pa.Table, locale: str) -> pa.Array:
+    return _reason(pc.fill_null(pc.not_equal(rows["product_locale"], locale), False), f"locale is not {locale}")
+
+
+def _reason(applies: pa.ChunkedArray, reason: str) -> pa.Array:
+    return pc.if_else(applies, reason, pa.scalar(None, pa.string()))
 
 
 def _products(rows: pa.Table, locale: str) -> pa.Table:
-    rows = _filter_locale(rows, locale)
     return pa.table(
         {
             "product_id": rows["product_id"],
@@ -80,18 +111,17 @@ def _products(rows: pa.Table, locale: str) -> pa.Table:
             "locale": rows["product_locale"],
             FILE: rows[FILE],
             ROW: rows[ROW],
+            DROPPED: _of_other_locale(rows, locale),
         }
     )
 
 
-def _queries(examples: pa.Table, choose: RowMapping) -> pa.Table:
-    rows = choose(examples)
+def _queries(rows: pa.Table, left_out: Callable[[pa.Table], pa.Array]) -> pa.Table:
     columns = {"query_id": rows["query_id"], "query": rows["query"], "locale": rows["product_locale"]}
-    return pa.table({**columns, FILE: rows[FILE], ROW: rows[ROW]})
+    return pa.table({**columns, FILE: rows[FILE], ROW: rows[ROW], DROPPED: left_out(rows)})
 
 
-def _judgements(examples: pa.Table, choose: RowMapping) -> pa.Table:
-    rows = choose(examples)
+def _judgements(rows: pa.Table, left_out: Callable[[pa.Table], pa.Array]) -> pa.Table:
     grade, fault = grades_from_labels(rows["esci_label"], ESCI_GRADES)
     return pa.table(
         {
@@ -105,5 +135,6 @@ def _judgements(examples: pa.Table, choose: RowMapping) -> pa.Table:
             FILE: rows[FILE],
             ROW: rows[ROW],
             FAULT: fault,
+            DROPPED: left_out(rows),
         }
     )

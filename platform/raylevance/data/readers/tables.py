@@ -1,4 +1,4 @@
-"""Read files that already have this project's columns: a Parquet, CSV or JSON Lines file or folder for each table."""
+"""Read files that already have this project's columns: a Parquet, CSV or JSON file or folder for each table."""
 
 from pathlib import Path
 
@@ -6,20 +6,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.schema import CATEGORY_SEPARATOR, TABLES, required_columns
-from raylevance.data.streamed_files import Columns, column_names, matching_files, read_rows
-from raylevance.errors import RaylevanceError, nearest
+from raylevance.data.actions import our_action
+from raylevance.data.conversions import PATH, Kind
+from raylevance.data.input_files import matching_files
+from raylevance.data.schema import TABLES, required_columns
+from raylevance.data.streamed_files import Columns, read_rows
+from raylevance.errors import RaylevanceError
+
+OTHER_SPELLINGS = {"judgements": ("judgments",)}
 
 
 def read_tables(folder: Path) -> dict[str, ray.data.Dataset]:
     """Return the rows of each table in `folder`.
 
-    A table is a file <table>.parquet, .csv, .tsv or .jsonl, or a folder of such files. Columns that may be null may
-    also be missing. A category that is a string is a path joined by " > ".
+    A table is a file <table>.parquet, .csv, .tsv, .jsonl or .json, or a folder of such files; text may be compressed,
+    as .csv.gz or .jsonl.zst. Columns that may be null may also be missing. A category that is a string is a path such
+    as Home > Kitchen (see `category_paths`). Actions may be in other spellings (see `actions`).
 
-    Raises `RaylevanceError` if there is no table, or if a column is unknown or missing.
+    Raises `RaylevanceError` if there is no table, or if a column is unknown, missing or there twice.
     """
-    files = {table: matching_files(folder, table) for table in TABLES}
+    files = {table: matching_files(folder, table, *OTHER_SPELLINGS.get(table, ())) for table in TABLES}
     if not any(files.values()):
         raise RaylevanceError(f"{folder}: has no table; expected {', '.join(TABLES)} as .parquet, .csv, .tsv or .jsonl")
     return {table: _read(table, its_files) for table, its_files in files.items() if its_files}
@@ -27,27 +33,31 @@ def read_tables(folder: Path) -> dict[str, ray.data.Dataset]:
 
 def _read(table: str, files: list[Path]) -> ray.data.Dataset:
     schema = TABLES[table]
-    for file in files:
-        _refuse_unknown(file, schema)
-    optional = tuple(field.name for field in schema if field.nullable)
-    return read_rows(files, table, Columns(tuple(required_columns(schema)), optional), _with_category_path)
+    one_line = tuple(name for name in ("title", "query") if name in schema.names)
+    kinds = {field.name: Kind.of(field) for field in schema}
+    columns = Columns(kinds, tuple(required_columns(schema)), one_line, only_these=True)
+    return read_rows(files, table, columns, _with_our_actions if table == "events" else _unchanged)
 
 
-def _refuse_unknown(file: Path, schema: pa.Schema) -> None:
-    for name in column_names(file):
-        if name not in schema.names:
-            raise RaylevanceError(f"{file}: unknown column {name!r}; {nearest(name, schema.names)}")
+def _unchanged(rows: pa.Table) -> pa.Table:
+    return rows
 
 
-def _with_category_path(rows: pa.Table) -> pa.Table:
-    if "category" not in rows.column_names:
-        return rows
-    return rows.set_column(rows.column_names.index("category"), "category", split_category_paths(rows["category"]))
+def _with_our_actions(rows: pa.Table) -> pa.Table:
+    place = rows.column_names.index("action")
+    return rows.set_column(place, "action", pc.coalesce(our_action(rows["action"]), rows["action"]))
 
 
 def split_category_paths(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Split a column of strings into category levels. A column of any other type is returned unchanged."""
+    """Read a column of strings as category paths. A column of any other type is returned unchanged.
+
+    Raises `RaylevanceError` for a text that has two readings (see `category_paths`).
+    """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return column
-    return pc.split_pattern(column.cast(pa.string()), CATEGORY_SEPARATOR)
+    paths, faults = PATH.convert(column)
+    if faults.null_count < len(faults):
+        row = int(pc.index(faults.is_valid(), True).as_py())
+        raise RaylevanceError(f"row {row + 1}: category {faults[row]}: {column[row]}")
+    return pa.chunked_array([paths])

@@ -9,35 +9,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.checked_rows import FILE, ROW, row_schema, with_fault
+from raylevance.data.actions import our_action
+from raylevance.data.checked_rows import DROPPED, FILE, ROW, row_schema, with_fault
+from raylevance.data.conversions import ID, POSITION, TEXT, TIME
 from raylevance.data.hash_buckets import distinct_rows, join_buckets
-from raylevance.data.streamed_files import Columns, buckets_for_files, matching_files, read_rows
+from raylevance.data.input_files import matching_files
+from raylevance.data.streamed_files import Columns, buckets_for_files, read_rows
 from raylevance.data.text import query_key
 from raylevance.errors import RaylevanceError
 
-ACTIONS = {
-    "impression": "exposure",
-    "view": "exposure",
-    "click": "click",
-    "click_through": "click",
-    "add_to_cart": "cart",
-    "purchase": "purchase",
-}
-"""Our names of UBI's actions. Rows with other actions are left out."""
+ENVELOPE = "_source"
+"""What dumps of an index put around each record."""
 
-QUERY_COLUMNS = Columns(("query_id", "user_query"))
+QUERY_COLUMNS = Columns({"query_id": ID, "user_query": TEXT}, ("query_id", "user_query"), envelope=ENVELOPE)
 OBJECT_ID = "event_attributes.object.object_id"
 ORDINAL = "event_attributes.position.ordinal"
 NESTED_SESSION = "event_attributes.session_id"
 EVENT_COLUMNS = Columns(
-    ("action_name", "query_id", "timestamp", OBJECT_ID), ("client_id", "session_id", ORDINAL, NESTED_SESSION)
+    {
+        "action_name": TEXT,
+        "query_id": ID,
+        "timestamp": TIME,
+        OBJECT_ID: ID,
+        "client_id": ID,
+        "session_id": ID,
+        ORDINAL: POSITION,
+        NESTED_SESSION: ID,
+    },
+    required=("action_name", "query_id", "timestamp", OBJECT_ID),
+    inside={ORDINAL: "index"},
+    envelope=ENVELOPE,
 )
+LONGEST_NAME = 60
 
 
 def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
     """Return the rows of queries and events from the files ubi_queries* and ubi_events* in `folder`.
 
-    The files are .parquet, .jsonl or .ndjson. UBI's columns become ours like this:
+    The files are Parquet or JSON, and a record may be wrapped in `_source`. Events with an action that is not in
+    `actions.ACTION_NAMES` are left out. UBI's columns become ours like this:
 
     - UBI's query_id numbers the requests, so it is our request_id. Our query_id is made from the query's text
       (`text.query_key`), so it is the same for all requests with one text.
@@ -54,7 +64,9 @@ def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
     schemas = row_schema("events"), pa.schema([("query_id", pa.string()), ("query", pa.string())])
     buckets = buckets_for_files([*query_files, *event_files])
     return {
-        "queries": distinct_rows(texts, "queries", ["query_id"], buckets_for_files(query_files)),
+        "queries": distinct_rows(
+            texts, "queries", ["query_id"], buckets_for_files(query_files), "repeats the text of a query"
+        ),
         "events": join_buckets(events, requests, "query_id", _with_text_key, schemas, buckets),
     }
 
@@ -71,25 +83,23 @@ def _requests(rows: pa.Table) -> pa.Table:
 
 
 def _events(rows: pa.Table) -> pa.Table:
-    rows = rows.filter(pc.is_in(rows["action_name"].cast(pa.string()), pa.array(list(ACTIONS))))
-    names = pa.array(list(ACTIONS)), pa.array(list(ACTIONS.values()))
-    session = pc.coalesce(*(rows[name].cast(pa.string()) for name in ("session_id", NESTED_SESSION)))
-    client = rows["client_id"].cast(pa.string())
-    position = rows[ORDINAL]
-    if pa.types.is_struct(position.type):
-        position = pc.struct_field(position, "index")
+    name, action = rows["action_name"], our_action(rows["action_name"])
+    other = pc.and_(name.is_valid(), action.is_null())
+    reason = pc.binary_join_element_wise("action", pc.utf8_slice_codeunits(name, 0, LONGEST_NAME), "is not read", " ")
+    session = pc.coalesce(rows["session_id"], rows[NESTED_SESSION])
     return pa.table(
         {
-            "request_id": pc.coalesce(rows["query_id"].cast(pa.string()), session, client),
+            "request_id": pc.coalesce(rows["query_id"], session, rows["client_id"]),
             "session_id": session,
-            "user_id": client,
+            "user_id": rows["client_id"],
             "query_id": rows["query_id"],
             "product_id": rows[OBJECT_ID],
-            "position": position,
-            "action": pc.take(names[1], pc.index_in(rows["action_name"].cast(pa.string()), names[0])),
+            "position": rows[ORDINAL],
+            "action": action,
             "timestamp": rows["timestamp"],
             FILE: rows[FILE],
             ROW: rows[ROW],
+            DROPPED: pc.if_else(other, reason, pa.scalar(None, pa.string())),
         }
     )
 

@@ -6,28 +6,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.checked_rows import FILE, ROW
+from raylevance.data.checked_rows import DROPPED, FILE, ROW
+from raylevance.data.conversions import ID, NUMBER, TEXT, TIME
 from raylevance.data.hash_buckets import distinct_rows
+from raylevance.data.input_files import named_file
 from raylevance.data.streamed_files import Columns, buckets_for_files, read_rows
 
 PURCHASES = "purchases.parquet"
-COLUMNS = Columns(("CustomerID", "InvoiceDate", "Description"))
+PRODUCT_COLUMNS = Columns({"Description": TEXT}, ("Description",))
+PURCHASE_COLUMNS = Columns(
+    {"CustomerID": ID, "InvoiceDate": TIME, "Description": TEXT, "Quantity": NUMBER, "InvoiceNo": ID},
+    ("CustomerID", "InvoiceDate", "Description"),
+)
+CANCELLED = "C"
+"""The first letter of the number of a cancelled invoice."""
 
 
 def read_uci(folder: Path) -> dict[str, ray.data.Dataset]:
     """Return the rows of products and events from `folder`/purchases.parquet.
 
     The description of a product is both its id and its title. The purchases of a customer in one minute are one basket,
-    whose id is both the request and the session. The shop's local times are read as UTC.
+    whose id is both the request and the session. The shop's local times are read as UTC. Returns, which are rows
+    of a cancelled invoice or without a positive quantity, are left out of the events.
 
     Raises `RaylevanceError` if the file is missing or unreadable, or if a column is missing.
     """
-    files = [folder / PURCHASES]
+    files = [named_file(folder, PURCHASES)]
     return {
         "products": distinct_rows(
-            read_rows(files, "products", COLUMNS, _products), "products", ["product_id"], buckets_for_files(files)
+            read_rows(files, "products", PRODUCT_COLUMNS, _products),
+            "products",
+            ["product_id"],
+            buckets_for_files(files),
+            "repeats a product",
         ),
-        "events": read_rows(files, "events", COLUMNS, _events),
+        "events": read_rows(files, "events", PURCHASE_COLUMNS, _events),
     }
 
 
@@ -37,9 +50,12 @@ def _products(rows: pa.Table) -> pa.Table:
 
 
 def _events(rows: pa.Table) -> pa.Table:
-    time = rows["InvoiceDate"].cast(pa.timestamp("ms"))
-    customer = rows["CustomerID"].cast(pa.string())
-    basket = pc.binary_join_element_wise(customer, pc.strftime(time, "%Y%m%dT%H%M"), "-")
+    customer = rows["CustomerID"]
+    basket = pc.binary_join_element_wise(customer, pc.strftime(rows["InvoiceDate"], "%Y%m%dT%H%M"), "-")
+    is_return = pc.or_(
+        pc.fill_null(pc.less_equal(rows["Quantity"], 0), False),
+        pc.fill_null(pc.starts_with(rows["InvoiceNo"], CANCELLED), False),
+    )
     return pa.table(
         {
             "request_id": basket,
@@ -47,8 +63,9 @@ def _events(rows: pa.Table) -> pa.Table:
             "user_id": customer,
             "product_id": pc.utf8_trim_whitespace(rows["Description"]),
             "action": pa.repeat("purchase", rows.num_rows),
-            "timestamp": pc.assume_timezone(time, "UTC"),
+            "timestamp": rows["InvoiceDate"],
             FILE: rows[FILE],
             ROW: rows[ROW],
+            DROPPED: pc.if_else(is_return, "a return, not a purchase", pa.scalar(None, pa.string())),
         }
     )

@@ -7,6 +7,8 @@ import pyarrow.compute as pc
 import ray.data
 
 from raylevance.data.checked_rows import FAULT, FILE, ROW, grades_from_labels
+from raylevance.data.conversions import ID, TEXT
+from raylevance.data.input_files import named_file
 from raylevance.data.streamed_files import Columns, read_rows
 from raylevance.errors import RaylevanceError
 
@@ -25,24 +27,35 @@ def read_wands(folder: Path) -> dict[str, ray.data.Dataset]:
         "queries": ("query.csv", QUERY_COLUMNS, _queries),
         "judgements": ("label.csv", LABEL_COLUMNS, _judgements),
     }
-    present = {table: reader for table, reader in readers.items() if (folder / reader[0]).exists()}
+    files = {table: named_file(folder, name) for table, (name, *_) in readers.items()}
+    present = {table: reader for table, reader in readers.items() if files[table].exists()}
     if not present:
         raise RaylevanceError(f"{folder}: has no product.csv, query.csv or label.csv of WANDS")
     return {
-        table: read_rows([folder / name], table, columns, mapping, delimiter="\t")
-        for table, (name, columns, mapping) in present.items()
+        table: read_rows([files[table]], table, columns, mapping, delimiter="\t")
+        for table, (_, columns, mapping) in present.items()
     }
 
 
 PRODUCT_COLUMNS = Columns(
-    ("product_id", "product_name", "category_hierarchy", "product_description", "product_features")
+    {
+        "product_id": ID,
+        "product_name": TEXT,
+        "category_hierarchy": TEXT,
+        "product_description": TEXT,
+        "product_features": TEXT,
+    },
+    ("product_id", "product_name", "category_hierarchy", "product_description", "product_features"),
+    one_line=("product_name",),
 )
-QUERY_COLUMNS = Columns(("query_id", "query"))
-LABEL_COLUMNS = Columns(("query_id", "product_id", "label"))
+QUERY_COLUMNS = Columns({"query_id": ID, "query": TEXT}, ("query_id", "query"), one_line=("query",))
+LABEL_COLUMNS = Columns({"query_id": ID, "product_id": ID, "label": TEXT}, ("query_id", "product_id", "label"))
+LEVEL_SEPARATOR = r"\s+/\s+"
+"""A slash without spaces is a part of a name, as in Changing/Dressing Tables."""
 
 
 def _products(rows: pa.Table) -> pa.Table:
-    path = pc.split_pattern_regex(pc.utf8_trim_whitespace(rows["category_hierarchy"]), r"\s*/\s*")
+    path = pc.split_pattern_regex(pc.utf8_trim_whitespace(rows["category_hierarchy"]), LEVEL_SEPARATOR)
     return pa.table(
         {
             "product_id": rows["product_id"],

@@ -1,0 +1,112 @@
+"""The files that can be read: how they are named, found and opened."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from raylevance.errors import RaylevanceError
+
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+CSV_SUFFIXES = (".csv", ".tsv")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+SUFFIXES = (".parquet", *CSV_SUFFIXES, *JSON_SUFFIXES)
+
+COMPRESSION_RATIO = 8
+"""How many times larger a compressed file of text is taken to be, to plan memory."""
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "a zip archive or an Excel workbook"}
+"""The first bytes of files that are often saved under the name of a text file, and what they are."""
+
+
+def suffix_of(file: Path) -> str:
+    """Return the suffix of `file` in lower case, without that of a compression, such as .csv for `A.CSV.gz`.
+
+    Only text files can be compressed: the suffix of `a.parquet.gz` is .gz.
+    """
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] not in ([], [".parquet"]):
+        return suffixes[-2]
+    return suffixes[-1] if suffixes else ""
+
+
+def is_readable(file: Path) -> bool:
+    """Return whether `file` has a suffix of `SUFFIXES`, perhaps with a compression, and is not hidden."""
+    return suffix_of(file) in SUFFIXES and not file.name.startswith((".", "_"))
+
+
+def require_known_kind(file: Path) -> None:
+    """Raise `RaylevanceError` if `file` has another suffix than `SUFFIXES`."""
+    if suffix_of(file) not in SUFFIXES:
+        raise RaylevanceError(
+            f"{file}: unknown kind of file; use one of {', '.join(SUFFIXES)}, text also in .gz or .zst"
+        )
+
+
+def matching_files(folder: Path, *stems: str) -> list[Path]:
+    """Return the readable files in the subfolders of `folder` that are named as one of `stems`, sorted by name.
+
+    Without such a subfolder, return the files of `folder` whose names start with one of `stems`. Upper and lower case
+    are the same.
+    """
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    subfolders = [entry for entry in entries if entry.is_dir() and entry.name.lower() in stems]
+    candidates: Iterable[Path] = (
+        (file for subfolder in subfolders for file in subfolder.rglob("*"))
+        if subfolders
+        else (entry for entry in entries if entry.name.lower().startswith(stems))
+    )
+    return sorted(file for file in candidates if is_readable(file) and file.is_file())
+
+
+def named_file(folder: Path, name: str) -> Path:
+    """Return the file `name` of `folder` in the spelling that it has there: upper or lower case, perhaps compressed.
+
+    Return the path with the name as given if there is none.
+    """
+    spellings = [name.lower() + suffix for suffix in ("", *COMPRESSIONS)]
+    entries = {entry.name.lower(): entry for entry in sorted(folder.iterdir(), reverse=True)} if folder.is_dir() else {}
+    exact = folder / name
+    return exact if exact.exists() else next((entries[name] for name in spellings if name in entries), exact)
+
+
+def bytes_when_read(file: Path) -> int:
+    """Return about how many bytes `file` has when it is decompressed."""
+    return file.stat().st_size * (COMPRESSION_RATIO if file.suffix.lower() in COMPRESSIONS else 1)
+
+
+def open_bytes(file: Path) -> io.BufferedReader:
+    """Open `file` to read its bytes, decompressed.
+
+    Raises `RaylevanceError` if it is missing, a Git LFS pointer, or text in another encoding than UTF-8. A stream that
+    turns out to be damaged raises `OSError` while it is read.
+    """
+    refuse_pointer(file)
+    try:
+        stream = pa.input_stream(str(file), compression=COMPRESSIONS.get(file.suffix.lower()))
+    except OSError as error:
+        raise RaylevanceError(f"{file}: can't be read: {one_line(error)}") from None
+    return io.BufferedReader(stream, 1 << 20)
+
+
+def refuse_pointer(file: Path) -> None:
+    """Raise `RaylevanceError` if `file` is missing, a Git LFS pointer, or in another encoding than UTF-8."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(len(LFS_POINTER))
+    except FileNotFoundError:
+        raise RaylevanceError(f"{file}: no such file") from None
+    except OSError as error:
+        raise RaylevanceError(f"{file}: can't be read: {error.strerror}") from None
+    if start == LFS_POINTER:
+        raise RaylevanceError(f"{file}: is a Git LFS pointer, not the data; run `git lfs pull` where it was cloned")
+    for first_bytes, kind in ENCODINGS.items():
+        if start.startswith(first_bytes):
+            raise RaylevanceError(f"{file}: is {kind}, can't be read as UTF-8 text; save it as UTF-8 text")
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of `error` on one line, cut to 200 characters."""
+    return " ".join(str(error).split())[:200]
