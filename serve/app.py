@@ -6,15 +6,18 @@ The `serve` command of Ray also takes it, as `serve.app:application` with the se
 """
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.metrics import Histogram
 
 from raylevance.artifacts import Store
+from raylevance.index.vectors import Vectors
 from raylevance.inference.search import load_query_encoder
 from serve.api import build_api
-from serve.bundle import Bundle, Vector, pin_versions
+from serve.bundle import Bundle, pin_versions
 from serve.messages import Versions
 from serve.searcher import Searcher
 from serve.settings import ServeSettings
@@ -22,30 +25,32 @@ from serve.settings import ServeSettings
 MAX_REQUESTS_PER_SEARCHER = 256
 """Requests that one searcher holds at once; while they wait for their vectors they cost next to nothing."""
 
+MAX_BATCHES_PER_ENCODER = 2
+"""Batches that one encoder holds at once: the one that it encodes, and the next."""
+
+BATCH_SIZE_METRIC = "raylevance_encoder_batch_size"
+BATCH_SIZE_BOUNDARIES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
+
 LOAD_ATTEMPTS = 2
 DRAIN_POLL_S = 0.2
 
 
 class QueryEncoder:
-    """Encodes the queries of all searchers; queries that arrive together are encoded in one batch."""
+    """Encodes the queries of all searchers, a batch at a time. The sizes of the batches are a metric."""
 
-    def __init__(self, store: str, encoder: str, batch_size: int, batch_wait_ms: float) -> None:
+    def __init__(self, store: str, encoder: str, use_gpu: bool) -> None:
         """Load the artifact `encoder` of `store`, and encode once because the first forward pass is slow."""
-        self._encoder = load_query_encoder(Store(store), encoder)
+        self._encoder = load_query_encoder(Store(store), encoder, use_gpu=use_gpu)
         self._encoder.encode_queries(["warm"])
-        batch: Any = self.encode
-        batch.set_max_batch_size(batch_size)
-        batch.set_batch_wait_timeout_s(batch_wait_ms / 1000)
+        self._thread = ThreadPoolExecutor(1, "encode")
+        self._sizes = Histogram(
+            BATCH_SIZE_METRIC, description="Queries in a batch of the encoder.", boundaries=BATCH_SIZE_BOUNDARIES
+        )
 
-    async def __call__(self, query: str) -> Vector:
-        """Return the unit vector float32 [d] of `query`."""
-        vector: Vector = await self.encode(query)
-        return vector
-
-    @serve.batch
-    async def encode(self, queries: list[str]) -> list[Vector]:
-        """Return a unit vector float32 [d] for each query, computed on a thread while the next batch is collected."""
-        return list(await asyncio.to_thread(self._encoder.encode_queries, queries))
+    async def __call__(self, queries: list[str]) -> Vectors:
+        """Return unit vectors float32 [n, d] of `queries`."""
+        self._sizes.observe(len(queries))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._encoder.encode_queries, queries)
 
 
 @serve.ingress()
@@ -54,7 +59,8 @@ class Search:
 
     def __init__(self, settings: ServeSettings, versions: Versions, encoder: Any) -> None:
         """Load the bundle at `versions`; `encoder` is the handle of `QueryEncoder`."""
-        self._searcher = Searcher(Bundle.load(Store(settings.store), versions), encoder.remote)
+        bundle = Bundle.load(Store(settings.store), versions, use_gpu=settings.search_gpus > 0)
+        self._searcher = Searcher(bundle, encoder.remote, settings.batch_size, settings.batch_wait_ms / 1000)
         self._max_k = settings.max_k
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -73,21 +79,24 @@ def application(settings: ServeSettings) -> serve.Application:
         QueryEncoder,
         replicas=settings.replicas,
         cpus=settings.encoder_cpus,
-        max_ongoing_requests=2 * settings.batch_size,
-    ).bind(settings.store, versions.encoder, settings.batch_size, settings.batch_wait_ms)
+        gpus=settings.encoder_gpus,
+        max_ongoing_requests=MAX_BATCHES_PER_ENCODER,
+    ).bind(settings.store, versions.encoder, settings.encoder_gpus > 0)
     return _deployment(
         Search,
         replicas=settings.replicas,
         cpus=settings.search_cpus,
+        gpus=settings.search_gpus,
         max_ongoing_requests=MAX_REQUESTS_PER_SEARCHER,
     ).bind(settings, versions, encoder)
 
 
-def _deployment(kind: type[Any], *, replicas: int, cpus: float, max_ongoing_requests: int) -> serve.Deployment:
-    """Deploy `kind`. Ray Serve's own limit of 5 ongoing requests would never fill a batch."""
+def _deployment(
+    kind: type[Any], *, replicas: int, cpus: float, gpus: float, max_ongoing_requests: int
+) -> serve.Deployment:
     return serve.deployment(
         num_replicas=replicas,
-        ray_actor_options={"num_cpus": cpus},
+        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         max_ongoing_requests=max_ongoing_requests,
         max_constructor_retry_count=LOAD_ATTEMPTS,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,

@@ -26,12 +26,18 @@ class Bundle:
     versions: Versions
 
     @classmethod
-    def load(cls, store: Store, versions: Versions) -> Self:
-        """Load the predictors at `versions`. Raises `RaylevanceError` when one is missing or damaged."""
-        return cls(search.load_index(store, versions), versions)
+    def load(cls, store: Store, versions: Versions, *, use_gpu: bool = False) -> Self:
+        """Load the predictors at `versions`; `use_gpu` searches vectors on the GPU.
 
-    def search(self, request: SearchRequest, vector: Vector) -> list[Hit]:
-        """Return the hits of `request`, best first; `vector` is the unit vector float32 [d] of its query."""
+        Raises `RaylevanceError` when one is missing or damaged, or when the GPU can't search this index.
+        """
+        return cls(search.load_index(store, versions, use_gpu=use_gpu), versions)
+
+    def search(self, request: SearchRequest, vector: Vector | None) -> list[Hit]:
+        """Return the hits of `request`, best first.
+
+        `vector` is the unit vector float32 [d] of its query, or None where the request does not need it.
+        """
         hits = self.products.search(
             request.query,
             vector,

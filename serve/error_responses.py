@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from raylevance.config import setting_names
 from raylevance.errors import UsageError, nearest
@@ -34,14 +35,19 @@ def install_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(HTTPException)
     def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:
         message: str = error.detail
+        headers = dict(error.headers or {})
+        path = request.url.path
         if error.status_code == HTTPStatus.NOT_FOUND:
             paths = [route.path for route in api.routes if hasattr(route, "path")]
-            message = f"no such path {_echo(request.url.path)}; {nearest(request.url.path, paths)}"
+            message = f"no such path {_echo(path)}; {nearest(path, paths)}"
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = (error.headers or {}).get("Allow", "another method")
-            message = f"{request.url.path} does not take {request.method}, it takes {allowed}"
+            # The exception names the methods of one route; a path may have a route for each method.
+            routes = [route for route in api.routes if isinstance(route, Route) and route.path == path]
+            methods = {method for route in routes for method in route.methods or ()}
+            headers["Allow"] = ", ".join(sorted(methods))
+            message = f"{path} does not take {request.method}, it takes {headers['Allow']}"
         response = error_response(HTTPStatus(error.status_code), message)
-        response.headers.update(error.headers or {})
+        response.headers.update(headers)
         return response
 
     @api.exception_handler(Exception)

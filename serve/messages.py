@@ -34,7 +34,11 @@ class SearchRequest(Settings):
         default=10, description="The number of hits at most, from 1 to the server's limit (100 by default)."
     )
     mode: Mode = Field(default="hybrid", description="Rank by the encoder, by BM25, or by both.")
-    filters: Filters = Field(default=Filters(), description="Return only products that match all of these.")
+    filters: Filters | None = Field(
+        default=None,
+        description="Return only products that match all of these. Null, and an empty list of brands or category "
+        "levels, place no condition.",
+    )
     minimum_grade: Grade = Field(default=0, description="Return only products that the encoder grades at least this.")
 
 
@@ -54,9 +58,12 @@ class Hit(Settings):
     score: float = Field(description="The score that the mode ranks by.")
     grade: Grade | None = Field(
         description="The grade of `dense_score`: 2 relevant, 1 moderately relevant, 0 not relevant. "
-        "Null when the index was built without judgements."
+        "Null without a `dense_score`, and when the index was built without judgements."
     )
-    dense_score: float = Field(description="The cosine of query and product.")
+    dense_score: float | None = Field(
+        description="The cosine of query and product. Null in mode `lexical`, which does not encode the query, unless "
+        "`minimum_grade` asks for grades."
+    )
     lexical_score: float | None = Field(description="The BM25 score. Null when BM25 did not find the product.")
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from ray import serve
 
-from raylevance.cluster import connected, count_cpus
+from raylevance.cluster import connected, count_cpus, count_gpus
 from raylevance.errors import RaylevanceError
 from serve.app import application as build_application
 from serve.settings import ServeSettings
@@ -69,14 +69,15 @@ def url(host: str, port: int) -> str:
 
 
 def _check_size(settings: ServeSettings) -> None:
-    """Raise where the replicas need more CPUs than the cluster has, since Ray would wait for them forever."""
-    needed = settings.replicas * (settings.encoder_cpus + settings.search_cpus)
-    present = count_cpus()
-    if needed > present:
-        raise RaylevanceError(
-            f"replicas={settings.replicas} need {needed:g} CPUs, the cluster has {present}; "
-            "lower replicas, encoder_cpus or search_cpus"
-        )
+    """Raise where the replicas need more CPUs or GPUs than the cluster has, since Ray would wait for them forever."""
+    present = {"cpus": count_cpus(), "gpus": count_gpus()}
+    for kind, count in present.items():
+        needed = settings.replicas * (getattr(settings, f"encoder_{kind}") + getattr(settings, f"search_{kind}"))
+        if needed > count:
+            raise RaylevanceError(
+                f"replicas={settings.replicas} need {needed:g} {kind.upper()[:-1]}s, the cluster has {count}; "
+                f"lower replicas, encoder_{kind} or search_{kind}"
+            )
 
 
 def _run(application: serve.Application) -> None:

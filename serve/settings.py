@@ -30,9 +30,14 @@ class ServeSettings(Settings):
     """The number of CPUs that Ray reserves for each encoder."""
     search_cpus: PositiveFloat = 0.5
     """The number of CPUs that Ray reserves for each searcher."""
+    encoder_gpus: float = Field(default=0, ge=0, le=1)
+    """The share of a GPU that Ray reserves for each encoder, which then encodes there; 0 encodes on the CPU."""
+    search_gpus: float = Field(default=0, ge=0, le=1)
+    """The share of a GPU that Ray reserves for each searcher, which then searches there, but for filtered searches. It
+    needs faiss-gpu and an index of kind exact; 0 searches on the CPU."""
     batch_size: PositiveInt = 32
-    """The largest number of queries that are encoded in one batch."""
-    batch_wait_ms: NonNegativeFloat = 2.0
-    """The time that a batch waits to fill up after its first query arrived, in milliseconds."""
+    """The largest number of queries that are encoded in one batch. A batch is what arrived during the one before."""
+    batch_wait_ms: NonNegativeFloat = 0
+    """The time that a query waits for others when the encoder is free, in milliseconds."""
     max_k: PositiveInt = 100
     """The largest number of hits that a request may ask for."""

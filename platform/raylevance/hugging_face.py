@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from safetensors import SafetensorError
 
 from raylevance.errors import RaylevanceError
 
@@ -24,20 +23,34 @@ def without_progress_bars() -> Iterator[None]:
 
 
 @contextmanager
-def one_line_errors(source: str, kind: str) -> Iterator[None]:
-    """Turn the errors of Hugging Face in the block into a `RaylevanceError` of one line that names `source`.
+def without_load_report() -> Iterator[None]:
+    """Keep Hugging Face from printing a table of the weights that a model has too many or too few of, for the block."""
+    verbosity = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
 
-    `kind` says what `source` was read as, such as "encoder".
+
+@contextmanager
+def one_line_errors(source: str, kind: str) -> Iterator[None]:
+    """Turn the errors in the block into a `RaylevanceError` of one line that names `source`.
+
+    `kind` says what `source` was read as, such as "encoder". A folder of another project can fail in any way (a damaged
+    tokenizer raises a plain `Exception`), so every error is taken for a fault of the folder.
     """
     try:
         with without_progress_bars():
             yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except RaylevanceError:
+        raise
+    except Exception as error:
         if not Path(source).exists():
             reason = f"no such folder, and no {kind} of this name on the Hugging Face hub or in its cache"
         else:
             reason = f"not a readable {kind} folder: " + " ".join(str(error).split())[:200]
-        raise RaylevanceError(f"{source}: {reason}") from None
+        raise RaylevanceError(f"{source}: {reason}") from error
 
 
 def read_config_with_dropout(source: str | Path, dropout: float) -> Any:

@@ -16,13 +16,15 @@ NOT_READY: dict[int | str, dict[str, Any]] = {
 
 
 def router(searcher: Searcher) -> APIRouter:
-    """Build the two routes that a load balancer or Kubernetes asks."""
+    """Build the two routes that a load balancer or Kubernetes asks, with GET or HEAD."""
     routes = APIRouter()
 
+    @routes.head("/healthz", include_in_schema=False)
     @routes.get("/healthz", tags=["operations"], summary="The process is up")
     async def health() -> Health:
         return Health()
 
+    @routes.head("/readyz", response_model=None, include_in_schema=False)
     @routes.get("/readyz", response_model=Readiness, responses=NOT_READY, tags=["operations"], summary="Searches work")
     async def ready() -> Readiness | JSONResponse:
         if await searcher.is_ready():

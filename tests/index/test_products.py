@@ -145,9 +145,17 @@ def test_filters_equal_brute_force(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("filters", [Filters(brand=["Nobody"]), Filters(brand=[]), Filters(category=["Hom"])])
+@pytest.mark.parametrize("filters", [Filters(brand=["Nobody"]), Filters(locale=""), Filters(category=["Hom"])])
 def test_a_value_that_no_product_has(index: ProductIndex, query_vectors: Vectors, mode: str, filters: Filters) -> None:
     assert index.search(QUERIES, query_vectors, K, mode, filters) == [[], [], []]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("filters", [None, Filters(), Filters(brand=[]), Filters(category=[], brand=[])])
+def test_an_empty_filter_places_no_condition(
+    index: ProductIndex, query_vectors: Vectors, mode: str, filters: Filters | None
+) -> None:
+    assert index.search(QUERIES, query_vectors, K, mode, filters) == index.search(QUERIES, query_vectors, K, mode)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -189,6 +189,18 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         VectorIndex.build(clustered(50, seed=9), IndexSettings(kind="hnsw", use_gpu=True))
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"), [("exact", "FAISS sees no GPU"), ("hnsw", "searches exact indexes, but this one is hnsw")]
+)
+def test_an_index_is_not_loaded_for_a_gpu_that_cannot_search_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
+) -> None:
+    VectorIndex.build(clustered(50, seed=9), IndexSettings(kind=kind)).save(tmp_path)
+    monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
+    with pytest.raises(RaylevanceError, match=message):
+        VectorIndex.load(tmp_path, use_gpu=True)
+
+
 def test_queries_of_another_encoder(index: VectorIndex) -> None:
     with pytest.raises(RaylevanceError, match=r"queries have shape \(1, 8\), but the index has 32 dimensions"):
         index.search(np.ones((1, 8), np.float32), K)

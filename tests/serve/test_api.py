@@ -10,17 +10,18 @@ import pytest
 from fastapi.testclient import TestClient
 
 from raylevance.artifacts import Store
+from raylevance.index.vectors import Vectors
 from serve import searcher as searcher_module
 from serve.api import build_api
-from serve.bundle import Bundle, Vector, pin_versions
+from serve.bundle import Bundle, pin_versions
 from serve.searcher import Searcher
 
 
 @pytest.fixture(scope="module")
 def searcher(shop: Any) -> Searcher:
-    async def encode(query: str) -> Vector:
-        vector: Vector = shop.encoder.encode_queries([query])[0]
-        return vector
+    async def encode(queries: list[str]) -> Vectors:
+        vectors: Vectors = shop.encoder.encode_queries(queries)
+        return vectors
 
     store = Store(shop.root)
     return Searcher(Bundle.load(store, pin_versions(store, "index/shop")), encode)
@@ -74,6 +75,29 @@ def test_filters_narrow_the_hits(client: TestClient) -> None:
     assert {hit["category"][0] for hit in in_category} == {"Home"}
     assert len(in_category) == 100
     assert search(client, **request, filters={"brand": ["no such brand"]})["hits"] == []
+
+
+@pytest.mark.parametrize("filters", [None, {}, {"brand": []}, {"category": []}, {"brand": None, "category": []}])
+def test_an_empty_filter_places_no_condition(client: TestClient, filters: Any) -> None:
+    request = {"query": "red", "k": 100, "mode": "dense"}
+    assert search(client, **request, filters=filters)["hits"] == search(client, **request)["hits"]
+
+
+def test_a_lexical_search_encodes_only_for_grades(searcher: Searcher) -> None:
+    encoded: list[str] = []
+
+    async def encode(queries: list[str]) -> Vectors:
+        encoded.extend(queries)
+        return np.full((len(queries), 384), 384**-0.5, np.float32)
+
+    with TestClient(build_api(Searcher(searcher.bundle, encode))) as client:
+        hits = search(client, query="red sock", mode="lexical")["hits"]
+        assert not encoded
+        search(client, query="red sock", mode="lexical", minimum_grade=1)
+        assert encoded == ["red sock"]
+    assert len(hits) == 10
+    assert {(hit["dense_score"], hit["grade"]) for hit in hits} == {(None, None)}
+    assert [hit["score"] for hit in hits] == [hit["lexical_score"] for hit in hits]
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
@@ -146,10 +170,18 @@ def test_an_unknown_path_or_method_is_a_json_error(client: TestClient) -> None:
         "code": "method_not_allowed",
         "message": "/v1/search does not take GET, it takes POST",
     }
+    assert client.post("/healthz").headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/versions", "/openapi.json", "/docs"])
+def test_head_is_answered_wherever_get_is(client: TestClient, path: str) -> None:
+    get, head = client.get(path), client.head(path)
+    assert (get.status_code, head.status_code) == (200, 200)
+    assert head.headers["content-type"] == get.headers["content-type"]
 
 
 def test_an_unexpected_error_is_answered_without_its_traceback(searcher: Searcher) -> None:
-    async def failing_encode(_: str) -> Vector:
+    async def failing_encode(_: list[str]) -> Vectors:
         raise KeyError("a secret of the encoder")
 
     with TestClient(build_api(Searcher(searcher.bundle, failing_encode)), raise_server_exceptions=False) as client:
@@ -162,10 +194,10 @@ def test_an_unexpected_error_is_answered_without_its_traceback(searcher: Searche
 def test_readiness_follows_the_encoder(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = False
 
-    async def encode(_: str) -> Vector:
+    async def encode(queries: list[str]) -> Vectors:
         while not loaded:
             await asyncio.sleep(0.01)
-        return np.ones(4, np.float32)
+        return np.ones((len(queries), 4), np.float32)
 
     monkeypatch.setattr(searcher_module, "PROBE_TIMEOUT_S", 0.1)
     with TestClient(build_api(Searcher(searcher.bundle, encode))) as client:
@@ -187,6 +219,10 @@ def test_the_schema_describes_every_route(client: TestClient) -> None:
     failure = schema["paths"]["/v1/search"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
     assert failure == {"$ref": "#/components/schemas/Failure"}
     assert "HTTPValidationError" not in schema["components"]["schemas"]
+    filters = schema["components"]["schemas"]["SearchRequest"]["properties"]["filters"]
+    assert {"type": "null"} in filters["anyOf"]
+    assert "empty list" in filters["description"]
+    assert set(schema["paths"]["/healthz"]) == {"get"}
     assert client.get("/docs").status_code == 200
 
 

@@ -1,58 +1,33 @@
 """The application on Ray Serve, queried over HTTP."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+import ray
+from prometheus_client.parser import text_string_to_metric_families
 from ray import serve
 
 from raylevance.artifacts import Store
 from raylevance.errors import RaylevanceError
 from raylevance.index.filters import Filters
-from serve import app
+from raylevance.inference.search import needs_vector
+from serve.app import BATCH_SIZE_METRIC, application
 from serve.client import send_query
-from serve.server import APPLICATION, deployed, free_port
+from serve.server import deployed, free_port, running
 from serve.settings import ServeSettings
 
 pytestmark = pytest.mark.ray
 QUERIES = ["red running shoes", "kettle", "socks for women", "白い lamp", "something for the garden", "Kestrel hose"]
 
 
-def counting_encoder() -> type[app.QueryEncoder]:
-    """Return a `QueryEncoder` that records the size of every batch.
-
-    The class is defined in a function so that it is pickled by value: the replicas can't import a test.
-    """
-
-    class Counting(app.QueryEncoder):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            self.sizes: list[int] = []
-            encode = self._encoder.encode_queries
-
-            def count(queries: list[str]) -> Any:
-                self.sizes.append(len(queries))
-                return encode(queries)
-
-            self._encoder.encode_queries = count
-
-        def batch_sizes(self) -> list[int]:
-            return self.sizes
-
-    return Counting
-
-
 @pytest.fixture(scope="module")
 def server(ray_cluster: None, shop: Any) -> Iterator[str]:
-    settings = ServeSettings(
-        store=str(shop.root), index="index/shop", port=free_port("127.0.0.1", 0), batch_size=8, batch_wait_ms=50
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "QueryEncoder", counting_encoder())
-        application = app.application(settings)
-    with deployed(application, settings.host, settings.port) as url:
+    settings = ServeSettings(store=str(shop.root), index="index/shop", port=free_port("127.0.0.1", 0))
+    with deployed(application(settings), settings.host, settings.port) as url:
         httpx.get(f"{url}/readyz", timeout=60).raise_for_status()
         yield url
     serve.shutdown()
@@ -65,6 +40,42 @@ def post(server: str, **request: Any) -> dict[str, Any]:
     return answer
 
 
+def batch_sizes() -> tuple[float, float]:
+    """Read the metric of batch sizes as Prometheus would. Return the number of queries and that of batches."""
+    total = {"sum": 0.0, "count": 0.0}
+    for node in ray.nodes():
+        page = httpx.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", trust_env=False)
+        for family in text_string_to_metric_families(page.text):
+            for sample in family.samples:
+                part = sample.name.removeprefix(f"ray_{BATCH_SIZE_METRIC}_")
+                if part in total:
+                    total[part] += sample.value
+    return total["sum"], total["count"]
+
+
+def test_queries_of_independent_clients_are_encoded_in_batches(server: str, shop: Any) -> None:
+    texts = [f"{color} {word}" for color in ("red", "blue", "green", "black") for word in QUERIES]
+    queries = [texts[number % len(texts)] for number in range(320)]
+    with httpx.Client(trust_env=False, timeout=60) as client, ThreadPoolExecutor(16) as threads:
+
+        def send(query: str) -> dict[str, Any]:
+            answer: dict[str, Any] = client.post(
+                f"{server}/v1/search", json={"query": query, "mode": "dense", "k": 5}
+            ).json()
+            return answer
+
+        answers = list(threads.map(send, queries))
+    expected = shop.index.search(queries, shop.encoder.encode_queries(queries), 5, mode="dense")
+    for query, answer, hits in zip(queries, answers, expected, strict=True):
+        assert answer["query"] == query
+        assert [hit["score"] for hit in answer["hits"]] == pytest.approx([hit.score for hit in hits], abs=1e-5)
+    deadline = time.monotonic() + 60  # Ray exports metrics every few seconds.
+    while (encoded := batch_sizes())[0] < len(queries) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert encoded[0] >= len(queries)
+    assert encoded[0] / encoded[1] > 3, encoded
+
+
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
 @pytest.mark.parametrize(
     ("filters", "minimum_grade"),
@@ -75,27 +86,12 @@ def test_it_answers_like_the_index(
 ) -> None:
     for query in QUERIES:
         hits = post(server, query=query, k=20, mode=mode, filters=filters, minimum_grade=minimum_grade)["hits"]
-        vectors = shop.encoder.encode_queries([query])
+        vectors = shop.encoder.encode_queries([query]) if needs_vector(mode, minimum_grade) else None
         [expected] = shop.index.search(
             [query], vectors, 20, mode=mode, filters=Filters(**filters), minimum_grade=minimum_grade
         )
         assert [(hit["product_id"], hit["grade"]) for hit in hits] == [(hit.product_id, hit.grade) for hit in expected]
         assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
-
-
-def test_concurrent_requests_are_encoded_in_batches(server: str, shop: Any) -> None:
-    encoder = serve.get_deployment_handle("Counting", APPLICATION)
-    before = len(encoder.batch_sizes.remote().result())
-    queries = [f"{color} {word}" for color in ("red", "blue", "green", "black") for word in QUERIES]
-    with ThreadPoolExecutor(len(queries)) as threads:
-        answers = list(threads.map(lambda query: post(server, query=query, k=5, mode="dense"), queries))
-    sizes = encoder.batch_sizes.remote().result()[before:]
-    assert sum(sizes) == len(queries)
-    assert 1 < max(sizes) <= 8
-    expected = shop.index.search(queries, shop.encoder.encode_queries(queries), 5, mode="dense")
-    for query, answer, hits in zip(queries, answers, expected, strict=True):
-        assert answer["query"] == query
-        assert [hit["score"] for hit in answer["hits"]] == pytest.approx([hit.score for hit in hits], abs=1e-5)
 
 
 def test_versions_health_and_readiness(server: str, shop: Any) -> None:
@@ -114,3 +110,41 @@ def test_a_failure_is_json(server: str) -> None:
     assert httpx.get(f"{server}/v2/search").json()["error"]["code"] == "not_found"
     with pytest.raises(RaylevanceError, match="query: string should have at least 1 character"):
         send_query(server, " ")
+
+
+def deployments_of(application: serve.Application) -> dict[str, serve.Deployment]:
+    """Return the deployments of an application that is not running, by name."""
+    bound = application._bound_deployment
+    found = {bound.name: bound}
+    for argument in bound.init_args:
+        if isinstance(argument, serve.Application):
+            found |= deployments_of(argument)
+    return found
+
+
+def test_gpus_reach_the_actors_and_their_parts(shop: Any) -> None:
+    settings = ServeSettings(store=str(shop.root), index="index/shop", encoder_gpus=0.5, search_gpus=0.25)
+    deployments = deployments_of(application(settings))
+    assert deployments["QueryEncoder"].ray_actor_options == {"num_cpus": 0.5, "num_gpus": 0.5}
+    assert deployments["Search"].ray_actor_options == {"num_cpus": 0.5, "num_gpus": 0.25}
+    without = deployments_of(application(settings.model_copy(update={"encoder_gpus": 0, "search_gpus": 0})))
+    assert {deployment.ray_actor_options["num_gpus"] for deployment in without.values()} == {0}
+
+
+def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ServeSettings(store=str(shop.root), index="index/shop", encoder_gpus=1, search_gpus=1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
+    deployments = deployments_of(application(settings))
+    for name, message in (("QueryEncoder", "torch sees no GPU to encode on"), ("Search", "FAISS sees no GPU")):
+        deployment = deployments[name]
+        with pytest.raises(RaylevanceError, match=message):
+            deployment.func_or_class(*deployment.init_args)
+
+
+@pytest.mark.parametrize("setting", ["encoder_gpus", "search_gpus"])
+def test_gpus_that_the_cluster_lacks_are_refused_at_the_start(ray_cluster: None, shop: Any, setting: str) -> None:
+    settings = ServeSettings(store=str(shop.root), index="index/shop", port=0, **{setting: 0.5})
+    message = r"replicas=1 need 0.5 GPUs, the cluster has 0; lower replicas, encoder_gpus or search_gpus$"
+    with pytest.raises(RaylevanceError, match=message), running(settings):
+        pytest.fail("it started")

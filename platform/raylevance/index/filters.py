@@ -14,12 +14,15 @@ LEVEL_SEPARATOR = "\x1f"
 
 
 class Filters(Settings):
-    """Conditions that a product must meet. Null places no condition. A value that no product has matches none."""
+    """Conditions that a product must meet. Null or an empty list places none. A value that no product has matches none.
+
+    An empty list is what a form sends in which nothing is chosen.
+    """
 
     brand: list[str] | None = None
-    """The product's brand must be one of these, spelt as in the catalogue."""
+    """The product's brand must be one of these, spelt as in the catalogue. An empty list means any brand."""
     category: list[str] | None = None
-    """The product's category path must begin with these levels, from the root."""
+    """The product's category path must begin with these levels, from the root. An empty list means any category."""
     locale: str | None = None
     """The product's locale must be this one."""
 
@@ -54,7 +57,7 @@ class _Column:
 
 def _tests(filters: Filters) -> dict[str, Callable[[str], bool]]:
     tests: dict[str, Callable[[str], bool]] = {}
-    if filters.brand is not None:
+    if filters.brand:
         tests["brand"] = set(filters.brand).__contains__
     if filters.locale is not None:
         tests["locale"] = filters.locale.__eq__

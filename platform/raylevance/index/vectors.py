@@ -162,7 +162,11 @@ class VectorIndex:
                 f"{folder}: {VECTORS_FILE} and {DESCRIPTION_FILE} belong to different indexes; build it again"
             )
         if use_gpu:
-            check_gpu_kind(IndexSettings(kind=description.kind))
+            if description.kind != "exact":
+                raise RaylevanceError(
+                    f"{folder}: a GPU searches exact indexes, but this one is {description.kind}; "
+                    "build it with index.kind exact, or search on the CPU"
+                )
             _check_gpu_found()
         return cls(index, description, use_gpu=use_gpu)
 
@@ -218,7 +222,7 @@ def check_gpu_kind(settings: IndexSettings, name: str = "index.") -> None:
 
 def _check_gpu_found() -> None:
     if not faiss.get_num_gpus():
-        raise RaylevanceError("index.use_gpu is set, but FAISS sees no GPU; install faiss-gpu or set it to false")
+        raise RaylevanceError("FAISS sees no GPU to search on; install faiss-gpu, or search on the CPU")
 
 
 def _choose_kind(settings: IndexSettings, rows: int) -> IndexKind:

@@ -13,6 +13,7 @@ import torch
 
 from raylevance.cluster import actor_pool_size, connected, count_gpus
 from raylevance.models.encoder import Encoder, Vectors
+from raylevance.models.precision import prepare_for_inference
 from raylevance.models.tokenizer import Side
 from raylevance.progress import progress_bar
 
@@ -90,8 +91,10 @@ def cached_encoder(path: Path) -> Encoder:
 
 
 def load_on_device(path: Path) -> Encoder:
-    """Load the encoder in the folder `path`, onto the GPU where there is one."""
-    return Encoder.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
+    """Load the encoder in the folder `path`, to encode and not to train, onto the GPU where there is one."""
+    encoder = Encoder.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
+    prepare_for_inference(encoder)
+    return encoder
 
 
 def _encode(

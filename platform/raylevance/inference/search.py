@@ -55,7 +55,7 @@ class ProductSearch:
     def search(
         self,
         query: str,
-        vector: Vectors,
+        vector: Vectors | None,
         k: int = 10,
         mode: Mode = "hybrid",
         filters: Filters | None = None,
@@ -63,13 +63,15 @@ class ProductSearch:
     ) -> list[ProductHit]:
         """Return at most `k` products for one query, best first.
 
-        `vector` is the unit vector float32 [d] that the query encoder makes of `query`. It gives the hits their cosine
-        and grade in every mode, also where only BM25 ranks them. `minimum_grade` drops the hits of a lower grade, so
-        that fewer than `k` may be left.
+        `vector` is the unit vector float32 [d] that the query encoder makes of `query`; None will do where
+        `needs_vector` is false, and then hits have neither cosine nor grade. `minimum_grade` drops the hits of a lower
+        grade, so that fewer than `k` may be left.
 
-        Raises `UsageError` for an unknown mode, and for a minimum grade when the index has no grade bands.
+        Raises `UsageError` for an unknown mode, where a vector is needed and missing, and for a minimum grade when the
+        index has no grade bands.
         """
-        [hits] = self.index.search([query], vector[None, :], k, mode=mode, filters=filters, minimum_grade=minimum_grade)
+        vectors = None if vector is None else vector[None, :]
+        [hits] = self.index.search([query], vectors, k, mode=mode, filters=filters, minimum_grade=minimum_grade)
         rows = pa.array([hit.row for hit in hits], pa.int64())
         products = self.index.products.select(SHOWN_COLUMNS).take(rows)
         return [
@@ -101,9 +103,14 @@ class TextSearch:
         filters: Filters | None = None,
         minimum_grade: int = 0,
     ) -> list[ProductHit]:
-        """Encode `query` and return at most `k` products for it, as `ProductSearch.search` does."""
-        [vector] = self.encoder.encode_queries([query])
+        """Encode `query` if need be, and return at most `k` products for it, as `ProductSearch.search` does."""
+        vector = self.encoder.encode_queries([query])[0] if needs_vector(mode, minimum_grade) else None
         return self.products.search(query, vector, k, mode=mode, filters=filters, minimum_grade=minimum_grade)
+
+
+def needs_vector(mode: Mode, minimum_grade: int) -> bool:
+    """Return whether a search needs the query's vector: to rank by it, or to grade what BM25 found."""
+    return mode != "lexical" or minimum_grade > 0
 
 
 def load(store: Store, reference: str) -> TextSearch:
@@ -132,24 +139,31 @@ def pin(store: Store, reference: str) -> SearchVersions:
     return versions
 
 
-def load_index(store: Store, versions: SearchVersions) -> ProductSearch:
+def load_index(store: Store, versions: SearchVersions, *, use_gpu: bool = False) -> ProductSearch:
     """Load the index that `versions` names, without its encoder.
 
-    Raises `RaylevanceError` when it is missing or damaged.
+    Raises `RaylevanceError` when it is missing or damaged, or when `use_gpu` is set and a GPU can't search it.
     """
-    return ProductSearch(ProductIndex.load(store.path(versions.index)), versions)
+    return ProductSearch(ProductIndex.load(store.path(versions.index), use_gpu=use_gpu), versions)
 
 
-def load_query_encoder(store: Store, reference: str) -> "Encoder":
-    """Load `encoder/NAME[@VERSION]` to encode queries on the CPU.
+def load_query_encoder(store: Store, reference: str, *, use_gpu: bool = False) -> "Encoder":
+    """Load `encoder/NAME[@VERSION]` to encode queries, on the CPU or on the GPU of this process.
 
-    Raises `RaylevanceError` when it is missing or damaged.
+    Raises `RaylevanceError` when it is missing or damaged, or when `use_gpu` is set and torch sees no GPU.
     """
     # Imported here because a process that only holds an index does without torch.
+    import torch
+
     from raylevance.inference.encoder import load as load_encoder
     from raylevance.models.encoder import Encoder
+    from raylevance.models.precision import prepare_for_inference
 
-    return Encoder.load(load_encoder(store, reference).path)
+    if use_gpu and not torch.cuda.is_available():
+        raise RaylevanceError(f"{reference}: torch sees no GPU to encode on; install raylevance[gpu], or use the CPU")
+    encoder = Encoder.load(load_encoder(store, reference).path).to("cuda" if use_gpu else "cpu")
+    prepare_for_inference(encoder)
+    return encoder
 
 
 def _find_parent(index: Artifact, kind: str) -> str:

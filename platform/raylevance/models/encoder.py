@@ -12,7 +12,6 @@ from typing import Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-import transformers
 from pydantic import Field, PositiveInt, field_validator
 from torch import nn
 from torch.nn import functional
@@ -23,6 +22,7 @@ from raylevance.hugging_face import one_line_errors
 from raylevance.models import encoder_folder as layout
 from raylevance.models.batching import default_batch_tokens, length_groups, pad
 from raylevance.models.precision import autocast, autocast_dtype
+from raylevance.models.token_limit import longest_input, read_tokenizer, token_limit
 from raylevance.models.tokenizer import Side, SideTokenizer
 
 Vectors = npt.NDArray[np.float32]
@@ -91,21 +91,24 @@ class Encoder(nn.Module):
     def from_backbone(cls, settings: EncoderSettings) -> Self:
         """Return a new encoder on `settings.backbone`.
 
-        Raises `RaylevanceError` if the backbone can't be read, or if a token limit exceeds its positions.
+        Raises `RaylevanceError` if the backbone can't be read, if it is no encoder of text, or if a token limit exceeds
+        the number of tokens that it reads.
         """
         source = settings.backbone
         with one_line_errors(source, "encoder"):
             query = layout.read_tower(source, settings.dropout)
             item = query if settings.tied else layout.read_tower(source, settings.dropout)
-            tokenizer = _side_tokenizer(settings, source)
+            encoder = cls(settings, _side_tokenizer(settings, source), {"query": query, "item": item})
+            encoder._check_that_it_reads_text()
         _check_positions(settings, query.config)
-        return cls(settings, tokenizer, {"query": query, "item": item})
+        return encoder
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Return the encoder that `save` wrote, or one from a Hugging Face or sentence-transformers folder or hub id.
 
         A folder that `save` did not write becomes a tied encoder with mean pooling and its own token limit and prompts.
+        The limit is the least of those of the folder, its tokenizer and the model, or 512 if none of them states one.
 
         Raises `RaylevanceError` if `path` is not a readable encoder.
         """
@@ -122,6 +125,7 @@ class Encoder(nn.Module):
             if settings.projection:
                 encoder.query_head = layout.read_head(layout.head_path(folder, "query", settings.tied))
                 encoder.item_head = layout.read_head(layout.head_path(folder, "item", settings.tied))
+            encoder._check_that_it_reads_text()
         return encoder
 
     def with_two_towers(self) -> Self:
@@ -210,7 +214,8 @@ class Encoder(nn.Module):
         """
         vectors = np.empty((len(texts), self.dimension), np.float32)
         training = self.training
-        self.eval()
+        if training:  # For one text, a walk through all modules takes as long as one of their layers.
+            self.eval()
         for start in range(0, len(texts), TOKENIZE_CHUNK):
             tokens = self.tokenize(texts[start : start + TOKENIZE_CHUNK], side)
             lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
@@ -218,8 +223,23 @@ class Encoder(nn.Module):
                 vectors[start + rows] = self._encode_group([tokens[row] for row in rows], side)
                 if progress:
                     progress(len(rows))
-        self.train(training)
+        if training:
+            self.train()
         return vectors
+
+    @torch.inference_mode()
+    def _check_that_it_reads_text(self) -> None:
+        """Encode a text on each side, which finds tokenizers and models that do not belong together.
+
+        Raises `ValueError` if they do not.
+        """
+        rows = self.item_tower.get_input_embeddings().num_embeddings
+        if (highest := max(self.tokenize.tokenizer.get_vocab().values())) >= rows:
+            raise ValueError(f"its tokenizer has the token id {highest}, and the model only {rows} tokens")
+        sides: tuple[Side, ...] = ("query", "item")
+        for side in sides:
+            if not torch.isfinite(self(torch.tensor(self.tokenize(["1"], side)), None, side)).all():
+                raise ValueError("its vectors are not finite numbers")
 
     @torch.inference_mode()
     def _encode_group(self, tokens: list[list[int]], side: Side) -> Vectors:
@@ -243,7 +263,8 @@ def read_encoder_settings(path: str | Path) -> EncoderSettings:
         layout.check_pools_by_mean(source)
         tower = layout.read_json(source, layout.TOWER_CONFIG) or {}
         prompts = (layout.read_json(source, layout.PROMPTS) or {}).get("prompts") or {}
-        limit = int(tower.get("max_seq_length") or _longest_input(source))
+        config = layout.read_encoder_config(source)
+        limit = token_limit(config, read_tokenizer(source), tower.get("max_seq_length"))
     return EncoderSettings(
         backbone=source,
         max_query_tokens=limit,
@@ -257,15 +278,14 @@ def check_encoder_settings(settings: EncoderSettings) -> None:
     """Raise the errors of `Encoder.from_backbone` that can be found without reading weights."""
     read_encoder_settings(settings.backbone)
     with one_line_errors(settings.backbone, "encoder"):
-        config = transformers.AutoConfig.from_pretrained(settings.backbone)
+        config = layout.read_encoder_config(settings.backbone)
     _check_positions(settings, config)
 
 
 def _check_positions(settings: EncoderSettings, config: Any) -> None:
-    positions = getattr(config, "max_position_embeddings", None)
-    longest = max(settings.max_query_tokens, settings.max_item_tokens)
-    if positions and longest > positions:
-        raise RaylevanceError(f"{settings.backbone}: reads {positions} tokens at most, got a limit of {longest}")
+    limit, longest = longest_input(config), max(settings.max_query_tokens, settings.max_item_tokens)
+    if limit is not None and longest > limit:
+        raise RaylevanceError(f"{settings.backbone}: reads {limit} tokens at most, got a limit of {longest}")
 
 
 def load_encoder_tokenizer(path: str | Path) -> SideTokenizer:
@@ -279,16 +299,10 @@ def load_encoder_tokenizer(path: str | Path) -> SideTokenizer:
 
 def _side_tokenizer(settings: EncoderSettings, source: str) -> SideTokenizer:
     return SideTokenizer(
-        transformers.AutoTokenizer.from_pretrained(source),
+        read_tokenizer(source),
         prompts={"query": settings.query_prompt, "item": settings.item_prompt},
         limits={"query": settings.max_query_tokens, "item": settings.max_item_tokens},
     )
-
-
-def _longest_input(source: str) -> int:
-    config = transformers.AutoConfig.from_pretrained(source)
-    limit = int(transformers.AutoTokenizer.from_pretrained(source).model_max_length)
-    return min(limit, int(getattr(config, "max_position_embeddings", None) or limit))
 
 
 def _equal_heads(hidden: int, projection: int) -> tuple[nn.Linear, nn.Linear]:

@@ -16,7 +16,7 @@ import transformers
 from transformers.utils.hub import cached_file
 
 from raylevance.errors import RaylevanceError
-from raylevance.hugging_face import read_config_with_dropout
+from raylevance.hugging_face import read_config_with_dropout, without_load_report
 from raylevance.models.tokenizer import Side
 
 MODULES = "modules.json"
@@ -62,10 +62,35 @@ def check_pools_by_mean(source: str) -> None:
             raise RaylevanceError(f"{source}: has a {kind} module; only transformer, mean pooling, norm are supported")
 
 
+def read_encoder_config(source: str | Path, dropout: float | None = None) -> Any:
+    """Return the configuration of the transformer at `source`, with every dropout probability set to `dropout`, if any.
+
+    Raises `RaylevanceError` for a model of an encoder and a decoder, such as T5, which has no one vector for a token.
+    """
+    if dropout is None:
+        config = transformers.AutoConfig.from_pretrained(str(source))
+    else:
+        config = read_config_with_dropout(source, dropout)
+    if config.is_encoder_decoder:
+        kind = config.model_type
+        raise RaylevanceError(f"{source}: is an encoder-decoder model ({kind}); give an encoder, such as BERT")
+    return config
+
+
 def read_tower(source: str | Path, dropout: float) -> Any:
-    """Return the transformer at `source` in float32, with every dropout probability set to `dropout`."""
-    config = read_config_with_dropout(source, dropout)
-    return transformers.AutoModel.from_pretrained(str(source), config=config, use_safetensors=True, dtype=torch.float32)
+    """Return the transformer at `source` in float32, with every dropout probability set to `dropout`.
+
+    Raises `RaylevanceError` as `read_encoder_config` does, and if weights are missing, apart from a pooler, which is
+    not used. Hugging Face would put random ones in their place.
+    """
+    config = read_encoder_config(source, dropout)
+    options = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+    with without_load_report():
+        tower, loaded = transformers.AutoModel.from_pretrained(str(source), config=config, **options)
+    missing = sorted(name for name in loaded["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise RaylevanceError(f"{source}: lacks {len(missing)} weights, such as {missing[0]}; copy the model again")
+    return tower
 
 
 def read_head(folder: Path) -> torch.nn.Linear:

@@ -3,6 +3,7 @@
 import os
 
 import torch
+from torch import nn
 
 from raylevance.errors import RaylevanceError
 
@@ -39,3 +40,17 @@ def requested_precision() -> str:
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
     """Return a context that computes in `dtype`, or in float32 if it is None."""
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def prepare_for_inference(module: nn.Module) -> None:
+    """Put `module` in evaluation mode, and cast the weights of its linear layers to the format of `autocast_dtype`.
+
+    Autocast would cast them at each forward pass, which takes half the time of encoding one query. The results are the
+    same. After this the module must not be trained or saved.
+
+    Raises `RaylevanceError` as `autocast_dtype` does.
+    """
+    module.eval()
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.requires_grad_(False).to(autocast_dtype(layer.weight.device))

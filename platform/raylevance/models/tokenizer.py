@@ -18,7 +18,8 @@ class SideTokenizer:
     def __call__(self, texts: Sequence[str], side: Side) -> list[list[int]]:
         """Return the token ids of each text after the prompt of its side, cut at the limit of that side.
 
-        Special tokens are included, and count towards the limit.
+        Special tokens are included, and count towards the limit. A text without any token, such as an empty one to a
+        tokenizer without special tokens, is read as one padding token.
         """
         prompt = self.prompts[side]
         encoded = self.tokenizer(
@@ -28,7 +29,7 @@ class SideTokenizer:
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        return cast(list[list[int]], encoded["input_ids"])
+        return [ids or [self.pad_id] for ids in cast(list[list[int]], encoded["input_ids"])]
 
     @property
     def pad_id(self) -> int:
