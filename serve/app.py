@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.serve.metrics import Histogram
+from ray.serve.metrics import Counter, Histogram
 
 from raylevance.artifacts import Store
 from raylevance.index.vectors import Vectors
@@ -28,7 +28,9 @@ MAX_REQUESTS_PER_SEARCHER = 256
 MAX_BATCHES_PER_ENCODER = 2
 """Batches that one encoder holds at once: the one that it encodes, and the next."""
 
-BATCH_SIZE_METRIC = "raylevance_encoder_batch_size"
+BATCH_SIZE_METRIC, QUERIES_METRIC = "raylevance_encoder_batch_size", "raylevance_encoder_queries"
+"""The sizes of the batches, and the number of queries in them. Ray estimates the sum of a histogram from its buckets."""
+
 BATCH_SIZE_BOUNDARIES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
 
 LOAD_ATTEMPTS = 2
@@ -46,10 +48,12 @@ class QueryEncoder:
         self._sizes = Histogram(
             BATCH_SIZE_METRIC, description="Queries in a batch of the encoder.", boundaries=BATCH_SIZE_BOUNDARIES
         )
+        self._queries = Counter(QUERIES_METRIC, description="Queries that the encoder has encoded.")
 
     async def __call__(self, queries: list[str]) -> Vectors:
         """Return unit vectors float32 [n, d] of `queries`."""
         self._sizes.observe(len(queries))
+        self._queries.inc(len(queries))
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._encoder.encode_queries, queries)
 
 

@@ -27,8 +27,12 @@ class Searcher:
 
     def __init__(self, bundle: Bundle, encode: Encode, batch_size: int = 32, batch_wait_s: float = 0.0) -> None:
         """Answer from `bundle`, with vectors from `encode`, which gets at most `batch_size` queries at a time."""
+
+        async def encode_rows(queries: list[str]) -> list[Vector]:
+            return list(await encode(queries))
+
         self.bundle = bundle
-        self._encode: Batcher[str, Vector] = Batcher(encode, batch_size, batch_wait_s)
+        self._encode = Batcher(encode_rows, batch_size, batch_wait_s)
         self._thread = ThreadPoolExecutor(1, "search")
 
     async def answer(self, request: SearchRequest) -> Answer:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -62,8 +63,10 @@ def setting_names(cls: type[BaseModel], prefix: str = "") -> list[str]:
     names: list[str] = []
     for name, field in cls.model_fields.items():
         names.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names += setting_names(field.annotation, f"{prefix}{name}.")
+        is_union = get_origin(field.annotation) in (Union, UnionType)
+        for group in get_args(field.annotation) if is_union else (field.annotation,):
+            if isinstance(group, type) and issubclass(group, BaseModel):
+                names += setting_names(group, f"{prefix}{name}.")
     return names
 
 

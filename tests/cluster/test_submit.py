@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ import jsonschema
 import pytest
 import ray.autoscaler
 import yaml
+from ray._private.runtime_env.packaging import create_package
 
 from raylevance.artifacts import Artifact, Store
 from tests.conftest import Ended
+from workloads.commands import submit_job
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,6 +127,66 @@ def test_an_address_where_nothing_answers(raylevance: Callable[..., Ended]) -> N
     ended = raylevance("submit", "mine-and-refine", "--address", f"http://127.0.0.1:{free_port()}")
     assert ended.code == 1
     assert "no Ray dashboard answers there" in ended.err.splitlines()[-1]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with files in data/ at its root and in the package of that name."""
+    folder = tmp_path / "checkout"
+    for name in ("pyproject.toml", "data/log.csv", "platform/raylevance/data/text.py", "tests/test_it.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    monkeypatch.setattr(submit_job, "CHECKOUT", folder)
+    return folder
+
+
+def grow(file: Path, mebibytes: int) -> None:
+    """Make `file` so large, without taking disk space."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as stream:
+        stream.truncate(mebibytes * 2**20)
+
+
+def submit(raylevance: Callable[..., Ended]) -> str:
+    """Return the last line of a submission to a cluster that is not there."""
+    ended = raylevance("submit", "mine-and-refine", "--address", f"http://127.0.0.1:{free_port()}")
+    assert ended.code == 1
+    return ended.err.splitlines()[-1]
+
+
+def test_data_stays_at_home_and_the_package_of_that_name_travels(
+    checkout: Path, raylevance: Callable[..., Ended], tmp_path: Path
+) -> None:
+    grow(checkout / "data" / "events.parquet", 600)
+    grow(checkout / "store" / "encoder.bin", 600)
+    assert "no Ray dashboard answers there" in submit(raylevance), "the size of data/ and store/ does not matter"
+    environment = submit_job._runtime_env()
+    package = tmp_path / "package.zip"
+    excludes = environment["excludes"]
+    (checkout / "data" / "events.parquet").unlink()
+    (checkout / "store" / "encoder.bin").unlink()
+    create_package(environment["working_dir"], package, include_gitignore=True, excludes=excludes)
+    files = {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")}
+    assert files == {"pyproject.toml", "platform/raylevance/data/text.py"}
+
+
+@pytest.mark.parametrize("name", ["models/big.safetensors", "platform/raylevance/data/dump.csv", "events.parquet"])
+def test_the_folder_that_makes_a_checkout_too_large_is_named(
+    checkout: Path, raylevance: Callable[..., Ended], name: str
+) -> None:
+    grow(checkout / name, 700)
+    (checkout / "notes").mkdir()
+    grow(checkout / "notes" / "scan.pdf", 20)
+    line = submit(raylevance)
+    assert "too large to send with the job: 720 MiB" in line and f"of which {name} has 700 MiB" in line
+    (checkout / ".rayignore").write_text(f"/{name}\n")
+    assert "no Ray dashboard answers there" in submit(raylevance)
+
+
+def test_many_files_are_named_by_their_folder(checkout: Path, raylevance: Callable[..., Ended]) -> None:
+    for part in range(9):
+        grow(checkout / "runs" / "may" / f"{part}.parquet", 90)
+    assert "of which runs/may has 810 MiB" in submit(raylevance)
 
 
 def test_the_settings_are_checked_before_anything_is_sent(raylevance: Callable[..., Ended]) -> None:

@@ -14,8 +14,9 @@ from ray import serve
 from raylevance.artifacts import Store
 from raylevance.errors import RaylevanceError
 from raylevance.index.filters import Filters
+from raylevance.index.products import Mode
 from raylevance.inference.search import needs_vector
-from serve.app import BATCH_SIZE_METRIC, application
+from serve.app import BATCH_SIZE_METRIC, QUERIES_METRIC, application
 from serve.client import send_query
 from serve.server import deployed, free_port, running
 from serve.settings import ServeSettings
@@ -40,17 +41,17 @@ def post(server: str, **request: Any) -> dict[str, Any]:
     return answer
 
 
-def batch_sizes() -> tuple[float, float]:
-    """Read the metric of batch sizes as Prometheus would. Return the number of queries and that of batches."""
-    total = {"sum": 0.0, "count": 0.0}
+def encoded() -> tuple[float, float]:
+    """Return how many queries, and how many batches of them, were encoded, from the metrics that Prometheus reads."""
+    found = {f"ray_{QUERIES_METRIC}_total": 0.0, f"ray_{BATCH_SIZE_METRIC}_count": 0.0}
     for node in ray.nodes():
         page = httpx.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", trust_env=False)
         for family in text_string_to_metric_families(page.text):
             for sample in family.samples:
-                part = sample.name.removeprefix(f"ray_{BATCH_SIZE_METRIC}_")
-                if part in total:
-                    total[part] += sample.value
-    return total["sum"], total["count"]
+                if sample.name in found:
+                    found[sample.name] += sample.value
+    queries, batches = found.values()
+    return queries, batches
 
 
 def test_queries_of_independent_clients_are_encoded_in_batches(server: str, shop: Any) -> None:
@@ -70,10 +71,11 @@ def test_queries_of_independent_clients_are_encoded_in_batches(server: str, shop
         assert answer["query"] == query
         assert [hit["score"] for hit in answer["hits"]] == pytest.approx([hit.score for hit in hits], abs=1e-5)
     deadline = time.monotonic() + 60  # Ray exports metrics every few seconds.
-    while (encoded := batch_sizes())[0] < len(queries) and time.monotonic() < deadline:
+    while (counts := encoded())[0] < len(queries) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert encoded[0] >= len(queries)
-    assert encoded[0] / encoded[1] > 3, encoded
+    counted, batches = counts
+    assert counted >= len(queries)
+    assert counted / batches > 3, counts
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
@@ -82,7 +84,7 @@ def test_queries_of_independent_clients_are_encoded_in_batches(server: str, shop
     [({}, 0), ({"brand": ["Nøva", "Kestrel"]}, 0), ({"category": ["Home", "Kitchen"], "locale": "us"}, 1)],
 )
 def test_it_answers_like_the_index(
-    server: str, shop: Any, mode: str, filters: dict[str, Any], minimum_grade: int
+    server: str, shop: Any, mode: Mode, filters: dict[str, Any], minimum_grade: int
 ) -> None:
     for query in QUERIES:
         hits = post(server, query=query, k=20, mode=mode, filters=filters, minimum_grade=minimum_grade)["hits"]
@@ -128,7 +130,8 @@ def test_gpus_reach_the_actors_and_their_parts(shop: Any) -> None:
     assert deployments["QueryEncoder"].ray_actor_options == {"num_cpus": 0.5, "num_gpus": 0.5}
     assert deployments["Search"].ray_actor_options == {"num_cpus": 0.5, "num_gpus": 0.25}
     without = deployments_of(application(settings.model_copy(update={"encoder_gpus": 0, "search_gpus": 0})))
-    assert {deployment.ray_actor_options["num_gpus"] for deployment in without.values()} == {0}
+    assert without["Search"].ray_actor_options == without["QueryEncoder"].ray_actor_options
+    assert without["Search"].ray_actor_options == {"num_cpus": 0.5, "num_gpus": 0}
 
 
 def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +140,7 @@ def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
     deployments = deployments_of(application(settings))
     for name, message in (("QueryEncoder", "torch sees no GPU to encode on"), ("Search", "FAISS sees no GPU")):
-        deployment = deployments[name]
+        deployment: Any = deployments[name]
         with pytest.raises(RaylevanceError, match=message):
             deployment.func_or_class(*deployment.init_args)
 

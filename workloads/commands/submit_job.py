@@ -6,9 +6,12 @@ import logging
 import os
 import shlex
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ray._private.ray_constants import get_runtime_env_default_excludes
+from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE, _dir_travel, _get_excludes
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -18,6 +21,18 @@ from raylevance.models.precision import PRECISION_VARIABLE
 from raylevance.progress import status, write
 
 CHECKOUT = Path(__file__).parents[2]
+STAYS_HERE = [
+    "/data",
+    ".venv",
+    "store",
+    "/tests",
+    "/docs",
+    "/benchmarks",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+]
+"""What of a checkout is not sent, as lines of a .gitignore. Those of its .gitignore and .rayignore are not sent either."""
 NO_AGENT = "No available agent"
 STARTING_S = 60
 
@@ -25,12 +40,16 @@ STARTING_S = 60
 def submit_job(address: str, recipe: str, settings: Settings, store: str, *, fresh: bool = False) -> int:
     """Run `recipe` on the cluster at `address` (its dashboard's URL) and return the job's exit code.
 
-    A checkout travels with the job; an installed wheel is expected on the cluster's nodes. `store` must be a path or a
-    URI that every node sees. Raises `RaylevanceError` when the cluster does not answer or refuses the token.
+    A checkout travels with the job, without `STAYS_HERE`; an installed wheel is expected on the cluster's nodes.
+    `store`, and the data that the settings name, must be at a path or a URI that every node sees.
+
+    Raises `RaylevanceError` if the checkout is too large to send, or if the cluster does not answer or refuses the
+    token.
     """
+    environment = _runtime_env()
     client = _connect(address)
     command = _entrypoint(recipe, settings, store, fresh)
-    job = _submit(client, address, entrypoint=command, runtime_env=_runtime_env(), metadata={"recipe": recipe})
+    job = _submit(client, address, entrypoint=command, runtime_env=environment, metadata={"recipe": recipe})
     status(f"{job}: submitted to {address}; `ray job stop {job}` ends it")
     asyncio.run(_follow(client, job))
     info = client.get_job_info(job)
@@ -84,8 +103,41 @@ def _runtime_env() -> dict[str, Any]:
         env["RAYLEVANCE_DATA"] = str(Path(env["RAYLEVANCE_DATA"]).absolute())
     if not (CHECKOUT / "pyproject.toml").exists():
         return {"env_vars": env}
-    excludes = [".venv", "store", "/tests", "/docs", "/benchmarks", ".mypy_cache", ".ruff_cache", ".pytest_cache"]
-    return {"working_dir": str(CHECKOUT), "excludes": excludes, "env_vars": {"PYTHONPATH": "platform", **env}}
+    _check_upload(CHECKOUT)
+    if (CHECKOUT / "data").exists():
+        status(f"{CHECKOUT / 'data'} stays here: the job reads data at paths that the cluster's nodes see")
+    return {"working_dir": str(CHECKOUT), "excludes": STAYS_HERE, "env_vars": {"PYTHONPATH": "platform", **env}}
+
+
+def _check_upload(checkout: Path) -> None:
+    """Raise `RaylevanceError` if the files to send are larger than Ray's limit, and name the folder that makes them so.
+
+    Ray would compress them all first, which takes minutes, and then name none.
+    """
+    sizes: Counter[Path] = Counter()
+
+    def count(path: Path) -> None:
+        if path.is_file():
+            name = path.relative_to(checkout)
+            for folder in (name, *name.parents):
+                sizes[folder] += path.stat().st_size
+
+    # Ray's own walk, so that what is counted is what would be sent.
+    excludes = [_get_excludes(checkout, [*get_runtime_env_default_excludes(), *STAYS_HERE])]
+    _dir_travel(checkout, excludes, count, include_gitignore=True)
+    total = sizes.pop(Path("."), 0)
+    if total <= GCS_STORAGE_MAX_SIZE:
+        return
+    large = [path for path, size in sizes.items() if 2 * size > total] or [max(sizes, key=lambda path: sizes[path])]
+    largest = max(large, key=lambda path: len(path.parts))
+    raise RaylevanceError(
+        f"{checkout}: too large to send with the job: {_mib(total)}, of which {largest} has {_mib(sizes[largest])}; "
+        f"Ray takes {_mib(GCS_STORAGE_MAX_SIZE)}. Move {largest} out of the checkout, or name it in a .rayignore"
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 async def _follow(client: JobSubmissionClient, job: str) -> None:

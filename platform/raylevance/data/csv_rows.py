@@ -32,6 +32,8 @@ NOT_DOUBLED = "a quote inside a value in quotes is not doubled"
 UNCLEAR = "a quote opens here and closes lines later, but lines between look like rows; double the quotes of a value"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 QUOTE = b'"'
+EXAMINED_LINES = 200
+"""How many lines of a value that spans lines are examined."""
 SAME_LENGTH = 8
 """Two ids of this length or more are alike if they have the same length, such as hexadecimal ones."""
 
@@ -290,21 +292,23 @@ class _Chunk:
     def _span(self, line: int, row_end: int, text: bytes) -> int:
         """Take a row that spans lines, or its first line alone if each of them is a row of its own.
 
-        A line may be a row if it has a value for each column, without spaces around it. The lines are rows if all of
-        them may be, and one column has values that are alike in all of them and contain digits, as ids are. If only
-        some of them may be rows, the row is bad.
+        A line may be a row if it has a value for each column. The lines are rows if all of them may be, no value has
+        spaces around it, and one column has values that are alike and contain digits, as ids do. If only a part of this
+        is true, the row is bad.
         """
-        start = int(self._starts[line])
-        whole = self._data[start:row_end]
-        lines = [each.removesuffix(b"\r").split(self._syntax.delimiter) for each in whole.split(self._syntax.line_end)]
-        may_be_rows = [
+        whole = self._data[int(self._starts[line]) : row_end]
+        texts = whole.split(self._syntax.line_end, EXAMINED_LINES)[:EXAMINED_LINES]
+        lines = [each.removesuffix(b"\r").split(self._syntax.delimiter) for each in texts]
+        may_be_rows = [len(values) == self._columns > 1 for values in lines]
+        are_plain = [
             len(values) == self._columns > 1 and all(value == value.strip() for value in values) for values in lines
         ]
+        are_alike = all(may_be_rows) and any(_alike(column) for column in zip(*lines, strict=True))
         after = int(np.searchsorted(self._ends, row_end)) + 1
-        if all(may_be_rows) and any(_alike(column) for column in zip(*lines, strict=True)):
+        if are_alike and all(are_plain):
             self._take_as_it_stands(text)
             return line + 1
-        if may_be_rows[0] and any(may_be_rows[1:]):
+        if are_alike or (may_be_rows[0] and any(are_plain[1:])):
             self._refuse(UNCLEAR, whole)
             return after
         self.spans_lines = True
