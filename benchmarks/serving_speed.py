@@ -14,13 +14,10 @@ import argparse
 import http.client
 import json
 import os
-import platform
 import signal
 import socket
-import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +27,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
 K = 10
@@ -56,6 +52,8 @@ class Figures(NamedTuple):
 
 def prepare(data: Path, folder: Path) -> list[str]:
     """Write our store and the plain server's files, with the same vectors, to `folder`. Return ESCI's queries."""
+    import pyarrow as pa
+
     from raylevance.artifacts import Store
     from raylevance.cluster import connected
     from raylevance.data.readers import read_esci
@@ -64,10 +62,11 @@ def prepare(data: Path, folder: Path) -> list[str]:
     from raylevance.inference.encoder import backbone_path
     from raylevance.models.encoder import Encoder
 
-    import pyarrow as pa
-
     with connected():
-        tables = {name: pa.concat_tables(rows.iter_batches(batch_format="pyarrow")) for name, rows in read_esci(data / "esci").items()}
+        tables = {
+            name: pa.concat_tables(rows.iter_batches(batch_format="pyarrow"))
+            for name, rows in read_esci(data / "esci").items()
+        }
     products = tables["products"]
     encoder = Encoder.load(backbone_path("minilm"))
     vectors = encoder.encode_items(baseline_text(products))
@@ -111,7 +110,8 @@ def serve_plainly(folder: Path, port: int) -> None:
         scores, rows = index.search(vector, request.k)
         return {
             "hits": [
-                {**products[row], "score": score} for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+                {**products[row], "score": score}
+                for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)
             ]
         }
 
@@ -190,7 +190,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def race(folder: Path, queries: list[str], clients: list[int], seconds: float, only: str | None = None) -> dict[str, dict[int, Figures]]:
+def race(
+    folder: Path, queries: list[str], clients: list[int], seconds: float, only: str | None = None
+) -> dict[str, dict[int, Figures]]:
     """Run the two servers in turn, and return the figures of each load by number of clients."""
     plain = [sys.executable, __file__, "--plain", str(folder)]
     ours = [sys.executable, "-m", "serve", "--store", str(folder / "store"), "--index", "index/esci"]

@@ -29,7 +29,7 @@ MAX_BATCHES_PER_ENCODER = 2
 """Batches that one encoder holds at once: the one that it encodes, and the next."""
 
 BATCH_SIZE_METRIC, QUERIES_METRIC = "raylevance_encoder_batch_size", "raylevance_encoder_queries"
-"""The sizes of the batches, and the number of queries in them. Ray estimates the sum of a histogram from its buckets."""
+"""The sizes of batches, and the queries in them: Ray exports only an estimate of the sum of a histogram."""
 
 BATCH_SIZE_BOUNDARIES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
 

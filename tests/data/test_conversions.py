@@ -109,7 +109,8 @@ def test_a_time_in_every_unit(milliseconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["07-03-2011 10:00", "3/8/2024", "2024-02-30", "yesterday", 5, 1.5, True, 10**20, "2024-03-08T25:00:00Z", {}]
+    "value",
+    ["07-03-2011 10:00", "3/8/2024", "2024-02-30", "yesterday", 5, 1.5, True, 10**20, "2024-03-08T25:00:00Z", {}],
 )
 def test_what_is_no_time(value: Any) -> None:
     assert converted(TIME, [value, NOW]) == [(None, "is not of type timestamp[ms, tz=UTC]"), (NOW, None)]
@@ -126,7 +127,12 @@ def test_a_time_outside_of_the_years_that_are_read() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("Garden > Watering > Hoses", "Garden>Watering >Hoses", "Garden|Watering | Hoses", "Garden / Watering / Hoses"),
+        *(
+            "Garden > Watering > Hoses",
+            "Garden>Watering >Hoses",
+            "Garden|Watering | Hoses",
+            "Garden / Watering / Hoses",
+        ),
         *("Garden/Watering/Hoses", "/Garden/Watering/Hoses", "Garden/Watering/Hoses/", "Garden » Watering » Hoses"),
         *("Garden &gt; Watering &gt; Hoses", "Garden -> Watering -> Hoses", "Garden\\Watering\\Hoses"),
         *('["Garden", "Watering", "Hoses"]', "['Garden', 'Watering', \"Hoses\"]", "('Garden', 'Watering', 'Hoses')"),

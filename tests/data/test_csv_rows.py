@@ -100,14 +100,16 @@ def test_lines_that_may_be_rows_or_one_value() -> None:
 
 def test_ids_of_one_length_are_alike() -> None:
     ids = ["9f86d081", "884c7d65", "9a2feaa0"]
-    lines = [f"{ids[0]},\"u shaped", f"{ids[1]},sofa", f'{ids[2]},tv 55"']
+    lines = [f'{ids[0]},"u shaped', f"{ids[1]},sofa", f'{ids[2]},tv 55"']
     rows, bad = read("\n".join(["id,text", *lines]).encode())
     assert [row[0] for row in rows.values()] == ids and not bad
 
 
 def test_damage_below_a_row() -> None:
     long = b"x" * (csv_rows.LONGEST_VALUE + 10)
-    rows, bad = read(b'\xef\xbb\xbfid,text\n1,a\n\n2,caf\xe9\n3\n4,b,c\n5,"' + long + b'"\r\n6,"two\r\nlines"\n7,c\rd\n8,e')
+    rows, bad = read(
+        b'\xef\xbb\xbfid,text\n1,a\n\n2,caf\xe9\n3\n4,b,c\n5,"' + long + b'"\r\n6,"two\r\nlines"\n7,c\rd\n8,e'
+    )
     assert rows == {1: ("1", "a"), 6: ("6", "two\r\nlines"), 7: ("7", "c\rd"), 8: ("8", "e")}
     assert {number: reason for number, (reason, _) in bad.items()} == {
         2: NOT_UTF8,

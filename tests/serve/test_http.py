@@ -16,7 +16,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.index.filters import Filters
 from raylevance.index.products import Mode
 from raylevance.inference.search import needs_vector
-from serve.app import BATCH_SIZE_METRIC, QUERIES_METRIC, application
+from serve.app import BATCH_SIZE_METRIC, QUERIES_METRIC, QueryEncoder, Search, application
 from serve.client import send_query
 from serve.server import deployed, free_port, running
 from serve.settings import ServeSettings
@@ -138,11 +138,12 @@ def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch
     settings = ServeSettings(store=str(shop.root), index="index/shop", encoder_gpus=1, search_gpus=1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("faiss.get_num_gpus", lambda: 0)
-    deployments = deployments_of(application(settings))
-    for name, message in (("QueryEncoder", "torch sees no GPU to encode on"), ("Search", "FAISS sees no GPU")):
-        deployment: Any = deployments[name]
-        with pytest.raises(RaylevanceError, match=message):
-            deployment.func_or_class(*deployment.init_args)
+    deployments: Any = deployments_of(application(settings))
+    with pytest.raises(RaylevanceError, match="torch sees no GPU to encode on"):
+        QueryEncoder(*deployments["QueryEncoder"].init_args)
+    without_ingress = Search.__bases__[0]
+    with pytest.raises(RaylevanceError, match="FAISS sees no GPU to search on"):
+        without_ingress(*deployments["Search"].init_args[:2], None)
 
 
 @pytest.mark.parametrize("setting", ["encoder_gpus", "search_gpus"])

@@ -32,7 +32,7 @@ STAYS_HERE = [
     ".ruff_cache",
     ".pytest_cache",
 ]
-"""What of a checkout is not sent, as lines of a .gitignore. Those of its .gitignore and .rayignore are not sent either."""
+"""Lines of a .gitignore: what of a checkout is not sent, besides the lines of its .gitignore and .rayignore."""
 NO_AGENT = "No available agent"
 STARTING_S = 60
 

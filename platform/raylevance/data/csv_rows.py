@@ -220,9 +220,7 @@ class _Chunk:
             is_odd |= count(content >= 0x80) > 0
         return is_blank, is_odd & ~is_blank
 
-    def _begins_quoted(
-        self, content: npt.NDArray[np.uint8], delimiter: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
+    def _begins_quoted(self, content: npt.NDArray[np.uint8], delimiter: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return which lines have a value that begins with a quote, unless all such values are plainly in quotes.
 
         These have no other quote and no delimiter inside.

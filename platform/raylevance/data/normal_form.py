@@ -28,7 +28,7 @@ Default_Ignorable_Code_Point (UAX 44)."""
 
 _FRACTIONS = "".join(chr(n) for n in range(0x80, 0x2200) if unicodedata.decomposition(chr(n)).startswith("<fraction>"))
 _APART = re.compile(f"[\u2122\u2120]|(?=[{_FRACTIONS}])")
-"""What NFKC would join to the word before: the signs in "Lego\u2122", to "LegoTM", and fractions, "2\u00bd" to "21/2"."""
+"""Signs that NFKC would join to the word before: "Lego\u2122" to "LegoTM", and "2\u00bd" to "21/2"."""
 
 
 def _python(pattern: str) -> re.Pattern[str]:

@@ -25,7 +25,7 @@ def with_character_pairs(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of the `normal_form` of `text`: runs of letters and digits, and pairs of `with_character_pairs`."""
+    """Return the words of the `normal_form` of `text`: runs of letters and digits, and pairs of characters."""
     return WORD.findall(with_character_pairs(normal_form(text)))
 
 
