@@ -91,10 +91,15 @@ def test_no_pair_of_texts_has_two_labels(
 
 def test_what_people_say_about_a_pair_counts(capfd: pytest.CaptureFixture[str]) -> None:
     nodes = graph_texts(["ask"], ["thing 0", "thing 1", "thing 2"], [(0, 0), (0, 1)])
-    human = LabelledPairs(["x"], ["Ask"], ["thing  0"], np.array([0], np.int8))
+    human = LabelledPairs(["x", "y"], ["Ask", "ask"], ["thing  0", "thing 1"], np.array([0, 1], np.int8))
     joined = relevance_rows(human, BehaviourPairs(nodes, sampled((0, 0, [2]), (0, 1, [])), 0.3))
-    assert labels(joined) == [("Ask", "thing  0", 0), ("ask", "thing 1", 1), ("ask", "thing 2", 0)]
-    assert "behaviour pairs: 1 of 3 are left out, as people judged them" in capfd.readouterr().err
+    assert labels(joined) == [
+        ("Ask", "thing  0", 0),
+        ("ask", "thing 1", 1),
+        ("ask", "thing 1", 1),
+        ("ask", "thing 2", 0),
+    ]
+    assert "behaviour pairs: 1 of 3 are left out, as people judged them otherwise" in capfd.readouterr().err
 
 
 @given(TEXTS, TEXTS, st.lists(st.tuples(*[st.integers(0, 4)] * 6), min_size=1, max_size=8), st.integers(0, 9))

@@ -86,16 +86,18 @@ class BehaviourPairs:
 def relevance_rows(human: LabelledPairs, behaviour: BehaviourPairs) -> pa.Table:
     """Join judged pairs, of weight 1, and pairs from behaviour, where these have a weight.
 
-    A pair from behaviour with the texts of a judged pair is left out: what people say about it counts.
+    A pair from behaviour is left out if people judged a pair of the same texts, and gave it the other label.
     """
     judged = human.rows()
     if not behaviour.weight:
         return judged
     clicked = behaviour.rows()
-    known = pc.is_in(text_pair_ids(clicked), text_pair_ids(judged))
-    if pc.any(known).as_py():
-        status(f"behaviour pairs: {pc.sum(known).as_py()} of {clicked.num_rows} are left out, as people judged them")
-    return pa.concat_tables([judged, clicked.filter(pc.invert(known))])
+    opposite = pc.subtract(pa.scalar(1, pa.int8()), judged["label"])
+    contradicts = pc.is_in(_with_label(clicked, clicked["label"]), _with_label(judged, opposite))
+    if pc.any(contradicts).as_py():
+        left_out = f"{pc.sum(contradicts).as_py()} of {clicked.num_rows}"
+        status(f"behaviour pairs: {left_out} are left out, as people judged them otherwise")
+    return pa.concat_tables([judged, clicked.filter(pc.invert(contradicts))])
 
 
 def one_row_per_pair(rows: pa.Table) -> pa.Table:
@@ -115,6 +117,10 @@ def text_pair_ids(rows: pa.Table) -> pa.Array:
     """Return an id for the texts of each row's query and product, the same for texts that `query_key` calls equal."""
     keys = (query_key(rows[name]) for name in ("query", "product_text"))
     return pc.binary_join_element_wise(*keys, " ").combine_chunks()
+
+
+def _with_label(rows: pa.Table, labels: pa.ChunkedArray) -> pa.Array:
+    return pc.binary_join_element_wise(text_pair_ids(rows), labels.cast(pa.string()).combine_chunks(), " ")
 
 
 def labelled_rows(

@@ -18,9 +18,10 @@ NO_VALUE = re.compile(r"[\s,]*")
 
 
 class JsonRow(NamedTuple):
-    """The row with this number: its object, or the reason why it has none and its text."""
+    """The row with this number: its size in characters, and its object, or the reason why it has none and its text."""
 
     number: int
+    size: int
     value: dict[str, Any] | None
     fault: str = ""
     text: str = ""
@@ -47,7 +48,7 @@ def _line_rows(stream: io.BufferedReader) -> Iterator[JsonRow]:
             shown = line
             while line and not line.endswith(b"\n"):
                 line = stream.readline(CHUNK_CHARACTERS)
-            yield JsonRow(number, None, TOO_LONG, shown.decode(errors="replace"))
+            yield JsonRow(number, len(shown), None, TOO_LONG, shown.decode(errors="replace"))
         elif not line.isspace():
             yield _parsed_line(number, line)
 
@@ -57,20 +58,20 @@ def _parsed_line(number: int, line: bytes) -> JsonRow:
         text = line.decode().strip()
         return _checked(number, json.loads(text, object_pairs_hook=_object), text)
     except UnicodeDecodeError:
-        return JsonRow(number, None, NOT_UTF8, line.decode(errors="replace").strip())
+        return JsonRow(number, len(line), None, NOT_UTF8, line.decode(errors="replace").strip())
     except _RepeatedName as error:
-        return JsonRow(number, None, str(error), text)
+        return JsonRow(number, len(text), None, str(error), text)
     except (ValueError, RecursionError):
-        return JsonRow(number, None, NOT_AN_OBJECT, text)
+        return JsonRow(number, len(text), None, NOT_AN_OBJECT, text)
 
 
 def _checked(number: int, value: Any, text: str) -> JsonRow:
     """Return a row of `value`, which was read from `text`."""
     if not isinstance(value, dict):
-        return JsonRow(number, None, NOT_AN_OBJECT, text)
+        return JsonRow(number, len(text), None, NOT_AN_OBJECT, text)
     if "\\ud" in text or "\\uD" in text:  # perhaps half of a surrogate pair, which is no text
         json.dumps(value, ensure_ascii=False).encode()
-    return JsonRow(number, value)
+    return JsonRow(number, len(text), value)
 
 
 class _RepeatedName(ValueError):
@@ -88,7 +89,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _array_rows(stream: io.BufferedReader) -> Iterator[JsonRow]:
     for number, element in enumerate(_array_elements(stream), 1):
         if len(element) > LONGEST_VALUE:
-            yield JsonRow(number, None, TOO_LONG, element)
+            yield JsonRow(number, len(element), None, TOO_LONG, element)
         else:
             yield _parsed_line(number, element.encode(errors="surrogateescape"))
 

@@ -19,7 +19,7 @@ from raylevance.data.json_rows import JsonRow, json_rows
 from raylevance.errors import nearest
 
 ROWS_PER_BLOCK = 65_536
-BYTES_PER_BLOCK = 64 << 20
+CHARACTERS_PER_BLOCK = 64 << 20
 
 
 @dataclass
@@ -88,7 +88,7 @@ def csv_blocks(file: Path, paths: Paths, delimiter: str) -> Iterator[RawBlock]:
 def json_blocks(file: Path, paths: Paths) -> Iterator[RawBlock]:
     """Yield the rows of a JSON file, as lists of values of any types."""
     with open_bytes(file) as stream:
-        for chunk in _chunks(json_rows(stream), stream.tell):
+        for chunk in _chunks(json_rows(stream)):
             good: list[dict[str, Any]] = []
             numbers: list[int] = []
             bad: list[tuple[int, str, str]] = []
@@ -114,15 +114,16 @@ def _unwrapped(row: JsonRow, paths: Paths) -> tuple[dict[str, Any] | None, str]:
     return value, row.fault
 
 
-def _chunks(rows: Iterator[JsonRow], position: Any) -> Iterator[list[JsonRow]]:
-    """Group rows so that a group has at most `ROWS_PER_BLOCK` rows and about `BYTES_PER_BLOCK` bytes."""
-    start = position()
+def _chunks(rows: Iterator[JsonRow]) -> Iterator[list[JsonRow]]:
+    """Group rows so that a group has at most `ROWS_PER_BLOCK` rows and about `CHARACTERS_PER_BLOCK`."""
     chunk: list[JsonRow] = []
+    size = 0
     for row in rows:
         chunk.append(row)
-        if len(chunk) % 64 == 0 and (len(chunk) >= ROWS_PER_BLOCK or position() - start > BYTES_PER_BLOCK):
+        size += row.size
+        if len(chunk) >= ROWS_PER_BLOCK or size >= CHARACTERS_PER_BLOCK:
             yield chunk
-            chunk, start = [], position()
+            chunk, size = [], 0
     if chunk:
         yield chunk
 

@@ -122,7 +122,9 @@ def column_names(file: Path, delimiter: str = ",") -> list[str]:
             if suffix_of(file) in JSON_SUFFIXES:
                 return _first_object(row.value for row in json_rows(stream))
             return CsvRows(stream, delimiter_of(file, delimiter)).names
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise RaylevanceError(f"{file}: incomplete or unreadable: {one_line(error)}") from None
+    except ValueError as error:
         raise RaylevanceError(f"{file}: {one_line(error)}") from None
 
 
