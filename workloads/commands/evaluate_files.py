@@ -195,7 +195,7 @@ def _products(table: pa.Table, file: Path, by_locale: bool = False) -> pa.Table:
             name = RENAMED[field.name]
             given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
             if field.name == "category":
-                given = split_category_paths(given)
+                given = split_category_paths(given, file)
             try:
                 columns[field.name] = given.cast(field.type)
             except pa.ArrowException:

@@ -21,18 +21,9 @@ from raylevance.models.precision import PRECISION_VARIABLE
 from raylevance.progress import status, write
 
 CHECKOUT = Path(__file__).parents[2]
-STAYS_HERE = [
-    "/data",
-    ".venv",
-    "store",
-    "/tests",
-    "/docs",
-    "/benchmarks",
-    ".mypy_cache",
-    ".ruff_cache",
-    ".pytest_cache",
-]
-"""Lines of a .gitignore: what of a checkout is not sent, besides the lines of its .gitignore and .rayignore."""
+CACHES = [".mypy_cache", ".ruff_cache", ".pytest_cache"]
+STAYS_HERE = ["/data", ".venv", "store", "/tests", "/docs", "/benchmarks", *CACHES]
+"""What of a checkout is not sent, in the format of a .gitignore. Its own .gitignore and .rayignore are followed too."""
 NO_AGENT = "No available agent"
 STARTING_S = 60
 

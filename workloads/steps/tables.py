@@ -132,9 +132,14 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
         draft.metrics |= summary.model_dump(exclude={"files"})
         draft.metrics["files"] = [str(file.relative_to(folder)) for file in read]
         draft.metrics["files_not_read"] = not_read
-        for name, value in (("quarantined", summary.quarantined), ("dropped", summary.dropped), ("not read", not_read)):
-            if value:
-                status(f"{name}: {value}")
+        outcomes = [
+            f"{sum(sum(reasons.values()) for reasons in summary.quarantined.values())} rows quarantined",
+            f"{sum(sum(reasons.values()) for reasons in summary.dropped.values())} rows dropped",
+            f"{summary.repeated_events} events repeated",
+            f"{len(not_read)} files not read",
+        ]
+        if said := [outcome for outcome in outcomes if not outcome.startswith("0 ")]:
+            status(f"tables/{source}: {', '.join(said)}; raylevance store show tables/{source} names them")
 
     settings = {"source": source, "files": files, "on_bad_row": on_bad_row, "reading": READING, **options}
     return run.step(f"tables/{source}", build, settings=settings)

@@ -48,8 +48,8 @@ def _with_our_actions(rows: pa.Table) -> pa.Table:
     return rows.set_column(place, "action", pc.coalesce(our_action(rows["action"]), rows["action"]))
 
 
-def split_category_paths(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read a column of strings as category paths. A column of any other type is returned unchanged.
+def split_category_paths(column: pa.ChunkedArray, file: Path) -> pa.ChunkedArray:
+    """Read a column of strings in `file` as category paths. A column of any other type is returned unchanged.
 
     Raises `RaylevanceError` for a text that has two readings (see `category_paths`).
     """
@@ -59,5 +59,5 @@ def split_category_paths(column: pa.ChunkedArray) -> pa.ChunkedArray:
     paths, faults = PATH.convert(column)
     if faults.null_count < len(faults):
         row = int(pc.index(faults.is_valid(), True).as_py())
-        raise RaylevanceError(f"row {row + 1}: category {faults[row]}: {column[row]}")
+        raise RaylevanceError(f"{file}: row {row + 1}: category {faults[row]}: {column[row]}")
     return pa.chunked_array([paths])
