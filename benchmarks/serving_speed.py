@@ -2,12 +2,13 @@
 
     python benchmarks/serving_speed.py --data ../shared/data --clients 1 32 --seconds 10
 
-Both serve the ESCI sample with MiniLM and exact search, each alone on the machine, and are driven by the same clients
-with the same queries: threads of this process, each with one connection that it keeps. Neither server caches answers.
+Both serve the ESCI sample with MiniLM and exact search. Each has the machine to itself, and both get the same queries
+from the same clients: threads of this process, each with a connection that it keeps and no pause between requests.
+Neither server caches answers.
 
-The plain server is what a user would write: a `def` endpoint, which FastAPI runs in its pool of threads, that calls
-`SentenceTransformer.encode` and `IndexFlatIP.search`, in one process of uvicorn. It only searches by vectors, so it is
-compared with our mode `dense`. Our modes `hybrid` and `lexical` and our `/healthz` are further rows.
+The plain server is what a user would write: a `def` endpoint, which FastAPI runs in its pool of threads, calls
+`SentenceTransformer.encode` and `IndexFlatIP.search`, in one process of uvicorn. It only searches by vectors, so our
+mode `dense` is compared with it; the modes `hybrid` and `lexical` and the path `/healthz` are further rows.
 """
 
 import argparse
@@ -18,9 +19,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -30,28 +32,22 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 K = 10
-START_TIMEOUT_S = 120
-PLAIN_FILES = "vectors.npy", "products.json"
-
-
-class Load(NamedTuple):
-    """The load of one measurement: a path, and the body of each request, sent in turn; None sends GET."""
-
-    path: str
-    bodies: list[bytes] | None
+START_TIMEOUT_S = 180
+WARM_UP_S = 3.0
+SEARCH, HEALTH = "/v1/search", "/healthz"
+VECTORS, PRODUCTS, QUERIES = "vectors.npy", "products.json", "queries.json"
 
 
 class Figures(NamedTuple):
-    """Answers per second, the median and the 99th percentile of their times in ms, and how many were not 200."""
+    """Answers per second, and the median and the 99th percentile of the times to an answer, in milliseconds."""
 
     qps: float
     p50_ms: float
     p99_ms: float
-    errors: int
 
 
-def prepare(data: Path, folder: Path) -> list[str]:
-    """Write our store and the plain server's files, with the same vectors, to `folder`. Return ESCI's queries."""
+def prepare(data: Path, folder: Path) -> None:
+    """Write our store, the plain server's files with the same vectors, and ESCI's queries to `folder`."""
     import pyarrow as pa
 
     from raylevance.artifacts import Store
@@ -63,24 +59,24 @@ def prepare(data: Path, folder: Path) -> list[str]:
     from raylevance.models.encoder import Encoder
 
     with connected():
-        tables = {
-            name: pa.concat_tables(rows.iter_batches(batch_format="pyarrow"))
-            for name, rows in read_esci(data / "esci").items()
-        }
-    products = tables["products"]
+        tables = read_esci(data / "esci")
+        products, queries = (
+            pa.concat_tables(tables[name].iter_batches(batch_size=None, batch_format="pyarrow"))
+            for name in ("products", "queries")
+        )
     encoder = Encoder.load(backbone_path("minilm"))
     vectors = encoder.encode_items(baseline_text(products))
     store = Store(folder / "store")
     with store.publish("encoder/esci") as encoder_draft:
         encoder.save(encoder_draft.path)
     with store.publish("tables/esci") as tables_draft:
-        (tables_draft.path / "made-by").write_text("benchmarks/serving_speed.py")
+        (tables_draft.path / "made-by").write_text(Path(__file__).name)
     with store.publish("index/esci", parents=[encoder_draft.ref, tables_draft.ref]) as index_draft:
         ProductIndex.build(products, vectors, ProductIndexSettings(kind="exact")).save(index_draft.path)
-    np.save(folder / PLAIN_FILES[0], vectors)
+    np.save(folder / VECTORS, vectors)
     shown = products.select(["product_id", "title", "brand"]).to_pylist()
-    (folder / PLAIN_FILES[1]).write_text(json.dumps(shown), encoding="utf-8")
-    return tables["queries"]["query"].unique().to_pylist()
+    (folder / PRODUCTS).write_text(json.dumps(shown), encoding="utf-8")
+    (folder / QUERIES).write_text(json.dumps(queries["query"].unique().to_pylist()), encoding="utf-8")
 
 
 def serve_plainly(folder: Path, port: int) -> None:
@@ -94,8 +90,8 @@ def serve_plainly(folder: Path, port: int) -> None:
     from raylevance.inference.encoder import backbone_path
 
     model = SentenceTransformer(str(backbone_path("minilm")), device="cpu")
-    vectors = np.load(folder / PLAIN_FILES[0])
-    products = json.loads((folder / PLAIN_FILES[1]).read_text(encoding="utf-8"))
+    vectors = np.load(folder / VECTORS)
+    products = json.loads((folder / PRODUCTS).read_text(encoding="utf-8"))
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     api = FastAPI()
@@ -104,135 +100,149 @@ def serve_plainly(folder: Path, port: int) -> None:
         query: str
         k: int = K
 
-    @api.post("/v1/search")
+    @api.post(SEARCH)
     def search(request: Search) -> dict[str, Any]:
         vector = model.encode([request.query], normalize_embeddings=True)
         scores, rows = index.search(vector, request.k)
-        return {
-            "hits": [
-                {**products[row], "score": score}
-                for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)
-            ]
-        }
+        ranking = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+        return {"hits": [{**products[row], "score": score} for row, score in ranking]}
 
-    @api.get("/readyz")
-    def ready() -> dict[str, str]:
-        return {"status": "ready"}
+    @api.get(HEALTH)
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
 
     uvicorn.run(api, port=port, log_level="warning")
 
 
 @contextmanager
-def running(command: list[str], port: int) -> Iterator[None]:
-    """Run a server while the block runs, from when it is ready."""
+def running(command: list[str]) -> Iterator[int]:
+    """Run a server for the block, and give it the port once the server answers."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
     with subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         try:
-            wait_until_ready(process, port)
-            yield
+            wait_until_up(process, port)
+            yield port
         finally:
             process.send_signal(signal.SIGINT)
 
 
-def wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
-    """Wait until `/readyz` answers 200."""
+def wait_until_up(process: "subprocess.Popen[bytes]", port: int) -> None:
+    """Wait until the server answers `/healthz` with 200."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if send(http.client.HTTPConnection("127.0.0.1", port), "/readyz", None):
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise SystemExit(f"not ready: {process.args}")
+            send(http.client.HTTPConnection("127.0.0.1", port, timeout=5), HEALTH, None)
+            return
+        except (OSError, http.client.HTTPException, RuntimeError):
+            time.sleep(0.2)
+    raise SystemExit(f"the server did not start: {process.args!r}")
 
 
-def send(connection: http.client.HTTPConnection, path: str, body: bytes | None) -> bool:
-    """Send one request, and return whether its answer is 200."""
-    headers = {} if body is None else {"content-type": "application/json"}
-    connection.request("GET" if body is None else "POST", path, body, headers)
+def send(connection: http.client.HTTPConnection, path: str, body: bytes | None) -> bytes:
+    """Send a request, with POST if it has a body, and return the body of its answer. Raises unless that is a 200."""
+    headers = {"content-type": "application/json"} if body else {}
+    connection.request("POST" if body else "GET", path, body, headers)
     response = connection.getresponse()
-    response.read()
-    return response.status == 200
+    answer = response.read()
+    if response.status != 200:
+        raise RuntimeError(f"{path}: {response.status} {answer[:200]!r}")
+    return answer
 
 
-def measure(port: int, load: Load, clients: int, seconds: float) -> Figures:
-    """Let `clients` threads send requests for `seconds`, each the next as soon as the last is answered."""
-    numbers, times, errors = count(), [], []
+def measure(port: int, path: str, bodies: list[bytes | None], clients: int, seconds: float) -> Figures:
+    """Let `clients` send requests with `bodies`, in turn, for `seconds`."""
+    numbers = count()
     ends = time.perf_counter() + seconds
 
-    def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    def client(_: int) -> list[float]:
+        times, connection = [], http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         while (started := time.perf_counter()) < ends:
-            body = load.bodies[next(numbers) % len(load.bodies)] if load.bodies else None
-            succeeded = send(connection, load.path, body)
+            send(connection, path, bodies[next(numbers) % len(bodies)])
             times.append(time.perf_counter() - started)
-            errors.append(not succeeded)
+        connection.close()
+        return times
 
     started = time.perf_counter()
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as threads:
+        times = [took for of_client in threads.map(client, range(clients)) for took in of_client]
     took = time.perf_counter() - started
     p50, p99 = np.percentile(times, [50, 99]) * 1000
-    return Figures(len(times) / took, float(p50), float(p99), sum(errors))
+    return Figures(len(times) / took, float(p50), float(p99))
 
 
-def bodies(queries: list[str], **fields: Any) -> list[bytes]:
+def bodies_of(queries: list[str], **fields: str) -> list[bytes | None]:
     """Return the body of a search for each query."""
     return [json.dumps({"query": query, "k": K, **fields}).encode() for query in queries]
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+def found(port: int, bodies: list[bytes | None]) -> list[set[str]]:
+    """Return the ids of the products that each search finds."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    answers = [json.loads(send(connection, SEARCH, body)) for body in bodies]
+    return [{hit["product_id"] for hit in answer["hits"]} for answer in answers]
 
 
-def race(
-    folder: Path, queries: list[str], clients: list[int], seconds: float, only: str | None = None
-) -> dict[str, dict[int, Figures]]:
-    """Run the two servers in turn, and return the figures of each load by number of clients."""
+def race(folder: Path, clients: list[int], seconds: float) -> dict[str, Any]:
+    """Run both servers, one after the other. Return the figures of each load, and how alike the answers are."""
+    queries = json.loads((folder / QUERIES).read_text(encoding="utf-8"))
+    modes = {f"ours, {mode}": bodies_of(queries, mode=mode) for mode in ("dense", "hybrid", "lexical")}
     plain = [sys.executable, __file__, "--plain", str(folder)]
     ours = [sys.executable, "-m", "serve", "--store", str(folder / "store"), "--index", "index/esci"]
-    loads = {
-        "plain": Load("/v1/search", bodies(queries)),
-        **{mode: Load("/v1/search", bodies(queries, mode=mode)) for mode in ("dense", "hybrid", "lexical")},
-        "healthz": Load("/healthz", None),
-    }
     figures: dict[str, dict[int, Figures]] = {}
-    for command, names in ((plain, ["plain"]), (ours, ["dense", "hybrid", "lexical", "healthz"])):
-        if only and only not in names:
-            continue
-        port = free_port()
-        with running(command, port):
-            for name in names:
-                measure(port, loads[name], max(clients), min(seconds, 3))
-                figures[name] = {number: measure(port, loads[name], number, seconds) for number in clients}
-                print(name, figures[name], flush=True)
-    return figures
+    products: dict[str, list[set[str]]] = {}
+    for command, loads in ((plain, {"plain": bodies_of(queries)}), (ours, modes)):
+        with running(command) as port:
+            for name, bodies in loads.items():
+                products[name] = found(port, bodies)
+                measure(port, SEARCH, bodies, max(clients), WARM_UP_S)
+                figures[name] = {number: measure(port, SEARCH, bodies, number, seconds) for number in clients}
+            name = f"{next(iter(loads)).split(',')[0]}, {HEALTH}"
+            figures[name] = {number: measure(port, HEALTH, [None], number, seconds) for number in clients}
+    shared = [len(mine & theirs) / K for mine, theirs in zip(products["ours, dense"], products["plain"], strict=True)]
+    return {
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "figures": {name: {n: by_clients[n]._asdict() for n in clients} for name, by_clients in figures.items()},
+        "qps_ratio": {n: figures["ours, dense"][n].qps / figures["plain"][n].qps for n in clients},
+        "same_products": float(np.mean(shared)),
+    }
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Print the figures as a table, and our ratio to the plain server."""
+    print(f"{'server':18}{'clients':>8}{'QPS':>9}{'p50 ms':>9}{'p99 ms':>9}")
+    for name, by_clients in report["figures"].items():
+        for clients, row in by_clients.items():
+            print(f"{name:18}{clients:8}{row['qps']:9.1f}{row['p50_ms']:9.1f}{row['p99_ms']:9.1f}")
+    for clients, ratio in report["qps_ratio"].items():
+        print(
+            f"{clients} clients: ours (dense) answers {ratio:.2f} times as many queries per second as the plain server"
+        )
+    print(f"{report['same_products']:.1%} of the products found are the same")
 
 
 def main() -> None:
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--only")
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
         serve_plainly(options.plain, options.port)
         return
-    folder = options.folder
-    folder.mkdir(exist_ok=True)
-    q = folder / "queries.json"
-    if not q.exists():
-        q.write_text(json.dumps(prepare(options.data, folder)))
-    print(race(folder, json.loads(q.read_text()), options.clients, options.seconds, options.only))
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        prepare(options.data, folder)
+        report = race(folder, options.clients, options.seconds)
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print_report(report)
 
 
 if __name__ == "__main__":
