@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
 K = 10
@@ -48,10 +49,9 @@ class Figures(NamedTuple):
 
 def prepare(data: Path, folder: Path) -> None:
     """Write our store, the plain server's files with the same vectors, and ESCI's queries to `folder`."""
-    import pyarrow as pa
-
     from raylevance.artifacts import Store
     from raylevance.cluster import connected
+    from raylevance.data import import_tables
     from raylevance.data.readers import read_esci
     from raylevance.data.text import baseline_text
     from raylevance.index.products import ProductIndex, ProductIndexSettings
@@ -59,11 +59,8 @@ def prepare(data: Path, folder: Path) -> None:
     from raylevance.models.encoder import Encoder
 
     with connected():
-        tables = read_esci(data / "esci")
-        products, queries = (
-            pa.concat_tables(tables[name].iter_batches(batch_size=None, batch_format="pyarrow"))
-            for name in ("products", "queries")
-        )
+        import_tables(read_esci(data / "esci"), folder / "tables", on_bad_row="quarantine")
+    products, queries = (pq.read_table(folder / "tables" / name) for name in ("products", "queries"))
     encoder = Encoder.load(backbone_path("minilm"))
     vectors = encoder.encode_items(baseline_text(products))
     store = Store(folder / "store")

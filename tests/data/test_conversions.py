@@ -178,3 +178,11 @@ def test_whole_numbers() -> None:
     fault = "is not of type int32"
     assert converted(POSITION, ["3.5", 3.5, True, 2**31, "x", "nan", {}]) == [(None, fault)] * 7
     assert converted(POSITION, ["", None, math.nan]) == [(None, None)] * 3
+
+
+def test_a_decimal_number_is_the_nearest_one() -> None:
+    assert converted(NUMBER, pa.array([2**53 + 1, 7])) == [(2.0**53, None), (7.0, None)]
+    assert converted(NUMBER, ["0.5", "1e-3", 2, "x", True]) == [
+        *[(0.5, None), (0.001, None), (2.0, None)],
+        *[(None, "is not of type double")] * 2,
+    ]

@@ -226,7 +226,7 @@ def _numbers(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
         limits = np.iinfo(kind.to_pandas_dtype())
         within = pc.and_(pc.greater_equal(numbers, int(limits.min)), pc.less_equal(numbers, int(limits.max)))
         numbers = _where(within, numbers)
-    numbers = numbers.cast(kind)
+    numbers = numbers.cast(kind, safe=is_integer)
     return numbers, pc.and_(array.is_valid(), numbers.is_null())
 
 
