@@ -15,6 +15,11 @@ class UsageError(RaylevanceError):
     """The request is invalid, for instance because of an unknown setting, recipe or option value (exit code 2)."""
 
 
+def one_line(error: Exception) -> str:
+    """Return the message of `error` on one line, cut to 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
 def nearest(word: str, candidates: list[str]) -> str:
     """Return a hint for an error about an unknown word: the most similar of `candidates`, or all of them."""
     match = get_close_matches(word, candidates, n=1, cutoff=0.5)

@@ -7,7 +7,7 @@ from typing import Any
 
 import transformers
 
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, one_line
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def one_line_errors(source: str, kind: str) -> Iterator[None]:
         if not Path(source).exists():
             reason = f"no such folder, and no {kind} of this name on the Hugging Face hub or in its cache"
         else:
-            reason = f"not a readable {kind} folder: " + " ".join(str(error).split())[:200]
+            reason = f"not a readable {kind} folder: " + one_line(error)
         raise RaylevanceError(f"{source}: {reason}") from error
 
 

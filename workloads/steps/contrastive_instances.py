@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
-from raylevance.data.checked_rows import FAULT
 from raylevance.data.graded_instances import InstanceSettings, write_instances
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.parquet_parts import PartFiles, write_parts
@@ -32,8 +31,7 @@ def write_pseudo_queries(
     """
     shutil.rmtree(output, ignore_errors=True)
     rows = pseudo_queries(ray.data.read_parquet(str(products)), text, per_product, seed, category_share)
-    faultless = rows.map_batches(_add_no_fault, batch_format="pyarrow", batch_size=None)
-    if not write_parts(faultless, PartFiles(output, SCHEMA)).rows:
+    if not write_parts(rows, PartFiles(output, SCHEMA)).rows:
         raise RaylevanceError(f"{products}: no title has two words, so a warm-up has nothing to learn from")
 
 
@@ -59,10 +57,6 @@ def write_clicked_pairs(graph: Path, tables: Path, output: Path, text: ProductTe
         "labels": [[POSITIVE]] * len(items),
     }
     pq.write_table(pa.table(instances, schema=SCHEMA), output / "clicked.parquet")
-
-
-def _add_no_fault(rows: pa.Table) -> pa.Table:
-    return rows.append_column(FAULT, pa.nulls(rows.num_rows, pa.string()))
 
 
 def _click_weights(graph: BehaviourGraph) -> npt.NDArray[np.float32]:

@@ -56,8 +56,7 @@ def conform_to_schema(rows: pa.Table, table: str) -> pa.Table:
         columns[field.name] = values
     for name, allowed, reason in _range_checks(columns):
         faults = _mark(faults, pc.and_(pc.is_valid(columns[name]), pc.invert(pc.fill_null(allowed, False))), reason)
-    values_of = {name: rows[name] for name in rows.column_names if name not in (FILE, ROW, FAULT, RAW, DROPPED)}
-    raw = pc.coalesce(_column(rows, RAW, pa.string()), values_as_json(values_of, faults))
+    raw = pc.coalesce(_column(rows, RAW, pa.string()), values_as_json(_values(rows), faults))
     columns |= {FILE: rows[FILE], ROW: rows[ROW], FAULT: faults, RAW: raw}
     columns[DROPPED] = _column(rows, DROPPED, pa.int64())
     return pa.table(columns, schema=row_schema(table))
@@ -81,8 +80,7 @@ def dropped_rows(rows: pa.Table, table: str) -> pa.Table:
 def with_fault(rows: pa.Table, bad: pa.Array, reason: str) -> pa.Table:
     """Give the rows where the boolean array `bad` is true the fault `reason`. Rows with a fault keep theirs."""
     faults = _mark(_column(rows, FAULT, pa.string()), bad, reason)
-    values = {name: rows[name] for name in rows.column_names if name not in (FILE, ROW, FAULT, RAW, DROPPED)}
-    raw = pc.coalesce(_one_chunk(rows[RAW]), values_as_json(values, faults))
+    raw = pc.coalesce(_one_chunk(rows[RAW]), values_as_json(_values(rows), faults))
     columns = {name: rows[name] for name in rows.column_names}
     return pa.table(columns | {FAULT: faults, RAW: raw}, schema=rows.schema)
 
@@ -132,6 +130,12 @@ def _range_checks(columns: dict[str, pa.Array]) -> Iterable[tuple[str, pa.Array,
         yield "position", pc.greater_equal(columns["position"], 0), "position is negative"
     if "action" in columns:
         yield "action", pc.is_in(columns["action"], pa.array(ACTIONS)), f"action is not one of {', '.join(ACTIONS)}"
+
+
+def _values(rows: pa.Table) -> dict[str, Values]:
+    """Return the columns of a row's own values, by name."""
+    provenance = {field.name for field in PROVENANCE}
+    return {name: rows[name] for name in rows.column_names if name not in provenance}
 
 
 def _python_values(column: Values, rows: npt.NDArray[np.int64]) -> list[Any]:

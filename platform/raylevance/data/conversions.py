@@ -48,7 +48,7 @@ class Converted(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What a column holds: an Arrow type of the tables' schemas, and whether its texts are ids."""
+    """The type of a column's values: an Arrow type of the tables' schemas, and whether its texts are ids."""
 
     type: pa.DataType
     is_id: bool = False
@@ -72,7 +72,7 @@ class Kind(NamedTuple):
             exact = EXACT.get(str(array.type), EXACT_IN_DOUBLE)
             known, is_odd = self._convert_together(array)
             places = np.flatnonzero(is_odd.to_numpy(zero_copy_only=False))
-            odd = _python_values(array.take(pa.array(places)))
+            odd = _odd_values(array.take(pa.array(places)))
         faults = pa.nulls(len(known), pa.string())
         if not odd:
             return Converted(known, faults)
@@ -156,7 +156,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _python_values(array: pa.Array) -> list[Any]:
+def _odd_values(array: pa.Array) -> list[Any]:
     """Return the values. Times, which are odd only where no year can be given, all become the last one of Python."""
     return [datetime.max] * len(array) if pa.types.is_temporal(array.type) else array.to_pylist()
 
@@ -181,12 +181,12 @@ def _texts(array: pa.Array, is_id: bool) -> tuple[pa.Array, pa.Array]:
             odd = pc.or_(odd, pc.match_substring_regex(array, ODD_ID))
         odd = pc.fill_null(odd, False)
         return _where(pc.and_not(pc.not_equal(array, ""), odd), array), odd
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        return array.cast(pa.string()), pa.repeat(False, len(array))
     if pa.types.is_floating(kind):
         whole, odd = _whole_numbers(array)
         return whole.cast(pa.string()), odd
-    if pa.types.is_temporal(kind):
+    if any(
+        is_kind(kind) for is_kind in (pa.types.is_integer, pa.types.is_boolean, pa.types.is_null, pa.types.is_temporal)
+    ):
         return array.cast(pa.string()), pa.repeat(False, len(array))
     return pa.nulls(len(array), pa.string()), array.is_valid()
 

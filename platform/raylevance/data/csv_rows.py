@@ -20,17 +20,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from raylevance.data.input_files import BYTE_ORDER_MARK, NOT_UTF8, TOO_LONG
 from raylevance.data.single_values import LONGEST_VALUE
 
 CHUNK_BYTES = 8 << 20
 LONGEST_SPAN = 4 * LONGEST_VALUE
 """How many bytes are searched for the end of a value in quotes."""
 
-TOO_LONG = f"row is longer than {LONGEST_VALUE >> 20} MiB"
-NOT_UTF8 = "row is not UTF-8 text"
 NOT_DOUBLED = "a quote inside a value in quotes is not doubled"
 UNCLEAR = "a quote opens here and closes lines later, but lines between look like rows; double the quotes of a value"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 QUOTE = b'"'
 EXAMINED_LINES = 200
 """How many lines of a value that spans lines are examined."""
@@ -42,15 +40,11 @@ Fault = tuple[int, str, bytes]
 
 
 class CsvBlock(NamedTuple):
-    """Rows of CSV: `texts` has a column of strings for each name, null where empty, and `rows` their numbers.
-
-    `spans_lines` is true if a value has a line end in it.
-    """
+    """Rows of CSV: `texts` has a column of strings for each name, null where empty, and `rows` their numbers."""
 
     texts: pa.Table
     rows: npt.NDArray[np.int64]
     faults: list[Fault]
-    spans_lines: bool
 
 
 class CsvRows:
@@ -87,7 +81,7 @@ class CsvRows:
             rows = np.arange(self._next_row, chunk.next_row)
             rows = rows[~np.isin(rows, [row for row, _, _ in chunk.faults])]
             self._pending, self._next_row = data[chunk.position :], chunk.next_row
-            yield CsvBlock(self._parsed(b"".join(chunk.good), len(rows)), rows, chunk.faults, chunk.spans_lines)
+            yield CsvBlock(self._parsed(b"".join(chunk.good), len(rows)), rows, chunk.faults)
 
     def _parsed(self, text: bytes, rows: int) -> pa.Table:
         places = [str(place) for place in range(len(self.names))]
@@ -106,7 +100,7 @@ class CsvRows:
 
 
 class _Syntax:
-    """What separates values and rows, and how many values a row has."""
+    """The characters that separate values and rows, and the number of values in a row."""
 
     def __init__(self, delimiter: bytes, line_end: bytes, columns: int = 0) -> None:
         self.delimiter = delimiter
@@ -190,7 +184,6 @@ class _Chunk:
         """Up to where the rows are divided; what follows needs more lines."""
         self.good: list[bytes] = []
         self.faults: list[Fault] = []
-        self.spans_lines = False
         content = np.frombuffer(data, np.uint8)
         ends = np.flatnonzero(content == syntax.line_end[0])
         if at_end and not data.endswith(syntax.line_end) and data:
@@ -299,7 +292,8 @@ class _Chunk:
         lines = [each.removesuffix(b"\r").split(self._syntax.delimiter) for each in texts]
         may_be_rows = [len(values) == self._columns > 1 for values in lines]
         are_plain = [
-            len(values) == self._columns > 1 and all(value == value.strip() for value in values) for values in lines
+            may_be_row and all(value == value.strip() for value in values)
+            for may_be_row, values in zip(may_be_rows, lines, strict=True)
         ]
         are_alike = all(may_be_rows) and any(_alike(column) for column in zip(*lines, strict=True))
         after = int(np.searchsorted(self._ends, row_end)) + 1
@@ -309,7 +303,6 @@ class _Chunk:
         if are_alike or (may_be_rows[0] and any(are_plain[1:])):
             self._refuse(UNCLEAR, whole)
             return after
-        self.spans_lines = True
         self._take(whole, None if self._syntax.is_full_row(whole) else self._syntax.values(whole))
         return after
 

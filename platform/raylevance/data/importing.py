@@ -29,7 +29,7 @@ OnBadRow = Literal["stop", "quarantine"]
 
 
 class ImportSummary(BaseModel):
-    """What became of the rows and files that were read.
+    """The outcome of an import: the rows and files that were read, by what became of them.
 
     For each table, `read` is the number of rows in its files. It is the sum of `rows`, which were written, of
     `quarantined` and of `dropped`, which the reader leaves out; the last two are counted by table and reason.

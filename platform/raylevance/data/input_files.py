@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from raylevance.errors import RaylevanceError
+from raylevance.data.single_values import LONGEST_VALUE
+from raylevance.errors import RaylevanceError, one_line
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 CSV_SUFFIXES = (".csv", ".tsv")
@@ -15,6 +16,10 @@ SUFFIXES = (".parquet", *CSV_SUFFIXES, *JSON_SUFFIXES)
 
 COMPRESSION_RATIO = 8
 """How many times larger a compressed file of text is taken to be, to plan memory."""
+
+TOO_LONG = f"row is longer than {LONGEST_VALUE >> 20} MiB"
+NOT_UTF8 = "row is not UTF-8 text"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "a zip archive or an Excel workbook"}
@@ -40,9 +45,12 @@ def is_readable(file: Path) -> bool:
 def require_known_kind(file: Path) -> None:
     """Raise `RaylevanceError` if `file` has another suffix than `SUFFIXES`."""
     if suffix_of(file) not in SUFFIXES:
-        raise RaylevanceError(
-            f"{file}: unknown kind of file; use one of {', '.join(SUFFIXES)}, text also in .gz or .zst"
-        )
+        raise RaylevanceError(unknown_kind(file))
+
+
+def unknown_kind(file: Path) -> str:
+    """Return the message for a file with another suffix than `SUFFIXES`."""
+    return f"{file}: unknown kind of file; use one of {', '.join(SUFFIXES)}, text also in .gz or .zst"
 
 
 def matching_files(folder: Path, *stems: str) -> list[Path]:
@@ -105,8 +113,3 @@ def refuse_pointer(file: Path) -> None:
     for first_bytes, kind in ENCODINGS.items():
         if start.startswith(first_bytes):
             raise RaylevanceError(f"{file}: is {kind}, can't be read as UTF-8 text; save it as UTF-8 text")
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of `error` on one line, cut to 200 characters."""
-    return " ".join(str(error).split())[:200]

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from raylevance.data.input_files import BYTE_ORDER_MARK, NOT_UTF8, TOO_LONG
 from raylevance.data.single_values import LONGEST_VALUE
 
 CHUNK_CHARACTERS = 1 << 20
-TOO_LONG = f"row is longer than {LONGEST_VALUE >> 20} MiB"
 NOT_AN_OBJECT = "row is not a JSON object"
-NOT_UTF8 = "row is not UTF-8 text"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NO_VALUE = re.compile(r"[\s,]*")
 """What stands between the elements of an array."""
 

@@ -70,7 +70,7 @@ class PartFiles(Datasink[WriteSummary]):
     def __init__(self, folder: Path, schema: pa.Schema, quarantine: Path | None = None) -> None:
         """Write good rows to `folder`, reduced and cast to `schema`, and bad rows to the folder `quarantine`.
 
-        Without `quarantine`, bad rows are only counted.
+        Without `quarantine`, bad rows are only counted. Rows without the column FAULT are all good.
         """
         self._folder = folder
         self._schema = schema
@@ -98,6 +98,8 @@ class PartFiles(Datasink[WriteSummary]):
                 rows = BlockAccessor.for_block(block).to_arrow()
                 if not rows.num_rows:
                     continue
+                if FAULT not in rows.column_names:
+                    rows = rows.append_column(FAULT, pa.nulls(rows.num_rows, pa.string()))
                 is_good = rows[FAULT].is_null()
                 good, bad = rows.filter(is_good), rows.filter(pc.invert(is_good))
                 good_file.write(good.select(self._schema.names).cast(self._schema))

@@ -34,7 +34,6 @@ from raylevance.data.csv_rows import CsvRows
 from raylevance.data.input_files import (
     JSON_SUFFIXES,
     bytes_when_read,
-    one_line,
     open_bytes,
     refuse_pointer,
     require_known_kind,
@@ -42,7 +41,7 @@ from raylevance.data.input_files import (
 )
 from raylevance.data.json_rows import json_rows
 from raylevance.data.raw_blocks import Paths, RawBlock, csv_blocks, json_blocks, parquet_blocks
-from raylevance.errors import RaylevanceError, nearest
+from raylevance.errors import RaylevanceError, nearest, one_line
 
 FIRST_ROWS = 1000
 """How many rows of a JSON file are searched for the first object."""

@@ -127,11 +127,9 @@ def _in_range(times: pa.Array) -> pa.Array:
     """Cut times to the millisecond; null for those outside of the years that are read."""
     milliseconds = times.cast(TIMESTAMP, safe=False)
     # The range is checked in the unit of the times, where nothing overflows.
-    per_millisecond = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}[times.type.unit]
+    unit = MILLISECONDS_PER_UNIT[times.type.unit]
     counts = times.cast(pa.int64())
-    inside = pc.and_(
-        pc.greater_equal(counts, int(FIRST * per_millisecond)), pc.less(counts, int(END * per_millisecond))
-    )
+    inside = pc.and_(pc.greater_equal(counts, int(FIRST / unit)), pc.less(counts, int(END / unit)))
     return pc.if_else(inside, milliseconds, pa.scalar(None, TIMESTAMP))
 
 

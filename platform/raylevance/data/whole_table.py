@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylevance.data.conversions import TEXT, as_one_type
-from raylevance.data.input_files import JSON_SUFFIXES, SUFFIXES, one_line, open_bytes, refuse_pointer, suffix_of
+from raylevance.data.input_files import JSON_SUFFIXES, SUFFIXES, open_bytes, refuse_pointer, suffix_of, unknown_kind
 from raylevance.data.json_rows import json_rows
 from raylevance.data.raw_blocks import Paths, csv_blocks
 from raylevance.data.streamed_files import column_names, delimiter_of, refuse_repeated
-from raylevance.errors import RaylevanceError, UsageError, nearest
+from raylevance.errors import RaylevanceError, UsageError, nearest, one_line
 
 NUMERIC_COLUMNS = ("grade", "label", "confidence")
 """CSV columns that are read as numbers if they hold numbers. All others stay text, such as an id made of digits."""
@@ -31,7 +31,7 @@ def read_table(file: Path, columns: Sequence[str] = ()) -> pa.Table:
     """
     suffix = suffix_of(file)
     if suffix not in SUFFIXES:
-        raise UsageError(f"{file}: unknown kind of file; use one of {', '.join(SUFFIXES)}, text also in .gz or .zst")
+        raise UsageError(unknown_kind(file))
     try:
         table = _read_parquet(file) if suffix == ".parquet" else _read_text(file, suffix)
     except (pa.ArrowInvalid, OSError, ValueError) as error:

@@ -85,6 +85,10 @@ class PairSource:
     first_anchor: int = 0
 
 
+_Nodes = tuple[int, int]
+"""The first number of the nodes of one kind, and the number after their last one."""
+
+
 def pair_sources(
     graph: BehaviourGraph,
     excluded_negatives: Csr,
@@ -99,59 +103,45 @@ def pair_sources(
     - `ppmi`: the settings that `graph` was built with; None means the defaults. An item's own best queries are found by
       them, because `graph.query_item_ppmi` is cut at the query's side.
     """
-    query_features, item_features = features
     first_item, nodes = graph.edges.rows, excluded_negatives.rows
+    queries, items = (0, first_item), (first_item, nodes)
+    of_queries, of_items = ((each, each.transposed()) for each in features)
+
+    def graphs(weights: Csr, anchors: _Nodes, targets: _Nodes, first_target: int = 0) -> PairGraphs:
+        return PairGraphs(
+            ppmi=weights,
+            excluded_negatives=excluded_negatives.select_rows(*anchors).select_columns(*targets),
+            anchor_features=(of_queries if anchors == queries else of_items)[0],
+            feature_targets=(of_queries if targets == queries else of_items)[1],
+            same_kind=anchors == targets,
+            first_target=first_target,
+        )
+
     both_kinds = AliasTable.build(bipartite(graph.edges), (0, first_item))
-    excluded_of_queries = excluded_negatives.select_rows(0, first_item)
-    excluded_of_items = excluded_negatives.select_rows(first_item, nodes)
+    item_query_ppmi = direct_ppmi(graph.edges.transposed(), ppmi or PpmiSettings())
     return [
         PairSource(
             kind="query-query",
             table=AliasTable.build(graph.query_ppmi),
-            graphs=PairGraphs(
-                ppmi=graph.query_ppmi,
-                excluded_negatives=excluded_of_queries.select_columns(0, first_item),
-                anchor_features=query_features,
-                feature_targets=query_features.transposed(),
-                same_kind=True,
-            ),
+            graphs=graphs(graph.query_ppmi, queries, queries),
             walks=walks,
         ),
         PairSource(
             kind="item-item",
             table=AliasTable.build(graph.item_ppmi),
-            graphs=PairGraphs(
-                ppmi=graph.item_ppmi,
-                excluded_negatives=excluded_of_items.select_columns(first_item, nodes),
-                anchor_features=item_features,
-                feature_targets=item_features.transposed(),
-                same_kind=True,
-            ),
+            graphs=graphs(graph.item_ppmi, items, items),
             walks=walks,
         ),
         PairSource(
             kind="query-item",
             table=both_kinds,
-            graphs=PairGraphs(
-                ppmi=graph.query_item_ppmi,
-                excluded_negatives=excluded_of_queries.select_columns(first_item, nodes),
-                anchor_features=query_features,
-                feature_targets=item_features.transposed(),
-                same_kind=False,
-                first_target=first_item,
-            ),
+            graphs=graphs(graph.query_item_ppmi, queries, items, first_target=first_item),
             walks=walks.model_copy(update={"meta_path": (0, 1)}),
         ),
         PairSource(
             kind="item-query",
             table=both_kinds,
-            graphs=PairGraphs(
-                ppmi=direct_ppmi(graph.edges.transposed(), ppmi or PpmiSettings()),
-                excluded_negatives=excluded_of_items.select_columns(0, first_item),
-                anchor_features=item_features,
-                feature_targets=query_features.transposed(),
-                same_kind=False,
-            ),
+            graphs=graphs(item_query_ppmi, items, queries),
             walks=walks.model_copy(update={"meta_path": (1, 0)}),
             first_anchor=first_item,
         ),
