@@ -80,10 +80,12 @@ def imported(folder: Path, output: Path, table: str, on_bad_row: Any = "stop") -
 
 WORDS = st.sampled_from(["mug", '12" pan', '"u shaped sofa', "a, b", "tab\there", "café", "7.0", " x ", "NaN", "null"])
 TEXT = st.none() | st.just("") | WORDS
+IDS = TEXT.filter(lambda word: not word or "\t" not in word)
+"""An id with a control character is a bad row: see `test_an_id_with_a_tab_is_a_bad_row_in_every_format`."""
 EVENTS = st.fixed_dictionaries(
     {
         "request_id": st.sampled_from(["r1", "007", "7.0"]),
-        "session_id": TEXT,
+        "session_id": IDS,
         "query_id": st.none() | st.sampled_from([7.0, 8.0, 4006381333931.0]),
         "product_id": st.just("p1"),
         "position": st.none() | st.sampled_from([1.0, 2.0]),
@@ -99,6 +101,17 @@ PRODUCTS = st.fixed_dictionaries(
         "category": st.none() | st.lists(st.sampled_from(["Home", "Rugs", "Men's", 'a"b', "é"]), max_size=3),
     }
 )
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_an_id_with_a_tab_is_a_bad_row_in_every_format(ray_cluster: None, tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "files").mkdir()
+    rows = [EVENT | {"session_id": session} for session in ("s1", "tab\there", "s2")]
+    WRITERS[suffix](tmp_path / "files" / f"events{suffix}", rows)
+    kept, summary = imported(tmp_path / "files", tmp_path / "tables", "events", "quarantine")
+    assert [row["session_id"] for row in kept] == ["s1", "s2"]
+    assert summary.quarantined == {"events": {"session_id has a line break or another control character": 1}}
 
 
 @pytest.mark.ray
