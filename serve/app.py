@@ -14,10 +14,9 @@ from ray import serve
 from ray.serve.metrics import Counter, Histogram
 
 from raylevance.artifacts import Store
-from raylevance.index.vectors import Vectors
 from raylevance.inference.search import load_query_encoder
 from serve.api import build_api
-from serve.bundle import Bundle, pin_versions
+from serve.bundle import Bundle, Vectors, pin_versions
 from serve.messages import Versions
 from serve.searcher import Searcher
 from serve.settings import ServeSettings

@@ -12,7 +12,8 @@ from raylevance.inference import search
 from raylevance.inference.search import ProductSearch
 from serve.messages import Hit, SearchRequest, Versions
 
-Vector = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float32]
+"""A unit vector [d], or unit vectors [n, d]."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Bundle:
         """
         return cls(search.load_index(store, versions, use_gpu=use_gpu), versions)
 
-    def search(self, request: SearchRequest, vector: Vector | None) -> list[Hit]:
+    def search(self, request: SearchRequest, vector: Vectors | None) -> list[Hit]:
         """Return the hits of `request`, best first.
 
         `vector` is the unit vector float32 [d] of its query, or None where the request does not need it.

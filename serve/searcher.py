@@ -5,10 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from raylevance.index.vectors import Vectors
 from raylevance.inference.search import needs_vector
 from serve.batching import Batcher
-from serve.bundle import Bundle, Vector
+from serve.bundle import Bundle, Vectors
 from serve.messages import Answer, SearchRequest
 
 Encode = Callable[[list[str]], Awaitable[Vectors]]
@@ -28,7 +27,7 @@ class Searcher:
     def __init__(self, bundle: Bundle, encode: Encode, batch_size: int = 32, batch_wait_s: float = 0.0) -> None:
         """Answer from `bundle`, with vectors from `encode`, which gets at most `batch_size` queries at a time."""
 
-        async def encode_rows(queries: list[str]) -> list[Vector]:
+        async def encode_rows(queries: list[str]) -> list[Vectors]:
             return list(await encode(queries))
 
         self.bundle = bundle

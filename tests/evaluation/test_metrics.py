@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation import intervals
@@ -88,16 +89,30 @@ def test_chosen_metrics_are_those_of_all() -> None:
         assert list(found) == chosen and all((found[name] == everything[name]).all() for name in chosen)
 
 
-def test_intervals_from_one_set_of_draws_are_those_of_each_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_are_those_of_scipy_from_one_set_of_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the draws are made in parts, where all values are equal, and for one query."""
     random = np.random.default_rng(6)
     values = {"a": random.random(30), "b": random.normal(5, 2, 30), "same": np.full(30, 0.1)}
+    expected = {"same": (0.1, 0.1, 0.1)}
+    for name in ("a", "b"):
+        interval = stats.bootstrap(
+            (values[name],),
+            np.mean,
+            n_resamples=intervals.RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(3),
+        ).confidence_interval
+        expected[name] = (float(values[name].mean()), float(interval.low), float(interval.high))
     for at_once in (4_000_000, 1000):
         monkeypatch.setattr(intervals, "DRAWN_AT_ONCE", at_once)
-        for name, estimate in bootstrap_means(values, 3).items():
-            assert estimate == pytest.approx(bootstrap_mean(values[name], 3))
+        found = bootstrap_means(values, 3)
+        assert list(found) == list(values)
+        for name, estimate in found.items():
+            assert estimate == pytest.approx(expected[name])
+            assert estimate == pytest.approx(bootstrap_mean(values[name], 3), rel=1e-12)
+    assert found["same"].low == found["same"].mean == found["same"].high
     alone = {name: each[:1] for name, each in values.items()}
-    assert bootstrap_means(alone) == {name: bootstrap_mean(each) for name, each in alone.items()}
+    assert bootstrap_means(alone) == {name: (each[0],) * 3 for name, each in alone.items()}
 
 
 def test_equal_scores_are_ranked_as_the_run_lists_them() -> None:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Values = npt.NDArray[np.float64]
 
@@ -25,40 +24,26 @@ class Estimate(NamedTuple):
 
 def bootstrap_mean(values: Values, seed: int = 0) -> Estimate:
     """Return the mean of `values` [queries] with its 95% percentile interval over resampled queries."""
-    mean = float(np.mean(values))
-    if len(values) < 2 or np.ptp(values) == 0:
-        return Estimate(mean, mean, mean)
-    interval = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        batch=max(1, DRAWN_AT_ONCE // len(values)),
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Estimate(mean, float(interval.low), float(interval.high))
+    return bootstrap_means({"mean": values}, seed)["mean"]
 
 
 def bootstrap_means(values: Mapping[str, Values], seed: int = 0) -> dict[str, Estimate]:
     """Return `bootstrap_mean` of each of `values`, all [queries] in the same order, from one set of draws."""
     stacked = np.stack(list(values.values()))
-    queries = stacked.shape[1]
-    if queries < 2:
-        return {name: bootstrap_mean(each, seed) for name, each in values.items()}
-    rng, means = np.random.default_rng(seed), []
+    means, queries = stacked.mean(axis=1), stacked.shape[1]
+    rng, drawn_means = np.random.default_rng(seed), []
     batch = max(1, DRAWN_AT_ONCE // queries)
     for start in range(0, RESAMPLES, batch):
         rows = min(batch, RESAMPLES - start)
         drawn = rng.integers(0, queries, (rows, queries)) + np.arange(rows)[:, None] * queries
         times = np.bincount(drawn.ravel(), minlength=rows * queries).reshape(rows, queries)
-        means.append(times @ stacked.T / queries)
+        drawn_means.append(times @ stacked.T / queries)
     tail = (1 - CONFIDENCE) / 2
-    lows, highs = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
-    return {
-        name: bootstrap_mean(each, seed) if np.ptp(each) == 0 else Estimate(float(each.mean()), float(low), float(high))
-        for (name, each), low, high in zip(values.items(), lows, highs, strict=True)
-    }
+    # Equal values have no spread; the rounding of their sums would give them one.
+    spread = np.ptp(stacked, axis=1) > 0
+    lows, highs = np.where(spread, np.quantile(np.concatenate(drawn_means), [tail, 1 - tail], axis=0), means)
+    estimates = map(Estimate, means.tolist(), lows.tolist(), highs.tolist())
+    return dict(zip(values, estimates, strict=True))
 
 
 def paired_difference(values: Values, baseline: Values, seed: int = 0) -> Estimate:

@@ -12,7 +12,7 @@ class KnownPositives:
 
     A log gives an instance for each click, and a query with many judgements is cut into several instances: the item of
     one of them is no negative for the query of another (our choice). Queries and items are the same if their tokens
-    are. It holds 16 bytes for each positive item in memory.
+    are. It holds 16 bytes for each item in memory.
     """
 
     def __init__(self, instances: TokenisedInstances) -> None:
@@ -22,7 +22,7 @@ class KnownPositives:
         positive = np.flatnonzero(instances.labels > 0)
         instance = np.repeat(np.arange(len(instances)), np.diff(instances.first_item))[positive]
         pairs = np.unique(np.stack([self._query[instance], self._item[positive]]), axis=1)
-        self._items_of_queries: Ints = pairs[1]
+        self._items_of_queries: Ints = pairs[1].copy()
         queries = np.arange(len(self._query) + 1)
         self._first: Ints = np.searchsorted(pairs[0], queries)
 
