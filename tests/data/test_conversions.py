@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from raylevance.data.conversions import ID, INTEGER, NUMBER, PATH, POSITION, TEXT, TIME, Kind
+from raylevance.data.times import NO_NUMBER, NOT_A_TIME
 
 KINDS = {"id": ID, "text": TEXT, "integer": INTEGER, "position": POSITION, "number": NUMBER, "time": TIME, "path": PATH}
 ROUNDED = "is a rounded number; write the ids as text"
@@ -20,9 +21,11 @@ NOW = datetime(2024, 3, 8, 9, 30, 0, 123_000, UTC)
 MILLISECONDS = 1_709_890_200_123
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
-NUMBERS_AS_TEXT = st.sampled_from(["7", "7.0", "-7.00", "+7", "1e3", "1E5", "4.006381333931e+12", "1.5", "9" * 20, "."])
+NUMBERS_AS_TEXT = st.sampled_from(
+    ["7", "7.0", "-7.00", "-0.0", "+7", "1e3", "1E5", "4.006381333931e+12", "1.5", "9" * 20, ".", "1_0", " ", "NaN"]
+)
 TIMES_AS_TEXT = st.sampled_from(
-    ["2024-03-08", "2024-03-08T09:30:00Z", "2024-03-08 09:30:00.1239", "2024-13-08", "08-03-2024", "1709890200"]
+    ["2024-03-08", "2024-03-08T09:30:00Z", "2024-03-08 09:30:00.1239", "2024-13-08", "08-03-2024", "1709890200", "NaT"]
 )
 PATHS_AS_TEXT = st.sampled_from(["a > b", "a|b", "a/b/c", '["a", "b"]', "['a', 'b']", "['a' 'b']", "[", "a/b"])
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats() | st.integers(0, 3) | st.integers(MILLISECONDS, MILLISECONDS + 9)
@@ -45,7 +48,9 @@ def test_no_value_decides_how_another_is_read(kind: str, values: list[Any]) -> N
         is_empty = value is None or value in ("", [], [None]) or (isinstance(value, float) and math.isnan(value))
         is_list_of_nothing = isinstance(value, list) and all(level in (None, "") or level != level for level in value)
         is_text_of_nothing = kind == "path" and isinstance(value, str) and not re.sub(r"[\s\[\]>|/\\]", "", value)
-        assert is_empty or is_list_of_nothing or is_text_of_nothing or (result is None) == (fault is not None)
+        is_no_number = kind in ("integer", "position", "number", "time") and str(value).strip().lower() in NO_NUMBER
+        is_empty |= is_list_of_nothing or is_text_of_nothing or is_no_number
+        assert is_empty or (result is None) == (fault is not None)
 
 
 @settings(deadline=None, max_examples=300)
@@ -78,6 +83,20 @@ def test_an_id_keeps_its_digits(number: int) -> None:
     assert converted(ID, pa.array([float(number)])) == [(str(number), None)]
 
 
+def test_zero_has_no_sign() -> None:
+    assert converted(ID, [-0.0, "-0.0", "+0.0", "-7.0"]) == [("0", None)] * 3 + [("-7", None)]
+    assert converted(ID, pa.array(["-0.0", "-0"])) == [("0", None), ("-0", None)]
+    assert converted(ID, pa.array([-0.0])) == [("0", None)]
+
+
+@pytest.mark.parametrize("number", ["1.5e9999", "1e+9999"])
+def test_a_number_with_a_long_exponent_is_a_fault(number: str) -> None:
+    assert converted(ID, [number]) == [(None, ROUNDED)]
+    assert converted(ID, [f"{number}{'9' * 20}"]) == [(f"{number}{'9' * 20}", None)]
+    for text in (number, number.replace("9999", "9" * 20)):
+        assert converted(POSITION, [text]) == [(None, "is not of type int32")]
+
+
 @pytest.mark.parametrize("value", [1e17, "4.00638E+12", "1e+05", "12345678901234567890.0", math.inf])
 def test_an_id_that_lost_digits_is_a_fault(value: Any) -> None:
     assert converted(ID, [value]) == [(None, ROUNDED)]
@@ -88,6 +107,7 @@ def test_ids_of_other_types() -> None:
     assert converted(ID, pa.array([16_777_216.0, 5.0], pa.float32())) == [(None, ROUNDED), ("5", None)]
     assert converted(ID, ["12E3", "v1.0", "007", "1.5"]) == [(text, None) for text in ("12E3", "v1.0", "007", "1.5")]
     fault = "has a line break or another control character"
+    assert converted(ID, ["\ufeffp1", "p1"]) == [(None, fault), ("p1", None)]
     assert converted(ID, pa.array(["a\nb", "a\u2028b", "a\tb"])) == [(None, fault)] * 3
     assert converted(TEXT, pa.array([b"caf\xe9", b"tea"])) == [(None, "is not UTF-8 text"), ("tea", None)]
 
@@ -103,6 +123,7 @@ def test_a_time_in_every_unit(milliseconds: int) -> None:
     written: list[Any] = [milliseconds / 1000, str(milliseconds), text, f"{text}Z", f"{text}456+00:00", f"{text} UTC"]
     assert converted(TIME, written) == [(time, None)] * len(written)
     assert converted(TIME, [milliseconds // 1000])[0] == (time.replace(microsecond=0), None)
+    assert converted(TIME, pa.array([Decimal(milliseconds)])) == [(time, None)]
     naive = pa.array([time.replace(tzinfo=None)], pa.timestamp("ns"))
     assert converted(TIME, naive) == [(time, None)]
     at_another_place = (time + timedelta(hours=5, minutes=30)).replace(tzinfo=None).isoformat(timespec="milliseconds")
@@ -111,10 +132,21 @@ def test_a_time_in_every_unit(milliseconds: int) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["07-03-2011 10:00", "3/8/2024", "2024-02-30", "yesterday", 5, 1.5, True, 10**20, "2024-03-08T25:00:00Z", {}],
+    [
+        *("07-03-2011 10:00", "3/8/2024", "2024-02-30", "yesterday", 5, 1.5, True, 10**20, "2024-03-08T25:00:00Z", {}),
+        *("2024-03-08T09:30:00+05:99", "2024-03-08 09:30 PM", Decimal(5)),
+    ],
 )
 def test_what_is_no_time(value: Any) -> None:
-    assert converted(TIME, [value, NOW]) == [(None, "is not of type timestamp[ms, tz=UTC]"), (NOW, None)]
+    assert converted(TIME, [value, NOW]) == [(None, NOT_A_TIME), (NOW, None)]
+
+
+@pytest.mark.parametrize("kind", [TIME, POSITION, NUMBER])
+def test_what_programs_write_for_no_number(kind: Kind) -> None:
+    absent: list[Any] = ["", " ", "NaN", "nan", "NA", "N/A", "<NA>", None]
+    assert converted(kind, absent) == [(None, None)] * len(absent)
+    assert converted(kind, pa.array(absent)) == [(None, None)] * len(absent)
+    assert converted(kind, [math.nan]) == [(None, None)]
 
 
 def test_a_time_outside_of_the_years_that_are_read() -> None:
@@ -137,6 +169,13 @@ def test_a_time_outside_of_the_years_that_are_read() -> None:
         *("Garden/Watering/Hoses", "/Garden/Watering/Hoses", "Garden/Watering/Hoses/", "Garden » Watering » Hoses"),
         *("Garden &gt; Watering &gt; Hoses", "Garden -> Watering -> Hoses", "Garden\\Watering\\Hoses"),
         *('["Garden", "Watering", "Hoses"]', "['Garden', 'Watering', \"Hoses\"]", "('Garden', 'Watering', 'Hoses')"),
+        *(
+            "Garden＞Watering＞Hoses",
+            "Garden｜Watering｜Hoses",
+            "Garden//Watering//Hoses",
+            '"Garden > Watering > Hoses"',
+        ),
+        *('["Garden > Watering > Hoses"]', "Garden ▸ Watering ▸ Hoses", "&gt; Garden &gt; Watering &gt; Hoses"),
         *("Garden::Watering::Hoses", "  Garden > Watering > Hoses ", '["Garden", null, "", "Watering", "Hoses"]'),
     ],
 )
@@ -144,13 +183,27 @@ def test_spellings_of_a_category_path(text: str) -> None:
     path = ["Garden", "Watering", "Hoses"]
     assert converted(PATH, [text]) == [(path, None)]
     assert converted(PATH, pa.array([text])) == [(path, None)]
-    assert converted(PATH, [[text] if " > " in text else path]) == [(path, None)]
+    assert converted(PATH, [[text] if text.startswith("Garden > ") else path]) == [(path, None)]
 
 
 @pytest.mark.parametrize(
     "value",
     [
         *("Audio/Video", "Garden; Hoses", "['Garden' 'Hoses']", "{Garden,Hoses}", "[Garden]", '{"a": 1}', {"a": 1}),
+        *(
+            "Garden,Hoses",
+            "Garden, Watering, Hoses",
+            "Garden - Watering - Hoses",
+            "Garden.Watering.Hoses",
+            "Garden\nHoses",
+        ),
+        *(
+            "electronics.smartphone",
+            "Garden:Watering:Hoses",
+            "Garden ~ Watering ~ Hoses",
+            "A > B; A > C",
+            "A > B\nC > D",
+        ),
         *("A > B, A > C", "A > B | A > C", ["A > B", "A > C"], [["A"], "B"], [{"a": 1}], '[["A"], "B"]'),
     ],
 )
@@ -160,7 +213,19 @@ def test_a_path_with_two_readings_is_a_fault(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Home, Garden & Tools", "Tables w/ Drawers", "Home &amp; Garden", "1/2 inch", "Men's", "(Other)"]
+    "text",
+    [
+        *(
+            "Home, Garden & Tools",
+            "Tables w/ Drawers",
+            "Home &amp; Garden",
+            "1/2 inch",
+            "Men's",
+            "(Other)",
+            "Shoes - Men",
+        ),
+        *("Clothing, Shoes & Jewelry", "Ropa, Zapatos y Joyas", "1,000 pieces", "St. John", "U.S.A.", "3.5 mm", "A, B"),
+    ],
 )
 def test_one_level_stays_one(text: str) -> None:
     assert converted(PATH, [text]) == [([text], None)]
@@ -176,7 +241,7 @@ def test_a_path_as_the_text_of_a_list(path: list[str]) -> None:
 def test_whole_numbers() -> None:
     assert converted(POSITION, ["3", "3.0", 3, 3.0, " 3 ", Decimal(3)]) == [(3, None)] * 6
     fault = "is not of type int32"
-    assert converted(POSITION, ["3.5", 3.5, True, 2**31, "x", "nan", {}]) == [(None, fault)] * 7
+    assert converted(POSITION, ["3.5", 3.5, True, 2**31, "x", "inf", {}]) == [(None, fault)] * 7
     assert converted(POSITION, ["", None, math.nan]) == [(None, None)] * 3
 
 

@@ -131,6 +131,22 @@ def test_carriage_returns_as_line_ends_and_one_column() -> None:
     assert read(b'title\n"two\nlines"\n""\n\nx')[0] == {1: ("two\nlines",), 2: (None,), 3: ("x",)}
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.sampled_from(["1,a", "2,b", "id,text", "\ufeffid,text", "id,id"]), min_size=1, max_size=4)))
+def test_a_header_among_the_rows_is_a_bad_row(files: list[list[str]]) -> None:
+    lines = [line for file in files for line in file]
+    rows, bad = read("\n".join(["id,text", *lines, "3,c"]).encode())
+    headers = [number for number, line in enumerate(lines, 1) if line.removeprefix("\ufeff") == "id,text"]
+    assert {number: reason for number, (reason, _) in bad.items()} == dict.fromkeys(headers, csv_rows.REPEATED_HEADER)
+    kept = [line for line in [*lines, "3,c"] if line.removeprefix("\ufeff") != "id,text"]
+    assert [",".join(map(str, row)) for row in rows.values()] == kept
+    assert read(b"title\ntitle\nmug")[0] == {1: ("title",), 2: ("mug",)}
+
+
+def test_a_byte_order_mark_is_text_inside_a_file() -> None:
+    assert read("id,text\n\ufeff1,a\n2,\ufeffb".encode())[0] == {1: ("\ufeff1", "a"), 2: ("2", "\ufeffb")}
+
+
 @pytest.mark.parametrize("text", [b"", b"\n", b"a,b\n", b"\n\na,b"])
 def test_a_file_without_rows(text: bytes) -> None:
     with pytest.raises(ValueError, match="empty: it has no rows"):

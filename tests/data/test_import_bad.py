@@ -1,5 +1,6 @@
 """Bad input gives one line with the file, the row and the reason and writes nothing, or goes to quarantine."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -215,7 +216,7 @@ def test_what_is_no_time(ray_cluster: None, shop: Path, tmp_path: Path, time: An
     event = {"request_id": "r", "product_id": "p1", "action": "click", "query_id": "q1", "timestamp": time}
     (shop / "events.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
     line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
-    assert "row 1: timestamp is not of type timestamp" in line
+    assert "row 1: timestamp is not a time" in line
 
 
 @pytest.mark.parametrize("row", ['{"query_id": "q9", "query": "\\ud83d"}', "[" * 100_000, '["q9"]'])
@@ -279,6 +280,15 @@ class TestBeforeWork:
         (shop / "queries.csv").write_text(content, encoding="utf-8")
         assert error_of(lambda: read_tables(shop)) == f"{shop / 'queries.csv'}: empty: it has no rows"
 
+    @pytest.mark.ray
+    @pytest.mark.parametrize("content", ["", "query_id,query\n"])
+    def test_an_empty_part_among_others(self, ray_cluster: None, shop: Path, tmp_path: Path, content: str) -> None:
+        (shop / "queries.csv").rename(shop / "queries-1.csv")
+        (shop / "queries-0.csv").write_text(content, encoding="utf-8")
+        summary = import_tables(read_tables(shop), tmp_path / "tables")
+        assert summary.rows["queries"] > 0
+        assert "queries-0.csv" not in {Path(file).name for file in summary.files}  # so it is said not to be read
+
     def test_a_parquet_file_without_rows(self, shop: Path) -> None:
         table = pq.read_table(shop / "products.parquet")
         pq.write_table(table.slice(0, 0), shop / "products.parquet")
@@ -289,6 +299,20 @@ class TestBeforeWork:
         assert "can't be read as UTF-8 text" in error_of(lambda: read_tables(shop))
         (shop / "queries.csv").write_text("query_id,query\nq1,cafe\n", encoding="utf-16")
         assert "is UTF-16, can't be read as UTF-8 text; save it as UTF-8" in error_of(lambda: read_tables(shop))
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            ("query_id,query\nq1,mug\n".encode("utf-16-le"), "is UTF-16, UTF-32 or no text"),
+            (gzip.compress("query_id,query\nq1,mug\n".encode("utf-16"), mtime=0), "is UTF-16, can't be read"),
+            (b"PK\x03\x04 ", "is a zip archive or an Excel workbook"),
+            (b"\xd0\xcf\x11\xe0\xa1\xb1", "is an Excel workbook"),
+            (b"PAR1 ", "is a Parquet file; name it .parquet"),
+        ],
+    )
+    def test_what_is_no_text(self, shop: Path, content: bytes, said: str) -> None:
+        (shop / "queries.csv").write_bytes(content)
+        assert f"queries.csv: {said}" in error_of(lambda: read_tables(shop))
 
     def test_a_column_that_is_there_twice(self, shop: Path) -> None:
         (shop / "queries.csv").write_text("query_id,query,query\nq1,a mug,a rug\n", encoding="utf-8")

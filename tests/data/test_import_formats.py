@@ -23,6 +23,7 @@ from raylevance.data.readers.uci import read_uci
 from raylevance.data.readers.wands import read_wands
 from raylevance.data.repeated_rows import count_repeated_rows
 from raylevance.data.schema import TABLES
+from raylevance.data.whole_table import read_table
 from raylevance.errors import RaylevanceError
 from tests.conftest import Ended
 
@@ -217,6 +218,26 @@ def test_a_json_row_with_a_name_twice_or_unknown(ray_cluster: None, tmp_path: Pa
     }
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "A.CSV.ZST"])
+def test_a_file_is_read_by_what_is_in_it(tmp_path: Path, name: str) -> None:
+    """Browsers unpack a file and keep its name, others pack it and lose the ending."""
+    delimiter = "\t" if suffix_of(Path(name)) == ".tsv" else ","
+    text = f"query_id{delimiter}query\nq1{delimiter}mug\n".encode()
+    second = f"q2{delimiter}rug\n".encode()
+    for content in (text + second, gzip.compress(text) + gzip.compress(second)):
+        (tmp_path / name).write_bytes(content)
+        assert read_table(tmp_path / name)["query"].to_pylist() == ["mug", "rug"]
+
+
+def test_lines_of_json_that_were_joined(tmp_path: Path) -> None:
+    lines = "\ufeff" + '{"query": "mug"}\n' + "\ufeff" + '{"query": "rug"}\n'
+    (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
+    assert read_table(tmp_path / "a.jsonl")["query"].to_pylist() == ["mug", "rug"]
+    (tmp_path / "a.json").write_text(" [ ]\n", encoding="utf-8")
+    with pytest.raises(RaylevanceError, match=r"a\.json: empty: it has no rows|a\.json: has no rows"):
+        read_table(tmp_path / "a.json")
+
+
 def test_names_of_files(tmp_path: Path) -> None:
     names = ["Judgments.CSV.gz", "judgements-2.jsonl", "judgements.txt", "._judgements.csv", "judgements.parquet.gz"]
     for name in names:
@@ -287,27 +308,52 @@ def test_actions_and_records_of_a_log(ray_cluster: None, tmp_path: Path) -> None
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_log_with_flat_columns(ray_cluster: None, tmp_path: Path, suffix: str) -> None:
+    """As pandas writes nested records, with dots in the names of columns."""
+    flat = {"event_attributes.object.object_id": 9.0, "event_attributes.position.ordinal": 2.0}
+    event = {"action_name": "Click", "query_id": 7.0, "timestamp": 1709890200123, **flat}
+    WRITERS[suffix](tmp_path / f"ubi_queries{suffix}", [{"query_id": 7, "user_query": "mug"}])
+    WRITERS[suffix](tmp_path / f"ubi_events{suffix}", [event])
+    import_tables(read_ubi(tmp_path), tmp_path / "tables")
+    (row,) = pq.read_table(tmp_path / "tables" / "events").to_pylist()
+    assert (row["request_id"], row["product_id"], row["position"], row["action"]) == ("7", "9", 2, "click")
+
+
+@pytest.mark.ray
 def test_a_log_with_an_event_without_an_action(ray_cluster: None, tmp_path: Path) -> None:
     write_json(tmp_path / "ubi_queries.jsonl", [{"query_id": "r1", "user_query": "mug"}])
     attributes = {"object": {"object_id": "9"}}
     event = {"action_name": None, "query_id": "r1", "timestamp": 1709890200123, "event_attributes": attributes}
     write_json(tmp_path / "ubi_events.jsonl", [{**event, "action_name": "click"}, event])
-    with pytest.raises(RaylevanceError, match=r"ubi_events.jsonl: row 2: action is missing"):
+    with pytest.raises(RaylevanceError, match=r"ubi_events.jsonl: row 2: action_name is missing"):
         import_tables(read_ubi(tmp_path), tmp_path / "tables")
 
 
 @pytest.mark.ray
 def test_returns_are_no_purchases(ray_cluster: None, tmp_path: Path) -> None:
     row = {"InvoiceNo": "1", "CustomerID": 7.0, "InvoiceDate": "2011-03-07 10:00", "Description": " MUG", "Quantity": 2}
-    rows = [row, {**row, "InvoiceNo": "C2"}, {**row, "Quantity": -2}, {**row, "Quantity": 0}, {**row, "Quantity": None}]
+    rows = [
+        row,
+        {**row, "InvoiceNo": " c2"},
+        {**row, "Quantity": -2},
+        {**row, "Quantity": 0},
+        {**row, "Quantity": None},
+    ]
     write_parquet(tmp_path / "purchases.parquet", rows)
     summary = import_tables(read_uci(tmp_path), tmp_path / "tables")
     assert (summary.rows["events"], summary.dropped["events"]) == (2, {"a return, not a purchase": 3})
     assert pq.read_table(tmp_path / "tables" / "events")["request_id"].to_pylist() == ["7-20110307T1000"] * 2
     day_first = [row, {**row, "InvoiceDate": "07-03-2011 10:00"}]
     write_parquet(tmp_path / "purchases.parquet", day_first)
-    with pytest.raises(RaylevanceError, match=r"purchases.parquet: row 2: InvoiceDate is not of type timestamp"):
+    with pytest.raises(RaylevanceError, match=r"purchases.parquet: row 2: InvoiceDate is not a time"):
         import_tables(read_uci(tmp_path), tmp_path / "again")
+    odd = [{**row, "InvoiceDate": " "}, {**row, "CustomerID": None}, {**row, "Description": "a\nb"}]
+    write_parquet(tmp_path / "purchases.parquet", [row, *odd])
+    summary = import_tables(read_uci(tmp_path), tmp_path / "quarantined", "quarantine")
+    line_break = {"Description has a line break in it; write it on one line": 1}
+    assert summary.quarantined["products"] == line_break
+    assert summary.quarantined["events"] == {"InvoiceDate is missing": 1, "CustomerID is missing": 1, **line_break}
 
 
 @pytest.mark.ray

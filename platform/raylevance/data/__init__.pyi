@@ -7,7 +7,7 @@ from .schema import EVENTS, JUDGEMENTS, PRODUCTS, QUERIES
 from .simulated_clicks import SimulationSettings, simulate_clicks
 from .spelling import SpellingSettings
 from .splits import check_leakage, split_by_query
-from .text import ProductText, baseline_text, full_text, normalised_query
+from .text import ProductText, baseline_text, field_texts, full_text, normalised_query
 from .whole_table import read_table
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "SpellingSettings",
     "baseline_text",
     "check_leakage",
+    "field_texts",
     "full_text",
     "import_tables",
     "normalised_query",

@@ -85,6 +85,14 @@ def with_fault(rows: pa.Table, bad: pa.Array, reason: str) -> pa.Table:
     return pa.table(columns | {FAULT: faults, RAW: raw}, schema=rows.schema)
 
 
+def missing_faults(rows: pa.Table, columns: Iterable[str]) -> pa.Array:
+    """Return the fault of each row where one of `columns` is null or blank, string [n], null elsewhere."""
+    faults = pa.nulls(rows.num_rows, pa.string())
+    for name in columns:
+        faults = _mark(faults, _is_missing(_one_chunk(rows[name])), f"{name} is missing")
+    return faults
+
+
 def first_faults(faults: pa.Array, more: pa.Array) -> pa.Array:
     """Return the fault of each row in `faults`, or else the one in `more`; both are string [n], null without one."""
     return faults if more.null_count == len(more) else pc.coalesce(faults, more)

@@ -22,11 +22,11 @@ EXACT = {"halffloat": 2**11, "float": 2**24, "double": EXACT_IN_DOUBLE}
 
 INTEGER_TEXT = r"^[+-]?\d{1,15}(\.0*)?$"
 NUMBER_TEXT = r"^[+-]?\d+(\.\d+)?([eE][+-]?\d+)?$"
-ODD_ID = r"[\x00-\x1f\x7f\x{85}\x{2028}\x{2029}]|^[+-]?\d+(\.0+|\.?\d*[eE][+-]?\d+)$"
+ODD_ID = r"[\x00-\x1f\x7f\x{85}\x{2028}\x{2029}\x{feff}]|^[+-]?\d+(\.0+|\.?\d*[eE][+-]?\d+)$"
 """Ids that `single_values.id_of` refuses or changes, and a few that it does not."""
 
 _MAY_BE_ODD = np.zeros(256, np.bool_)
-_MAY_BE_ODD[[*range(0x20), 0x7F, *b".+", 0xC2, 0xE2]] = True
+_MAY_BE_ODD[[*range(0x20), 0x7F, *b".+", 0xC2, 0xE2, 0xEF]] = True
 """Bytes of UTF-8 without which no id is odd."""
 
 Values: TypeAlias = pa.Array | pa.ChunkedArray | list[Any]

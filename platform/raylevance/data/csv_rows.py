@@ -10,6 +10,7 @@ both are read, and a quote that is not closed costs no other row:
 - Where a row can still be read in two ways it is a bad row.
 """
 
+import functools
 import io
 import re
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
-from raylevance.data.input_files import BYTE_ORDER_MARK, NOT_UTF8, TOO_LONG
+from raylevance.data.input_files import BYTE_ORDER_MARK, NOT_UTF8, TOO_LONG, NoRowsError
 from raylevance.data.single_values import LONGEST_VALUE
 
 CHUNK_BYTES = 8 << 20
@@ -28,6 +30,7 @@ LONGEST_SPAN = 4 * LONGEST_VALUE
 """How many bytes are searched for the end of a value in quotes."""
 
 NOT_DOUBLED = "a quote inside a value in quotes is not doubled"
+REPEATED_HEADER = "row repeats the header"
 UNCLEAR = "a quote opens here and closes lines later, but lines between look like rows; double the quotes of a value"
 QUOTE = b'"'
 EXAMINED_LINES = 200
@@ -50,7 +53,7 @@ class CsvBlock(NamedTuple):
 class CsvRows:
     """The rows of a stream of CSV. `names` are those of its header.
 
-    Raises `ValueError` if there is no header in UTF-8 with something below it.
+    Raises `NoRowsError` if there is no header with something below it, and `ValueError` if it is not UTF-8.
     """
 
     def __init__(self, stream: io.BufferedReader, delimiter: str) -> None:
@@ -60,7 +63,7 @@ class CsvRows:
         syntax = _Syntax(delimiter.encode(), line_end)
         header, _, self._pending = self._pending.lstrip(b"\r\n").partition(line_end)
         if not header.strip() or not self._pending:
-            raise ValueError("empty: it has no rows")
+            raise NoRowsError
         self.names = syntax.names(header.removesuffix(b"\r"))
         self._syntax = _Syntax(delimiter.encode(), line_end, len(self.names))
         self._next_row = 1
@@ -81,12 +84,27 @@ class CsvRows:
             rows = np.arange(self._next_row, chunk.next_row)
             rows = rows[~np.isin(rows, [row for row, _, _ in chunk.faults])]
             self._pending, self._next_row = data[chunk.position :], chunk.next_row
-            yield CsvBlock(self._parsed(b"".join(chunk.good), len(rows)), rows, chunk.faults)
+            yield self._without_headers(self._parsed(b"".join(chunk.good), len(rows)), rows, chunk.faults)
+
+    def _without_headers(self, texts: pa.Table, rows: npt.NDArray[np.int64], faults: list[Fault]) -> CsvBlock:
+        """Make a bad row of each one that repeats the header, as files that were joined have them."""
+        if len(self.names) == 1 or not len(rows):  # a text may be the name of its column
+            return CsvBlock(texts, rows, faults)
+        is_header = functools.reduce(pc.and_, map(pc.equal, texts.columns[1:], self.names[1:]))
+        first = pc.utf8_ltrim(texts.column(0), "\ufeff")
+        is_header = pc.fill_null(pc.and_(is_header, pc.equal(first, self.names[0])), False).to_numpy()
+        if not is_header.any():
+            return CsvBlock(texts, rows, faults)
+        header = self._syntax.delimiter.join(name.encode() for name in self.names)
+        repeats = [(int(row), REPEATED_HEADER, header) for row in rows[is_header]]
+        return CsvBlock(texts.filter(pa.array(~is_header)), rows[~is_header], sorted([*faults, *repeats]))
 
     def _parsed(self, text: bytes, rows: int) -> pa.Table:
         places = [str(place) for place in range(len(self.names))]
         if not rows:
             return pa.table({place: pa.array([], pa.string()) for place in places})
+        # Arrow leaves out a byte order mark, which may be the text of a value here.
+        text = BYTE_ORDER_MARK + text if text.startswith(BYTE_ORDER_MARK) else text
         table = pyarrow.csv.read_csv(
             pa.BufferReader(text),
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=places),

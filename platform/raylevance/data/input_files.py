@@ -22,8 +22,24 @@ NOT_UTF8 = "row is not UTF-8 text"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "a zip archive or an Excel workbook"}
-"""The first bytes of files that are often saved under the name of a text file, and what they are."""
+AS_UTF8 = "can't be read as UTF-8 text; save it as UTF-8 text"
+NO_TEXT = {
+    b"\xff\xfe": f"is UTF-16, {AS_UTF8}",
+    b"\xfe\xff": f"is UTF-16, {AS_UTF8}",
+    b"PK\x03\x04": f"is a zip archive or an Excel workbook, {AS_UTF8}",
+    b"\xd0\xcf\x11\xe0": f"is an Excel workbook, {AS_UTF8}",
+    b"PAR1": "is a Parquet file; name it .parquet",
+}
+"""The first bytes of files that are often saved under the name of a text file, and what to say of them."""
+MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+"""The first bytes of compressed files."""
+
+
+class NoRowsError(ValueError):
+    """A file has no rows."""
+
+    def __init__(self) -> None:
+        super().__init__("empty: it has no rows")
 
 
 def suffix_of(file: Path) -> str:
@@ -86,21 +102,28 @@ def bytes_when_read(file: Path) -> int:
 
 
 def open_bytes(file: Path) -> io.BufferedReader:
-    """Open `file` to read its bytes, decompressed.
+    """Open `file` to read its bytes, decompressed if it is compressed, whatever its name says.
 
     Raises `RaylevanceError` if it is missing, a Git LFS pointer, or text in another encoding than UTF-8. A stream that
     turns out to be damaged raises `OSError` while it is read.
     """
-    refuse_pointer(file)
+    start = first_bytes(file)
+    compression = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
     try:
-        stream = pa.input_stream(str(file), compression=COMPRESSIONS.get(file.suffix.lower()))
+        stream = io.BufferedReader(pa.input_stream(str(file), compression=compression), 1 << 20)
+        start = stream.peek(4)[:4]
     except OSError as error:
-        raise RaylevanceError(f"{file}: can't be read: {one_line(error)}") from None
-    return io.BufferedReader(stream, 1 << 20)
+        raise RaylevanceError(f"{file}: incomplete or unreadable: {one_line(error)}") from None
+    for magic, reason in NO_TEXT.items():
+        if start.startswith(magic):
+            raise RaylevanceError(f"{file}: {reason}")
+    if b"\0" in start:
+        raise RaylevanceError(f"{file}: is UTF-16, UTF-32 or no text, {AS_UTF8}")
+    return stream
 
 
-def refuse_pointer(file: Path) -> None:
-    """Raise `RaylevanceError` if `file` is missing, a Git LFS pointer, or in another encoding than UTF-8."""
+def first_bytes(file: Path) -> bytes:
+    """Return the first bytes of `file`. Raises `RaylevanceError` if it is missing or a Git LFS pointer."""
     try:
         with file.open("rb") as opened:
             start = opened.read(len(LFS_POINTER))
@@ -110,6 +133,4 @@ def refuse_pointer(file: Path) -> None:
         raise RaylevanceError(f"{file}: can't be read: {error.strerror}") from None
     if start == LFS_POINTER:
         raise RaylevanceError(f"{file}: is a Git LFS pointer, not the data; run `git lfs pull` where it was cloned")
-    for first_bytes, kind in ENCODINGS.items():
-        if start.startswith(first_bytes):
-            raise RaylevanceError(f"{file}: is {kind}, can't be read as UTF-8 text; save it as UTF-8 text")
+    return start

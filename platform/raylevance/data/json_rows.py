@@ -32,7 +32,7 @@ def json_rows(stream: io.BufferedReader) -> Iterator[JsonRow]:
     """
     first = stream.peek(64).removeprefix(BYTE_ORDER_MARK).lstrip()
     # A line such as [1, 2] is a bad row of JSON Lines.
-    is_array = first[:1] == b"[" and first[1:].lstrip()[:1] in (b"{", b"")
+    is_array = first[:1] == b"[" and (first[1:].lstrip()[:1] in (b"{", b"") or first.split() in ([b"[]"], [b"[", b"]"]))
     return _array_rows(stream) if is_array else _line_rows(stream)
 
 
@@ -40,8 +40,7 @@ def _line_rows(stream: io.BufferedReader) -> Iterator[JsonRow]:
     number = 0
     while line := stream.readline(LONGEST_VALUE + 2):
         number += 1
-        if number == 1:
-            line = line.removeprefix(BYTE_ORDER_MARK)
+        line = line.removeprefix(BYTE_ORDER_MARK)  # files that were joined have it on later lines too
         if len(line) > LONGEST_VALUE and not line.endswith(b"\n"):
             shown = line
             while line and not line.endswith(b"\n"):

@@ -35,9 +35,9 @@ class RawBlock:
 class Paths:
     """Where the values of columns are.
 
-    A dotted `names` is a path into nested values. Where the value of a name in `inside` is an object, its member of
-    that name is taken. A row may be wrapped in an object under `envelope`. With `allowed`, a row of JSON with another
-    member is a bad row.
+    A dotted `names` is a path into nested values, or the name of a flat column. Where the value of a name in `inside`
+    is an object, its member of that name is taken. A row may be wrapped in an object under `envelope`. With `allowed`,
+    a row of JSON with another member is a bad row.
     """
 
     names: tuple[str, ...]
@@ -59,8 +59,8 @@ def parquet_blocks(file: Path, paths: Paths, first_row: int, row_groups: Iterabl
 
 
 def _nested_column(batch: pa.RecordBatch, path: str, inside: Mapping[str, str]) -> pa.Array:
-    """Return the column at a dotted `path`, all null if the batch does not have it."""
-    first, *deeper = path.split(".")
+    """Return the column `path`, or at this dotted path; all null if the batch does not have it."""
+    first, *deeper = [path] if path in batch.schema.names else path.split(".")
     if first not in batch.schema.names:
         return pa.nulls(batch.num_rows)
     column = batch.column(first)
@@ -129,10 +129,16 @@ def _chunks(rows: Iterator[JsonRow]) -> Iterator[list[JsonRow]]:
 
 
 def _values_at(rows: Sequence[dict[str, Any]], path: str, inside: Mapping[str, str]) -> list[Any]:
-    first, *deeper = path.split(".")
-    values = [row.get(first) for row in rows]
-    for name in deeper:
-        values = [value.get(name) if isinstance(value, dict) else None for value in values]
+    values = [_value_at(row, path) for row in rows]
     if member := inside.get(path):
         values = [value.get(member, value) if isinstance(value, dict) else value for value in values]
     return values
+
+
+def _value_at(row: dict[str, Any], path: str) -> Any:
+    if path in row or "." not in path:
+        return row.get(path)
+    value: Any = row
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

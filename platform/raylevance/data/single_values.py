@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raylevance.data.category_paths import levels_of
+from raylevance.data.category_paths import SEVERAL, levels_of
 from raylevance.data.schema import CATEGORY_SEPARATOR
+from raylevance.data.times import NO_NUMBER
 
 LONGEST_VALUE = 16 << 20
 """The bytes of the longest text, and of the longest row of a text file, that is read."""
@@ -24,10 +25,11 @@ EXACT_IN_DOUBLE = 2**53
 """Below it, a decimal number of 64 bits holds every whole number."""
 ROUNDED = "is a rounded number; write the ids as text"
 
-WHOLE_DECIMAL = re.compile(r"([+-]?\d+)\.0+")
-SCIENTIFIC = re.compile(r"[+-]?\d+(?:\.(\d*)[eE][+-]?|()[eE]\+)(\d+)")
+WHOLE_DECIMAL = re.compile(r"([+-]?[0-9]+)\.0+")
+SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:\.([0-9]*)[eE][+-]?|()[eE]\+)([0-9]{1,4})")
 """A number as 4.006e+12: the digits after the point and the exponent. 12E3 may be an article number."""
-CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?")
+CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ufeff]")
 
 
 def text_of(value: Any) -> str | None:
@@ -76,7 +78,7 @@ def id_of(value: Any, exact: int = EXACT_IN_DOUBLE) -> str | None:
     if abs(number) >= EXACT_IN_DOUBLE:
         raise ValueError(ROUNDED)
     if whole:
-        return whole[1].removeprefix("+")
+        return whole[1].lstrip("+" if number else "+-")
     assert scientific is not None
     if number != number.to_integral_value():
         return text
@@ -86,26 +88,27 @@ def id_of(value: Any, exact: int = EXACT_IN_DOUBLE) -> str | None:
 
 
 def number_of(value: Any, kind: pa.DataType) -> int | float | None:
-    """Return a number of the Arrow type `kind`. A whole number may be written as text, or with .0 at its end."""
+    """Return a number of the Arrow type `kind`. A whole number may be written as text, or with .0 at its end.
+
+    Blank text, NaN and NA are null.
+    """
     fault = f"is not of type {kind}"
     if isinstance(value, str):
-        try:
-            value = Decimal(value.strip())
-        except ArithmeticError:
-            raise ValueError(fault) from None
-        if not value.is_finite():
+        text = value.strip()
+        if text.casefold() in NO_NUMBER:
+            return None
+        if not DECIMAL.fullmatch(text):
             raise ValueError(fault)
+        value = Decimal(text)
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise ValueError(fault)
     if math.isnan(value):
         return None
     if not pa.types.is_integer(kind):
         return float(value)
-    if (
-        math.isinf(value)
-        or value != int(value)
-        or not np.iinfo(kind.to_pandas_dtype()).min <= value <= np.iinfo(kind.to_pandas_dtype()).max
-    ):
+    limits = np.iinfo(kind.to_pandas_dtype())
+    # The range comes first: int() of 1e999999 would not end.
+    if not int(limits.min) <= value <= int(limits.max) or value != int(value):
         raise ValueError(fault)
     return int(value)
 
@@ -117,14 +120,14 @@ def path_of(value: Any) -> list[str] | None:
     """
     if isinstance(value, (list, tuple)):
         levels = [_level(level) for level in value if level is not None]
-        if len(levels) == 1 and CATEGORY_SEPARATOR in (levels[0] or ""):
-            return path_of(levels[0])
     elif value is None or isinstance(value, (str, bytes, int, float, dict)):
         levels = list(_levels(text_of(value) or ""))
     else:
         raise ValueError("is not a list of texts")
+    if len(levels) == 1 and CATEGORY_SEPARATOR in (levels[0] or ""):
+        return path_of(levels[0])
     if any(CATEGORY_SEPARATOR in (level or "") for level in levels):
-        raise ValueError("holds several paths; give one, such as Home > Kitchen")
+        raise ValueError(SEVERAL)
     return [level for level in levels if level] or None
 
 

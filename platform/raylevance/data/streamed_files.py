@@ -33,9 +33,10 @@ from raylevance.data.conversions import Converted, Kind
 from raylevance.data.csv_rows import CsvRows
 from raylevance.data.input_files import (
     JSON_SUFFIXES,
+    NoRowsError,
     bytes_when_read,
+    first_bytes,
     open_bytes,
-    refuse_pointer,
     require_known_kind,
     suffix_of,
 )
@@ -95,9 +96,20 @@ def read_rows(
     FILE and ROW, and may add FAULT, and DROPPED with the reason why a row is left out. `delimiter` separates the values
     of a .csv file.
 
-    Raises `RaylevanceError` at once if a file is missing, unreadable or empty, or if a required column is missing.
+    A file without rows is left out if others have some.
+
+    Raises `RaylevanceError` at once if a file is missing or unreadable, if all are empty, or if a required column is
+    missing.
     """
-    fragments = [fragment for file in files for fragment in _fragments(file, columns, delimiter)]
+    fragments: list[dict[str, Any]] = []
+    empty: list[RaylevanceError] = []
+    for file in files:
+        try:
+            fragments += _fragments(file, columns, delimiter)
+        except _EmptyFileError as error:
+            empty.append(error)
+    if not fragments:
+        raise empty[0]
     read = functools.partial(_read_fragment, table=table, columns=columns, mapping=mapping, delimiter=delimiter)
     return ray.data.from_items(fragments, override_num_blocks=len(fragments)).map_batches(
         read, batch_size=1, batch_format="numpy"
@@ -123,6 +135,8 @@ def column_names(file: Path, delimiter: str = ",") -> list[str]:
             return CsvRows(stream, delimiter_of(file, delimiter)).names
     except OSError as error:
         raise RaylevanceError(f"{file}: incomplete or unreadable: {one_line(error)}") from None
+    except NoRowsError:
+        raise _EmptyFileError(file) from None
     except ValueError as error:
         raise RaylevanceError(f"{file}: {one_line(error)}") from None
 
@@ -130,7 +144,7 @@ def column_names(file: Path, delimiter: str = ",") -> list[str]:
 def require_columns(file: Path, present: Sequence[str], required: Sequence[str]) -> None:
     """Raise `RaylevanceError` if a column of `required` is not among the `present` columns of `file`."""
     for name in required:
-        if name.partition(".")[0] not in present:
+        if name not in present and name.partition(".")[0] not in present:
             raise RaylevanceError(f"{file}: has no column {name!r}; {nearest(name, list(present))}")
 
 
@@ -148,11 +162,16 @@ def delimiter_of(file: Path, delimiter: str) -> str:
 
 def footer(file: Path) -> pq.FileMetaData:
     """Return the metadata of a Parquet file. Raises `RaylevanceError` if it is missing or damaged."""
-    refuse_pointer(file)
+    first_bytes(file)
     try:
         return pq.read_metadata(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise RaylevanceError(f"{file}: incomplete or not a Parquet file: {one_line(error)}") from None
+
+
+class _EmptyFileError(RaylevanceError):
+    def __init__(self, file: Path) -> None:
+        super().__init__(f"{file}: {NoRowsError()}")
 
 
 def _fragments(file: Path, columns: Columns, delimiter: str) -> Iterator[dict[str, Any]]:
@@ -165,7 +184,7 @@ def _fragments(file: Path, columns: Columns, delimiter: str) -> Iterator[dict[st
         return
     metadata = footer(file)
     if metadata.num_rows == 0:
-        raise RaylevanceError(f"{file}: empty: it has no rows")
+        raise _EmptyFileError(file)
     first_row, first_group, rows = 1, 0, 0
     for group in range(metadata.num_row_groups):
         rows += metadata.row_group(group).num_rows
@@ -182,7 +201,7 @@ def _first_object(objects: Iterator[dict[str, Any] | None]) -> list[str]:
             return list(value)
         seen += 1
     if not seen:
-        raise ValueError("empty: it has no rows")
+        raise NoRowsError
     raise ValueError(f"none of the first {seen} rows is a JSON object; expected one object per line, or an array")
 
 

@@ -69,6 +69,14 @@ def full_text(products: pa.Table) -> list[str]:
     return _joined_columns(products, [name for name in FULL_TEXT_COLUMNS if name in products.column_names])
 
 
+def field_texts(products: pa.Table) -> dict[str, list[str]]:
+    """Return the text of each product by field, [n] each. BM25F weighs these fields.
+
+    The fields are `FULL_TEXT_COLUMNS`, as far as `products` has them. A product without a field has an empty text.
+    """
+    return {name: _joined_columns(products, [name]) for name in FULL_TEXT_COLUMNS if name in products.column_names}
+
+
 def normalised_query(queries: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Return the `normal_form` of each query, string [n]; null stays null."""
     return normal_form_column(queries)

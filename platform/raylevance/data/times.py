@@ -3,6 +3,7 @@
 import math
 import re
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,9 @@ overlap.
 """
 MILLISECONDS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 
-NOT_A_TIME = f"is not of type {TIMESTAMP}"
+NO_NUMBER = ("", "nan", "nat", "na", "n/a", "<na>")
+"""What programs write for a number or a time that is not there, in lower case."""
+NOT_A_TIME = "is not a time; write 2024-03-08T09:30:00Z, or a number since 1970"
 OUTSIDE = "is not between the years 1990 and 2100"
 
 CANONICAL = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:?\d\d)?$"
@@ -25,7 +28,7 @@ CANONICAL = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:?\d\d)?$
 ZONED = r"(Z|[+-]\d\d:?\d\d)$"
 LENIENT = re.compile(
     r"(\d{4})([-/])(\d\d?)\2(\d\d?)(?:[Tt ]\s*(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?"
-    r"\s*(?:(Z|z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?"
+    r"\s*(?:(Z|z|UTC|GMT)|([+-])(\d\d):?([0-5]\d)?)?"
 )
 """Year, month and day in this order; then, as far as they are given, the time of the day and the zone."""
 NUMBER = re.compile(r"\d+(\.\d*)?([eE]\+?\d+)?")
@@ -49,7 +52,9 @@ def times_of(values: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def time_of(value: object) -> datetime | None:
-    """Return one value as a time in UTC, cut to the millisecond; null for NaN. A time without a zone is in UTC.
+    """Return one value as a time in UTC, cut to the millisecond. A time without a zone is in UTC.
+
+    Blank text, NaN, NaT and NA are null.
 
     Numbers count seconds, milliseconds, microseconds or nanoseconds since 1970, whichever gives a year from 1990 to
     2099. Texts begin with the year; 07-03-2011 is refused, because it has two meanings.
@@ -60,9 +65,13 @@ def time_of(value: object) -> datetime | None:
         raise ValueError(NOT_A_TIME)
     if isinstance(value, str):
         text = value.strip()
+        if text.casefold() in NO_NUMBER:
+            return None
         if NUMBER.fullmatch(text):
             return time_of(float(text) if not text.isdigit() else int(text))
         return _from_text(text)
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, (int, float)):
         return None if math.isnan(value) else _from_number(value)
     if isinstance(value, datetime):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylevance.data.conversions import TEXT, as_one_type
-from raylevance.data.input_files import JSON_SUFFIXES, SUFFIXES, open_bytes, refuse_pointer, suffix_of, unknown_kind
+from raylevance.data.input_files import JSON_SUFFIXES, SUFFIXES, first_bytes, open_bytes, suffix_of, unknown_kind
 from raylevance.data.json_rows import json_rows
 from raylevance.data.raw_blocks import Paths, csv_blocks
 from raylevance.data.streamed_files import column_names, delimiter_of, refuse_repeated
@@ -59,7 +59,7 @@ def texts_of(file: Path, column: str) -> list[str]:
 
 
 def _read_parquet(file: Path) -> pa.Table:
-    refuse_pointer(file)
+    first_bytes(file)
     refuse_repeated(file, pq.read_schema(file).names)
     return pq.read_table(file)
 

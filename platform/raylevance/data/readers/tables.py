@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from raylevance.data.actions import our_action
-from raylevance.data.conversions import PATH, Kind
+from raylevance.data.conversions import Kind
 from raylevance.data.input_files import matching_files
 from raylevance.data.schema import TABLES, required_columns
 from raylevance.data.streamed_files import Columns, read_rows
@@ -46,18 +46,3 @@ def _unchanged(rows: pa.Table) -> pa.Table:
 def _with_our_actions(rows: pa.Table) -> pa.Table:
     place = rows.column_names.index("action")
     return rows.set_column(place, "action", pc.coalesce(our_action(rows["action"]), rows["action"]))
-
-
-def split_category_paths(column: pa.ChunkedArray, file: Path) -> pa.ChunkedArray:
-    """Read a column of strings in `file` as category paths. A column of any other type is returned unchanged.
-
-    Raises `RaylevanceError` for a text that has two readings (see `category_paths`).
-    """
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return column
-    paths, faults = PATH.convert(column)
-    if faults.null_count < len(faults):
-        row = int(pc.index(faults.is_valid(), True).as_py())
-        raise RaylevanceError(f"{file}: row {row + 1}: category {faults[row]}: {column[row]}")
-    return pa.chunked_array([paths])

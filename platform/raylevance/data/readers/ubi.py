@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from raylevance.data.actions import our_action
-from raylevance.data.checked_rows import DROPPED, FILE, ROW, row_schema, with_fault
+from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, missing_faults, row_schema, with_fault
 from raylevance.data.conversions import ID, POSITION, TEXT, TIME
 from raylevance.data.hash_buckets import distinct_rows, join_buckets
 from raylevance.data.input_files import matching_files
@@ -99,6 +99,7 @@ def _events(rows: pa.Table) -> pa.Table:
             "timestamp": rows["timestamp"],
             FILE: rows[FILE],
             ROW: rows[ROW],
+            FAULT: missing_faults(rows, ("action_name", OBJECT_ID, "timestamp")),
             DROPPED: pc.if_else(other, reason, pa.scalar(None, pa.string())),
         }
     )

@@ -6,17 +6,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.checked_rows import DROPPED, FILE, ROW
+from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, missing_faults
 from raylevance.data.conversions import ID, NUMBER, TEXT, TIME
 from raylevance.data.hash_buckets import distinct_rows
 from raylevance.data.input_files import named_file
 from raylevance.data.streamed_files import Columns, buckets_for_files, read_rows
 
 PURCHASES = "purchases.parquet"
-PRODUCT_COLUMNS = Columns({"Description": TEXT}, ("Description",))
+PRODUCT_COLUMNS = Columns({"Description": TEXT}, ("Description",), one_line=("Description",))
 PURCHASE_COLUMNS = Columns(
     {"CustomerID": ID, "InvoiceDate": TIME, "Description": TEXT, "Quantity": NUMBER, "InvoiceNo": ID},
     ("CustomerID", "InvoiceDate", "Description"),
+    one_line=("Description",),
 )
 CANCELLED = "C"
 """The first letter of the number of a cancelled invoice."""
@@ -46,7 +47,8 @@ def read_uci(folder: Path) -> dict[str, ray.data.Dataset]:
 
 def _products(rows: pa.Table) -> pa.Table:
     name = pc.utf8_trim_whitespace(rows["Description"])
-    return pa.table({"product_id": name, "title": name, FILE: rows[FILE], ROW: rows[ROW]})
+    fault = missing_faults(rows, PRODUCT_COLUMNS.required)
+    return pa.table({"product_id": name, "title": name, FILE: rows[FILE], ROW: rows[ROW], FAULT: fault})
 
 
 def _events(rows: pa.Table) -> pa.Table:
@@ -54,7 +56,7 @@ def _events(rows: pa.Table) -> pa.Table:
     basket = pc.binary_join_element_wise(customer, pc.strftime(rows["InvoiceDate"], "%Y%m%dT%H%M"), "-")
     is_return = pc.or_(
         pc.fill_null(pc.less_equal(rows["Quantity"], 0), False),
-        pc.fill_null(pc.starts_with(rows["InvoiceNo"], CANCELLED), False),
+        pc.fill_null(pc.starts_with(pc.utf8_upper(pc.utf8_trim_whitespace(rows["InvoiceNo"])), CANCELLED), False),
     )
     return pa.table(
         {
@@ -66,6 +68,7 @@ def _events(rows: pa.Table) -> pa.Table:
             "timestamp": rows["InvoiceDate"],
             FILE: rows[FILE],
             ROW: rows[ROW],
+            FAULT: missing_faults(rows, PURCHASE_COLUMNS.required),
             DROPPED: pc.if_else(is_return, "a return, not a purchase", pa.scalar(None, pa.string())),
         }
     )
