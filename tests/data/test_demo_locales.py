@@ -18,7 +18,9 @@ from raylevance.data.spelling import misspell
 from raylevance.data.splits import check_leakage, queries_of_split
 from raylevance.demo import DemoSettings
 from raylevance.demo.generating import layouts
+from raylevance.demo.judgements import grade_pairs
 from raylevance.demo.lexicon import word_tables
+from raylevance.demo.relevance import LABELS
 from raylevance.demo.shop import Shop
 from raylevance.demo.vocabulary import LEAVES, Locale, language
 
@@ -89,6 +91,22 @@ def test_nothing_crosses_locales(tables: dict[str, pa.Table], table: str) -> Non
     rows = tables[table].select(["query_id", "product_id"]).to_pylist()
     assert all(query[row["query_id"]] == product[row["product_id"]] for row in rows)
     assert len({query[row["query_id"]] for row in rows}) == 3
+
+
+def test_the_rule_grades_any_pair_as_the_table_does(tables: dict[str, pa.Table]) -> None:
+    judged = tables["judgements"].take(np.random.default_rng(0).permutation(tables["judgements"].num_rows)[:3000])
+    labels = grade_pairs(Shop(SETTINGS), judged["query_id"], judged["product_id"])
+    assert pa.array(LABELS).take(pa.array(labels)).to_pylist() == judged["label"].to_pylist()
+
+
+def test_the_rule_calls_products_of_another_locale_irrelevant(tables: dict[str, pa.Table]) -> None:
+    judged = tables["judgements"].filter(pc.equal(tables["judgements"]["label"], "E"))
+    queries, products = (judged[name].combine_chunks() for name in ("query_id", "product_id"))
+    others = pa.array(np.roll(products.to_numpy(zero_copy_only=False), 40 * 100))
+    locale = {name: number % 3 for number, name in enumerate(tables["products"]["product_id"].to_pylist())}
+    across = np.array([locale[a] != locale[b] for a, b in zip(products.to_pylist(), others.to_pylist(), strict=True)])
+    labels = grade_pairs(Shop(SETTINGS), queries, others)
+    assert across.any() and {LABELS[label] for label in labels[across]} == {"I"}
 
 
 def test_a_user_asks_in_one_locale(tables: dict[str, pa.Table]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.schema import JUDGEMENTS, QUERIES
 from raylevance.data.splits import assign_folds, check_leakage, queries_of_split, split_by_query
 from raylevance.data.text import normalised_query
@@ -108,3 +109,22 @@ def test_an_empty_split_says_which_there_are() -> None:
 def test_a_judgement_of_no_query_is_an_error() -> None:
     with pytest.raises(RaylevanceError, match="'q1': no such query_id"):
         split_by_query(judgements(2), queries(["a"]), FRACTIONS)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 3), st.randoms(use_true_random=False))
+@settings(max_examples=30)
+def test_fewer_queries_are_among_more_of_them_in_any_order(
+    few: int, more: int, seed: int, order: random.Random
+) -> None:
+    ids = [f"q{number}" for number in range(30)]
+    order.shuffle(ids)
+    pairs = [(query, f"p{number}") for query in ids for number in range(3)]
+    order.shuffle(pairs)
+    judgements = pa.table({"query_id": [query for query, _ in pairs], "product_id": [product for _, product in pairs]})
+    judged = JudgedTables(pa.table({"product_id": ["p0", "p1", "p2"]}), pa.table({"query_id": ids}), judgements)
+    smaller, larger = (judged.first_queries(count, seed) for count in sorted((few, more)))
+    kept = [set(each.queries["query_id"].to_pylist()) for each in (smaller, larger)]
+    assert kept[0] <= kept[1] and [len(each) for each in kept] == [min(30, count) for count in sorted((few, more))]
+    for each, names in zip((smaller, larger), kept, strict=True):
+        assert each.judgements.num_rows == 3 * len(names) and set(each.judgements["query_id"].to_pylist()) == names
+        assert each.products.num_rows == 3

@@ -138,6 +138,16 @@ class JudgedTables:
             judgements=pa.concat_tables([self.judgements, judgements], promote_options="permissive"),
         )
 
+    def first_queries(self, count: int, seed: int) -> Self:
+        """Keep `count` queries, drawn by hash, and their judgements; all products stay.
+
+        The queries of a smaller `count` are among those of a larger one. With no more than `count` queries all stay.
+        """
+        order = np.argsort(hash_unit(self.queries["query_id"], seed, "first queries"), kind="stable")
+        queries = self.queries.take(pa.array(np.sort(order[:count])))
+        kept = pc.is_in(self.judgements["query_id"], queries["query_id"].combine_chunks())
+        return replace(self, queries=queries, judgements=self.judgements.filter(kept))
+
     def locales(self) -> list[str]:
         """Return the sorted locales of the products, or an empty list if there is only one."""
         locales = pc.unique(self.products["locale"].drop_null()).to_pylist()

@@ -28,6 +28,11 @@ def identifiers(letter: str, numbers: Ints) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(numbers), [None, pa.py_buffer(offsets), pa.py_buffer(text)])
 
 
+def numbers_of(ids: pa.Array | pa.ChunkedArray) -> Ints:
+    """Return the numbers in the identifiers `ids`, int64 [n]."""
+    return np.asarray(pc.cast(pc.utf8_slice_codeunits(ids, 1), pa.int64()), np.int64)
+
+
 def fill(template: str, fields: dict[str, pa.Array]) -> pa.Array:
     """Return `template` with each `{name}` replaced, row by row, by `fields[name]`."""
     parts: list[pa.Array | str] = []

@@ -3,11 +3,12 @@
 import numpy as np
 import pyarrow as pa
 
+from raylevance.data.click_model import Labels
 from raylevance.data.schema import ESCI_GRADES, JUDGEMENTS
-from raylevance.demo.columns import PRODUCT, QUERY, identifiers
+from raylevance.demo.columns import PRODUCT, QUERY, identifiers, numbers_of
 from raylevance.demo.intents import Intent
 from raylevance.demo.randomness import Draws, Ints, pick
-from raylevance.demo.relevance import LABELS
+from raylevance.demo.relevance import IRRELEVANT, LABELS, grade_by_rule
 from raylevance.demo.shop import Shop, Storefront
 
 SOURCE = "demo:1"
@@ -20,6 +21,24 @@ SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}
 def judgements(shop: Shop, start: int, stop: int) -> pa.Table:
     """Return the judgements of queries `start` to `stop`, `judged_per_query` rows each."""
     return shop.table(start, stop, _storefront_judgements)
+
+
+def grade_pairs(shop: Shop, query_ids: pa.Array, product_ids: pa.Array) -> Labels:
+    """Return what the rule says of any query-product pairs of the shop, int8 indices into `LABELS`, [pairs].
+
+    The ids are string [pairs] each. A product in another language than the query is irrelevant.
+    """
+    queries, products = numbers_of(query_ids), numbers_of(product_ids)
+    labels = np.full(len(queries), IRRELEVANT, np.int8)
+    count = len(shop.storefronts)
+    for storefront, places, own in shop.by_storefront(queries):
+        same = products[places] % count == storefront.place
+        intent = storefront.intents.of_queries(own[same])
+        slots = storefront.catalogue.slots(products[places[same]] // count)[:, None]
+        leaves = storefront.catalogue.leaves(slots)
+        attributes = storefront.catalogue.attributes(slots, leaves)
+        labels[places[same]] = grade_by_rule(intent.scope, intent.wanted, leaves, attributes)[:, 0]
+    return labels
 
 
 def _storefront_judgements(storefront: Storefront, queries: Ints) -> pa.Table:
