@@ -21,6 +21,8 @@ RECIPES = {
     "knowledge": "workloads.recipes.knowledge",
     "ablations": "workloads.studies.ablations",
     "weak-ablations": "workloads.studies.weak_ablations",
+    "learning-curves": "workloads.studies.learning_curves",
+    "annotators": "workloads.studies.annotators",
     "cross-validation": "workloads.studies.cross_validation",
 }
 """The module of each recipe and study, by the name on the command line."""

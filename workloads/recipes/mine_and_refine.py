@@ -33,7 +33,8 @@ from workloads.run import Run
 from workloads.steps.encoder_training import Trainer, kept_metric, with_backbone_path
 from workloads.steps.indexing import index_step
 from workloads.steps.judged_training import JudgedTraining, judged_training_step
-from workloads.steps.mining import MineSettings, mining_step
+from workloads.steps.mining import MineSettings, mining_step, why_nothing_is_added
+from workloads.steps.mining_judge import BEST, best_judge
 from workloads.steps.retrieval_data import RetrievalData, SyntheticSource
 from workloads.steps.retrieval_report import RetrievalOutcome, baselines_step, report_step
 from workloads.steps.tables import DataSettings, load_tables
@@ -48,6 +49,9 @@ class Stage1Settings(Settings):
 
     enabled: bool = True
     """Train stage 1; false starts stage 2 from the warm-up, for comparison."""
+    most_queries: PositiveInt | None = None
+    """The largest number of judged queries that both stages learn from, drawn by hash; null for all. Half of them tells
+    what twice as many would be worth."""
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     """The share of the training queries that picks the best step, where the data has no validation split."""
     instances: InstanceSettings = InstanceSettings()
@@ -112,6 +116,7 @@ def split_queries(settings: EncoderRecipe, run: Run, tables: Artifact, judged: J
         tables,
         judged,
         validation_fraction=settings.stage1.validation_fraction,
+        most_queries=settings.stage1.most_queries,
         synthetic=settings.synthetic,
         text=settings.text,
         trainer=Trainer(settings.machine, settings.seed),
@@ -136,7 +141,16 @@ def mine_hard_pairs(
 ) -> Artifact:
     """Return `pairs/mined`: hard pairs that `encoder` finds, graded; `earlier` are those of the previous rounds."""
     name = f"pairs/mined{suffix}{_round(settings, len(earlier) + 1)}"
-    return mining_step(data, name, encoder, settings.mining, earlier)
+    return mining_step(data, name, encoder, with_best_judge(settings, data, suffix), earlier)
+
+
+def with_best_judge(settings: EncoderRecipe, data: RetrievalData, suffix: str = "") -> MineSettings:
+    """Return the settings of mining with the judge that `best` stands for."""
+    mining = settings.mining
+    if mining.unjudged != "judge" or mining.judge != BEST:
+        return mining
+    judge = best_judge(data, settings.encoder.backbone, suffix)
+    return mining.model_copy(update={"judge": judge or BEST})
 
 
 def train_stage2(
@@ -146,7 +160,7 @@ def train_stage2(
     training = judged_training(settings, settings.stage2.train).model_copy(
         update={"with_originals": settings.mining.with_originals, "two_towers": settings.stage2.two_towers}
     )
-    name = f"encoder/stage2{suffix}{_round(settings, len(mined))}"
+    name = f"encoder/stage2{suffix}{_round(settings, max(1, len(mined)))}"
     return judged_training_step(data, name, encoder, training, mined)
 
 
@@ -180,7 +194,7 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     check_encoder_settings(with_backbone_path(settings.encoder))
     check_cluster_gpu(settings.mining.index, "mining.index.")
-    if settings.mining.unjudged == "judge":
+    if settings.mining.unjudged == "judge" and settings.mining.judge != BEST:
         judge_version(store, settings.mining.judge)
     settings.synthetic.check(store)
     trainer.check_settings(settings.warmup.train, settings.machine, evaluates=False, name="warmup.train.")
@@ -211,6 +225,18 @@ def unsearched_settings(settings: MineAndRefineSettings) -> dict[str, str]:
     """Return the settings that `raylevance tune` would vary if they could matter, each with the reason."""
     space = _whole_space(settings)
     return {name: reason for name, reason in unread_settings(settings).items() if name in space}
+
+
+def settings_without_effect(settings: MineAndRefineSettings, run: Run) -> dict[str, str]:
+    """Return the searched settings that turned out not to matter in the trial that `run` made, each with the reason.
+
+    It is `mining.k` where the judge failed its gate in every round: the mined pairs are then among the judged ones.
+    """
+    mined = [artifact.metrics for artifact in run.made if artifact.name.startswith("pairs/mined")]
+    reasons = [reason for metrics in mined if (reason := why_nothing_is_added(metrics))]
+    if not settings.mining.with_originals or not reasons or len(reasons) < len(mined):
+        return {}
+    return {"mining.k": reasons[-1]}
 
 
 def _whole_space(settings: MineAndRefineSettings) -> dict[str, Any]:
@@ -256,6 +282,8 @@ def unread_settings(settings: EncoderRecipe) -> dict[str, str]:
         found["synthetic.share"] = "synthetic.tables=null: there are no synthetic queries"
     elif settings.synthetic.share == 0:
         found["synthetic.tables"] = "synthetic.share=0: no synthetic query is taken"
+    if not settings.warmup.enabled:
+        found["warmup.train.learning_rate"] = "warmup.enabled=false: the backbone is not warmed up"
     if not stage1.enabled:
         names = ("loss", "reduction", "learning_rate", "temperature")
         reason = "stage1.enabled=false: stage 1 is not trained"

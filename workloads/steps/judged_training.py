@@ -9,7 +9,7 @@ from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.config import Settings
 from raylevance.data.graded_instances import InstanceSettings
 from raylevance.data.graded_pairs import GradedPairs
-from raylevance.data.judged_tables import TRAIN, JudgedTables
+from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.spelling import SpellingSettings
 from raylevance.inference.grade_bands import save_bands
 from raylevance.models.encoder import Encoder, EncoderSettings
@@ -45,7 +45,7 @@ def judged_training_step(
     """
     run, seed = data.run, data.trainer.seed
     inputs = [data.tables, encoder, *mined, *data.synthetic]
-    train_queries = fingerprint(data.judged.split(TRAIN).queries["query_id"].to_pylist())
+    train_queries = fingerprint(data.train.queries["query_id"].to_pylist())
 
     def build(draft: Draft) -> None:
         with run.work_folder() as work:

@@ -42,9 +42,10 @@ class RetrievalData:
     judged: JudgedTables
     """All judged queries of `tables`."""
     human_train: JudgedTables
-    """The training queries of `judged` that the stages learn from."""
+    """The training queries of `judged`, without those of validation."""
     train: JudgedTables
-    """The same queries, with synthetic ones."""
+    """The queries that the stages learn from: those of `human_train`, or as many as are asked for, with synthetic
+    ones."""
     validation: JudgedTables
     """The queries that pick the best step of a training."""
     synthetic: tuple[Artifact, ...]
@@ -60,20 +61,24 @@ class RetrievalData:
         judged: JudgedTables,
         *,
         validation_fraction: float,
+        most_queries: int | None = None,
         synthetic: SyntheticSource,
         text: ProductText,
         trainer: Trainer,
     ) -> Self:
         """Split the training queries of `judged` and add synthetic queries to those that are learned from.
 
+        Of the training queries at most `most_queries` are learned from, drawn by hash; None takes all.
         Validation queries are the validation split of the data where it has one, otherwise `validation_fraction` of the
         training queries.
         """
         human_train, validation = judged.train_and_validation(validation_fraction, trainer.seed)
         train, sources = human_train, tuple[Artifact, ...]()
+        if most_queries is not None:
+            train = human_train.first_queries(most_queries, trainer.seed)
         if synthetic.tables is not None:
             source = run.store.get(synthetic.tables)
-            train = add_synthetic_queries(human_train, judged, source, run.store, synthetic.share, trainer.seed)
+            train = add_synthetic_queries(train, judged, source, run.store, synthetic.share, trainer.seed)
             sources = (source,)
         return cls(
             run=run,

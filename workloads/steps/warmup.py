@@ -9,6 +9,7 @@ from pydantic import Field
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.graph.edges import EdgeWeights
+from raylevance.inference.encoder import save_template
 from raylevance.models.encoder import EncoderSettings
 from raylevance.training.tasks.contrastive.task import ContrastiveSettings
 from workloads.steps.behaviour_graph import BehaviourSettings, graph_step, has_choices
@@ -21,6 +22,8 @@ from workloads.steps.retrieval_data import RetrievalData
 class WarmupSettings(Settings):
     """In-batch InfoNCE on pseudo-queries cut from titles, and on queries of the log where there is one."""
 
+    enabled: bool = True
+    """Warm the backbone up; false starts the judged stages from the backbone itself, for comparison."""
     queries_per_product: int = Field(1, gt=0)
     """Pseudo-queries that are cut from the title of each product."""
     category_share: float = Field(0.2, ge=0, le=1)
@@ -34,7 +37,12 @@ class WarmupSettings(Settings):
 def warmup_step(
     data: RetrievalData, suffix: str, settings: WarmupSettings, encoder: EncoderSettings, *, read_log: bool
 ) -> Artifact:
-    """Return `encoder/warmup<suffix>`: the backbone, trained on pseudo-queries and, with `read_log`, on the log."""
+    """Return `encoder/warmup<suffix>`: the backbone, trained on pseudo-queries and, with `read_log`, on the log.
+
+    Where the warm-up is disabled it is the backbone itself.
+    """
+    if not settings.enabled:
+        return untrained_step(data, f"encoder/warmup{suffix}", encoder)
     graph = clicked_graph(data, f"graph/warmup{suffix}") if read_log and settings.behaviour_share else None
     run, seed = data.run, data.trainer.seed
     described = training_settings(settings.train, data.text, **backbone_settings(encoder), **besides_training(settings))
@@ -60,6 +68,17 @@ def warmup_step(
 
     inputs = [data.tables, *([graph] if graph else [])]
     return run.step(f"encoder/warmup{suffix}", build, settings=described, inputs=inputs, seed=seed)
+
+
+def untrained_step(data: RetrievalData, name: str, encoder: EncoderSettings) -> Artifact:
+    """Return the artifact `name`: the backbone with the template of the item texts, before any training."""
+
+    def build(draft: Draft) -> None:
+        new_encoder(encoder, draft.path)
+        save_template(draft.path, data.text)
+
+    settings = {**backbone_settings(encoder), "text": data.text}
+    return data.run.step(name, build, settings=settings, inputs=[data.tables], seed=data.trainer.seed)
 
 
 def clicked_graph(data: RetrievalData, name: str) -> Artifact | None:

@@ -66,7 +66,7 @@ class GridSettings(Settings):
 
     def variant(self, recipe: type[Model], name: str, seed: int) -> Model:
         """Return the settings of a variant under `seed`. Raises `UsageError` when its changes do not fit the others."""
-        shared = self.model_dump(mode="json", exclude={"seeds", "only"})
+        shared = self.model_dump(mode="json", include=set(recipe.model_fields))
         try:
             return recipe.model_validate(with_changes(shared, {**self.variants[name], "seed": seed}))
         except ValidationError as error:

@@ -1,0 +1,75 @@
+"""Learning curves: which budgets are trained, what each point is compared with, and the picture."""
+
+import json
+import xml.etree.ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ended
+from workloads.studies.curve_plots import CURVES, save_curves
+from workloads.studies.grid import FULL
+from workloads.studies.learning_curves import VARIANTS, Budget, LearningCurveSettings
+
+Command = Callable[..., Ended]
+
+
+def test_each_axis_is_varied_at_the_most_of_the_other() -> None:
+    budgets = LearningCurveSettings(steps=(50, 12), queries=(64, 256)).budgets()
+    assert budgets == [Budget(12, 256), Budget(50, 64), Budget(50, 256)]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_budget_reaches_both_stages_and_a_variant_keeps_its_changes(name: str) -> None:
+    at = LearningCurveSettings().at(name, Budget(200, 64), 3)
+    for train in (at.stage1.train, at.stage2.train):
+        assert train.max_steps == 200 and train.epochs * 64 >= 200 * train.batch, "the queries last for all steps"
+    assert at.stage1.most_queries == 64 and at.seed == 3
+    assert at.warmup.enabled == (name != "no warm-up")
+    assert (at.stage1.train.loss, at.stage2.train.loss) == {
+        "stage 1 InfoNCE": ("infonce", "circle"),
+        "stage 1 triplet": ("triplet", "circle"),
+        "stage 2 triplet": ("supcon", "triplet"),
+    }.get(name, ("supcon", "circle"))
+
+
+def test_the_picture_has_a_line_for_each_stage_and_one_for_stages_that_variants_share(tmp_path: Path) -> None:
+    points = [
+        {
+            "variant": variant,
+            "stage": stage,
+            "steps": steps,
+            "queries": queries,
+            "ndcg@10": [value, value - 0.1, value + 0.1],
+            "margin": [value, value - 0.1, value + 0.1],
+        }
+        for variant, stage, value in ((FULL, "stage 1", 0.5), (FULL, "stage 2", 0.6), ("other", "stage 1", 0.5))
+        for steps, queries in ((1, 20), (10, 20), (10, 2))
+    ]
+    save_curves(tmp_path / CURVES, points)
+    texts = "".join(xml.etree.ElementTree.parse(tmp_path / CURVES).getroot().itertext())
+    assert "full, stage 1" in texts and "full, stage 2" in texts and "other, stage 1" not in texts
+    assert "steps of each stage (20 queries)" in texts and "judged training queries (10 steps)" in texts
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_the_curves_of_a_small_shop(raylevance: Command, ray_cluster: None, small_recipe: Path, tmp_path: Path) -> None:
+    grid = ("--set", "steps=[1]", "--set", "queries=[4, 8]", "--set", "seeds=[0]", "--set", "only=[no warm-up]")
+    call = ("run", "learning-curves", "--config", small_recipe, *grid, "--store", tmp_path, "--json")
+    ended = raylevance(*call)
+    assert ended.code == 0, ended.err
+    points = json.loads(ended.out)["points"]
+    assert [(point["variant"], point["stage"], point["queries"]) for point in points] == [
+        (variant, stage, queries)
+        for queries in (4, 8)
+        for variant in (FULL, "no warm-up")
+        for stage in ("warm-up", "stage 1", "stage 2")
+    ]
+    assert [list(point["minus"]) for point in points[:3]] == [[], ["warm-up"], ["warm-up", "stage 1"]]
+    assert points[0]["ndcg@10"] == points[6]["ndcg@10"], "the warm-up learns from no judged query"
+    again = raylevance(*call)
+    assert json.loads(again.out)["points"] == points and "working" not in again.err
+    too_many = raylevance("run", "learning-curves", "--config", small_recipe, "--store", tmp_path)
+    assert too_many.code == 1 and "judged training queries; lower it" in too_many.err

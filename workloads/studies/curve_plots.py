@@ -1,0 +1,55 @@
+"""Pictures of studies as SVG files: figures against a budget, one line for each stage of each variant."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+
+CURVES = "curves.svg"
+FIGURES = {"ndcg@10": "nDCG@10", "margin": "average margin, grades 2 and 0"}
+AXES = {"steps": "steps of each stage", "queries": "judged training queries"}
+
+
+def save_curves(file: Path, points: Sequence[Mapping[str, Any]]) -> None:
+    """Draw nDCG@10 and the margin of `points` against steps, at the most queries, and against queries.
+
+    The points against queries are those at the most steps. Bars are the intervals over queries. Lines of a variant have
+    the same colour; stage 2 is solid, stage 1 dashed and the warm-up dotted.
+    """
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    most = {axis: max(point[axis] for point in points) for axis in AXES}
+    with pyplot.rc_context({"svg.hashsalt": file.name, "svg.fonttype": "none"}):
+        figure, panels = pyplot.subplots(2, 2, figsize=(11, 8), sharey="row", layout="constrained")
+        for row, (figure_name, label) in zip(panels, FIGURES.items(), strict=True):
+            for panel, (axis, axis_label) in zip(row, AXES.items(), strict=True):
+                other = next(name for name in AXES if name != axis)
+                _draw(panel, axis, figure_name, [point for point in points if point[other] == most[other]])
+                panel.set(xlabel=f"{axis_label} ({most[other]} {other})", ylabel=label, xscale="log")
+        figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def _draw(panel: Axes, axis: str, figure: str, points: Sequence[Mapping[str, Any]]) -> None:
+    variants = list(dict.fromkeys(point["variant"] for point in points))
+    style = {"warm-up": ":", "stage 1": "--", "stage 2": "-"}
+    for stage in style:
+        drawn: set[tuple[Any, ...]] = set()
+        for colour, variant in enumerate(variants):
+            line = sorted(
+                (point[axis], *point[figure])
+                for point in points
+                if (point["variant"], point["stage"]) == (variant, stage) and point[figure]
+            )
+            # Variants that do not change a stage have the same line.
+            if not line or tuple(line) in drawn:
+                continue
+            drawn.add(tuple(line))
+            x, y, low, high = zip(*line, strict=True)
+            bars = [[m - a for m, a in zip(y, low, strict=True)], [b - m for m, b in zip(y, high, strict=True)]]
+            label = f"{variant}, {stage}"
+            panel.errorbar(x, y, bars, label=label, color=f"C{colour}", linestyle=style[stage], marker=".", capsize=2)

@@ -1,0 +1,176 @@
+"""How much training learns (Mine and Refine, arXiv 2602.17654): nDCG@10 and margin against steps and judged queries.
+
+    raylevance run learning-curves --config workloads/studies/learning_curves.yaml [--set 'only=[stage 2 triplet]']
+
+Each variant is trained in both stages with every number of steps on the most queries, and with the most steps on every
+number of queries. Steps that points share are made once, and a killed run continues. Publishes `report/learning-curves`
+with `curves.svg`.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+
+from pydantic import Field, PositiveInt
+from rich.table import Table
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.config import with_changes
+from raylevance.data.judged_tables import TEST, TRAIN, JudgedTables
+from raylevance.errors import UsageError
+from raylevance.progress import status
+from workloads.recipes.mine_and_refine import EncoderRecipe, refine, split_queries, train_stage1, warm_up
+from workloads.run import Run
+from workloads.steps.tables import load_tables
+from workloads.studies.ablations import check_variants
+from workloads.studies.curve_plots import CURVES, save_curves
+from workloads.studies.grid import FULL, GridOutcome, GridSettings
+from workloads.studies.measured_encoders import METRIC, Measured, measuring_step
+
+SUFFIX = "-curve"
+STAGE1, STAGE2, WARMUP = "stage 1", "stage 2", "warm-up"
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    FULL: {},
+    "stage 1 InfoNCE": {"stage1.train.loss": "infonce"},
+    "stage 1 triplet": {"stage1.train.loss": "triplet"},
+    "stage 2 triplet": {"stage2.train.loss": "triplet"},
+    "no warm-up": {"warmup.enabled": False},
+}
+"""The settings that each variant changes. `full` is SupCon in stage 1 and circle in stage 2, after a warm-up."""
+
+
+class Budget(NamedTuple):
+    """The steps of each stage, and the judged queries that they learn from."""
+
+    steps: int
+    queries: int
+
+
+class LearningCurveSettings(GridSettings, EncoderRecipe):
+    """The settings of mine-and-refine, the grid, and the budgets."""
+
+    variants = VARIANTS
+
+    steps: tuple[PositiveInt, ...] = Field((12, 50, 200, 800), min_length=1)
+    """Steps of each stage."""
+    queries: tuple[PositiveInt, ...] = Field((64, 256, 1000, 4000), min_length=1)
+    """Judged training queries."""
+
+    def budgets(self) -> list[Budget]:
+        """Return every number of steps with the most queries, and every number of queries with the most steps."""
+        most = Budget(max(self.steps), max(self.queries))
+        every = map(Budget._make, product(self.steps, self.queries))
+        return sorted({each for each in every if most.steps == each.steps or most.queries == each.queries})
+
+    def at(self, name: str, budget: Budget, seed: int) -> EncoderRecipe:
+        """Return the settings of a variant at a budget. A stage repeats its queries until its steps are done."""
+        train = {"max_steps": budget.steps, "epochs": budget.steps}
+        changes = {f"{stage}.train.{key}": value for stage in ("stage1", "stage2") for key, value in train.items()}
+        changes["stage1.most_queries"] = budget.queries
+        values = self.variant(EncoderRecipe, name, seed).model_dump(mode="json")
+        return EncoderRecipe.model_validate(with_changes(values, changes))
+
+
+@dataclass(frozen=True)
+class LearningCurveOutcome(GridOutcome):
+    """The outcome of the study."""
+
+    def as_table(self) -> Table:
+        """Return one row for each stage of each variant at each budget."""
+        metrics = self.report.metrics
+        title = f"{metrics['queries']} queries of {metrics['data']}, seeds {metrics['seeds']}"
+        columns = (
+            "",
+            "stage",
+            "steps",
+            "judged queries",
+            METRIC,
+            f"minus {WARMUP}",
+            f"minus {STAGE1}",
+            "average margin",
+        )
+        table = Table(*columns, box=None, title=title, title_justify="left")
+        for point in metrics["points"]:
+            minus = [point["minus"].get(name) for name in (WARMUP, STAGE1)]
+            cells = [point[METRIC], *minus, point["margin"]]
+            shown = ("{:.3f} [{:.3f}, {:.3f}]".format(*cell) if cell else "" for cell in cells)
+            table.add_row(point["variant"], point["stage"], str(point["steps"]), str(point["queries"]), *shown)
+        table.caption = f"curves: {self.run.store.path(self.report.ref) / CURVES}"
+        table.caption_justify = "left"
+        return table
+
+
+class Point(NamedTuple):
+    """A stage of a variant, trained at a budget under each seed, with what its figures are compared with."""
+
+    variant: str
+    stage: str
+    budget: Budget
+    measured: list[Artifact]
+    baselines: dict[str, list[Artifact]]
+
+
+def recipe(settings: LearningCurveSettings, run: Run) -> LearningCurveOutcome:
+    """Train every variant at every budget under every seed, measure it on the test queries, then report."""
+    points = [(name, budget) for budget in settings.budgets() for name in settings.chosen()]
+    variants = [settings.at(name, budget, settings.seeds[0]) for name, budget in points]
+    run.check = partial(check_variants, variants, run.store)
+    tables = load_tables(settings.data, run)
+    judged = JudgedTables.open(run.store.path(tables.ref))
+    train = judged.split(TRAIN).queries.num_rows
+    if train < max(settings.queries):
+        raise UsageError(f"queries={list(settings.queries)}: the data has {train} judged training queries; lower it")
+    measured = []
+    for name, budget in points:
+        status(f"{name}: {budget.steps} steps, {budget.queries} queries")
+        measured += measure_variant(settings, run, tables, judged, name, budget)
+    return LearningCurveOutcome(run, report_step(settings, run, tables, judged, measured))
+
+
+def measure_variant(
+    settings: LearningCurveSettings, run: Run, tables: Artifact, judged: JudgedTables, name: str, budget: Budget
+) -> list[Point]:
+    """Train a variant at a budget under each seed; return the warm-up, stage 1 and stage 2, measured."""
+    found: dict[str, list[Artifact]] = {WARMUP: [], STAGE1: [], STAGE2: []}
+    for seed in settings.seeds:
+        variant = settings.at(name, budget, seed)
+        data = split_queries(variant, run, tables, judged)
+        warmup = warm_up(variant, data, SUFFIX)
+        stage1 = train_stage1(variant, data, warmup, SUFFIX)
+        encoders = {WARMUP: warmup, STAGE1: stage1, STAGE2: refine(variant, data, stage1, SUFFIX)}
+        for stage, encoder in encoders.items():
+            found[stage].append(measuring_step(run, tables, judged, encoder))
+    before: dict[str, dict[str, list[Artifact]]] = {WARMUP: {}, STAGE1: {WARMUP: found[WARMUP]}}
+    before[STAGE2] = {stage: found[stage] for stage in (WARMUP, STAGE1)}
+    return [Point(name, stage, budget, found[stage], before[stage]) for stage in found]
+
+
+def report_step(
+    settings: LearningCurveSettings, run: Run, tables: Artifact, judged: JudgedTables, points: list[Point]
+) -> Artifact:
+    """Return `report/learning-curves`: metrics are means over seeds, and intervals are over queries."""
+
+    def build(draft: Draft) -> None:
+        test = judged.split(TEST)
+        rows = []
+        for point in points:
+            baselines = {name: Measured.read(run.store, made) for name, made in point.baselines.items()}
+            figures = Measured.read(run.store, point.measured).compare(baselines, test, settings.seed)
+            rows.append({"variant": point.variant, "stage": point.stage, **point.budget._asdict(), **figures})
+        draft.metrics |= {
+            "data": tables.name.partition("/")[2],
+            "queries": test.queries.num_rows,
+            "seeds": list(settings.seeds),
+            "points": rows,
+        }
+        save_curves(draft.path / CURVES, rows)
+        (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
+
+    described = [[p.variant, p.stage, p.budget, [m.ref for m in p.measured]] for p in points]
+    inputs = list({made.ref: made for point in points for made in point.measured}.values())
+    return run.step(
+        "report/learning-curves", build, settings={"points": described}, inputs=[tables, *inputs], seed=settings.seed
+    )
