@@ -40,6 +40,10 @@ from workloads.steps.retrieval_report import RetrievalOutcome, baselines_step, r
 from workloads.steps.tables import DataSettings, load_tables
 from workloads.steps.warmup import WarmupSettings, warmup_step
 
+SUPCON_TEMPERATURE = 0.5
+"""The start of SupCon's learned temperature. The paper states none; at InfoNCE's 0.07 the stage unlearns to rank
+(docs/decisions/0016-temperature-of-supcon.md)."""
+
 METRIC = "ndcg@10"
 """The metric on validation queries that picks the best step, and that a search of settings compares trials by."""
 
@@ -56,7 +60,7 @@ class Stage1Settings(Settings):
     """The share of the training queries that picks the best step, where the data has no validation split."""
     instances: InstanceSettings = InstanceSettings()
     train: ContrastiveSettings = ContrastiveSettings(
-        loss="supcon", batch=8, max_steps=12, evaluate_every=4, keep_best=METRIC
+        loss="supcon", temperature=SUPCON_TEMPERATURE, batch=8, max_steps=12, evaluate_every=4, keep_best=METRIC
     )
 
 
@@ -249,7 +253,7 @@ def _whole_space(settings: MineAndRefineSettings) -> dict[str, Any]:
     return {
         "synthetic.share": tune.uniform(0.0, 0.2),
         "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
-        "stage1.train.temperature": tune.loguniform(0.03, 0.2),
+        "stage1.train.temperature": tune.loguniform(0.1, 1.0),
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
         "spelling.share": tune.uniform(0.0, 0.5),
         "mining.k": tune.choice([50, 100, 200]),

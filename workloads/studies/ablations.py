@@ -20,6 +20,7 @@ from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.ranking_metrics import evaluate_run
 from raylevance.inference.encoder import load as load_encoder
+from raylevance.losses.temperature import INITIAL_TEMPERATURE
 from raylevance.progress import status
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
@@ -32,6 +33,7 @@ from workloads.recipes.mine_and_refine import (
 )
 from workloads.recipes.synthetic_queries import SYNTHETIC, SYNTHETIC_FOR_ANY
 from workloads.run import Run
+from workloads.steps.mining import why_nothing_is_added
 from workloads.steps.retrieval_report import measure_encoder, measure_margins, mining_metrics
 from workloads.steps.tables import load_tables
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
@@ -57,7 +59,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pairs graded anew": {"mining.unjudged": "judge"},
     "graded anew but the ten hardest": {"mining.unjudged": "judge", "mining.skip_top": 10},
     "unjudged as irrelevant": {"mining.unjudged": "irrelevant"},
-    "in-batch negatives": {"stage1.train.loss": "infonce"},
+    "in-batch negatives": {"stage1.train.loss": "infonce", "stage1.train.temperature": INITIAL_TEMPERATURE},
+    "temperature of InfoNCE in stage 1": {"stage1.train.temperature": INITIAL_TEMPERATURE},
     "mean over instances": {"stage1.train.reduction": "mean", "stage2.train.reduction": "mean"},
     "synthetic queries": {"synthetic.tables": SYNTHETIC},
     "synthetic queries for any product": {"synthetic.tables": SYNTHETIC_FOR_ANY},
@@ -128,11 +131,7 @@ def why_mining_adds_nothing(store: Store, name: str, encoder: Artifact) -> str |
     if not changed or not all(setting.startswith("mining.") for setting in changed):
         return None
     mined = mining_metrics(store, encoder)
-    if mined is None or mined["trusted"]:
-        return None
-    agreed = mined["agreement"]
-    kappa = f"quadratic kappa {agreed['quadratic_kappa']:.2f}" if agreed else "no grade"
-    return f"judge {mined['judge']} failed its gate ({kappa}): mining adds no pair to those that are judged"
+    return why_nothing_is_added(mined) if mined else None
 
 
 def check_variants(variants: Sequence[EncoderRecipe], store: Store) -> None:

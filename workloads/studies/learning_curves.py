@@ -20,6 +20,7 @@ from raylevance.artifacts import Artifact, Draft
 from raylevance.config import with_changes
 from raylevance.data.judged_tables import TEST, TRAIN, JudgedTables
 from raylevance.errors import UsageError
+from raylevance.losses.temperature import INITIAL_TEMPERATURE
 from raylevance.progress import status
 from workloads.recipes.mine_and_refine import EncoderRecipe, refine, split_queries, train_stage1, warm_up
 from workloads.run import Run
@@ -34,7 +35,7 @@ STAGE1, STAGE2, WARMUP = "stage 1", "stage 2", "warm-up"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     FULL: {},
-    "stage 1 InfoNCE": {"stage1.train.loss": "infonce"},
+    "stage 1 InfoNCE": {"stage1.train.loss": "infonce", "stage1.train.temperature": INITIAL_TEMPERATURE},
     "stage 1 triplet": {"stage1.train.loss": "triplet"},
     "stage 2 triplet": {"stage2.train.loss": "triplet"},
     "no warm-up": {"warmup.enabled": False},

@@ -37,7 +37,8 @@ class ContrastiveSettings(TrainSettings):
     """Texts of one forward pass with a graph under GradCache, for batches that do not fit in memory. None holds the
     graph of the whole batch."""
     temperature: PositiveFloat = temperature.INITIAL_TEMPERATURE
-    """Value at which the learned temperature of supcon and infonce starts."""
+    """Value at which the learned temperature of supcon and infonce starts. Supcon spreads its probability over all
+    positives of a query; at a low temperature it draws them, and with them everything, together."""
     temperature_learning_rate: PositiveFloat = 1e-3
     """Highest learning rate of the temperature. Its logarithm moves by about this much in a step, so at the model's
     rate it would stay where it starts (our choice)."""
