@@ -15,6 +15,7 @@ from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
 from raylevance.index.fusion import FusionSettings, fuse_graded, fuse_weighted
 from raylevance.index.grades import GradeBands, fit_grade_bands
+from raylevance.index.hybrid_search import search_hybrid
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.products import MODES, ProductIndex, ProductIndexSettings
 from raylevance.index.vectors import Vectors
@@ -91,8 +92,10 @@ def test_a_lexical_search_needs_no_vectors(index: ProductIndex, query_vectors: V
 def test_a_hybrid_search_fuses_both(index: ProductIndex, query_vectors: Vectors) -> None:
     dense, lexical = index.vectors.search(query_vectors, 100), index.lexical.search(QUERIES, 100)
     _, rows = fuse_weighted([dense, lexical], [0.5, 0.5], K)
-    found = index.search(QUERIES, query_vectors, K)
+    found = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted"))
     assert [[hit.row for hit in hits] for hits in found] == rows.tolist()
+    _, rows = search_hybrid(index.vectors, index.lexical, QUERIES, query_vectors, K, FusionSettings()).fused
+    assert [[hit.row for hit in hits] for hits in index.search(QUERIES, query_vectors, K)] == rows.tolist()
     only_words = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted", dense_weight=0))
     assert [hit.row for hit in only_words[0]] == [hit.row for hit in index.search(QUERIES, None, K, "lexical")[0]]
 

@@ -8,16 +8,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from raylevance.data.groups import Allowed, Ints
 from raylevance.data.judged_tables import JudgedTables
-from raylevance.data.text import baseline_text, full_text
+from raylevance.data.text import baseline_text, field_texts
 from raylevance.evaluation.intervals import bootstrap_means
 from raylevance.evaluation.ranking_metrics import RankedRun, evaluate_run
-from raylevance.index.fusion import FusionSettings, Ranking, fuse
+from raylevance.index.fusion import FusionSettings, Ranking
+from raylevance.index.grades import GradeBands
 from raylevance.index.group_search import search_groups
+from raylevance.index.hybrid_search import search_hybrid
 from raylevance.index.lexical import LexicalIndex
+from raylevance.index.lexical_fields import LexicalSettings
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from raylevance.inference.encoder import NamedEncoder, backbone_path
 from raylevance.inference.encoding import encode_texts
@@ -44,7 +48,7 @@ def rank_baselines(judged: JudgedTables, backbone: str | None, seed: int) -> dic
 
 
 def rank_hybrid(judged: JudgedTables, encoder: NamedEncoder, vectors: Vectors | None = None) -> dict[str, RankedRun]:
-    """Rank by the encoder (dense), and by the encoder and BM25 fused as a search fuses them (hybrid).
+    """Rank by the encoder (dense), and by the encoder and BM25F, fused as a search fuses them (hybrid).
 
     `vectors` are those of the products, where they are known already.
     """
@@ -52,10 +56,33 @@ def rank_hybrid(judged: JudgedTables, encoder: NamedEncoder, vectors: Vectors | 
     if vectors is None:
         vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
     index = VectorIndex.build(vectors, IndexSettings(kind="exact"))
-    dense = rank_dense(judged, encode_texts(encoder.path, queries, "query"), index)
-    lexical = rank_lexical(judged, full_text(judged.products))
-    hybrid = fuse(dense, lexical, DEPTH, FusionSettings())
+    lexical = LexicalIndex.build_fields(field_texts(judged.products), LexicalSettings())
+    query_vectors = encode_texts(encoder.path, queries, "query")
+    dense = rank_dense(judged, query_vectors, index)
+    hybrid = rank_fused(judged, index, lexical, query_vectors, FusionSettings())
     return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *hybrid)}
+
+
+def rank_fused(
+    judged: JudgedTables,
+    vectors: VectorIndex,
+    lexical: LexicalIndex,
+    queries: Vectors,
+    fusion: FusionSettings,
+    bands: GradeBands | None = None,
+) -> Ranking:
+    """Return the `DEPTH` best products by a hybrid search, [m, DEPTH], of each query of `judged`.
+
+    `queries` [m, d] are the vectors of these queries. The method graded needs `bands`.
+    """
+    texts = judged.queries["query"].to_pylist()
+
+    def search(places: Ints, allowed: Allowed | None) -> Ranking:
+        asked = [texts[place] for place in places]
+        found = search_hybrid(vectors, lexical, asked, queries[places], DEPTH, fusion, allowed=allowed, bands=bands)
+        return found.fused
+
+    return rank(judged, search)
 
 
 def rank_dense(judged: JudgedTables, queries: Vectors, products: VectorIndex) -> Ranking:
@@ -95,6 +122,19 @@ def as_run(judged: JudgedTables, scores: Any, rows: Any) -> RankedRun:
         query: {products[row]: float(score) for score, row in zip(found, places, strict=True) if row >= 0}
         for query, found, places in zip(_ids(judged), scores, rows, strict=True)
     }
+
+
+def choose(values: npt.NDArray[np.float64], queries: npt.NDArray[np.bool_] | slice = slice(None)) -> int:
+    """Return the row of `values` [systems, m], nDCG@10 of each query, to take by its mean over `queries`.
+
+    The first, which is the default, is kept unless the best is above it by more than the standard error of their paired
+    difference (one-standard-error rule; Breiman et al. 1984): a few dozen queries do not tell near systems apart.
+    """
+    kept = values[:, queries]
+    best = int(np.argmax(kept.mean(axis=1).round(9)))
+    above = kept[best] - kept[0]
+    error = above.std(ddof=1) / np.sqrt(len(above)) if len(above) > 1 else 0.0
+    return best if above.mean() > error else 0
 
 
 def summarise(runs: Mapping[str, RankedRun], judgements: pa.Table, seed: int = 0) -> dict[str, Any]:

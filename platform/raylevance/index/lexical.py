@@ -1,7 +1,7 @@
 """BM25 over texts, through bm25s (arXiv 2407.03618): the lexical side of a search, and the baseline of every report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from bm25s.tokenization import Tokenized
 
 from raylevance.errors import RaylevanceError
 from raylevance.index import lexical_words
+from raylevance.index.lexical_fields import LexicalSettings, index_fields
 from raylevance.index.ranking import Rows, Scores, top_k
 
 K1, B, METHOD = 1.5, 0.75, "lucene"
@@ -31,7 +32,7 @@ SIDE_FILES = {
 
 
 class LexicalIndex:
-    """A BM25 index: Lucene's variant with k1 = 1.5 and b = 0.75.
+    """A BM25 index: Lucene's variant with k1 = 1.5 and b = 0.75 over texts, or BM25F over the fields of products.
 
     Words are those of the `normal_form` of a text, reduced to Snowball's English stems. Runs of Han characters and
     kana, which have no spaces between words, are indexed by overlapping pairs of characters. A model number such as
@@ -66,6 +67,29 @@ class LexicalIndex:
             raise RaylevanceError(f"there is no word to index in {len(texts)} texts")
         side = _sort_vocabulary(lexical_words.side_tokens(plain))
         return cls(_indexed(tokens, B), _indexed(side, b=0) if side.vocab else None)
+
+    @classmethod
+    def build_fields(cls, fields: Mapping[str, Sequence[str]], settings: LexicalSettings) -> Self:
+        """Index products by BM25F: the words of each field count by its weight in `settings`.
+
+        `fields` has one text for each product [n] by the name of the field; those that it lacks are not read.
+
+        Raises `RaylevanceError` if no field of a weight above 0 has a word that is not a stop word.
+        """
+        weights = {name: weight for name, weight in settings.fields if weight and name in fields}
+        if not weights:
+            raise RaylevanceError(
+                f"no field of {', '.join(fields)} has a weight above 0; set lexical.fields of the index"
+            )
+        plain = {name: [lexical_words.plain(text) for text in fields[name]] for name in weights}
+        words = ((weight, lexical_words.stem_tokens(plain[name])) for name, weight in weights.items())
+        index = index_fields(words, settings)
+        if not index.vocab_dict:
+            raise RaylevanceError(f"there is no word to index in the fields {', '.join(weights)}")
+        side = _sort_vocabulary(
+            lexical_words.side_tokens([" ".join(texts) for texts in zip(*plain.values(), strict=True)])
+        )
+        return cls(index, _indexed(side, b=0) if side.vocab else None)
 
     def __len__(self) -> int:
         return int(self._index.scores["num_docs"])

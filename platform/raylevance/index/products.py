@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from raylevance.config import Settings
-from raylevance.data.text import full_text
+from raylevance.data.text import field_texts
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.index.filters import FilterColumns, Filters
-from raylevance.index.fusion import FusionSettings, Ranking, fuse
+from raylevance.index.fusion import FusionSettings, Ranking
 from raylevance.index.grades import GradeBands
+from raylevance.index.hybrid_search import search_hybrid
 from raylevance.index.lexical import LexicalIndex
+from raylevance.index.lexical_fields import LexicalSettings
 from raylevance.index.ranking import Rows, Scores
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 
@@ -47,6 +49,8 @@ class Hit:
 class ProductIndexSettings(IndexSettings):
     """How the products of a catalogue are indexed."""
 
+    lexical: LexicalSettings = LexicalSettings()
+    """How BM25F weighs the fields of a product, in lexical and hybrid searches."""
     fusion: FusionSettings = FusionSettings()
     """How a hybrid search fuses the dense and the lexical ranking."""
 
@@ -56,7 +60,8 @@ class IndexHeader(Settings):
 
     products: int
     bands: GradeBands | None
-    fusion: FusionSettings = FusionSettings()
+    fusion: FusionSettings = FusionSettings(method="weighted")
+    """An index without this was made when `weighted` was the only method."""
 
 
 class ProductIndex:
@@ -87,18 +92,18 @@ class ProductIndex:
         settings: ProductIndexSettings,
         bands: GradeBands | None = None,
     ) -> Self:
-        """Index `products` (our products schema), n rows, with BM25 over their `full_text`.
+        """Index `products` (our products schema), n rows, with BM25F over their `field_texts`.
 
         - `vectors`: the encoder's vector of each product, float32 [n, d], unit norm.
         - `bands`: grade bands of the encoder. Without them, hits have no grade.
 
         Raises `RaylevanceError` if `products` and `vectors` differ in length, and as `VectorIndex.build` and
-        `LexicalIndex.build` do.
+        `LexicalIndex.build_fields` do.
         """
         if products.num_rows != len(vectors):
             lengths = f"{products.num_rows} products, {len(vectors)} vectors"
             raise RaylevanceError(f"an index needs one vector for each product, got {lengths}")
-        lexical = LexicalIndex.build(full_text(products))
+        lexical = LexicalIndex.build_fields(field_texts(products), settings.lexical)
         return cls(products.select(COLUMNS), VectorIndex.build(vectors, settings), lexical, bands, settings.fusion)
 
     def __len__(self) -> int:
@@ -133,13 +138,25 @@ class ProductIndex:
         self._check_request(query_vectors, mode, minimum_grade, fusion)
         allowed = self._columns.allowed(filters) if filters else None
         depth = max(k, fusion.depth) if minimum_grade or mode == "hybrid" else k
-        lexical = None if mode == "dense" else self.lexical.search(query_texts, depth, allowed)
-        ranking = lexical
-        if query_vectors is not None and mode != "lexical":
-            ranking = dense = self.vectors.search(query_vectors, depth, allowed)
-            if lexical is not None:
-                ranking = fuse(dense, lexical, 2 * depth, fusion, self.bands)
-        assert ranking is not None
+        lexical = None
+        if mode == "hybrid":
+            assert query_vectors is not None
+            ranking, lexical = search_hybrid(
+                self.vectors,
+                self.lexical,
+                query_texts,
+                query_vectors,
+                2 * depth,
+                fusion,
+                depth=depth,
+                allowed=allowed,
+                bands=self.bands,
+            )
+        elif mode == "lexical":
+            ranking = lexical = self.lexical.search(query_texts, depth, allowed)
+        else:
+            assert query_vectors is not None
+            ranking = self.vectors.search(query_vectors, depth, allowed)
         hits_by_query = self._hits(ranking, lexical, query_vectors)
         return [[hit for hit in hits if (hit.grade or 0) >= (minimum_grade or 0)][:k] for hits in hits_by_query]
 
