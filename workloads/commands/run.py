@@ -1,11 +1,17 @@
 """`raylevance run` and `raylevance tune`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raylevance.config import load_settings
+from raylevance.errors import UsageError
 from raylevance.terminal import quiet, results_console
 from workloads.commands.options import DEFAULT_STORE, AsJson, ConfigFile, Fresh, Overrides, StoreRoot, print_json
+
+if TYPE_CHECKING:
+    from workloads.recipe import Outcome
 
 
 @quiet
@@ -35,13 +41,30 @@ def tune(
     recipe: str,
     config: ConfigFile = None,
     overrides: Overrides = None,
-    trials: Annotated[int, typer.Option(help="Settings to try; the first are those given.", min=1)] = 10,
+    trials: Annotated[
+        int | None, typer.Option(help="Settings to try, by default 10; the first are those given.", min=1)
+    ] = None,
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """Search RECIPE's settings on held-out training queries, and write the best as YAML that --config takes."""
-    from workloads.studies.tuning import tune_recipe
+    """Search RECIPE's settings on held-out training queries, and write the best as YAML that --config takes.
 
+    RECIPE hybrid tunes an index instead: how it joins words and vectors. It publishes the best as an index to serve.
+    """
     with results_console() as results:
-        outcome = tune_recipe(recipe, config, overrides or [], store, trials)
+        outcome: Outcome
+        if recipe == "hybrid":
+            outcome = _tune_hybrid(config, overrides or [], store, trials)
+        else:
+            from workloads.studies.tuning import tune_recipe
+
+            outcome = tune_recipe(recipe, config, overrides or [], store, trials or 10)
         print_json(results, outcome.as_json()) if as_json else results.print(outcome.as_table())
+
+
+def _tune_hybrid(config: Path | None, overrides: list[str], store: str, trials: int | None) -> "Outcome":
+    from workloads.studies.hybrid_tuning import HybridTuneSettings, tune_hybrid
+
+    if trials is not None:
+        raise UsageError("--trials: tune hybrid compares all of its variants; leave it out")
+    return tune_hybrid(load_settings(HybridTuneSettings, config, overrides), store)

@@ -17,6 +17,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
+from raylevance.inference.judge import MODEL_VARIABLE
 from raylevance.models.precision import PRECISION_VARIABLE
 from raylevance.progress import status, write
 
@@ -83,7 +84,7 @@ def _entrypoint(recipe: str, settings: Settings, store: str, fresh: bool) -> str
     return shlex.join([*command, *(["--fresh"] if fresh else [])])
 
 
-FORWARDED = ("RAYLEVANCE_DATA", PRECISION_VARIABLE, "HF_HUB_OFFLINE")
+FORWARDED = ("RAYLEVANCE_DATA", PRECISION_VARIABLE, MODEL_VARIABLE, "HF_HUB_OFFLINE")
 """The environment variables that are passed to the job."""
 
 
