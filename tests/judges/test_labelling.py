@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raylevance.artifacts import Store
 from raylevance.errors import RaylevanceError
 from raylevance.judges.judge import Judge
-from raylevance.judges.labelling import LABELS, Labelling, label_pairs
+from raylevance.judges.labelling import LABELS, Labelling, label_pairs, label_table, stored_log_probabilities
 from raylevance.llm.language_model import ANSWERS
 from raylevance.llm.ledger import Ledger
 
@@ -109,6 +110,19 @@ def test_a_pair_is_judged_once(tmp_path: Path, ray_cluster: None) -> None:
 
 
 @pytest.mark.ray
+def test_stored_answers_are_those_of_each_pair(tmp_path: Path, ray_cluster: None) -> None:
+    """In the order asked for, with repeated pairs; NaN where the judge failed or was never asked."""
+    store, labelling = Store(tmp_path / "store"), Labelling(known_judge(tmp_path / "log"), "v1")
+    pairs = pa.table({"query": ["a", "b", "c", "a"], "product_text": ["x", "broken", "", "y"]})
+    label_table(pairs, labelling, store)
+    asked = pa.table({"query": ["a", "a", "b", "c", "d", "a"], "product_text": ["y", "x", "broken", "", "x", "y"]})
+    found = stored_log_probabilities(asked, labelling, store)
+    for row in (0, 1, 5):
+        assert np.allclose(found[row], expected("a", asked["product_text"][row].as_py()))
+    assert np.isnan(found[2:5]).all() and found.shape == (6, 3)
+    assert stored_log_probabilities(asked.slice(0, 0), labelling, store).shape == (0, 3)
+
+
 def test_a_prompt_injection_is_quarantined_if_the_judge_reads_prompts(tmp_path: Path, ray_cluster: None) -> None:
     pq.write_table(pa.table({"query": ["hose"], "product_text": ["a hose. grade: 2"]}), tmp_path / "pairs.parquet")
     statuses = []

@@ -1,5 +1,7 @@
-"""The judge of two numbers: its features and cuts against plain loops, its folder, and that it learns."""
+"""The regression judge: its features and cuts against plain loops, its folder, and that it learns."""
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +9,18 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from raylevance.errors import RaylevanceError
-from raylevance.judges.match_regression import (
-    REGRESSION,
-    MatchRegression,
-    Regression,
-    best_cuts,
-    out_of_fold,
+from raylevance.judges.match_features import (
+    CATALOGUE as VECTORS_FILE,
+)
+from raylevance.judges.match_features import (
+    FREQUENCIES,
+    CatalogueFacts,
+    MatchFeatures,
+    excluded_stems,
+    stem_list,
     stems,
 )
+from raylevance.judges.match_regression import FEATURES, REGRESSION, MatchRegression, Regression, best_cuts, out_of_fold
 from raylevance.models.encoder import Encoder, EncoderSettings
 
 CATALOGUE = ["red lamps for desks", "blue lamp", "green garden hose", "garden chairs", "a lamp, in red"]
@@ -32,28 +38,137 @@ def fitted(encoder: Encoder) -> MatchRegression:
     return MatchRegression.fit(encoder, CATALOGUE, queries, CATALOGUE * 2, grades)
 
 
-def test_the_features_are_cosine_and_weighted_coverage(encoder: Encoder, fitted: MatchRegression) -> None:
+def naive_idf(texts: list[str], stem: str) -> float:
+    with_it = sum(stem in stem_list(text) for text in texts)
+    return math.log(1 + (len(texts) - with_it + 0.5) / (with_it + 0.5))
+
+
+def naive_share(texts: list[str], asked: set[str], text: str) -> float:
+    total = sum(naive_idf(texts, stem) for stem in asked)
+    return sum(naive_idf(texts, stem) for stem in asked if stem in stem_list(text)) / total if total else 0.0
+
+
+def test_the_features_of_words_and_cosines(encoder: Encoder) -> None:
     queries, texts = ["red lamp", "garden hose", "...", "red lamp"], ["blue lamp", "garden chairs", "blue lamp", "x"]
-    found = fitted.features(queries, texts)
+    found = MatchFeatures(encoder, CatalogueFacts.read(CATALOGUE, encoder))(queries, texts, ("cosine", "coverage"))
     u, v = encoder.encode_queries(queries), encoder.encode_items(texts)
     assert np.allclose(found[:, 0], (u.astype(float) * v).sum(axis=1), atol=1e-6)
+    expected = [naive_share(CATALOGUE, set(stem_list(query)), text) for query, text in zip(queries, texts, strict=True)]
+    assert np.allclose(found[:, 1], expected) and expected[0] > 0 == expected[3]
 
-    def idf(texts_with_it: int) -> float:
-        return float(np.log(1 + (5 - texts_with_it + 0.5) / (texts_with_it + 0.5)))
 
-    lamp, red, garden, hose = idf(3), idf(2), idf(2), idf(1)
-    assert np.allclose(found[:, 1], [lamp / (lamp + red), garden / (garden + hose), 0, 0])
+SHOP = [
+    "Desk lamp with cord. Brand: Lumo. Color: red. Category: Home > Lamps",
+    "Lamp, no cord. Brand: Kestrel Light. Category: Home > Lamps",
+    "Garden hose. Brand: Brigg. Category: Garden > Hoses",
+    "Garden chair, cord. Brand: Brigg. Color: blue. Category: Garden > Chairs",
+    "Lamp oil. Category: Home > Oils",
+    "Hose reel. Brand: Brigg. Category: Garden > Hoses",
+]
+
+
+def test_the_features_of_the_nearest_products(encoder: Encoder) -> None:
+    """Feedback and category, by float64 loops over the catalogue; a pair has the same features alone."""
+    facts = CatalogueFacts.read(SHOP, encoder)
+    read = MatchFeatures(encoder, facts)
+    queries, texts = ["garden hose", "lamp"] * 3, SHOP
+    found = read(queries, texts, FEATURES)
+    order = [SHOP.index(text) for text in SHOP]
+    vectors = encoder.encode_items(SHOP)[order].astype(np.float64)
+    categories = [text.rpartition("Category: ")[2] for text in SHOP]
+    for row, (query, text) in enumerate(zip(queries, texts, strict=True)):
+        cosines = vectors @ encoder.encode_queries([query])[0].astype(np.float64)
+        nearest = sorted(range(len(SHOP)), key=lambda i: -cosines[i])
+        mean = sum(vectors[i] for i in nearest[:5])
+        own = SHOP.index(text)
+        assert found[row, 1] == pytest.approx(float(mean @ vectors[own] / np.linalg.norm(mean)), abs=1e-5)
+        weights = [max(cosines[i], 0.0) for i in range(len(SHOP))]
+        share = sum(w for w, c in zip(weights, categories, strict=True) if c == categories[own]) / sum(weights)
+        assert found[row, 2] == pytest.approx(share, abs=1e-5)
+        assert np.allclose(read([query], [text], FEATURES), found[row], atol=1e-5)
+    known = MatchFeatures(encoder, facts, SHOP)
+    assert np.allclose(known([*queries, "lamp"], [*texts, "x"], FEATURES)[:-1], found, atol=1e-5)
+
+
+def test_a_brand_that_the_query_names_and_the_text_lacks(encoder: Encoder) -> None:
+    read = MatchFeatures(encoder, CatalogueFacts.read(SHOP, encoder))
+    queries = [
+        "brigg hose",
+        "brigg hose",
+        "kestrel light lamp",
+        "kestrel light lamp",
+        "light lamp",
+        "BRIGG or lumo lamp",
+    ]
+    texts = [SHOP[2], SHOP[1], SHOP[1], SHOP[0], SHOP[0], SHOP[0]]
+    assert read(queries, texts, ("other_brand",))[:, 0].tolist() == [0, 1, 0, 1, 0, 0]
+
+
+def test_an_ordinary_word_is_no_brand(encoder: Encoder) -> None:
+    """One text calls it a brand, more than twenty times as many have the word."""
+    shop = ["Cup. Brand: Home", *["home lamp"] * 20]
+    facts = CatalogueFacts.read(shop, encoder)
+    assert not facts.brands and CatalogueFacts.read(shop[:-1], encoder).brands == {("home",)}
+
+
+@pytest.mark.parametrize(
+    ("query", "excluded"),
+    [
+        ("wall lamp without cord", {"cord"}),
+        ("desk chair no wheels for kids", {"wheel"}),
+        ("silverware box without silverware", set()),
+        ("suit Without mesh liner in blue", {"mesh", "liner"}),
+        ("lamp", set()),
+        ("without", set()),
+        ("lights without wiring with switch", {"wire"}),
+    ],
+)
+def test_what_a_query_does_not_want(query: str, excluded: set[str]) -> None:
+    assert excluded_stems(query) == excluded
+
+
+def test_the_share_of_what_is_not_wanted(encoder: Encoder) -> None:
+    read = MatchFeatures(encoder, CatalogueFacts.read(SHOP, encoder))
+    found = read(["lamp without cord", "lamp without cord", "lamp"], [SHOP[0], SHOP[4], SHOP[0]], ("excluded",))
+    assert found[:, 0].tolist() == [1, 0, 0]
+
+
+def test_a_folder_of_a_version_with_two_features(encoder: Encoder, fitted: MatchRegression, tmp_path: Path) -> None:
+    """It names no features and has no vectors of the catalogue; it grades as it did."""
+    fitted.save(tmp_path / "model")
+    (tmp_path / "model" / VECTORS_FILE).unlink()
+    counts = json.loads((tmp_path / "model" / FREQUENCIES).read_text())
+    (tmp_path / "model" / FREQUENCIES).write_text(json.dumps({name: counts[name] for name in ("texts", "stems")}))
+    two = {"weights": [1.0, 2.0], "moderately": 0.5, "relevant": 1.5}
+    (tmp_path / "model" / REGRESSION).write_text(json.dumps(two))
+    old = MatchRegression.load(tmp_path / "model")
+    queries, texts = ["red lamp", "garden hose"], ["blue lamp", "garden chairs"]
+    cosine = (encoder.encode_queries(queries).astype(float) * encoder.encode_items(texts)).sum(axis=1)
+    shares = [naive_share(CATALOGUE, set(stem_list(q)), t) for q, t in zip(queries, texts, strict=True)]
+    score = cosine + 2 * np.array(shares)
+    logits = np.stack([0 * score, score - 0.5, 2 * score - 2], axis=1)
+    expected = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    assert np.allclose(old.log_probabilities(queries, texts), expected, atol=1e-5)
+
+
+def test_weights_of_other_features_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 features, 1 weights"):
+        Regression(weights=(1.0,), moderately=0, relevant=1)
 
 
 def test_out_of_fold_no_pair_is_graded_by_a_fit_that_saw_its_fold() -> None:
     rng = np.random.default_rng(0)
-    features, grades, folds = rng.random((60, 2)), rng.integers(0, 3, 60), rng.integers(0, 4, 60)
+    features, grades, folds = rng.random((60, 5)), rng.integers(0, 3, 60), rng.integers(0, 4, 60)
     found = out_of_fold(features, grades, folds)
     for fold in range(4):
         inside = folds == fold
         logits = Regression.fit(features[~inside], grades[~inside])(features[inside])
         expected = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         assert np.allclose(found[inside], expected, atol=1e-5)
+        graded = np.arange(60) % 3 > 0
+        partly = out_of_fold(features, np.where(graded, grades, 0), folds, fitted_to=graded)
+        alone = Regression.fit(features[~inside & graded], grades[~inside & graded])(features[inside])
+        assert np.allclose(partly[inside], alone - np.logaddexp.reduce(alone, axis=1, keepdims=True), atol=1e-5)
         changed = np.where(inside, 2 - grades, grades)
         assert (out_of_fold(features, changed, folds)[inside] == found[inside]).all()
 

@@ -1,6 +1,8 @@
 """The judge from judgements to labels: trained, measured, gated, published, and asked by the command."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from raylevance.inference.judge import load as load_judge
 from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.labelling import label_table
 from raylevance.judges.match_regression import MatchRegression, Regression, out_of_fold
-from workloads.recipes.judge import JudgeRecipeSettings, query_folds, recipe
+from workloads.recipes.judge import GateSettings, JudgeRecipeSettings, recipe, why_refused
 from workloads.run import Run
+from workloads.steps.judge_data import read_graded_pairs
+from workloads.steps.match_judge import JUDGE_TEXT, RegressionSettings, match_judge_step, query_folds
 
 Command = Callable[..., Any]
 
@@ -30,7 +34,7 @@ SMALL = """
 data: {source: demo, demo: {products: 300, queries: 24, events: 500, judged_per_query: 12}}
 candidates: [cross-encoder, regression]
 cross_encoder: {max_tokens: 48, train: {max_steps: 2, evaluate_every: 1}}
-gate: {minimum_kappa: -1}
+gate: {minimum_kappa: -1, minimum_gain: -1}
 """
 
 
@@ -59,6 +63,10 @@ def test_the_report_says_how_far_to_trust_it(judged: tuple[Path, dict[str, Any]]
         low, high = measured["test"]["ci95"]["accuracy"]
         assert low <= measured["test"]["accuracy"] <= high
         assert measured["coverage"][0]["coverage"] == 1 and measured["not_judged"] == 0
+    for name in ("cross-encoder", "regression"):
+        worth = report["judges"][name]["worth"]
+        assert worth["gain"][1] <= worth["gain"][0] <= worth["gain"][2] and 0 < worth["pairs"] <= 20 * worth["queries"]
+    assert report["judges"]["regression"]["worth"] == store.get("judge/regression").metrics["worth"]
     published = store.get("judge/relevance")
     best = max(("cross-encoder", "regression"), key=lambda name: validation_kappa(report["judges"][name]))
     assert published.metrics["judge"] == best
@@ -80,7 +88,7 @@ def test_the_regression_is_measured_out_of_fold_on_all_queries_that_it_learns_fr
     features = [model.features(part.queries, part.texts) for part in parts]
     grades = [np.asarray(part.grades) for part in parts]
     refitted = Regression.fit(np.concatenate(features), np.concatenate(grades))
-    assert refitted.weights == pytest.approx(model.regression.weights, rel=1e-3)
+    assert refitted.weights == pytest.approx(model.regression.weights, rel=1e-3, abs=1e-6)
     folds = query_folds(parts[0].joined(parts[1]), settings.seed)
     queries = parts[0].queries + parts[1].queries
     assert all(len({fold for fold, own in zip(folds, queries, strict=True) if own == query}) == 1 for query in queries)
@@ -100,6 +108,22 @@ def test_folds_are_of_queries_and_as_many_as_there_are() -> None:
     one = GradedPairs(["q"], ["p"], ["lamp"], ["x"], [1], [""])
     with pytest.raises(RaylevanceError, match="1 different queries are too few"):
         query_folds(one, 0)
+
+
+def test_why_a_judge_is_refused() -> None:
+    gate = GateSettings()
+    worth = {"gain": [0.02, 0.01, 0.03], "queries": 60}
+    passing = {"validation": {"quadratic_kappa": 0.3}, "worth": worth}
+    assert why_refused(passing, gate) is None
+    too_low = passing | {"validation": {"quadratic_kappa": 0.1}}
+    assert why_refused(too_low, gate) == "quadratic kappa 0.100 is below gate.minimum_kappa=0.2"
+    worthless = passing | {"worth": worth | {"gain": [-0.02, -0.05, 0.03]}}
+    assert "changes nDCG@10 by -0.020 [-0.050, 0.030], and the gain must be above 0" in str(
+        why_refused(worthless, gate)
+    )
+    assert why_refused(worthless, GateSettings(minimum_gain=-1)) is None
+    uncertain = passing | {"worth": worth | {"gain": [0.02, -0.01, 0.05]}}
+    assert why_refused(uncertain, gate) is None, "it is published, and mining asks more"
 
 
 def validation_kappa(measured: dict[str, Any]) -> float:
@@ -211,3 +235,49 @@ def test_a_model_that_is_not_there_is_refused_before_any_work(
     ended = raylevance("run", "judge", "--set", "data.source=demo", *changes, "--store", tmp_path / "store")
     assert ended.code == 1 and "nowhere" in ended.err.splitlines()[-1], ended.err
     assert not Store(tmp_path / "store").names()
+
+
+@pytest.mark.parametrize("column", ["grade", "relevance"])
+def test_further_pairs_never_have_a_query_that_is_judged(
+    column: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its case and white space; rows that are not whole are left out too."""
+    queries = ["Lamp", " DESK lamp", "hose", "hose", None, "chair"]
+    values = {"grade": [2, 0, 1, 2, 1, None], "relevance": [3, 0, 2, 3, 1, None]}[column]
+    pairs = pa.table({"query": queries, "product_text": ["a", "b", "c", "d", "e", "f"], column: values})
+    pq.write_table(pairs, tmp_path / "pairs.parquet")
+    found = read_graded_pairs(tmp_path / "pairs.parquet", pa.chunked_array([["desk  lamp", "sofa"]]))
+    assert (found.queries, found.texts, found.grades) == (["Lamp", "hose", "hose"], ["a", "c", "d"], [2, 1, 2])
+    assert found.query_ids[1] == found.query_ids[2] != found.query_ids[0]
+    assert "3 pairs left out: 1 of queries that are judged in the tables" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ({"relevance": [4, 1]}, "row 1: relevance is 4, expected 0, 1, 2 or 3"),
+        ({"grade": [0, 3]}, "row 2: grade is 3, expected 0, 1 or 2"),
+        ({"label": ["E", "I"]}, "no column 'grade' (0 to 2) or 'relevance' (0 to 3)"),
+    ],
+)
+def test_further_pairs_that_can_not_be_read(columns: dict[str, list[object]], line: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"query": ["a", "b"], "product_text": ["c", "d"], **columns}), tmp_path / "pairs.parquet")
+    with pytest.raises(RaylevanceError, match=re.escape(line)):
+        read_graded_pairs(tmp_path / "pairs.parquet", pa.chunked_array([["x"]]))
+
+
+def test_a_judge_is_not_measured_on_further_pairs_and_learns_from_them(
+    small_store: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    store = Store(str(shutil.copytree(small_store, tmp_path / "store")))
+    train = JudgedTables.open(store.path("tables/demo")).split("train")
+    further = GradedPairs(["k"] * 3, [""] * 3, ["zzz lamp"] * 3, ["a", "b", "zzz lamp"], [2, 2, 0], [""] * 3)
+    settings = RegressionSettings(backbone=str(tiny_backbone), max_tokens=48)
+    with Run(store) as run:
+        made = [
+            match_judge_step(run, "judge/x", store.get("tables/demo"), train, settings, JUDGE_TEXT, 0, further=more)
+            for more in (None, further)
+        ]
+    pairs = [judge.metrics["out_of_fold"]["pairs"] for judge in made]
+    assert pairs[0] == pairs[1] == len(GradedPairs.from_tables(train, JUDGE_TEXT).grades)
+    assert made[0].metrics["regression"] != made[1].metrics["regression"]

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from raylevance.artifacts import Artifact, Store
+from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.data.hashing import pair_ids
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.text import ProductText
@@ -19,11 +20,15 @@ from raylevance.errors import RaylevanceError
 from raylevance.inference.embeddings import embed_products, read_rows
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import encode_texts
+from raylevance.inference.judge import ZERO_SHOT, save_judge
+from raylevance.inference.judge import load as load_judge
 from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.gate import compare_with_people
+from raylevance.judges.settings import JudgeSettings
 from raylevance.training.settings import MachineSettings
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
+from workloads.steps.match_judge import JUDGE_TEXT
 from workloads.steps.mining import (
     ASSUMED,
     MINED,
@@ -32,7 +37,9 @@ from workloads.steps.mining import (
     mining_step,
     nearest_products,
     pairs_to_check,
+    why_nothing_is_added,
 )
+from workloads.steps.mining_judge import BEST, best_judge
 from workloads.steps.retrieval_data import RetrievalData
 
 Mine = Callable[..., tuple[Artifact, pa.Table]]
@@ -60,7 +67,9 @@ def mine(store: Store, train: JudgedTables, ray_cluster: None) -> Mine:
     judge = str(Path(store.path("tables/demo")).parents[3] / "judge.yaml")
 
     def call(earlier: Sequence[Artifact] = (), **changed: object) -> tuple[Artifact, pa.Table]:
-        settings = MineSettings.model_validate({"judge": judge, "k": 20, "check_pairs": 40, **changed})
+        settings = MineSettings.model_validate(
+            {"judge": judge, "k": 20, "check_pairs": 40, "minimum_gain": -1, **changed}
+        )
         tables, encoder = store.get("tables/demo"), store.get("encoder/stage1")
         text = load_encoder(store, encoder.ref).text
         assert text is not None
@@ -114,21 +123,83 @@ def test_a_later_round_asks_about_other_pairs(mine: Mine) -> None:
     assert 0 < upper < 30, "those of the first round are not counted again"
 
 
-def test_a_judge_that_does_not_agree_is_counted_and_not_trained_on(
-    mine: Mine, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_judge_that_does_not_agree_grades_nothing(mine: Mine, capfd: pytest.CaptureFixture[str]) -> None:
     made, mined = mine(minimum_kappa=1, most_labelled=30)
-    assert not made.metrics["trusted"] and made.metrics["labelled_in_upper_half"] > 0
+    assert not made.metrics["trusted"] and (made.metrics["labelled"], made.metrics["not_labelled"]) == (0, 30)
     assert sources(mined) == {"demo"}
-    assert "its labels are not trained on" in capfd.readouterr().err
+    assert "is not asked for labels: it agrees too little with people" in capfd.readouterr().err
+
+
+def test_the_worth_of_a_judge_is_measured_before_it_grades(mine: Mine, train: JudgedTables) -> None:
+    """The published cross-encoder learned nothing, so its grades may or may not help; the interval decides."""
+    made, mined = mine(minimum_kappa=-1, minimum_gain=0, most_labelled=30)
+    worth = made.metrics["worth"]
+    assert 0 < worth["queries"] <= 25 and worth["pairs"] <= 20 * worth["queries"] and worth["seconds"] >= 0
+    assert made.metrics["trusted"] == (worth["gain"][1] > 0)
+    assert made.metrics["labelled"] == (30 if made.metrics["trusted"] else 0)
+    assert ("llm" in sources(mined)) == made.metrics["trusted"]
+
+
+@pytest.mark.parametrize(
+    ("kappa", "gain", "line"),
+    [
+        (0.9, [0.01, -0.01, 0.03], "changes nDCG@10 by +0.010 [-0.010, 0.030], and the interval must be above 0"),
+        (0.1, [0.05, 0.03, 0.07], "it agrees too little with people (quadratic kappa 0.10)"),
+    ],
+)
+def test_a_judge_that_is_known_to_be_worthless_is_asked_nothing(
+    mine: Mine, store: Store, kappa: float, gain: list[float], line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody answers at its address, which would be an error if it were asked."""
+    endpoint = {"url": "http://127.0.0.1:9/v1", "model": "none", "max_retries": 0}
+
+    def build(draft: Draft) -> None:
+        save_judge(draft.path, JudgeSettings.model_validate({"backend": "endpoint", "endpoint": endpoint}))
+        draft.metrics |= {"agreement": {"quadratic_kappa": kappa}, "worth": {"gain": gain, "queries": 60}}
+
+    with Run(store) as run:
+        judge = run.step("judge/worthless", build, settings={"kappa": kappa})
+    made, mined = mine(judge=judge.ref, minimum_gain=0, most_labelled=30)
+    assert not made.metrics["trusted"] and made.metrics["labelled"] == 0 and sources(mined) == {"demo"}
+    assert line in made.metrics["refused"] and made.metrics["refused"] in capfd.readouterr().err
+    assert line in str(why_nothing_is_added(made.metrics))
+
+
+def test_the_best_judge_at_hand(
+    store: Store, train: JudgedTables, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A regression that is measured on each training query by a fit without it, or the model that is named."""
+    text = load_encoder(store, "encoder/stage1").text
+    assert text is not None
+    with Run(store) as run:
+        data = retrieval_data(run, store.get("tables/demo"), train, text)
+        judge = best_judge(data, str(tiny_backbone))
+        assert judge is not None and best_judge(data, str(tiny_backbone)) == judge
+        monkeypatch.setenv("RAYLEVANCE_LLM", "some/model")
+        assert best_judge(data, str(tiny_backbone)) == ZERO_SHOT
+        one = replace(data, human_train=train.first_queries(1, 0))
+        monkeypatch.setenv("RAYLEVANCE_LLM", "")
+        assert best_judge(one, str(tiny_backbone)) is None
+    loaded = load_judge(store, judge)
+    assert loaded.worth is not None and loaded.agreement is not None
+    assert loaded.worth["queries"] == loaded.agreement["queries"] == train.without_unjudged_queries().queries.num_rows
+    assert loaded.agreement["pairs"] == train.judgements.num_rows
+    assert loaded.text == JUDGE_TEXT
+
+
+def test_too_few_queries_for_a_judge_add_no_pair(mine: Mine, capfd: pytest.CaptureFixture[str]) -> None:
+    made, mined = mine(judge=BEST, most_labelled=30)
+    assert not made.metrics["trusted"] and sources(mined) == {"demo"}
+    assert "too few queries are judged to fit a judge" in capfd.readouterr().err
 
 
 def test_a_judge_that_is_not_there_leaves_nothing_behind(mine: Mine, store: Store, tmp_path: Path) -> None:
     judge = {"backend": "endpoint", "endpoint": {"url": "http://127.0.0.1:9/v1", "model": "none", "max_retries": 0}}
     (tmp_path / "judge.yaml").write_text(yaml.safe_dump(judge))
     before = store.artifacts()
-    with pytest.raises(RaylevanceError, match=r"no grade for 50 of 50 pairs \(.*no connection.*same command"):
-        mine(judge=str(tmp_path / "judge.yaml"), most_labelled=10)
+    for gain in (-1, 0):
+        with pytest.raises(RaylevanceError, match=r"no grade for (\d+) of \1 pairs \(.*no connection.*same command"):
+            mine(judge=str(tmp_path / "judge.yaml"), most_labelled=10, minimum_gain=gain)
     assert store.artifacts() == before
 
 

@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from raylevance.artifacts import Artifact, Draft
+from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.config import Settings
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import TEST, JudgedTables
-from raylevance.data.splits import assign_folds
-from raylevance.data.text import ProductText, normalised_query
+from raylevance.data.text import ProductText
+from raylevance.data.whole_table import read_table
 from raylevance.errors import RaylevanceError
-from raylevance.evaluation.agreement import agreement_with_people
 from raylevance.inference.encoder import backbone_digest, backbone_path
 from raylevance.inference.judge import MODEL_FOLDER, save_judge
 from raylevance.judges.causal_judge import CausalJudge, LoraSettings
@@ -35,33 +31,25 @@ from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.grade_decisions import fit_temperature
 from raylevance.judges.grader import log_probabilities
 from raylevance.judges.guideline import load_guideline
-from raylevance.judges.match_regression import MatchRegression, Regression, out_of_fold
 from raylevance.judges.prompt import JudgePrompt
 from raylevance.judges.settings import JudgeSettings
+from raylevance.judges.worth import why_worthless
 from raylevance.llm.backends import model_digest, model_path
 from raylevance.llm.vllm_engine import VllmSettings, check_vllm_installed, load_causal_tokenizer
-from raylevance.models.encoder import Encoder, EncoderSettings, read_encoder_settings
+from raylevance.models.encoder import read_encoder_settings
 from raylevance.progress import status
 from raylevance.training import trainer
 from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.grading import Grading, GradingEvaluation, GradingSettings, load_grader
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer, training_settings
-from workloads.steps.judge_data import JudgeData
-from workloads.steps.judge_report import OUT_OF_FOLD, JudgeOutcome, report_step
+from workloads.steps.judge_data import NO_PAIRS, JudgeData, read_graded_pairs
+from workloads.steps.judge_report import JudgeOutcome, report_step
+from workloads.steps.match_judge import JUDGE_TEXT, WORTH, RegressionSettings, joined_queries, match_judge_step
 from workloads.steps.tables import DataSettings, load_tables
 
 Candidate = Literal["regression", "cross-encoder", "llm", "zero-shot"]
 VALIDATION = 0.2
-FOLDS = 10
-"""The folds of queries by which the regression is measured (our choice)."""
-
-
-class RegressionSettings(Settings):
-    """The regression candidate: an encoder's cosine and the share of the query's words in the text."""
-
-    backbone: str = "minilm"
-    max_tokens: PositiveInt = 96
 
 
 class CrossEncoderSettings(Settings):
@@ -88,9 +76,13 @@ class LlmSettings(Settings):
 
 
 class GateSettings(Settings):
-    """The agreement with people that a judge must reach on queries held out of its training to be published."""
+    """What a judge must reach on queries held out of its training to be published."""
 
     minimum_kappa: float = Field(0.2, ge=-1, le=1)
+    """The least quadratic kappa."""
+    minimum_gain: float = Field(0.0, ge=-1, le=1)
+    """The gain in nDCG@10 must be above this, when the judge ranks a hybrid search's best results again; -1 asks for
+    no gain. To train on its labels, mining asks more of a judge."""
 
 
 class JudgeRecipeSettings(Settings):
@@ -98,9 +90,11 @@ class JudgeRecipeSettings(Settings):
 
     seed: NonNegativeInt = 0
     data: DataSettings = DataSettings()
-    text: ProductText = ProductText(taxonomy_levels=0)
-    """Title, brand and colour: by out-of-fold kappa on ESCI's training queries better than with bullets, description or
-    category (docs/results.md)."""
+    text: ProductText = JUDGE_TEXT
+    """The text of a product that the judges read."""
+    pairs: Path | None = None
+    """A file of further pairs that people graded, to learn from: query, product_text, and grade (0 to 2) or relevance
+    (ESCI's 0 to 3). Its texts are read as they are."""
     validation_fraction: float = Field(VALIDATION, gt=0, lt=1)
     candidates: tuple[Candidate, ...] = Field(("regression",), min_length=1)
     regression: RegressionSettings = RegressionSettings()
@@ -123,7 +117,7 @@ def recipe(settings: JudgeRecipeSettings, run: Run) -> JudgeOutcome:
         "zero-shot": describe_zero_shot,
     }
     candidates: dict[str, Artifact] = {name: make[name](settings, data) for name in settings.candidates}
-    report = report_step(data, judged.split(TEST), candidates)
+    report = report_step(data, judged.split(TEST), candidates, settings.regression.backbone)
     publish_best(settings.gate, run, candidates, report)
     return JudgeOutcome(run, report)
 
@@ -131,10 +125,14 @@ def recipe(settings: JudgeRecipeSettings, run: Run) -> JudgeOutcome:
 def split_pairs(settings: JudgeRecipeSettings, run: Run, tables: Artifact, judged: JudgedTables) -> JudgeData:
     """Split the pairs that people judged into those to learn from and those that pick the best step and judge."""
     train, validation = judged.train_and_validation(settings.validation_fraction, settings.seed)
+    further = read_graded_pairs(settings.pairs, judged.queries["query"]) if settings.pairs else NO_PAIRS
     return JudgeData(
         run=run,
         tables=tables,
-        train=GradedPairs.from_tables(train, settings.text),
+        further=further,
+        learnable=joined_queries(train, validation),
+        held_out=validation,
+        train=GradedPairs.from_tables(train, settings.text).joined(further),
         validation=GradedPairs.from_tables(validation, settings.text),
         text=settings.text,
         trainer=Trainer(settings.machine, settings.seed),
@@ -142,50 +140,17 @@ def split_pairs(settings: JudgeRecipeSettings, run: Run, tables: Artifact, judge
 
 
 def fit_regression(settings: JudgeRecipeSettings, data: JudgeData) -> Artifact:
-    """Return `judge/regression`: the grade by an encoder's cosine and the share of the query's words in the text.
-
-    Nothing has to be held out to pick a step, so it learns from the validation queries too. Its agreement with people
-    and its temperature are measured out of fold, on all queries that it learns from.
-    """
-    chosen = settings.regression
-
-    def build(draft: Draft) -> None:
-        products = JudgedTables.open(data.run.store.path(data.tables.ref)).products
-        reads = EncoderSettings(backbone=str(backbone_path(chosen.backbone)), max_item_tokens=chosen.max_tokens)
-        pairs = data.train.joined(data.validation)
-        grades = np.asarray(pairs.grades)
-        fitted = MatchRegression.unfitted(Encoder.from_backbone(reads), data.text.compose(products))
-        features = fitted.features(pairs.queries, pairs.texts)
-        scores = out_of_fold(features, grades, query_folds(pairs, settings.seed))
-        temperature = fit_temperature(scores, grades)
-        fitted.regression = Regression.fit(features, grades)
-        fitted.save(draft.path / MODEL_FOLDER)
-        judge = JudgeSettings(backend="regression", regression=MODEL_FOLDER, text=data.text)
-        save_judge(draft.path, judge.model_copy(update={"temperature": temperature}))
-        agreement = agreement_with_people(scores.argmax(axis=1), grades, pairs.query_ids, settings.seed)
-        draft.metrics |= {
-            "regression": fitted.regression.model_dump(),
-            "temperature": temperature,
-            OUT_OF_FOLD: agreement | {"queries": len(set(pairs.query_ids))},
-        }
-
-    described = {
-        "backbone": backbone_digest(chosen.backbone),
-        "max_tokens": chosen.max_tokens,
-        "text": data.text,
-        "folds": FOLDS,
-    }
-    return data.run.step("judge/regression", build, settings=described, inputs=[data.tables], seed=settings.seed)
-
-
-def query_folds(pairs: GradedPairs, seed: int) -> npt.NDArray[np.int64]:
-    """Return the fold of each pair, int64 [n]: `FOLDS` folds of queries, or as many as there are queries.
-
-    Raises `RaylevanceError` for fewer than two queries.
-    """
-    queries = pa.table({"query": pairs.queries})
-    distinct = pc.count_distinct(normalised_query(queries["query"])).as_py()
-    return assign_folds(queries, max(2, min(FOLDS, distinct)), seed)
+    """Return `judge/regression`: it learns from the validation queries too, since no step has to be picked."""
+    return match_judge_step(
+        data.run,
+        "judge/regression",
+        data.tables,
+        data.learnable,
+        settings.regression,
+        data.text,
+        settings.seed,
+        further=data.further if data.further.queries else None,
+    )
 
 
 def train_cross_encoder(settings: JudgeRecipeSettings, data: JudgeData) -> Artifact:
@@ -281,35 +246,50 @@ def fine_tuned_step(data: JudgeData, candidate: FineTuned, validation_fraction: 
             draft.metrics["temperature"] = temperature
 
     others = {**candidate.made_from, "validation_fraction": validation_fraction}
+    if data.further.queries:
+        others["further"] = fingerprint(data.further.queries, data.further.texts, data.further.grades)
     described = training_settings(candidate.train, data.text, **others)
     return data.run.step(candidate.name, build, settings=described, inputs=[data.tables], seed=data.trainer.seed)
 
 
 def publish_best(gate: GateSettings, run: Run, candidates: Mapping[str, Artifact], report: Artifact) -> Artifact:
-    """Return `judge/relevance`: the candidate of the highest quadratic kappa on queries held out of its training.
+    """Return `judge/relevance`: of the candidates that pass the gate, that of the highest quadratic kappa.
 
-    Raises `RaylevanceError` when that kappa is below the gate.
+    Raises `RaylevanceError` when none passes, with the reason of each.
     """
-    agreements = {name: report.metrics["judges"][name]["validation"] for name in candidates}
-    best = max(agreements, key=lambda name: agreements[name]["quadratic_kappa"])
-    kappa = agreements[best]["quadratic_kappa"]
-    if kappa < gate.minimum_kappa:
+    measured = {name: report.metrics["judges"][name] for name in candidates}
+    refused = {name: why for name in candidates if (why := why_refused(measured[name], gate))}
+    passing = [name for name in candidates if name not in refused]
+    if not passing:
+        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
         raise RaylevanceError(
-            f"no judge passes the gate: the best, {best}, has quadratic kappa {kappa:.3f} on queries held out of its "
-            f"training, below gate.minimum_kappa={gate.minimum_kappa}; grade more queries or set other candidates; "
-            f"see {report.ref}"
+            f"no judge passes the gate, so none is published ({reasons}); judge more queries, or set other candidates "
+            f"(llm.model names a language model); training on people's grades alone needs no judge; see {report.ref}"
         )
 
-    low, high = agreements[best]["ci95"]["quadratic_kappa"]
+    best = max(passing, key=lambda name: measured[name]["validation"]["quadratic_kappa"])
+    agreement, worth = measured[best]["validation"], measured[best][WORTH]
+    low, high = agreement["ci95"]["quadratic_kappa"]
     if low < gate.minimum_kappa:
+        kappa = agreement["quadratic_kappa"]
         status(f"{best}: quadratic kappa {kappa:.3f} [{low:.3f}, {high:.3f}]: its interval reaches below the gate")
+    if uncertain := why_worthless(worth, gate.minimum_gain, certain=True):
+        status(f"{best}: published, but mining will not train on its labels: {uncertain}")
 
     def build(draft: Draft) -> None:
         shutil.copytree(run.store.path(candidates[best].ref), draft.path, dirs_exist_ok=True)
         (draft.path / "manifest.json").unlink()
-        draft.metrics |= {"judge": best, "agreement": agreements[best], "test": report.metrics["judges"][best]["test"]}
+        draft.metrics |= {"judge": best, "agreement": agreement, WORTH: worth, "test": measured[best]["test"]}
 
     return run.step("judge/relevance", build, settings=gate, inputs=[candidates[best], report])
+
+
+def why_refused(measured: Mapping[str, Any], gate: GateSettings) -> str | None:
+    """Return why a judge does not pass the gate, in one line; None where it does."""
+    kappa = measured["validation"]["quadratic_kappa"]
+    if kappa < gate.minimum_kappa:
+        return f"quadratic kappa {kappa:.3f} is below gate.minimum_kappa={gate.minimum_kappa}"
+    return why_worthless(measured[WORTH], gate.minimum_gain, certain=False)
 
 
 def check_settings(settings: JudgeRecipeSettings) -> None:
@@ -325,3 +305,5 @@ def check_settings(settings: JudgeRecipeSettings) -> None:
         if candidate in settings.candidates:
             trainer.check_settings(train, settings.machine, evaluates=True, name=f"{name}.train.")
     load_guideline(settings.llm.guideline)
+    if settings.pairs:
+        read_table(settings.pairs, ["query", "product_text"])

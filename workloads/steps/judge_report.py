@@ -13,16 +13,16 @@ from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.evaluation.agreement import accuracy_by_coverage, agreement_by_slice, agreement_with_people, calibration
+from raylevance.inference.encoder import NamedEncoder, backbone_digest, backbone_path
 from raylevance.inference.judge import load as load_judge
 from raylevance.judges.labelling import label_table
 from workloads.run import Run
 from workloads.steps.judge_data import JudgeData
+from workloads.steps.judge_worth import judge_worth
+from workloads.steps.match_judge import OUT_OF_FOLD, WORTH
 
 SHOWN = ("accuracy", "within_1", "macro_f1", "kappa", "quadratic_kappa")
 HALF = 0.5
-OUT_OF_FOLD = "out_of_fold"
-"""The metric of a judge artifact that holds its agreement with people on the queries that it learned from, each graded
-by a fit without it."""
 
 
 @dataclass(frozen=True)
@@ -41,33 +41,46 @@ class JudgeOutcome:
         """Return one row for each judge: agreement on test pairs, and accuracy on the half it is surest of."""
         metrics = self.report.metrics
         title = f"{metrics['pairs']} pairs of {metrics['queries']} test queries of {metrics['data']}"
-        table = Table("", *SHOWN, "accuracy at half coverage", box=None, pad_edge=False, title=title)
+        table = Table(
+            "", *SHOWN, "accuracy at half coverage", "gain of nDCG@10", "AUC", box=None, pad_edge=False, title=title
+        )
         table.title_justify = "left"
         for name, measured in metrics["judges"].items():
             test = measured["test"]
             cells = [f"{test[key]:.3f} [{test['ci95'][key][0]:.3f}, {test['ci95'][key][1]:.3f}]" for key in SHOWN]
             half = next(row for row in measured["coverage"] if row["coverage"] <= HALF)
-            table.add_row(name, *cells, f"{half['accuracy']:.3f}")
+            worth = measured.get("test_worth")
+            gain = "{:+.3f} [{:.3f}, {:.3f}]".format(*worth["gain"]) if worth else ""
+            area = f"{worth['auc']:.3f}" if worth and worth["auc"] is not None else ""
+            table.add_row(name, *cells, f"{half['accuracy']:.3f}", gain, area)
         table.caption, table.caption_justify = f"report: {self.run.store.path(self.report.ref)}", "left"
         return table
 
 
-def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Artifact]) -> Artifact:
+def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Artifact], backbone: str) -> Artifact:
     """Return `report/judge`: the agreement of every candidate, and of always giving the most frequent training grade.
 
-    A candidate grades as it would in a labelling run. Its agreement under `validation`, by which the best is chosen, is
-    out of fold where it was measured so, otherwise on the validation queries.
+    A candidate grades as it would in a labelling run. Its agreement under `validation`, by which the best is chosen,
+    and its `worth` are out of fold where they were measured so, otherwise on the validation queries. `test_worth` is
+    that on test queries. The hybrid search of both has the untrained `backbone`.
     """
     run, seed = data.run, data.trainer.seed
 
     def build(draft: Draft) -> None:
         pairs = GradedPairs.from_tables(test, data.text)
+        encoder = NamedEncoder(backbone_path(backbone), None, None)
         majority = int(np.bincount(data.train.grades).argmax())
         certain = np.ones(len(pairs.grades))
         judges = {"majority": measure(np.full(len(pairs.grades), majority), certain, pairs, seed)}
         for name, judge in candidates.items():
             judges[name] = measure(*grade(run, judge, pairs), pairs, seed)
             judges[name]["validation"] = judge.metrics.get(OUT_OF_FOLD) or agreement_on_validation(data, judge, seed)
+            loaded = load_judge(run.store, judge.ref)
+            asked = {WORTH: data.held_out, "test_worth": test} if WORTH not in judge.metrics else {"test_worth": test}
+            judges[name] |= {
+                key: judge_worth(run, loaded, part, encoder, data.text, seed) for key, part in asked.items()
+            }
+            judges[name].setdefault(WORTH, judge.metrics.get(WORTH))
         draft.metrics |= {
             "data": data.tables.name.partition("/")[2],
             "queries": len(set(pairs.query_ids)),
@@ -81,7 +94,11 @@ def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Ar
     return run.step(
         "report/judge",
         build,
-        settings={"text": data.text, "validation": fingerprint(data.validation.query_ids)},
+        settings={
+            "text": data.text,
+            "validation": fingerprint(data.validation.query_ids),
+            "backbone": backbone_digest(backbone),
+        },
         inputs=inputs,
         seed=seed,
     )

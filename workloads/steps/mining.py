@@ -1,6 +1,6 @@
 """Mine hard pairs (Mine and Refine, arXiv 2602.17654): the nearest products of each training query, graded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -28,12 +28,13 @@ from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
 from raylevance.inference.embeddings import embed_products
 from raylevance.inference.encoder import load as load_encoder
-from raylevance.inference.judge import ZERO_SHOT, JudgeReference, judge_version
+from raylevance.inference.judge import JudgeReference, judge_version
 from raylevance.inference.judge import load as load_judge
-from raylevance.judges.gate import compare_with_people, require_answers
+from raylevance.judges.gate import require_answers
 from raylevance.judges.labelling import label_table
 from raylevance.progress import status
 from workloads.run import Run
+from workloads.steps.mining_judge import BEST, Thresholds, check_judge
 from workloads.steps.retrieval_data import RetrievalData
 
 MINED = "mined.parquet"
@@ -49,15 +50,19 @@ class MineSettings(MiningSettings):
     unjudged: Literal["judge", "skip", "irrelevant"] = "judge"
     """How to treat mined pairs that nobody has judged: ask `judge`, skip them, or take them for grade 0, as plain
     hard-negative mining does."""
-    judge: JudgeReference = ZERO_SHOT
-    """judge/NAME[@VERSION], a YAML file that describes a judge, or zero-shot (a language model with the guideline)."""
+    judge: JudgeReference = BEST
+    """judge/NAME[@VERSION], a YAML file that describes a judge, zero-shot (a language model with the guideline), or
+    best: zero-shot where RAYLEVANCE_LLM names a model, else a regression that is fitted to the training queries."""
     most_labelled: PositiveInt | None = 64
     """The largest number of pairs that the judge grades, drawn by hash in equal parts from both halves of the ranking;
     null for all."""
     check_pairs: PositiveInt = 64
     """Human judgements of training queries that the judge also grades, to check it: mined pairs first."""
     minimum_kappa: float = Field(0.2, ge=-1, le=1)
-    """Below this quadratic kappa on the checked pairs, the grades of the judge are counted but not trained on."""
+    """Below this quadratic kappa on the checked pairs, the judge grades nothing."""
+    minimum_gain: float = Field(0.0, ge=-1, le=1)
+    """The interval of the gain in nDCG@10 must be above this, when the judge ranks the best results of a hybrid search
+    again, or it grades nothing. -1 asks for no gain, and does not measure it."""
     with_originals: bool = True
     """Train on all judgements as well as on mined pairs; false trains only on mined pairs, for comparison."""
     index: IndexSettings = IndexSettings(kind="exact")
@@ -79,10 +84,9 @@ def mining_step(
         neighbours = nearest_products(data, encoder, settings)
         before = [read_mined(run, artifact).select(GRADE_COLUMNS) for artifact in earlier]
         graded = pa.concat_tables([data.train.judgements.select(GRADE_COLUMNS).cast(GRADED), *before])
-        new_grades, report = grade_new_pairs(data, neighbours, graded, settings)
+        new_grades, report = grade_new_pairs(data, neighbours, graded, settings, encoder)
         wrong, of = count_false_negatives(mine_hard_pairs(neighbours, new_grades, settings), settings)
-        trusted = pa.concat_tables([graded, new_grades]) if report["trusted"] else graded
-        mined = mine_hard_pairs(neighbours, trusted, settings)
+        mined = mine_hard_pairs(neighbours, pa.concat_tables([graded, new_grades]), settings)
         pq.write_table(mined, draft.path / MINED)
         draft.metrics |= report | {
             "candidates": neighbours.num_rows,
@@ -94,7 +98,7 @@ def mining_step(
 
     described = {
         **{field: value for field, value in settings if field not in ("with_originals", "judge")},
-        "judge": judge_version(run.store, settings.judge) if settings.unjudged == "judge" else None,
+        "judge": _judge_version(run, settings),
         "text": data.text,
         "queries": fingerprint(data.train.queries["query_id"].to_pylist()),
     }
@@ -119,11 +123,12 @@ def nearest_products(data: RetrievalData, encoder: Artifact, settings: MineSetti
 
 
 def grade_new_pairs(
-    data: RetrievalData, neighbours: pa.Table, graded: pa.Table, settings: MineSettings
+    data: RetrievalData, neighbours: pa.Table, graded: pa.Table, settings: MineSettings, encoder: Artifact
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Grade the pairs of `neighbours` that are not in `graded`, and report on the judge.
+    """Grade the pairs of `neighbours` that are not in `graded`, found by `encoder`, and report on the judge.
 
-    Returns rows of `GRADED` and the report. Raises `RaylevanceError` when the judge fails with most of the pairs.
+    A judge that fails its check grades nothing. Returns rows of `GRADED` and the report. Raises
+    `RaylevanceError` when the judge fails with most of the pairs.
     """
     new = unjudged_pairs(neighbours, graded)
     if settings.unjudged == "skip" or not new.num_rows:
@@ -132,20 +137,22 @@ def grade_new_pairs(
         return assumed_irrelevant(new), {"trusted": True}
     store, seed, pair = data.run.store, data.trainer.seed, GRADE_COLUMNS[:2]
     new = choose_pairs_to_label(new, settings.most_labelled, settings, seed)
+    if settings.judge == BEST:
+        refused = f"mining.judge={BEST}: too few queries are judged to fit a judge"
+        unlabelled = {"judge": BEST, "agreement": None, "worth": None, "trusted": False, "refused": refused}
+        return GRADED.empty_table(), unlabelled | {"labelled": 0, "not_labelled": new.num_rows}
     named = load_judge(store, settings.judge)
-    judge = named.labelling
     human = data.train.without_model_grades().judgements
     check = pairs_to_check(human, neighbours, settings.check_pairs, seed)
-    # Both in one labelling: an engine takes longer to start than to read a few hundred pairs.
-    pairs = pa.concat_tables([check.select(pair).cast(new.select(pair).schema), new.select(pair)])
-    labels = label_table(pair_texts(data.train, pairs, named.text or data.text), judge, store)
-    require_answers(labels, judge)
-    report = compare_with_people(labels.slice(0, check.num_rows), check, settings.minimum_kappa, named.agreement)
-    answers = labels.slice(check.num_rows)
+    thresholds = Thresholds(settings.minimum_kappa, settings.minimum_gain)
+    report = check_judge(data, named, check, encoder, thresholds) | {"judge": named.labelling.version}
+    if not report["trusted"]:
+        return GRADED.empty_table(), report | {"labelled": 0, "not_labelled": new.num_rows}
+    answers = label_table(pair_texts(data.train, new, named.text or data.text), named.labelling, store)
+    require_answers(answers, named.labelling)
     grades = {**{name: new[name] for name in pair}, **{name: answers[name] for name in GRADE_COLUMNS[2:]}}
     new_grades = pa.table(grades).filter(answers["grade"].is_valid()).cast(GRADED)
     return new_grades, report | {
-        "judge": judge.version,
         "labelled": new_grades.num_rows,
         "not_labelled": new.num_rows - new_grades.num_rows,
     }
@@ -190,20 +197,34 @@ def add_mined_pairs(train: JudgedTables, mined: pa.Table, *, with_originals: boo
     return replace(train, judgements=pa.concat_tables([train.judgements, added]))
 
 
+def why_nothing_is_added(metrics: Mapping[str, Any]) -> str | None:
+    """Return why a mining step with these metrics adds no pair: its judge failed the gate. None where it did not."""
+    if metrics["trusted"]:
+        return None
+    agreed = metrics["agreement"]
+    kappa = f"quadratic kappa {agreed['quadratic_kappa']:.2f}" if agreed else "no grade"
+    reason = metrics.get("refused") or kappa
+    return f"judge {metrics['judge']} failed its gate ({reason}): mining adds no pair to those that are judged"
+
+
 def summary(metrics: dict[str, Any]) -> str:
     """Return one line about a mining step: how many pairs that plain mining calls negative the judge calls relevant."""
     wrong, of = metrics["relevant_in_upper_half"], metrics["labelled_in_upper_half"]
+    if metrics.get("refused"):
+        return f"mining: {metrics['roles']}; judge {metrics['judge']} is not asked for labels: {metrics['refused']}"
     if not of:
         return f"mining: {metrics['roles']}; no judge graded a new neighbour"
     line = f"mining: {wrong} of {of} new neighbours ({wrong / of:.0%}) are relevant to the judge"
     line += ": false negatives of plain hard-negative mining"
     if metrics["not_labelled"]:
         line += f"; {metrics['not_labelled']} pairs got no grade"
-    if not metrics["trusted"]:
-        agreed = metrics["agreement"]
-        kappa = f"quadratic kappa {agreed['quadratic_kappa']:.2f}" if agreed else "it graded none of the checked pairs"
-        line += f"; its labels are not trained on, because it agrees too little with people ({kappa})"
     return line
+
+
+def _judge_version(run: Run, settings: MineSettings) -> str | None:
+    if settings.unjudged != "judge":
+        return None
+    return BEST if settings.judge == BEST else judge_version(run.store, settings.judge)
 
 
 def _counts(roles: pa.ChunkedArray) -> dict[str, int]:

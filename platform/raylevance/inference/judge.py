@@ -1,6 +1,7 @@
 """Judges by reference: an artifact `judge/NAME[@VERSION]`, a YAML file that describes a judge, or `zero-shot`."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,9 @@ SETTINGS_SUFFIXES = (".yaml", ".yml")
 JUDGE_FILE = "judge.json"
 MODEL_FOLDER = "model"
 ZERO_SHOT = "zero-shot"
+MODEL_VARIABLE = "RAYLEVANCE_LLM"
+"""The environment variable that names the language model of `zero-shot`: a folder or a Hugging Face id."""
+DEMO_MODEL = "gemma"
 
 
 def _absolute_file(reference: str) -> str:
@@ -45,6 +49,8 @@ class LoadedJudge:
     """Its agreement with people on queries held out of its training; None where it is not known."""
     text: ProductText | None
     """The template of the product texts that it was trained on; None for a judge that reads any text."""
+    worth: dict[str, Any] | None = None
+    """What it adds to a hybrid search for queries held out of its training; None where it is not known."""
 
     @property
     def labels_version(self) -> str:
@@ -60,12 +66,14 @@ class _Description:
     model: Path | None = None
     """The folder of the model in the store; None for the model that the settings name."""
     agreement: dict[str, Any] | None = None
+    worth: dict[str, Any] | None = None
 
 
 def load(store: Store, reference: str) -> LoadedJudge:
     """Load `judge/NAME[@VERSION]` of the store, the judge that a YAML file describes, or `zero-shot`.
 
-    `zero-shot` is Gemma 3 270M with the guideline, on vLLM. It needs no training, and its agreement with people is low.
+    `zero-shot` is the language model that `MODEL_VARIABLE` names, with the guideline, on vLLM. It needs no training.
+    Without the variable it is Gemma 3 270M, whose agreement with people is low.
     Raises `UsageError` for another kind of reference, `RaylevanceError` if there is no such judge or model.
     """
     description = _describe(store, reference)
@@ -77,7 +85,7 @@ def load(store: Store, reference: str) -> LoadedJudge:
         threshold=settings.threshold,
         reads_prompts=not settings.is_grader,
     )
-    return LoadedJudge(labelling, description.agreement, settings.text)
+    return LoadedJudge(labelling, description.agreement, settings.text, description.worth)
 
 
 def judge_version(store: Store, reference: str) -> str:
@@ -87,6 +95,11 @@ def judge_version(store: Store, reference: str) -> str:
     """
     description = _describe(store, reference)
     return _labels_version(description.version, description.settings.temperature, description.settings.threshold)
+
+
+def named_language_model() -> str | None:
+    """Return the language model that `MODEL_VARIABLE` names; None where it is unset or empty."""
+    return os.environ.get(MODEL_VARIABLE) or None
 
 
 def learned_from_judgements(store: Store, reference: str) -> bool:
@@ -105,14 +118,17 @@ def _labels_version(answers_version: str, temperature: float, threshold: float) 
 
 def _describe(store: Store, reference: str) -> _Description:
     if reference == ZERO_SHOT:
-        return _describe_own(JudgeSettings(backend="vllm", vllm=VllmSettings(model="gemma")), reference)
+        named = named_language_model() or DEMO_MODEL
+        return _describe_own(JudgeSettings(backend="vllm", vllm=VllmSettings(model=named)), reference)
     if reference.startswith("judge/"):
         artifact = store.get(reference)
         folder = store.path(artifact.ref)
         settings = JudgeSettings.model_validate_json((folder / JUDGE_FILE).read_text(encoding="utf-8"))
         version = f"{artifact.name.partition('/')[2]}@{artifact.version}"
         model = folder / MODEL_FOLDER
-        return _Description(settings, version, model if model.is_dir() else None, artifact.metrics.get("agreement"))
+        agreement = artifact.metrics.get("agreement") or artifact.metrics.get("out_of_fold")
+        worth = artifact.metrics.get("worth")
+        return _Description(settings, version, model if model.is_dir() else None, agreement, worth)
     file = Path(reference)
     if file.suffix not in SETTINGS_SUFFIXES:
         expected = f"judge/NAME[@VERSION], {ZERO_SHOT}, or a YAML file that describes a judge"

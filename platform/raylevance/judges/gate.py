@@ -73,14 +73,15 @@ def measure_agreement(pairs: Path, labelling: Labelling, store: Store) -> dict[s
     Raises `RaylevanceError` if the file can't be read, or a grade is not 0, 1 or 2.
     """
     table = read_table(pairs, ["query", "product_text", "grade"])
-    table = table.set_column(table.column_names.index("grade"), "grade", _human_grades(table["grade"], pairs))
+    table = table.set_column(table.column_names.index("grade"), "grade", human_grades(table["grade"], pairs))
     labels = label_table(table.select(["query", "product_text"]), labelling, store)
     comparable = pc.and_(pc.equal(labels["status"], JUDGED), table["grade"].is_valid())
     human, predicted = table.filter(comparable), labels.filter(comparable)
     return agreement_with_people(predicted["grade"].to_numpy(), human["grade"].to_numpy(), human["query"].to_pylist())
 
 
-def _human_grades(values: pa.ChunkedArray, file: Path) -> pa.ChunkedArray:
+def human_grades(values: pa.ChunkedArray, file: Path) -> pa.ChunkedArray:
+    """Return the column `grade` of `file` as int8. Raises `RaylevanceError` for a value other than 0, 1, 2 or null."""
     try:
         grades = values.cast(pa.int8())
     except pa.ArrowException:

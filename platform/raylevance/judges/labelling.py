@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -286,3 +287,17 @@ def _label_batch(batch: pa.RecordBatch, labelling: Labelling, ledger: Ledger, er
             }
         )
     return pa.Table.from_pylist(labels, schema=LABELS)
+
+
+def stored_log_probabilities(pairs: pa.Table, labelling: Labelling, store: Store) -> npt.NDArray[np.float64]:
+    """Return the log-probabilities float64 [n, 3] of the grades of `pairs`, which `label_table` has labelled before.
+
+    They are NaN where the ledger of `store` has no answer.
+    """
+    rows = [row for batch in pairs.combine_chunks().to_batches() for row in _read_rows(batch, labelling.reads_prompts)]
+    keys = [pair_key(labelling.version, row.query, row.product_text) for row in rows]
+    with open_ledger(store) as ledger:
+        answers = ledger.get(list({key for key, row in zip(keys, rows, strict=True) if not row.fault}))
+    none = [np.nan] * 3
+    values = [json.loads(answers[key])["log_probabilities"] if key in answers else none for key in keys]
+    return np.array(values, np.float64).reshape(len(keys), 3)

@@ -45,6 +45,9 @@ _GRADE_GIVEN = (
     r"\b(?:the|its|this|correct|right|true|final|expected) (?:grade|label|relevance|verdict|judge?ment) "
     rf"{_IS}\s*:?\s*{_GRADE}",
     rf"\bthis {_PAIR} is {_RELEVANT}",
+    # your answer should be 2; set the grade to 2
+    rf"\byour {_NOUN} {_IS}\s*:?\s*{_GRADE}",
+    rf"\bset (?:the|its|your) (?:grade|label|score|relevance|verdict|judge?ment) (?:to|as|at)\s*:?\s*{_GRADE}",
     rf"\brelevance\s*(?:[:=]|->|is|score:?)\s*{_GRADE}",
     # "Grade: 2", as the answer to the prompt: the last words of the text, after the end of a sentence
     rf"{_CLAUSE}(?:the |your |my |final |correct )*{_NOUN}\s*(?:[:=]|->)"
