@@ -80,6 +80,22 @@ def test_pairs_by_product_id(raylevance: Command, esci: Path) -> None:
     assert ended.code == 1 and "row 2: product z is not in" in ended.err
 
 
+def test_ids_that_became_decimal_numbers(raylevance: Command, tmp_path: Path) -> None:
+    """Article numbers of a column with a missing value are floats in one file, and numbers or texts in another."""
+    ids = [4040404123452, 4040404123469]
+    titles = {"product_title": ["red kettle", "garden hose"], "product_brand": ["a", "b"], "product_color": ["c", "d"]}
+    pq.write_table(pa.table({"product_id": pa.array(ids, pa.float64()), **titles}), tmp_path / "P.parquet")
+    examples = {"query_id": [1.0, 2.0], "query": ["kettle", "hose"], "esci_label": ["E", "E"]}
+    for given in (ids, [str(number) for number in ids], [f"{number}.0" for number in ids]):
+        pq.write_table(pa.table({**examples, "product_id": given}), tmp_path / "E.parquet")
+        files = ("--examples", tmp_path / "E.parquet", "--products", tmp_path / "P.parquet", "--store", tmp_path)
+        found = json.loads(raylevance("evaluate", "retrieval", "--encoder", "minilm", *files, "--json").out)
+        assert found["bm25"]["recall@10"] == 1
+    pq.write_table(pa.table({**examples, "product_id": pa.array([1.0, 2.0**60])}), tmp_path / "E.parquet")
+    ended = raylevance("evaluate", "retrieval", "--encoder", "minilm", *files)
+    assert ended.code == 1 and "E.parquet: row 2: product_id is a rounded number" in ended.err
+
+
 def test_encode_keeps_the_order(raylevance: Command, minilm: Path, tmp_path: Path) -> None:
     texts = ["desk lamp", "a very long title " * 30, "", "wool sock", "desk lamp"]
     (tmp_path / "F.csv").write_text("id,title\n" + "".join(f"{row},{text}\n" for row, text in enumerate(texts)))
@@ -140,6 +156,10 @@ def test_a_csv_file_keeps_ids_and_texts_of_digits_and_lines(raylevance: Command,
     (tmp_path / "pairs.csv").write_text(rows)
     ended = raylevance("evaluate", "pairs", "--encoder", "minilm", "--pairs", tmp_path / "pairs.csv", "--json")
     assert json.loads(ended.out)["auc"] in (0, 1), "of the numbers of `label`, whatever a judge says beside it"
+    for name in ("Label", "esci_label", "labels", " label"):
+        (tmp_path / "pairs.csv").write_text(rows.replace(",label,", f",{name},"))
+        ended = raylevance("evaluate", "pairs", "--encoder", "minilm", "--pairs", tmp_path / "pairs.csv", "--json")
+        assert ended.code == 1 and f"has a column {name!r} beside 'grade'" in ended.err
 
 
 def test_a_pair_judged_twice_counts_as_judged_first(raylevance: Command, esci: Path) -> None:

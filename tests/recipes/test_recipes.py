@@ -46,7 +46,8 @@ PUBLISHED = [
     "report/mine-and-refine",
     "tables/demo",
 ]
-SYSTEMS = ["random", "bm25", "zero_shot", "warm-up", "stage 1", "stage 2", "hybrid"]
+SYSTEMS = ["random", "bm25", "zero_shot", "warm-up", "stage 1", "bm25f", "stage 2", "hybrid"]
+FOLDS_SYSTEMS = ["random", "bm25", "zero_shot", "warm-up", "stage 1", "stage 2", "hybrid", "hybrid, tuned"]
 
 
 @pytest.fixture
@@ -63,7 +64,11 @@ def test_what_the_recipe_publishes(small_store: Path) -> None:
     store = Store(small_store)
     assert sorted(store.names()) == PUBLISHED
     report = store.get("report/mine-and-refine")
-    assert list(report.metrics["systems"]) == SYSTEMS
+    best = report.metrics["best"]
+    assert sorted(report.metrics["systems"]) == sorted(SYSTEMS)
+    assert list(report.metrics["systems"])[-1] == best["system"], "the last row is the best on validation queries"
+    assert best["system"] == "hybrid" or best["validation"][best["system"]] == max(best["validation"].values())
+    assert best["validation"].keys() == {"bm25f", "stage 2", "hybrid"} and best["queries"] > 0
     files = {file.path for file in report.files}
     assert {"report.html", "report.json", "qrels", "stage1.run", "stage2.run", "hybrid.run", "bm25.run"} <= files
     for parent in report.parents:
@@ -91,7 +96,9 @@ def test_a_second_run_makes_nothing(raylevance: Command, store: Path, small_reci
 def test_people_get_a_table(raylevance: Command, store: Path, small_recipe: Path) -> None:
     ended = raylevance("run", "mine-and-refine", "--config", small_recipe, "--store", store)
     rows = [line.split("  ")[0] for line in ended.out.splitlines()]
-    assert [row for row in rows if row in SYSTEMS] == SYSTEMS
+    best = Store(store).get("report/mine-and-refine").metrics["best"]["system"]
+    assert [row for row in rows if row in SYSTEMS] == sorted(SYSTEMS, key=lambda name: name == best)
+    assert f"last row: {best}" in ended.out
     assert "queries of demo, 300 products ranked" in ended.out and "mining: {'hard_" in ended.out
 
 
@@ -114,7 +121,7 @@ def test_every_query_is_ranked_by_an_encoder_that_never_saw_it(
     assert ended.code == 0, ended.err
     outcome, opened = json.loads(ended.out), Store(store)
     assert versions(store)["encoder/warmup"] == before["encoder/warmup"], "the folds' warm-up reads no log"
-    assert (outcome["queries"], list(outcome["systems"])) == (24, SYSTEMS)
+    assert (outcome["queries"], list(outcome["systems"])) == (24, FOLDS_SYSTEMS)
     judged = JudgedTables.open(opened.path("tables/demo"))
     ranked = read_run(Path(outcome["report"]) / "stage1.run")
     assert ranked.keys() == set(judged.queries["query_id"].to_pylist())

@@ -17,8 +17,14 @@ from raylevance.errors import RaylevanceError, UsageError
 from raylevance.training.settings import MachineSettings
 from tests.conftest import Ended
 from workloads.recipe import find_recipe, settings_type
-from workloads.recipes.mine_and_refine import MineAndRefineSettings, search_space, unsearched_settings
-from workloads.studies.tuning import _at, _with_given, share_cluster
+from workloads.recipes.mine_and_refine import (
+    MineAndRefineSettings,
+    search_space,
+    settings_without_effect,
+    unsearched_settings,
+)
+from workloads.run import Run
+from workloads.studies.tuning import _at, _with_given, not_measured, share_cluster
 
 Command = Callable[..., Ended]
 
@@ -56,6 +62,7 @@ def test_the_synthetic_share_is_searched_where_there_are_synthetic_queries() -> 
         ({"mining.unjudged": "skip"}, {"synthetic.share", "mining.k"}),
         ({"mining.unjudged": "irrelevant"}, {"synthetic.share"}),
         ({"spelling.mode": "none"}, {"synthetic.share", "spelling.share"}),
+        ({"warmup.enabled": False}, {"synthetic.share", "warmup.train.learning_rate"}),
         ({"stage1.enabled": False}, {"synthetic.share", "stage1.train.learning_rate", "stage1.train.temperature"}),
         ({"stage1.train.loss": "triplet"}, {"synthetic.share", "stage1.train.temperature"}),
         (
@@ -147,9 +154,45 @@ def placed(nodes: list[dict[str, float]], cpus: int, use_gpu: bool) -> int:
     return count
 
 
+@pytest.mark.parametrize(
+    ("rounds", "with_originals", "unread"),
+    [
+        ([], True, False),
+        ([True], True, False),
+        ([False], True, True),
+        ([False, True], True, False),
+        ([False, False], True, True),
+        ([False], False, False),
+    ],
+)
+def test_mining_has_no_effect_where_its_judge_failed_in_every_round(
+    tmp_path: Path, rounds: list[bool], with_originals: bool, unread: bool
+) -> None:
+    store = Store(tmp_path)
+    run = Run(store)
+    for number, trusted in enumerate(rounds):
+        with store.publish(f"pairs/mined-trial-round{number}") as draft:
+            draft.metrics |= {"trusted": trusted, "judge": "j", "agreement": {"quadratic_kappa": 0.05}}
+            (draft.path / "mined.parquet").touch()
+        run.made.append(store.get(f"pairs/mined-trial-round{number}"))
+    settings = MineAndRefineSettings.model_validate({"mining": {"with_originals": with_originals}})
+    found = settings_without_effect(settings, run)
+    assert set(found) == ({"mining.k"} if unread else set())
+    assert all("judge j failed its gate (quadratic kappa 0.05)" in reason for reason in found.values())
+
+
+def test_a_search_measured_nothing_of_what_mattered_in_no_whole_trial() -> None:
+    """A trial that was stopped after stage 1 did not mine, so it says nothing."""
+    failed, stopped = {"mining.k": "the judge failed"}, {"stages": 1, "without_effect": {}}
+    whole = [{"stages": 2, "without_effect": failed}, {"stages": 2, "without_effect": failed}]
+    assert not_measured([stopped, *whole, stopped]) == failed
+    assert not_measured([*whole, {"stages": 2, "without_effect": {}}]) == {}
+    assert not_measured([stopped]) == {}
+
+
 def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:
     ended = raylevance("tune", "judge", "--store", tmp_path)
-    assert ended.code == 2 and "judge: can't be tuned; tune mine-and-refine or weak-supervision" in ended.err
+    assert ended.code == 2 and "judge: can't be tuned; tune mine-and-refine, weak-supervision or hybrid" in ended.err
 
 
 @pytest.mark.long
@@ -174,3 +217,32 @@ def test_a_search_ends_with_settings_that_the_recipe_takes(
     again = raylevance("tune", "mine-and-refine", *options, "--json")
     assert json.loads(again.out)["trials"] == printed["trials"], "the same trials, found as they were made"
     assert set(Store(store).names()) == before
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_a_search_over_mining_says_that_its_judge_failed(
+    raylevance: Command, ray_cluster: None, small_store: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    """No judge reaches a kappa of 1, so `mining.k` can't matter; the best settings keep the one that was given."""
+    store = Path(shutil.copytree(small_store, tmp_path / "store"))
+    trained = (
+        "--set",
+        "data.source=tables/demo",
+        "--set",
+        "gate.minimum_kappa=-1",
+        "--set",
+        "gate.minimum_gain=-1",
+        "--store",
+        store,
+    )
+    assert raylevance("run", "judge", *trained).code == 0
+    mining = ("unjudged=judge", "judge=judge/relevance", "minimum_kappa=1", "most_labelled=8", "k=20")
+    changes = ["stage1.validation_fraction=0.4", *(f"mining.{change}" for change in mining)]
+    options = ["--config", small_recipe, *(part for change in changes for part in ("--set", change))]
+    ended = raylevance("tune", "mine-and-refine", *options, "--trials", "3", "--store", store, "--json")
+    assert ended.code == 0, ended.err
+    assert "mining.k: the search measured nothing of it, judge " in ended.err
+    printed = json.loads(ended.out)
+    assert "failed its gate" in printed["not_measured"]["mining.k"] and len(printed["not_measured"]) == 1
+    assert load_settings(MineAndRefineSettings, Path(printed["config"])).mining.k == 20

@@ -53,6 +53,7 @@ def test_it_publishes_a_graph_an_encoder_and_a_scorer(
     published = {"graph/behaviour", "pairs/weak", "encoder/weak", "scorer/relevance", "report/weak-supervision"}
     assert published < set(outcome["artifacts"])
     assert outcome["behaviour"] == "the log"
+    assert 0 <= Store(store).get("encoder/weak").metrics["item_texts_cut"] < 0.5
     names = ["random", "BM25", "zero-shot", "weak", "head alone", "transfer alone", "hybrid"]
     assert list(outcome["scorers"]) == names
     areas = [tasks[task]["auc"] for tasks in outcome["scorers"].values() for task in tasks]

@@ -1,5 +1,6 @@
 """Evaluate an encoder and its baselines on judged queries, and an encoder or a scorer on labelled pairs."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.artifacts import Store
+from raylevance.data.conversions import ID, TEXT, Kind
 from raylevance.data.judged_tables import JudgedTables
-from raylevance.data.readers.tables import split_category_paths
 from raylevance.data.readers.wands import GRADES as WANDS_GRADES
 from raylevance.data.schema import ESCI_GRADES, GRADES, JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.data.whole_table import read_table
@@ -40,6 +41,8 @@ RENAMED = {
 }
 NAMED_GRADES = {name.casefold(): grade for name, grade in (ESCI_GRADES | WANDS_GRADES).items()}
 """The labels of ESCI and WANDS that `evaluate pairs` reads, in any case."""
+OTHER_LABELS = re.compile(r"(?:^|[\W_])labels?\s*$", re.IGNORECASE)
+"""Names of columns that may be people's labels."""
 NUMBERS = {"false": 0, "true": 1} | {f"{number}{decimals}": number for number in GRADES for decimals in ("", ".0")}
 
 
@@ -119,11 +122,12 @@ def _scored(
     label = _label_column(table, file)
     _refuse_nulls(table, ("query", label), file)
     labels = _read_labels(table[label].to_pylist(), label, file)
-    queries: list[str] = table["query"].cast(pa.string()).to_pylist()
+    queries: list[str] = _converted(table["query"], "query", TEXT, file).to_pylist()
     texts = _pair_texts(table, file, products, named)
     scores: npt.NDArray[np.floating]
     if isinstance(named, Scorer):
-        ids = table["product_id"].cast(pa.string()).to_pylist() if "product_id" in table.column_names else None
+        named_ids = "product_id" in table.column_names
+        ids = _converted(table["product_id"], "product_id", ID, file).to_pylist() if named_ids else None
         scores = named.score(queries, texts, ids)
     else:
         scores = pair_cosines(named.path, queries, texts)
@@ -137,6 +141,10 @@ def _label_column(table: pa.Table, file: Path) -> str:
         return "label"
     if "grade" not in names:
         raise RaylevanceError(f"{file}: no column 'label' or 'grade'; {nearest('label', names)}")
+    if other := next((name for name in names if OTHER_LABELS.search(name) and name != "label"), None):
+        raise RaylevanceError(
+            f"{file}: has a column {other!r} beside 'grade'; name it 'label', or leave one of them out"
+        )
     return "grade"
 
 
@@ -166,8 +174,8 @@ def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, p
         raise RaylevanceError(f"{file}: row {row + 1}: label {labels[row].as_py()!r} is not one of E, S, C, I")
     rows = table.num_rows
     columns = {
-        "query_id": table["query_id"].cast(pa.string()),
-        "product_id": _product_ids(table, by_locale),
+        "query_id": _converted(table["query_id"], "query_id", ID, file),
+        "product_id": _product_ids(table, file, by_locale),
         "label": labels,
         "grade": pc.take(pa.array(list(ESCI_GRADES.values()), pa.int8()), grades),
         "source": pa.repeat("human", rows),
@@ -175,7 +183,7 @@ def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, p
         "split": pa.nulls(rows, pa.string()),
     }
     judgements = pa.table(columns, schema=JUDGEMENTS)
-    queries = pa.table({"query_id": columns["query_id"], "query": table["query"].cast(pa.string())})
+    queries = pa.table({"query_id": columns["query_id"], "query": _converted(table["query"], "query", TEXT, file)})
     first = queries.group_by("query_id", use_threads=False).aggregate([("query", "first")])
     named = {
         "query_id": first["query_id"],
@@ -188,27 +196,31 @@ def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, p
 def _products(table: pa.Table, file: Path, by_locale: bool = False) -> pa.Table:
     """Return the products of an official products file in our columns; the first row of a repeated id counts."""
     _refuse_nulls(table, ("product_id",), file)
-    ids = _product_ids(table, by_locale)
+    ids = _product_ids(table, file, by_locale)
     columns = {"product_id": ids}
     for field in PRODUCTS:
         if field.name in RENAMED:
             name = RENAMED[field.name]
             given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
-            if field.name == "category":
-                given = split_category_paths(given, file)
-            try:
-                columns[field.name] = given.cast(field.type)
-            except pa.ArrowException:
-                raise RaylevanceError(f"{file}: column {name!r} holds {given.type}, expected {field.type}") from None
+            columns[field.name] = _converted(given, name, Kind.of(field), file)
     columns["title"] = pc.fill_null(columns["title"], "")
     products = pa.table(columns, schema=PRODUCTS)
     _, first = np.unique(ids.to_numpy(), return_index=True)
     return products if len(first) == len(ids) else products.take(np.sort(first))
 
 
-def _product_ids(table: pa.Table, by_locale: bool) -> pa.ChunkedArray:
+def _converted(values: pa.ChunkedArray, column: str, kind: Kind, file: Path) -> pa.ChunkedArray:
+    """Return `values` as an import reads them. Raises `RaylevanceError` for the first that is refused."""
+    converted, faults = kind.convert(values)
+    if faults.null_count < len(faults):
+        row = int(np.flatnonzero(faults.is_valid().to_numpy(zero_copy_only=False))[0])
+        raise RaylevanceError(f"{file}: row {row + 1}: {column} {faults[row]}")
+    return pa.chunked_array([converted])
+
+
+def _product_ids(table: pa.Table, file: Path, by_locale: bool) -> pa.ChunkedArray:
     """Return the ids, joined with the locale for `by_locale`: one id has other texts in other countries."""
-    ids = table["product_id"].cast(pa.string())
+    ids = _converted(table["product_id"], "product_id", ID, file)
     if not by_locale:
         return ids
     return pc.binary_join_element_wise(ids, pc.fill_null(table[LOCALE].cast(pa.string()), ""), "@")
@@ -223,14 +235,16 @@ def _refuse_nulls(table: pa.Table, columns: Sequence[str], file: Path) -> None:
 
 def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: NamedEncoder | Scorer) -> list[str]:
     if "product_text" in table.column_names:
-        texts: list[str] = pc.fill_null(table["product_text"].cast(pa.string()), "").to_pylist()
+        given = _converted(table["product_text"], "product_text", TEXT, file)
+        texts: list[str] = pc.fill_null(given, "").to_pylist()
         return texts
     if "product_id" not in table.column_names or products is None:
         raise RaylevanceError(f"{file}: needs a column product_text, or product_id together with --products")
     catalogue = _products(read_table(products, PRODUCT_COLUMNS), products)
-    place = pc.index_in(table["product_id"].cast(pa.string()), catalogue["product_id"].combine_chunks())
+    ids = _converted(table["product_id"], "product_id", ID, file)
+    place = pc.index_in(ids, catalogue["product_id"].combine_chunks())
     if place.null_count:
         row = int(np.flatnonzero(place.is_null().to_numpy())[0])
-        raise RaylevanceError(f"{file}: row {row + 1}: product {table['product_id'][row]} is not in {products}")
+        raise RaylevanceError(f"{file}: row {row + 1}: product {ids[row]} is not in {products}")
     texts = named.item_texts(catalogue.take(place))
     return texts

@@ -37,6 +37,7 @@ from raylevance.training.tasks.moco.task import MoCo, MoCoSettings
 from raylevance.training.tasks.relevance.task import Relevance, RelevanceSettings
 from workloads.run import Run
 from workloads.steps.behaviour_graph import BehaviourSettings, graph_step
+from workloads.steps.cut_texts import share_of_cut_texts
 from workloads.steps.encoder_training import (
     Trainer,
     backbone_settings,
@@ -139,6 +140,8 @@ def train_weak(settings: WeakSupervisionSettings, data: WeakData, pairs: Artifac
     def build(draft: Draft) -> None:
         with data.run.work_folder() as work:
             backbone = new_encoder(data.encoder, work / "backbone")
+            products = data.run.store.path(data.tables.ref) / "products"
+            draft.metrics["item_texts_cut"] = share_of_cut_texts(backbone, products, data.text)
             task = MoCo(backbone, data.run.store.path(pairs.ref) / ROWS, settings.moco)
             shutil.copytree(data.trainer.train(task, draft, work), draft.path, dirs_exist_ok=True)
             save_template(draft.path, data.text)

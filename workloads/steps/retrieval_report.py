@@ -30,13 +30,15 @@ from workloads.run import Run
 from workloads.steps.indexing import pair_scores
 from workloads.steps.mining import summary as mining_summary
 from workloads.steps.retrieval_data import RetrievalData
-from workloads.steps.systems import DEPTH, REPORTED, as_run, rank_baselines, rank_dense, summarise
+from workloads.steps.systems import DEPTH, REPORTED, as_run, choose, rank_baselines, rank_dense, summarise
 
 BASELINES = ("random", "bm25", "zero_shot")
 LAST = "stage 2"
 AGAINST = ("zero_shot", "bm25")
 """The systems that the table of a report compares every other with; `minus` in its JSON has the stages as well."""
 STAGES = ("warm-up", "stage 1")
+MODES: dict[str, Mode] = {"bm25f": "lexical", LAST: "dense", "hybrid": "hybrid"}
+"""The modes of a search that a report compares, by their name in it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class RetrievalOutcome:
             changes = [_cell(*values["minus"][name]) if name != system else "" for name in AGAINST]
             table.add_row(system, *cells, *changes)
         mined = metrics.get("mining")
-        lines = [*([mining_summary(mined)] if mined else []), f"report: {self._page()}"]
+        chosen = [best_line(metrics["best"])] if "best" in metrics else []
+        lines = [*([mining_summary(mined)] if mined else []), *chosen, f"report: {self._page()}"]
         table.caption, table.caption_justify = "\n".join(lines), "left"
         return table
 
@@ -91,7 +94,7 @@ def report_step(
     """Return `report/mine-and-refine`: all systems on the test queries, as JSON, TREC runs and one HTML page.
 
     `encoders` are those of the earlier stages, by their name in the report; the encoder of the last stage comes with
-    the index.
+    the index. The last system is the mode of the index that is best on the validation queries.
     """
     run, seed = data.run, data.trainer.seed
 
@@ -104,11 +107,12 @@ def report_step(
         for name, encoder in encoders.items():
             runs[name], cosines[name] = measure_encoder(run.store, test, load_encoder(run.store, encoder.ref))
         index_runs, cosines[LAST] = measure_index(run, index, test)
-        runs |= index_runs
+        best = best_mode(run, index, data.validation)
+        runs |= {name: index_runs[name] for name in sorted(index_runs, key=best["system"].__eq__)}
         write_runs(draft.path, runs)
         write_qrels(draft.path / "qrels", test.judgements)
         draft.metrics |= describe(data.tables, test, runs, seed) | {"margins": measure_margins(test, cosines, seed)}
-        draft.metrics["mining"] = mining_of(run.store, index)
+        draft.metrics |= {"mining": mining_of(run.store, index), "best": best}
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
         (draft.path / "report.html").write_text(render_html(page(index, test, runs, cosines, draft.metrics)), "utf-8")
 
@@ -185,24 +189,46 @@ def judged_cosines(store: Store, test: JudgedTables, encoder: NamedEncoder) -> V
 
 
 def measure_index(run: Run, index: Artifact, test: JudgedTables) -> tuple[dict[str, RankedRun], Vectors]:
-    """Return the runs of the last stage and of hybrid as the index answers them, because that is what is served."""
+    """Return the run of each of `MODES` as the index answers it, because that is what is served, and pairs' cosines."""
     products = ProductIndex.load(run.store.path(index.ref))
     texts = test.queries["query"].to_pylist()
     vectors = encode_texts(load_encoder(run.store, encoder_of(index)).path, texts, "query")
     ids, known = test.queries["query_id"].to_pylist(), test.locales()
     locales = [locale if locale in known else None for locale in test.queries["locale"].to_pylist()]
-    modes: dict[str, Mode] = {LAST: "dense", "hybrid": "hybrid"}
-    runs: dict[str, dict[str, Mapping[str, float]]] = {name: {query: {} for query in ids} for name in modes}
+    runs: dict[str, dict[str, Mapping[str, float]]] = {name: {query: {} for query in ids} for name in MODES}
     for locale in dict.fromkeys(locales):
         places = [place for place, other in enumerate(locales) if other == locale]
         asked = [texts[place] for place in places]
-        for name, mode in modes.items():
+        for name, mode in MODES.items():
             found = products.search(asked, vectors[places], DEPTH, mode, Filters(locale=locale))
             runs[name] |= {
                 ids[place]: {hit.product_id: hit.score for hit in hits}
                 for place, hits in zip(places, found, strict=True)
             }
     return dict(runs), pair_scores(test, vectors, products.vectors)
+
+
+def best_mode(run: Run, index: Artifact, validation: JudgedTables) -> dict[str, Any]:
+    """Return which of `MODES` ranks the `validation` queries best, as `choose` says, and nDCG@10 of each.
+
+    A search is hybrid by default, so hybrid is kept unless another mode is better by more than a standard error.
+    """
+    runs, _ = measure_index(run, index, validation)
+    names = sorted(MODES, key=lambda name: name != "hybrid")
+    values = np.stack([evaluate_run(runs[name], validation.judgements, ["ndcg@10"])["ndcg@10"] for name in names])
+    system = names[choose(values)]
+    means = dict(zip(names, values.mean(axis=1).tolist(), strict=True))
+    return {"system": system, "mode": MODES[system], "validation": means, "queries": values.shape[1]}
+
+
+def best_line(best: Mapping[str, Any]) -> str:
+    """Say which mode `best_mode` found best, and how to ask for it where a search has another by default."""
+    values = ", ".join(f"{name} {value:.3f}" for name, value in best["validation"].items())
+    measured = f"on the {best['queries']} validation queries (ndcg@10: {values})"
+    if best["mode"] == "hybrid":
+        return f"last row: hybrid; {measured} no mode is better than it by more than a standard error"
+    better = f"better than hybrid by more than a standard error {measured}"
+    return f'last row: {best["system"]}, {better}; a search answers so with "mode": "{best["mode"]}"'
 
 
 def measure_margins(test: JudgedTables, cosines: Mapping[str, Vectors], seed: int) -> dict[str, Any]:

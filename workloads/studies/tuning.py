@@ -32,6 +32,8 @@ from workloads.run import Run
 from workloads.studies.tuning_plots import save_plots
 
 BEST, TRIALS = "best.yaml", "trials.json"
+WITHOUT_EFFECT = "without_effect"
+"""The settings that did not matter in a trial, each with the reason, in its report to Ray Tune and in `trials.json`."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class Search:
         """Run one trial in an actor of Ray Tune, and report each value of its metric as it comes."""
         recipe: Any = find_recipe(self.recipe)
         settings = settings_type(recipe).model_validate(with_changes(self.settings, changes))
+        without_effect: Any = getattr(recipe, "settings_without_effect", lambda *_: {})
         with Run(Store(self.store)) as run:
             for value in recipe.trial(settings, run):
-                tune.report({recipe.METRIC: value})
+                tune.report({recipe.METRIC: value, WITHOUT_EFFECT: without_effect(settings, run)})
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class TuneOutcome:
         for trial in metrics["trials"]:
             values = [str(trial["settings"][name]) for name in names]
             table.add_row(f"{trial['value']:.4f}", str(trial["stages"]), *values)
-        table.caption = f"best settings: --config {self.store.path(self.artifact.ref) / BEST}"
+        best = f"best settings: --config {self.store.path(self.artifact.ref) / BEST}"
+        table.caption = "\n".join([*_lines(metrics["not_measured"]), best])
         table.caption_justify = "left"
         return table
 
@@ -85,13 +89,14 @@ def tune_recipe(
     `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
     out; a trial that is worse than its peers ends there. The first trial has the settings as given.
     `unsearched_settings(settings)`, where there is one, gives those that can't matter and so are not searched, each
-    with the reason.
+    with the reason, and `settings_without_effect(settings, run)` those that turned out not to matter in a trial. What
+    mattered in no trial that went through every stage is named, and stays as given in the best settings.
 
     Raises `UsageError` for a recipe that can't be tuned, and for settings without what trials are compared by.
     """
     recipe: Any = find_recipe(name)
     if not hasattr(recipe, "search_space"):
-        raise UsageError(f"{name}: can't be tuned; tune mine-and-refine or weak-supervision")
+        raise UsageError(f"{name}: can't be tuned; tune mine-and-refine, weak-supervision or hybrid")
     settings: Any = load_recipe_settings(recipe, file, overrides)
     values = settings.model_dump(mode="json")
     opened = Store(store)
@@ -106,7 +111,10 @@ def tune_recipe(
     if not finished:
         raise RaylevanceError(f"tune {name}: no trial ended well: {_first_error(grid)}")
     best_first = sorted(finished, key=lambda trial: -trial["value"])
-    metrics = {"metric": recipe.METRIC, "trials": best_first, "failed": len(grid.errors)}
+    nothing = not_measured(finished)
+    for line in _lines(nothing):
+        status(line)
+    metrics = {"metric": recipe.METRIC, "trials": best_first, "failed": len(grid.errors), "not_measured": nothing}
     with opened.publish(f"tuning/{name}", settings=values, seed=seed) as draft:
         _write(draft, metrics, values)
         save_plots(draft.path, finished, recipe.METRIC, _search_space(recipe, settings, values))
@@ -195,10 +203,22 @@ def _trials(grid: tune.ResultGrid, metric: str) -> list[dict[str, Any]]:
             "value": result.metrics[metric],
             "stages": result.metrics["training_iteration"],
             "settings": result.config,
+            WITHOUT_EFFECT: result.metrics.get(WITHOUT_EFFECT) or {},
         }
         for result in (grid[place] for place in range(len(grid)))
         if result.error is None and result.metrics and metric in result.metrics
     ]
+
+
+def not_measured(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the settings that mattered in none of the trials that went through every stage, each with the reason."""
+    last_stage = max(trial["stages"] for trial in trials)
+    found: list[dict[str, str]] = [trial[WITHOUT_EFFECT] for trial in trials if trial["stages"] == last_stage]
+    return {name: reason for name, reason in found[-1].items() if all(name in each for each in found)}
+
+
+def _lines(not_measured: Mapping[str, str]) -> list[str]:
+    return [f"{setting}: the search measured nothing of it, {reason}" for setting, reason in not_measured.items()]
 
 
 def _first_error(grid: tune.ResultGrid) -> str:
@@ -216,6 +236,7 @@ def _write(draft: Draft, metrics: dict[str, Any], values: dict[str, Any]) -> Non
     trials = metrics["trials"]
     whole = max(trial["stages"] for trial in trials)
     best = next(trial for trial in trials if trial["stages"] == whole)
-    (draft.path / BEST).write_text(yaml.safe_dump(with_changes(values, best["settings"]), sort_keys=False), "utf-8")
+    changes = {name: value for name, value in best["settings"].items() if name not in metrics["not_measured"]}
+    (draft.path / BEST).write_text(yaml.safe_dump(with_changes(values, changes), sort_keys=False), "utf-8")
     (draft.path / TRIALS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     draft.metrics |= metrics | {"best": best}
