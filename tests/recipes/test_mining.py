@@ -14,7 +14,7 @@ import yaml
 
 from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.data.hashing import pair_ids
-from raylevance.data.judged_tables import TRAIN, JudgedTables
+from raylevance.data.judged_tables import TRAIN, VALIDATION, JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.inference.embeddings import embed_products, read_rows
@@ -82,14 +82,14 @@ def mine(store: Store, train: JudgedTables, ray_cluster: None) -> Mine:
 
 
 def retrieval_data(run: Run, tables: Artifact, train: JudgedTables, text: ProductText) -> RetrievalData:
-    """The training queries `train`, with nothing held out of them."""
+    """The training queries `train` and the validation queries of the shop, which are others."""
     return RetrievalData(
         run=run,
         tables=tables,
         judged=train,
         human_train=train,
         train=train,
-        validation=train,
+        validation=JudgedTables.open(run.store.path(tables.ref)).split(VALIDATION),
         synthetic=(),
         text=text,
         trainer=Trainer(MachineSettings(), seed=0),

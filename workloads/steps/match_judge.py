@@ -24,7 +24,7 @@ from raylevance.judges.grade_decisions import fit_temperature
 from raylevance.judges.match_regression import FEATURES, MatchRegression, Regression, out_of_fold
 from raylevance.judges.settings import JudgeSettings
 from raylevance.judges.worth import best_results, expected_grades, measure_worth
-from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.models.encoder import Encoder, EncoderSettings, read_encoder_settings
 from raylevance.progress import progress_bar
 from workloads.run import Run
 from workloads.steps.systems import rank_hybrid
@@ -45,6 +45,7 @@ class RegressionSettings(Settings):
 
     backbone: str = "minilm"
     max_tokens: PositiveInt = 96
+    """The tokens of a text that are read, or as many as the encoder reads where these are fewer."""
 
 
 def match_judge_step(
@@ -71,7 +72,9 @@ def match_judge_step(
         asked = with_results(pairs, results, judged, text)
         own = len(asked.grades)
         asked = asked.joined(further) if further else asked
-        reads = EncoderSettings(backbone=str(backbone_path(settings.backbone)), max_item_tokens=settings.max_tokens)
+        own_limits = read_encoder_settings(backbone_path(settings.backbone))
+        limit = min(settings.max_tokens, own_limits.max_item_tokens)
+        reads = EncoderSettings(backbone=own_limits.backbone, max_item_tokens=limit)
         with progress_bar("judge: texts", "texts") as bar:
             fitted = MatchRegression.unfitted(Encoder.from_backbone(reads), text.compose(judged.products), bar.advance)
             features = fitted.features(asked.queries, asked.texts, bar.advance)
