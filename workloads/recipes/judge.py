@@ -76,7 +76,7 @@ class LlmSettings(Settings):
 
 
 class GateSettings(Settings):
-    """What a judge must reach on queries held out of its training to be published."""
+    """The thresholds that a judge must reach, on queries held out of its training, to be published."""
 
     minimum_kappa: float = Field(0.2, ge=-1, le=1)
     """The least quadratic kappa."""

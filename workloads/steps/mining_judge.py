@@ -28,7 +28,7 @@ WORTH_QUERIES = 25
 
 
 class Thresholds(NamedTuple):
-    """What a judge must reach before it labels."""
+    """The thresholds that a judge must reach before it labels."""
 
     kappa: float
     gain: float

@@ -57,7 +57,7 @@ MINIMUM_QUERIES = 20
 
 
 class HybridTuneSettings(Settings):
-    """What is tuned, and on how many parts of the training queries."""
+    """The index to tune, and the number of parts of the training queries."""
 
     index: str = "index/stage2"
     """The index to tune, as index/NAME[@VERSION]."""

@@ -45,7 +45,7 @@ MOST_PRODUCTS = 20_000
 
 
 class CatalogueFacts(NamedTuple):
-    """What the features know about a catalogue."""
+    """Facts of a catalogue that the features read."""
 
     texts: int
     """The number of its product texts."""
