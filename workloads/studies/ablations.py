@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.data.judged_tables import TEST, JudgedTables
-from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
-from raylevance.evaluation.ranking_metrics import evaluate_run
-from raylevance.inference.encoder import load as load_encoder
 from raylevance.losses.temperature import INITIAL_TEMPERATURE
 from raylevance.progress import status
 from workloads.recipes.mine_and_refine import (
@@ -34,12 +30,12 @@ from workloads.recipes.mine_and_refine import (
 from workloads.recipes.synthetic_queries import SYNTHETIC, SYNTHETIC_FOR_ANY
 from workloads.run import Run
 from workloads.steps.mining import why_nothing_is_added
-from workloads.steps.retrieval_report import measure_encoder, measure_margins, mining_metrics
+from workloads.steps.retrieval_report import mining_metrics
 from workloads.steps.tables import load_tables
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
+from workloads.studies.measured_encoders import METRIC, Measured, measuring_step
 
 STAGE1 = "stage 1 alone"
-METRIC = "ndcg@10"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     FULL: {},
@@ -153,15 +149,13 @@ def report_step(
     `left_out` are the variants that measure nothing, each with the reason.
     """
 
+    measured = {name: [measuring_step(run, tables, judged, each) for each in made] for name, made in encoders.items()}
+
     def build(draft: Draft) -> None:
         test = judged.split(TEST)
-        values, found = {}, {}
-        for name, made in encoders.items():
-            measured = [measure_encoder(run.store, test, load_encoder(run.store, encoder.ref)) for encoder in made]
-            each_run = [evaluate_run(ranked, test.judgements, [METRIC])[METRIC] for ranked, _ in measured]
-            values[name] = np.mean(each_run, axis=0)
-            cosines = np.mean([scores for _, scores in measured], axis=0)
-            found[name] = measure_margins(test, {name: cosines}, settings.seed)[name]["all"].get("average")
+        found = {name: Measured.read(run.store, made) for name, made in measured.items()}
+        full = {FULL: found[FULL]}
+        compared = {name: each.compare(full, test, settings.seed) for name, each in found.items()}
         draft.metrics |= {
             "data": tables.name.partition("/")[2],
             "queries": test.queries.num_rows,
@@ -169,16 +163,16 @@ def report_step(
             "left_out": dict(left_out),
             "variants": {
                 name: {
-                    METRIC: list(bootstrap_mean(value, settings.seed)),
-                    "minus_full": None if name == FULL else list(paired_difference(value, values[FULL])),
-                    "margin": found[name],
+                    METRIC: figures[METRIC],
+                    "minus_full": None if name == FULL else figures["minus"][FULL],
+                    "margin": figures["margin"],
                 }
-                for name, value in values.items()
+                for name, figures in compared.items()
             },
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    compared: dict[str, Any] = {name: [encoder.ref for encoder in made] for name, made in encoders.items()}
-    compared = {"variants": compared, "left_out": dict(left_out)}
-    inputs = list({artifact.ref: artifact for made in encoders.values() for artifact in made}.values())
-    return run.step("report/ablations", build, settings=compared, inputs=[tables, *inputs], seed=settings.seed)
+    variants: dict[str, Any] = {name: [each.ref for each in made] for name, made in measured.items()}
+    described = {"variants": variants, "left_out": dict(left_out)}
+    inputs = list({each.ref: each for made in measured.values() for each in made}.values())
+    return run.step("report/ablations", build, settings=described, inputs=[tables, *inputs], seed=settings.seed)

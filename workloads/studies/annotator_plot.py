@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib import pyplot
+
+from workloads.studies.svg import drawing, error_bars
 
 PICTURE = "annotators.svg"
 GAINS = (
@@ -22,10 +24,7 @@ def save_gains(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     Annotators with errors at random are joined by a line; those who accept too much are drawn as crosses.
     """
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    with pyplot.rc_context({"svg.hashsalt": file.name, "svg.fonttype": "none"}):
+    with drawing(file) as save:
         figure, panel = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
         for number, gain in enumerate(GAINS):
             for biased, marker in ((False, ".-"), (True, "x")):
@@ -33,17 +32,12 @@ def save_gains(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 if not kept:
                     continue
                 x = [100 * (1 - row["right"]) for row in kept]
-                mean, low, high = zip(*(row[gain] for row in kept), strict=True)
-                bars = [
-                    [m - a for m, a in zip(mean, low, strict=True)],
-                    [b - m for m, b in zip(mean, high, strict=True)],
-                ]
+                means, bars = error_bars([row[gain] for row in kept])
                 label = None if biased else gain
-                panel.errorbar(x, mean, bars, fmt=marker, color=f"C{number}", label=label, capsize=2)
+                panel.errorbar(x, means, bars, fmt=marker, color=f"C{number}", label=label, capsize=2)
         panel.axhline(0, color="grey", linewidth=0.8)
         wrong = 100 * (1 - PAPERS_ACCURACY)
         panel.axvline(wrong, color="grey", linestyle=":", label="the paper's judge, 87.6% right")
         panel.set(xlabel="wrong labels, % (crosses: an annotator who accepts too much)", ylabel="gain in nDCG@10")
         panel.legend(fontsize="small")
-        figure.savefig(file, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
+        save(figure)

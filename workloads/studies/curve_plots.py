@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib import pyplot
 from matplotlib.axes import Axes
+
+from workloads.studies.svg import drawing, error_bars
 
 CURVES = "curves.svg"
 FIGURES = {"ndcg@10": "nDCG@10", "margin": "average margin, grades 2 and 0"}
@@ -18,11 +20,8 @@ def save_curves(file: Path, points: Sequence[Mapping[str, Any]]) -> None:
     The points against queries are those at the most steps. Bars are the intervals over queries. Lines of a variant have
     the same colour; stage 2 is solid, stage 1 dashed and the warm-up dotted.
     """
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     most = {axis: max(point[axis] for point in points) for axis in AXES}
-    with pyplot.rc_context({"svg.hashsalt": file.name, "svg.fonttype": "none"}):
+    with drawing(file) as save:
         figure, panels = pyplot.subplots(2, 2, figsize=(11, 8), sharey="row", layout="constrained")
         for row, (figure_name, label) in zip(panels, FIGURES.items(), strict=True):
             for panel, (axis, axis_label) in zip(row, AXES.items(), strict=True):
@@ -30,8 +29,7 @@ def save_curves(file: Path, points: Sequence[Mapping[str, Any]]) -> None:
                 _draw(panel, axis, figure_name, [point for point in points if point[other] == most[other]])
                 panel.set(xlabel=f"{axis_label} ({most[other]} {other})", ylabel=label, xscale="log")
         figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
-        figure.savefig(file, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
+        save(figure)
 
 
 def _draw(panel: Axes, axis: str, figure: str, points: Sequence[Mapping[str, Any]]) -> None:
@@ -49,7 +47,9 @@ def _draw(panel: Axes, axis: str, figure: str, points: Sequence[Mapping[str, Any
             if not line or tuple(line) in drawn:
                 continue
             drawn.add(tuple(line))
-            x, y, low, high = zip(*line, strict=True)
-            bars = [[m - a for m, a in zip(y, low, strict=True)], [b - m for m, b in zip(y, high, strict=True)]]
+            means, bars = error_bars([interval for _, *interval in line])
+            x = [budget for budget, *_ in line]
             label = f"{variant}, {stage}"
-            panel.errorbar(x, y, bars, label=label, color=f"C{colour}", linestyle=style[stage], marker=".", capsize=2)
+            panel.errorbar(
+                x, means, bars, label=label, color=f"C{colour}", linestyle=style[stage], marker=".", capsize=2
+            )

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib import pyplot
+
+from workloads.studies.svg import drawing, error_bars
 
 PICTURE = "hybrid.svg"
 
@@ -14,21 +16,15 @@ def save_variants(file: Path, systems: Mapping[str, Mapping[str, Any]]) -> None:
 
     A system has its `value` and `minus_bm25`, each mean, low and high.
     """
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     names = list(systems)
     places = list(range(len(names)))[::-1]
-    with pyplot.rc_context({"svg.hashsalt": file.name, "svg.fonttype": "none"}):
+    labels = {"value": "nDCG@10, held out", "minus_bm25": f"minus {names[0]}"}
+    with drawing(file) as save:
         figure, panels = pyplot.subplots(1, 2, figsize=(10, 1 + 0.4 * len(names)), sharey=True, layout="constrained")
-        labels = {"value": "nDCG@10, held out", "minus_bm25": f"minus {names[0]}"}
         for panel, (part, label) in zip(panels, labels.items(), strict=True):
-            mean, low, high = zip(*(systems[name][part] for name in names), strict=True)
-            below = [m - a for m, a in zip(mean, low, strict=True)]
-            above = [b - m for m, b in zip(mean, high, strict=True)]
-            panel.errorbar(mean, places, xerr=[below, above], fmt="o", capsize=3)
+            means, bars = error_bars([systems[name][part] for name in names])
+            panel.errorbar(means, places, xerr=bars, fmt="o", capsize=3)
             panel.set(xlabel=label, yticks=places, yticklabels=names)
             panel.grid(axis="x", alpha=0.3)
         panels[1].axvline(0, color="grey", linewidth=0.8)
-        figure.savefig(file, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
+        save(figure)

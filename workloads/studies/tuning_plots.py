@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
+
+from workloads.studies.svg import drawing
 
 HISTORY, PARALLEL_COORDINATES, IMPORTANCE = "history.svg", "parallel_coordinates.svg", "importance.svg"
 
@@ -28,7 +29,6 @@ def save_plots(folder: Path, trials: Sequence[Mapping[str, Any]], metric: str, d
     study = rebuilt_study(trials, domains)
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     varied = [name for name in sorted(domains) if len({trial.params[name] for trial in complete}) > 1]
-    matplotlib.use("agg")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         plots = optuna.visualization.matplotlib
@@ -91,10 +91,5 @@ def _parallel_coordinates(study: optuna.Study, names: list[str], metric: str) ->
 
 def _save(file: Path, draw: Callable[[], Any], width: float = 8) -> None:
     """Write the plot that `draw` makes with pyplot, and leave pyplot's state as it was."""
-    from matplotlib import pyplot
-
-    # The salt makes the file the same for the same trials; "none" keeps text as text.
-    with pyplot.rc_context({"svg.hashsalt": file.name, "svg.fonttype": "none", "figure.figsize": (width, 5)}):
-        figure = draw().figure
-        figure.savefig(file, format="svg", metadata={"Date": None}, bbox_inches="tight")
-        pyplot.close(figure)
+    with drawing(file, (width, 5)) as save:
+        save(draw().figure)
