@@ -1,4 +1,4 @@
-"""Weighted binary cross-entropy over pairs."""
+"""Binary cross-entropy over pairs, and over the labels of queries."""
 
 import torch
 from torch.nn import functional
@@ -18,4 +18,20 @@ def weighted_binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, we
     """
     return functional.binary_cross_entropy_with_logits(
         logits, labels.to(logits.dtype), weight=weights.to(logits.dtype), reduction="sum"
+    )
+
+
+def multi_label_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the sum over queries i and labels j of
+
+        L = -w_i * ( y_ij * log(sigma(z_ij)) + (1 - y_ij) * log(1 - sigma(z_ij)) )
+
+    with logits z, soft targets y in [0, 1] and weights w of the queries. As above, the sum is not divided.
+
+    Shapes: `logits` and `targets` [n, labels], `weights` [n]. The result is a scalar.
+
+    Source: SSUF (arXiv 2506.21049), section 3.5; weights of sources are our choice.
+    """
+    return functional.binary_cross_entropy_with_logits(
+        logits, targets.to(logits.dtype), weight=weights.to(logits.dtype)[:, None], reduction="sum"
     )

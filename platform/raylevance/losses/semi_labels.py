@@ -1,0 +1,46 @@
+"""Semi-supervised labels: knowledge of a query fused into its vector, and the labels that the result is close to."""
+
+import torch
+from torch.nn import functional
+
+
+def fuse_knowledge(queries: torch.Tensor, knowledge: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the query vectors with the vectors of what is known about each query,
+
+        alpha = softmax(Q_i K^T),   q'_i = Q_i + sum_j alpha_j K_j
+
+    over the knowledge texts of the query. A query without one keeps its vector.
+
+    Shapes: `queries` [n, d], `knowledge` [n, k, d], `mask` [n, k] (true for a text, false for padding); k may be 0. The
+    result is [n, d].
+
+    Source: SSUF (arXiv 2506.21049), section 3.3.
+    """
+    scores = torch.einsum("nd,nkd->nk", queries, knowledge).masked_fill(~mask, -torch.inf)
+    # A row of -inf alone would become nan, also in the gradient.
+    alpha = functional.softmax(scores.masked_fill(~mask.any(dim=1, keepdim=True), 0.0), dim=1) * mask
+    return queries + torch.einsum("nk,nkd->nd", alpha, knowledge)
+
+
+def semi_labels(fused: torch.Tensor, labels: torch.Tensor, tau: float) -> torch.Tensor:
+    """Return the soft labels
+
+        s_ij = cos(q'_i, C_j),   y_semi_ij = s_ij * 1[s_ij >= tau]
+
+    float32 [n, labels], of the fused query vectors [n, d] and the label vectors [labels, d].
+
+    The caller stops the gradient: with it, queries and labels pull each other together until all vectors are one
+    (section 3.3 of the paper).
+
+    Source: SSUF (arXiv 2506.21049), section 3.3.
+    """
+    cosines = functional.normalize(fused.float(), dim=1) @ functional.normalize(labels.float(), dim=1).T
+    return cosines * (cosines >= tau)
+
+
+def soft_targets(click: torch.Tensor, semi: torch.Tensor) -> torch.Tensor:
+    """Return the targets min(y_click + y_semi, 1), in the shape of both.
+
+    Source: SSUF (arXiv 2506.21049), section 3.5.
+    """
+    return (click + semi).clamp(max=1.0)

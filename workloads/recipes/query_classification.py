@@ -1,0 +1,114 @@
+"""SSUF (arXiv 2506.21049): a classifier that gives a query its categories, also those that few queries have.
+
+    raylevance run query-classification [--config F] [--set labels.taxonomy_levels=3]
+
+Reads products and judged queries and, where there is one, a log of events. Publishes `tables/<data set>`,
+`labels/query`, `graph/labels`, `classifier/query-warmup`, `report/semi-labels`, `classifier/query` and
+`report/query-classification`.
+"""
+
+from functools import partial
+
+from pydantic import Field, NonNegativeInt
+
+from raylevance.artifacts import Artifact, Store
+from raylevance.config import Settings
+from raylevance.errors import UsageError
+from raylevance.models.encoder import EncoderSettings, check_encoder_settings
+from raylevance.models.query_classifier import QueryClassifierSettings
+from raylevance.training import trainer
+from raylevance.training.settings import MachineSettings
+from raylevance.training.tasks.classification import ClassificationSettings
+from raylevance.training.tasks.classification.evaluation import ACCURACY, LOG_LIKELIHOOD
+from workloads.run import Run
+from workloads.steps.classification_report import ClassificationOutcome, report_step
+from workloads.steps.classifier_training import (
+    ClassifierData,
+    LabelGraphSettings,
+    SemiLabelSettings,
+    classifier_step,
+    graph_step,
+    semi_label_step,
+    warmup_step,
+)
+from workloads.steps.encoder_training import Trainer, with_backbone_path
+from workloads.steps.label_data import KnowledgeSources, LabelData, LabelSettings, LabelSourceSettings, label_step
+from workloads.steps.tables import DataSettings, load_tables
+
+
+class ClassifierRecipe(Settings):
+    """The settings that decide a classifier, and the machine it is trained on. The defaults run on a laptop."""
+
+    seed: NonNegativeInt = 0
+    data: DataSettings = DataSettings()
+    labels: LabelSettings = LabelSettings()
+    sources: LabelSourceSettings = LabelSourceSettings()
+    knowledge: KnowledgeSources = KnowledgeSources()
+    validation_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of the training queries that picks the best step, tau and thresholds, where the data has no validation
+    split."""
+    encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=48)
+    classifier: QueryClassifierSettings = QueryClassifierSettings()
+    graph: LabelGraphSettings = LabelGraphSettings()
+    warmup: ClassificationSettings = ClassificationSettings(
+        batch=64, max_steps=300, learning_rate=3e-5, evaluate_every=100, keep_best=LOG_LIKELIHOOD
+    )
+    semi: SemiLabelSettings = SemiLabelSettings()
+    train: ClassificationSettings = ClassificationSettings(
+        batch=64, max_steps=100, learning_rate=2e-5, evaluate_every=50, keep_best=LOG_LIKELIHOOD
+    )
+    machine: MachineSettings = MachineSettings()
+
+
+def recipe(settings: ClassifierRecipe, run: Run) -> ClassificationOutcome:
+    """Run the recipe: one line for each step, and a step whose artifact exists is not made again."""
+    run.check = partial(check_settings, settings, run.store)
+    tables = load_tables(settings.data, run)
+    data = labelled_data(settings, run, tables)
+    warmup = warm_up(settings, data)
+    classifier = train(settings, data, warmup)
+    return ClassificationOutcome(run, report_step(data, tables, {"warm-up": warmup}, classifier, settings.encoder))
+
+
+def labelled_data(settings: ClassifierRecipe, run: Run, tables: Artifact, suffix: str = "") -> ClassifierData:
+    """Return the labels, and the labelled queries of each split (section 3.1)."""
+    labels = label_step(
+        run,
+        tables,
+        settings.labels,
+        settings.sources,
+        settings.knowledge,
+        settings.validation_fraction,
+        settings.seed,
+        suffix,
+    )
+    return ClassifierData(run, LabelData.open(run, labels), Trainer(settings.machine, settings.seed))
+
+
+def warm_up(settings: ClassifierRecipe, data: ClassifierData, suffix: str = "") -> Artifact:
+    """Return `classifier/query-warmup`: labels from texts (3.2), their graph (3.4), trained on click labels (3.5)."""
+    graph = None
+    if settings.classifier.structure_enhanced:
+        graph = graph_step(data, settings.graph, settings.encoder, suffix)
+    return warmup_step(data, graph, settings.encoder, settings.classifier, settings.warmup, suffix)
+
+
+def train(settings: ClassifierRecipe, data: ClassifierData, warmup: Artifact, suffix: str = "") -> Artifact:
+    """Return `classifier/query`: the warm classifier, trained with semi-supervised labels (3.3) as well."""
+    semi = semi_label_step(data, warmup, settings.semi, suffix) if settings.semi.enabled else None
+    return classifier_step(data, warmup, semi, settings.train, suffix)
+
+
+def check_settings(settings: ClassifierRecipe, store: Store) -> None:
+    """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
+    check_encoder_settings(with_backbone_path(settings.encoder))
+    if settings.classifier.structure_enhanced and not settings.graph.any:
+        raise UsageError("graph: all three graphs are off; set classifier.structure_enhanced=false instead")
+    if settings.train.tau or settings.warmup.tau:
+        raise UsageError("train.tau: the recipe chooses tau itself; set semi.precision and semi.most")
+    for name, training in {"warmup": settings.warmup, "train": settings.train}.items():
+        trainer.check_settings(training, settings.machine, evaluates=True, name=f"{name}.")
+        if training.keep_best not in (None, ACCURACY, LOG_LIKELIHOOD):
+            raise UsageError(
+                f"{name}.keep_best={training.keep_best}: the recipe measures {ACCURACY} and {LOG_LIKELIHOOD}"
+            )

@@ -1,0 +1,272 @@
+"""Train a query classifier: its label graph, a warm-up, the cosine of semi-supervised labels, and the classifier."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import ray.data
+import safetensors.numpy
+import scipy.sparse as sp
+import torch
+from pydantic import Field, PositiveInt
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.config import Settings
+from raylevance.data.judged_tables import VALIDATION
+from raylevance.data.text import ProductText
+from raylevance.evaluation.classification_metrics import label_matrix
+from raylevance.evaluation.label_thresholds import choose_thresholds
+from raylevance.graph.label_graphs import (
+    cooccurrence_graph,
+    fuse_graphs,
+    hierarchy_graph,
+    normalise,
+    semantic_graph,
+)
+from raylevance.inference.query_classifier import DEFAULT_THRESHOLD, save_query_labels
+from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
+from raylevance.training.tasks.classification import Classification, ClassificationEvaluation, ClassificationSettings
+from workloads.run import Run
+from workloads.steps.encoder_training import (
+    Trainer,
+    backbone_settings,
+    new_encoder,
+    training_settings,
+    with_backbone_path,
+)
+from workloads.steps.label_data import LabelData
+
+GRAPHS = "graphs.safetensors"
+
+
+class LabelGraphSettings(Settings):
+    """The graphs of labels that the structure-enhanced module fuses."""
+
+    cooccurrence: bool = True
+    """Join labels that training queries have together."""
+    semantic: bool = True
+    """Join labels whose texts have close vectors."""
+    hierarchy: bool = True
+    """Join labels with their parents."""
+    alpha: float = Field(0.1, ge=0, le=1)
+    """Least share of a label's queries that have the other label too. The paper states none."""
+    beta: float = Field(0.8, ge=-1, le=1)
+    """Least cosine of two labels' texts. The paper states none."""
+    most: PositiveInt = 10
+    """Semantic edges of a label."""
+    fusion: Literal["overwrite", "average"] = "overwrite"
+    """overwrite: hierarchy cells replace those of the mean of the other two; average: the mean of all three."""
+
+    @property
+    def any(self) -> bool:
+        """Whether one of the graphs is built."""
+        return self.cooccurrence or self.semantic or self.hierarchy
+
+
+class SemiLabelSettings(Settings):
+    """Semi-supervised labels of training queries (the knowledge-enhanced module)."""
+
+    enabled: bool = True
+    """Train with semi-supervised labels after the warm-up."""
+    precision: float = Field(0.8, gt=0, le=1)
+    """Least share of right labels among those that pass on validation queries, which chooses tau."""
+    most: float = Field(3.0, gt=0)
+    """Largest number of labels that pass for a validation query, on average."""
+
+
+@dataclass(frozen=True)
+class ClassifierData:
+    """What the steps of a training read."""
+
+    run: Run
+    labels: LabelData
+    trainer: Trainer
+
+    def evaluation(self) -> ClassificationEvaluation:
+        """Return the measurement on the validation queries, by task. A task without such a query is left out."""
+        rows = self.labels.queries(VALIDATION)
+        found = {task: self.labels.columns_of(rows, task) for task in self.labels.space.tasks}
+        found = {task: both for task, both in found.items() if both[0]}
+        return ClassificationEvaluation(
+            {task: queries for task, (queries, _) in found.items()}, {task: own for task, (_, own) in found.items()}
+        )
+
+
+def graph_step(data: ClassifierData, settings: LabelGraphSettings, encoder: EncoderSettings, suffix: str) -> Artifact:
+    """Return `graph/labels`: the fused and normalised graph of each task, as CSR arrays.
+
+    Source: SSUF (arXiv 2506.21049), section 3.4.
+    """
+    labels = data.labels
+
+    def build(draft: Draft) -> None:
+        vectors = None
+        if settings.semantic:
+            loaded = Encoder.from_backbone(with_backbone_path(encoder))
+            vectors = loaded.encode_items(labels.space.labels["text"].to_pylist())
+        rows = ray.data.read_parquet(str(labels.file("train"))).select_columns(["labels"])
+        samples = labels.samples()
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        edges = {}
+        for number, task in enumerate(labels.space.tasks):
+            span = labels.space.rows(task)
+            parts = {
+                "cooccurrence": cooccurrence_graph(rows, span, settings.alpha) if settings.cooccurrence else None,
+                "semantic": None if vectors is None else semantic_graph(vectors[span], settings.beta, settings.most),
+                "hierarchy": hierarchy_graph(labels.space.parents_within(task), samples[span])
+                if settings.hierarchy
+                else None,
+            }
+            graph = normalise(fuse_graphs(**parts, mode=settings.fusion)).tocsr()
+            arrays |= {f"{number}.{part}": getattr(graph, part) for part in ("data", "indices", "indptr")}
+            edges[task] = {name: int(part.nnz) for name, part in parts.items() if part is not None}
+        safetensors.numpy.save_file(arrays, draft.path / GRAPHS)
+        draft.metrics["edges"] = edges
+
+    described = {"graph": settings, **backbone_settings(encoder)}
+    return data.run.step(f"graph/labels{suffix}", build, settings=described, inputs=[labels.artifact])
+
+
+def read_graphs(data: ClassifierData, artifact: Artifact) -> dict[str, sp.csr_matrix]:
+    """Read what `graph_step` published, by task."""
+    arrays = safetensors.numpy.load_file(data.run.store.path(artifact.ref) / GRAPHS)
+    graphs = {}
+    for number, task in enumerate(data.labels.space.tasks):
+        parts = tuple(arrays[f"{number}.{part}"] for part in ("data", "indices", "indptr"))
+        size = len(parts[2]) - 1
+        graphs[task] = sp.csr_matrix(parts, shape=(size, size))
+    return graphs
+
+
+def warmup_step(
+    data: ClassifierData,
+    graph: Artifact | None,
+    encoder: EncoderSettings,
+    classifier: QueryClassifierSettings,
+    train: ClassificationSettings,
+    suffix: str,
+) -> Artifact:
+    """Return `classifier/query-warmup`: a new classifier, trained without semi-supervised labels."""
+
+    def build(draft: Draft) -> None:
+        with data.run.work_folder() as work:
+            graphs = {} if graph is None else read_graphs(data, graph)
+            start = new_encoder(encoder, work / "encoder")
+            QueryClassifier.from_encoder(start, data.labels.space, graphs, classifier, data.trainer.seed).save(
+                work / "new"
+            )
+            model = train_classifier(data, draft, work, work / "new", train)
+            shutil.copytree(model, draft.path, dirs_exist_ok=True)
+
+    described = training_settings(train, ProductText(), classifier=classifier, **backbone_settings(encoder))
+    inputs = [data.labels.artifact, *([graph] if graph else [])]
+    name = f"classifier/query-warmup{suffix}"
+    return data.run.step(name, build, settings=described, inputs=inputs, seed=data.trainer.seed)
+
+
+def classifier_step(
+    data: ClassifierData, start: Artifact, semi: Artifact | None, train: ClassificationSettings, suffix: str
+) -> Artifact:
+    """Return `classifier/query`: the warm classifier, trained with the semi-supervised labels that `semi` allows.
+
+    It is kept as it is served: the encoder, and the rows, the bias and the thresholds of its labels. Thresholds are
+    chosen on the validation queries. Without `semi` the warm classifier is published as it is.
+    """
+    labels = data.labels
+
+    def build(draft: Draft) -> None:
+        model = data.run.store.path(start.ref)
+        with data.run.work_folder() as work:
+            if semi is not None:
+                trained = train.model_copy(update={"tau": semi.metrics["tau"]})
+                model = train_classifier(data, draft, work, model, trained)
+            classifier = QueryClassifier.load(model)
+            counts = {task: labels.training_queries(task) for task in labels.space.tasks}
+            save_query_labels(draft.path, classifier, counts, validation_thresholds(data, classifier))
+
+    described = training_settings(train, ProductText()) if semi else {}
+    inputs = [labels.artifact, start, *([semi] if semi else [])]
+    name = f"classifier/query{suffix}"
+    return data.run.step(name, build, settings=described, inputs=inputs, seed=data.trainer.seed)
+
+
+def train_classifier(
+    data: ClassifierData, draft: Draft, work: Path, start: Path, train: ClassificationSettings
+) -> Path:
+    """Train the classifier in the folder `start` on the training queries, and return the folder of the result."""
+    task = Classification(start, data.labels.file("train"), train)
+    return data.trainer.train(task, draft, work, data.evaluation() if train.evaluate_every else None)
+
+
+def validation_thresholds(data: ClassifierData, classifier: QueryClassifier) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the probability from which each label counts, by task; 0.5 for a task without a validation query."""
+    rows, found = data.labels.queries(VALIDATION), {}
+    for number, task in enumerate(data.labels.space.tasks):
+        queries, own = data.labels.columns_of(rows, task)
+        predicted = int(data.labels.space.predicted[data.labels.space.rows(task)].sum())
+        found[task] = np.full(predicted, DEFAULT_THRESHOLD, np.float32)
+        if queries:
+            probabilities = classifier.probabilities(queries)[number]
+            found[task] = choose_thresholds(probabilities, label_matrix(own, predicted))
+    return found
+
+
+def semi_label_step(data: ClassifierData, warmup: Artifact, settings: SemiLabelSettings, suffix: str) -> Artifact:
+    """Return `report/semi-labels`: tau of each task, and how many labels pass and are right at each cosine.
+
+    Cosines are those of the warm classifier between validation queries and label texts. Validation queries have no
+    knowledge, as new queries have none, so tau is careful (our choice).
+    """
+
+    def build(draft: Draft) -> None:
+        classifier = QueryClassifier.load(data.run.store.path(warmup.ref))
+        vectors = classifier.label_vectors()
+        rows = data.labels.queries(VALIDATION)
+        draft.metrics["tau"], draft.metrics["curve"] = {}, {}
+        for task in data.labels.space.tasks:
+            queries, own = data.labels.columns_of(rows, task)
+            if not queries:
+                continue
+            span = data.labels.space.rows(task)
+            compared = vectors[span][torch.from_numpy(data.labels.space.predicted[span]).to(vectors.device)]
+            compared = torch.nn.functional.normalize(compared, dim=1)
+            cosines = classifier.encoder.encode_queries(queries) @ compared.cpu().numpy().T
+            tau, curve = calibrate_tau(cosines, label_matrix(own, cosines.shape[1]), settings)
+            draft.metrics["curve"][task] = curve
+            if tau is not None:
+                draft.metrics["tau"][task] = tau
+        (draft.path / "semi_labels.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
+
+    name = f"report/semi-labels{suffix}"
+    return data.run.step(name, build, settings={"semi": settings}, inputs=[data.labels.artifact, warmup])
+
+
+def calibrate_tau(
+    cosines: npt.NDArray[np.floating], truth: Any, settings: SemiLabelSettings
+) -> tuple[float | None, list[dict[str, float]]]:
+    """Return tau and the curve of labels that pass, from cosines [queries, labels] and the sparse truth of both.
+
+    tau is the smallest cosine of a grid of 0.01 at which the share of right labels among those that pass is
+    `settings.precision` or more, and not more than `settings.most` pass for a query; None where there is none.
+
+    Source: [R] of SSUF (arXiv 2506.21049), section 3.3: the paper states no tau; the rule is our choice.
+    """
+    right = truth.toarray().astype(bool)
+    curve, tau = [], None
+    for step in range(99, -1, -1):
+        level = step / 100
+        passing = cosines >= level
+        count = int(passing.sum())
+        precision = float((passing & right).sum() / count) if count else 1.0
+        per_query = count / len(cosines)
+        curve.append({"tau": level, "labels_per_query": per_query, "precision": precision})
+        if precision < settings.precision or per_query > settings.most:
+            break
+        if count:
+            tau = level
+    return tau, curve[::-1]

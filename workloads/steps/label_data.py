@@ -1,0 +1,242 @@
+"""The labels of query classification, and the queries that have them: the steps before any training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray.data
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from raylevance.artifacts import Artifact, Draft, digest
+from raylevance.config import Settings
+from raylevance.data.click_labels import labels_of_clicks
+from raylevance.data.hashing import hash_unit
+from raylevance.data.judged_tables import TEST, VALIDATION, JudgedTables
+from raylevance.data.label_files import read_labels
+from raylevance.data.label_space import LabelSpace, with_side_text
+from raylevance.data.product_labels import category_labels, column_labels, frequent_words
+from raylevance.data.query_knowledge import knowledge_column, posterior_knowledge, world_knowledge
+from raylevance.data.query_labels import labels_of_judgements, merge_query_labels, without_queries
+from raylevance.data.text import normalised_query
+from raylevance.data.title_labels import labels_of_titles
+from raylevance.errors import UsageError
+from workloads.run import Run
+
+SPLITS = ("train", VALIDATION, TEST)
+FEWEST_FOR_VALIDATION = 200
+"""With fewer judged and clicked queries for validation, spans of titles join them (our choice)."""
+TITLES = "titles"
+COLUMNS = ("brand", "color")
+
+
+class LabelSettings(Settings):
+    """The labels that queries get."""
+
+    taxonomy_levels: PositiveInt | None = 2
+    """Levels of the category path that are labels; null for all."""
+    columns: tuple[str, ...] = ()
+    """Columns of the products that are tasks of their own: brand, color."""
+    file: Path | None = None
+    """File of further labels: label_id, name, parent_id and, optional, task and side_text. Null for none."""
+    side_words: NonNegativeInt = 8
+    """Words of its products' titles that are added to the text of a label."""
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        for column in columns:
+            if column not in COLUMNS:
+                raise ValueError(f"{column!r} has no labels; name one of {', '.join(COLUMNS)}")
+        return columns
+
+    @field_validator("file")
+    @classmethod
+    def _absolute(cls, file: Path | None) -> Path | None:
+        return file.absolute() if file else None
+
+
+class LabelSourceSettings(Settings):
+    """Where the labels of training queries come from. A source has a weight in the loss; 0 leaves it out."""
+
+    clicks: float = Field(1.0, ge=0)
+    """Weight of queries from clicks, where the data has events."""
+    judgements: float = Field(1.0, ge=0)
+    """Weight of judged queries: their labels are those of their relevant products."""
+    titles: float = Field(0.3, ge=0)
+    """Weight of spans of product titles, as pseudo-queries."""
+    title_spans: PositiveInt = 3
+    """Spans that are cut from each title."""
+    click_share: float = Field(0.05, gt=0, le=1)
+    """Share of a query's clicks from which a label counts."""
+    least_clicks: PositiveInt = 2
+    """Clicks from which a label counts."""
+
+
+class KnowledgeSources(Settings):
+    """What is known about training queries, for semi-supervised labels."""
+
+    posterior: NonNegativeInt = 4
+    """Titles of a query's most-clicked or most relevant products; 0 for none."""
+    world: str | None = None
+    """tables/knowledge[@VERSION], which the recipe knowledge publishes; null for none."""
+
+
+@dataclass(frozen=True)
+class LabelData:
+    """The label space, and the queries of each split with their labels."""
+
+    artifact: Artifact
+    folder: Path
+    space: LabelSpace
+
+    @classmethod
+    def open(cls, run: Run, artifact: Artifact) -> Self:
+        """Read what `label_step` published."""
+        folder = run.store.path(artifact.ref)
+        return cls(artifact, folder, LabelSpace.open(folder))
+
+    def file(self, split: str) -> Path:
+        """Return the Parquet file of the queries of `split`, in `QUERY_LABELS`; those of train have knowledge too."""
+        return self.folder / f"{split}.parquet"
+
+    def queries(self, split: str) -> pa.Table:
+        """Read the queries of `split`."""
+        return pq.read_table(self.file(split))
+
+    def columns_of(self, rows: pa.Table, task: str) -> tuple[list[str], list[list[int]]]:
+        """Return the queries of `task` in `rows`, and the columns of their labels among those that it predicts."""
+        own = rows.filter(pc.equal(rows["task"], task))
+        span = self.space.rows(task)
+        column = np.cumsum(self.space.predicted[span]) - 1
+        labels = [[int(column[label - span.start]) for label in labels] for labels in own["labels"].to_pylist()]
+        return own["query"].to_pylist(), labels
+
+    def training_queries(self, task: str) -> npt.NDArray[np.int64]:
+        """Return in how many training queries each predicted label of `task` is, int64 [labels]."""
+        span = self.space.rows(task)
+        counts = self.samples()[span]
+        return counts[self.space.predicted[span]]
+
+    def samples(self) -> npt.NDArray[np.int64]:
+        """Return in how many training queries each label of the space is, int64 [labels]."""
+        labels = pq.read_table(self.file("train"), columns=["labels"])["labels"].combine_chunks().flatten()
+        return np.bincount(labels.to_numpy(), minlength=len(self.space)).astype(np.int64)
+
+
+def label_step(
+    run: Run,
+    tables: Artifact,
+    labels: LabelSettings,
+    sources: LabelSourceSettings,
+    knowledge: KnowledgeSources,
+    validation_fraction: float,
+    seed: int,
+    suffix: str = "",
+) -> Artifact:
+    """Return `labels/query`: the label space, and the labelled queries of each split."""
+    world = run.store.get(knowledge.world) if knowledge.world else None
+
+    def build(draft: Draft) -> None:
+        folder = run.store.path(tables.ref)
+        judged = JudgedTables.open(folder)
+        space = label_space(judged.products, labels)
+        rows, report = labelled_queries(folder, judged, space, sources, seed)
+        train, validation = split_off_validation(rows, judged, validation_fraction, seed)
+        texts = known_texts(judged, knowledge, None if world is None else run.store.path(world.ref))
+        train = train.append_column("knowledge", knowledge_column(train["query"].to_pylist(), texts))
+        test = labels_of_judgements(judged.split(TEST), space)
+        space.save(draft.path)
+        for name, table in zip(SPLITS, (train, validation, test), strict=True):
+            pq.write_table(table, draft.path / f"{name}.parquet")
+        counts = {name: table.num_rows for name, table in zip(SPLITS, (train, validation, test), strict=True)}
+        draft.metrics |= {"labels": len(space), "predicted": int(space.predicted.sum()), "tasks": space.tasks}
+        draft.metrics |= {"queries": counts, **report}
+
+    described: dict[str, Any] = {"labels": labels, "sources": sources, "knowledge": knowledge.posterior}
+    if labels.file:
+        described["file"] = digest([labels.file])
+    inputs = [tables, *([world] if world else [])]
+    described["validation_fraction"] = validation_fraction
+    return run.step(f"labels/query{suffix}", build, settings=described, inputs=inputs, seed=seed)
+
+
+def label_space(products: pa.Table, settings: LabelSettings) -> LabelSpace:
+    """Return the labels of the category paths, of the columns and of the file, with side text."""
+    parts = [category_labels(products, settings.taxonomy_levels)]
+    parts += [column_labels(products, column) for column in settings.columns]
+    if settings.file:
+        parts.append(read_labels(settings.file))
+    parts = [part for part in parts if part.num_rows]
+    if not parts:
+        raise UsageError("labels: no product has a category; set labels.columns or labels.file")
+    space = LabelSpace(pa.concat_tables(parts))
+    if not settings.side_words:
+        return space
+    words = frequent_words(products, space, settings.side_words)
+    return LabelSpace(with_side_text(space.labels, words))
+
+
+def labelled_queries(
+    tables: Path, judged: JudgedTables, space: LabelSpace, sources: LabelSourceSettings, seed: int
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the labels of all queries but those of the test split, and what each source gave."""
+    found = []
+    if sources.clicks and (tables / "events").is_dir():
+        events = ray.data.read_parquet(str(tables / "events"))
+        clicked = (sources.click_share, sources.least_clicks)
+        found.append(labels_of_clicks(events, judged.queries, judged.products, space, *clicked))
+    if sources.judgements:
+        kept = pc.not_equal(judged.judgements["split"], TEST)
+        found.append(labels_of_judgements(_with_judgements(judged, kept), space))
+    if sources.titles:
+        products = ray.data.read_parquet(str(tables / "products"))
+        found.append(labels_of_titles(products, space, sources.title_spans, seed))
+    if not found:
+        raise UsageError("sources: no source of labels is left; give one a weight above 0")
+    held_out = judged.split(TEST).queries["query"]
+    weights = {"clicks": sources.clicks, "judgements": sources.judgements, TITLES: sources.titles}
+    return merge_query_labels([without_queries(table, held_out) for table in found], weights)
+
+
+def split_off_validation(rows: pa.Table, judged: JudgedTables, fraction: float, seed: int) -> tuple[pa.Table, pa.Table]:
+    """Divide labelled queries into those to learn from, and those that pick the best step, tau and thresholds.
+
+    Judged queries go where the data's own split or a hash puts them, the others where a hash does. Spans of titles are
+    for training, except where the others give fewer than `FEWEST_FOR_VALIDATION`.
+    """
+    own = normalised_query(judged.train_and_validation(fraction, seed)[1].queries["query"])
+    is_judged = pc.is_in(rows["query"], normalised_query(judged.queries["query"]).combine_chunks()).to_numpy()
+    chosen = pc.is_in(rows["query"], own.combine_chunks() if isinstance(own, pa.ChunkedArray) else own).to_numpy()
+    drawn = (hash_unit(rows["query"], seed, "validation") < fraction) & ~is_judged
+    is_title = pc.equal(rows["source"], TITLES).to_numpy()
+    chosen = chosen | (drawn & ~is_title)
+    if (missing := FEWEST_FOR_VALIDATION - int(chosen.sum())) > 0:
+        spans = np.flatnonzero(drawn & is_title)
+        chosen[spans[np.argsort(hash_unit(rows["query"], seed, "spans")[spans])][:missing]] = True
+    return rows.filter(pa.array(~chosen)), rows.filter(pa.array(chosen))
+
+
+def known_texts(judged: JudgedTables, settings: KnowledgeSources, world: Path | None) -> list[Mapping[str, list[str]]]:
+    """Return the texts that are known about queries outside the test split, by source."""
+    found: list[Mapping[str, list[str]]] = []
+    outside = pc.not_equal(judged.judgements["split"], TEST)
+    training = _with_judgements(judged, outside)
+    if settings.posterior:
+        good = training.judgements.filter(pc.equal(training.judgements["grade"], 2))
+        text_of = dict(zip(judged.queries["query_id"].to_pylist(), judged.queries["query"].to_pylist(), strict=True))
+        texts = pa.array([text_of[query] for query in good["query_id"].to_pylist()], pa.string())
+        weights = np.ones(good.num_rows)
+        found.append(posterior_knowledge(texts, good["product_id"], weights, judged.products, settings.posterior))
+    if world is not None:
+        found.append(world_knowledge(pq.read_table(world / "knowledge"), judged.queries))
+    return found
+
+
+def _with_judgements(judged: JudgedTables, kept: pa.Array) -> JudgedTables:
+    return JudgedTables(judged.products, judged.queries, judged.judgements.filter(kept))
