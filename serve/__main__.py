@@ -26,7 +26,7 @@ def serve_from_store(
     store: Annotated[
         str, typer.Option(envvar="RAYLEVANCE_STORE", help="Folder or URI of the artifact store.")
     ] = "./store",
-    index: Annotated[str, typer.Option(help="index/NAME[@VERSION]; the newest version by default.")] = DEFAULTS.index,
+    index: Annotated[str, typer.Option(help="index/NAME\\[@VERSION]; the newest version by default.")] = DEFAULTS.index,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = DEFAULTS.host,
     port: Annotated[int, typer.Option(help="The port to listen on; 0 for any free port.")] = DEFAULTS.port,
     replicas: Annotated[int, typer.Option(help="The number of searchers, and of encoders.")] = DEFAULTS.replicas,

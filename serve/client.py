@@ -36,7 +36,8 @@ def format_answer(answer: Answer, took_ms: float) -> Group:
         table.add_column(name, justify="right", no_wrap=True, min_width=len("0.0000"))
     table.add_column("title", no_wrap=True, overflow="ellipsis")
     for rank, hit in enumerate(answer.hits, 1):
-        table.add_row(str(rank), str(hit.grade), f"{hit.score:.4f}", _printable(hit.title))
+        grade = "-" if hit.grade is None else str(hit.grade)
+        table.add_row(str(rank), grade, f"{hit.score:.4f}", _printable(hit.title))
     return Group(_printable(f'"{answer.query}" ({answer.mode})'), table, _printable(" | ".join(made_by)))
 
 

@@ -58,7 +58,7 @@ class Hit(Settings):
     score: float = Field(description="The score that the mode ranks by.")
     grade: Grade | None = Field(
         description="The grade of `dense_score`: 2 relevant, 1 moderately relevant, 0 not relevant. "
-        "Null without a `dense_score`, and when the index was built without judgements."
+        "Null without a `dense_score`, and when the index has no grade bands."
     )
     dense_score: float | None = Field(
         description="The cosine of query and product. Null in mode `lexical`, which does not encode the query, unless "

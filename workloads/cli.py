@@ -3,10 +3,13 @@
 `--json` prints one JSON object on stdout; everything else a command says goes to stderr.
 """
 
+from typing import Annotated
+
 import typer
 
+from raylevance import __version__
 from raylevance.terminal import Verbose, show_everything
-from workloads.commands import data, doctor, encode, evaluate, index, label, run, serve, store, submit
+from workloads.commands import classify, data, doctor, encode, evaluate, index, label, run, serve, store, submit
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 
@@ -14,14 +17,26 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 for command in (run.run, run.tune, submit.submit):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
-for command in (encode.encode, label.label, doctor.doctor):
+for command in (encode.encode, label.label, classify.classify, doctor.doctor):
     app.command()(command)
 for name, group in {"evaluate": evaluate, "index": index, "data": data, "store": store}.items():
     app.add_typer(group.app, name=name)
 
 
+def print_version(asked: bool) -> None:
+    """Print the version and end, if it was asked for."""
+    if asked:
+        typer.echo(f"raylevance {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(verbose: Verbose = False) -> None:
+def options(
+    verbose: Verbose = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
     """Take the options that stand before the command."""
     show_everything(verbose)
 

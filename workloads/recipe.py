@@ -3,18 +3,20 @@
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
-from rich.table import Table
-
-from raylevance.artifacts import Store
 from raylevance.config import Settings, load_settings
 from raylevance.errors import UsageError, nearest
-from workloads.run import Run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from workloads.run import Run
 
 RECIPES = {
     "mine-and-refine": "workloads.recipes.mine_and_refine",
     "weak-supervision": "workloads.recipes.weak_supervision",
+    "query-classification": "workloads.recipes.query_classification",
     "judge": "workloads.recipes.judge",
     "audit": "workloads.recipes.audit",
     "synthetic-queries": "workloads.recipes.synthetic_queries",
@@ -23,6 +25,7 @@ RECIPES = {
     "weak-ablations": "workloads.studies.weak_ablations",
     "learning-curves": "workloads.studies.learning_curves",
     "annotators": "workloads.studies.annotators",
+    "classification-ablations": "workloads.studies.classification_ablations",
     "cross-validation": "workloads.studies.cross_validation",
 }
 """The module of each recipe and study, by the name on the command line."""
@@ -34,14 +37,14 @@ class Outcome(Protocol):
     def as_json(self) -> dict[str, Any]:
         """Return the artifacts and figures that `--json` prints."""
 
-    def as_table(self) -> Table:
+    def as_table(self) -> "Table":
         """Return the table that a person reads."""
 
 
 class Recipe(Protocol):
     """A module of `workloads.recipes` or `workloads.studies`."""
 
-    def recipe(self, settings: Any, run: Run) -> Outcome:
+    def recipe(self, settings: Any, run: "Run") -> Outcome:
         """Make or find every step. The annotation of `settings` names the class of the recipe's settings."""
 
 
@@ -66,5 +69,9 @@ def load_recipe_settings(recipe: Recipe, file: Path | None, overrides: Sequence[
 
 def run_recipe(recipe: Recipe, settings: Settings, store: str, *, fresh: bool) -> Outcome:
     """Run `recipe` on the Ray cluster at hand, against the store at `store`."""
+    # Imported here, because `raylevance run --help` names the recipes and does not wait for Ray.
+    from raylevance.artifacts import Store
+    from workloads.run import Run
+
     with Run(Store(store), fresh=fresh) as run:
         return recipe.recipe(settings, run)

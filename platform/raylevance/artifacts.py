@@ -30,7 +30,7 @@ from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raylevance import __version__
-from raylevance.errors import RaylevanceError, UsageError, nearest
+from raylevance.errors import RaylevanceError, UsageError, made_by, nearest
 
 MANIFEST = "manifest.json"
 DRAFTS = ".drafts"
@@ -168,7 +168,8 @@ class Store:
     def get(self, reference: str) -> Artifact:
         """Return the artifact `kind/name@version`, or the newest version of `kind/name`.
 
-        Raises `RaylevanceError` if there is no such artifact, and names the one with the most similar name.
+        Raises `RaylevanceError` if there is no such artifact, and names the one with the most similar name and the
+        command that makes it.
         """
         name, version = parse_reference(reference)
         versions = self._versions(name)
@@ -179,7 +180,8 @@ class Store:
             raise RaylevanceError(
                 f"{reference}: no such version in {self}; {nearest(str(version), _version_names(versions))}"
             )
-        raise RaylevanceError(f"{reference}: no such artifact in {self}; {nearest(name, self.names())}")
+        hints = [nearest(name, names)] if (names := self.names()) else []
+        raise RaylevanceError(f"{reference}: no such artifact in {self}; {'; '.join([*hints, made_by(name)])}")
 
     def find(self, name: str, fingerprint: str) -> Artifact | None:
         """Return the newest version of `name` with this `fingerprint`, or None if there is none."""

@@ -4,7 +4,29 @@ Their message says what happened, where (the file, the row or the setting) and w
 is a bug in raylevance and keeps its traceback.
 """
 
+from collections.abc import Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+MADE_BY = {
+    "index/stage2": "run mine-and-refine",
+    "index/*-tuned": "tune hybrid",
+    "index/*": "index build",
+    "encoder/weak": "run weak-supervision",
+    "encoder/*": "run mine-and-refine",
+    "scorer/*": "run weak-supervision",
+    "graph/*": "run weak-supervision",
+    "judge/*": "run judge",
+    "classifier/*": "run query-classification",
+    "tables/demo": "data demo",
+    "tables/esci": "data import esci",
+    "tables/tables": "data import tables",
+    "tables/synthetic*": "run synthetic-queries",
+    "tables/knowledge": "run knowledge",
+    "tables/audited": "run audit",
+    "tables/*": "data import",
+}
+"""The command that makes an artifact. The first pattern that its name matches counts."""
 
 
 class RaylevanceError(Exception):
@@ -26,3 +48,35 @@ def nearest(word: str, candidates: list[str]) -> str:
     if match:
         return f"did you mean {match[0]!r}?"
     return f"known: {', '.join(sorted(candidates))}" if candidates else "there are none"
+
+
+def made_by(name: str) -> str:
+    """Return a hint for an error about a missing artifact `kind/name`: the command that makes it, or one like it."""
+    for pattern, command in MADE_BY.items():
+        if fnmatchcase(name, pattern):
+            return f"make one with `raylevance {command}`"
+    return "list what there is with `raylevance store list`"
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Return `names` in quotes, with commas between them."""
+    return ", ".join(map(repr, names))
+
+
+def lacks_columns(missing: Sequence[str], present: Sequence[str], required: Sequence[str]) -> str:
+    """Return what to say of a file that has the columns `present` but not those of `required` that are `missing`.
+
+    A name is suggested where a column that is not itself required has a similar one.
+    """
+    unused = [name for name in present if name not in required]
+    found: dict[str, str] = {}
+    for name in missing:
+        if match := get_close_matches(name, [other for other in unused if other not in found.values()], 1, 0.5):
+            found[name] = match[0]
+    if len(missing) == 1 and found:
+        hint = f"did you mean {quoted(list(found.values()))}?"
+    elif found:
+        hint = f"did you mean {', '.join(f'{match!r} for {name!r}' for name, match in found.items())}?"
+    else:
+        hint = f"its columns: {', '.join(present) or 'none'}"
+    return f"has no column {quoted(missing)}; {hint}"

@@ -58,7 +58,8 @@ def test_what_is_quoted_is_read_back(rows: list[tuple[str, ...]], delimiter: str
         expected = tuple(value or None for value in row)
         assert by_number.get(f"n{number}", expected) == expected
         assert f"n{number}" in by_number or f"n{number}" in named
-    assert all(reason == UNCLEAR for reason, _ in bad.values())
+    for reason, text in bad.values():
+        assert reason == f"{len(text.splitlines())} {UNCLEAR}"
     assert by_number.keys() <= {f"n{number}" for number in range(len(rows))}
 
 
@@ -93,9 +94,12 @@ def test_a_quote_that_is_not_closed() -> None:
 def test_lines_that_may_be_rows_or_one_value() -> None:
     rows, bad = read(b'id,text\n1,x\nred,"warm\nblue,cold"\n3,y\n4,"warm\nred, blue"\n')
     assert rows == {1: ("1", "x"), 3: ("3", "y"), 4: ("4", "warm\nred, blue")}
-    assert bad == {2: (UNCLEAR, b'red,"warm\nblue,cold"')}
+    assert bad == {2: (f"2 {UNCLEAR}", b'red,"warm\nblue,cold"')}
     rows, bad = read(b'id,text\n101,"size\n12, 14"\n103,y')
-    assert (rows, bad) == ({2: ("103", "y")}, {1: (UNCLEAR, b'101,"size\n12, 14"')})
+    assert (rows, bad) == ({2: ("103", "y")}, {1: (f"2 {UNCLEAR}", b'101,"size\n12, 14"')})
+    between = b"sofa,b\n" * 30
+    rows, bad = read(b'id,text\nred,"a\n' + between + b'tall lamp,c"\n')
+    assert (list(rows), bad[1][0]) == ([], f"more than 20 {UNCLEAR}")
 
 
 def test_ids_of_one_length_are_alike() -> None:

@@ -16,6 +16,8 @@ from raylevance.data.readers.esci import EXAMPLES, PRODUCTS, read_esci
 from raylevance.data.readers.tables import read_tables
 from raylevance.data.readers.ubi import read_ubi
 from raylevance.data.readers.wands import read_wands
+from raylevance.data.streamed_files import require_columns
+from raylevance.data.whole_table import read_table
 from raylevance.errors import RaylevanceError
 
 pytestmark = pytest.mark.ray
@@ -264,7 +266,10 @@ class TestBeforeWork:
     def test_an_unknown_column(self, shop: Path) -> None:
         (shop / "queries.csv").write_text("query_id,query,local\nq1,a mug,us\n", encoding="utf-8")
         line = error_of(lambda: read_tables(shop))
-        assert line == f"{shop / 'queries.csv'}: unknown column 'local'; did you mean 'locale'?"
+        assert line == f"{shop / 'queries.csv'}: has the unknown column 'local'; did you mean 'locale'?"
+        (shop / "queries.csv").write_text("id,query,size\n1,a mug,2\n", encoding="utf-8")
+        line = error_of(lambda: read_tables(shop))
+        assert line.endswith("has the unknown column 'id', 'size' and lacks 'query_id'; known: locale, query_id")
 
     def test_a_missing_column(self, shop: Path, public_data: Path, tmp_path: Path) -> None:
         pq.write_table(pa.table({"product_id": ["p1"]}), shop / "products.parquet")
@@ -274,6 +279,30 @@ class TestBeforeWork:
         pq.write_table(examples.rename_columns(names), tmp_path / EXAMPLES)
         (tmp_path / PRODUCTS).symlink_to(public_data / "esci" / PRODUCTS)
         assert "has no column 'esci_label'; did you mean 'label'?" in error_of(lambda: read_esci(tmp_path))
+
+    def test_missing_columns_are_all_named(self, shop: Path) -> None:
+        """A column that is required itself is no suggestion for another."""
+        (shop / "queries.csv").write_text("query\na mug\n", encoding="utf-8")
+        assert "has no column 'query_id'; its columns: query" in error_of(lambda: read_tables(shop))
+        file = shop / "events.csv"
+        required = ("request_id", "query_id", "time", "position")
+        for present, line in {
+            ("query_id", "time", "position"): "has no column 'request_id'; its columns: query_id, time, position",
+            ("query_id", "times"): "has no column 'request_id', 'time', 'position'; did you mean 'times' for 'time'?",
+            ("query_id", "time", "positon", "requestid"): (
+                "has no column 'request_id', 'position'; "
+                "did you mean 'requestid' for 'request_id', 'positon' for 'position'?"
+            ),
+        }.items():
+            assert error_of(lambda present=present: require_columns(file, present, required)) == f"{file}: {line}"
+        require_columns(file, ["request_id", "query_id", "time", "position"], required)
+
+    def test_a_file_of_no_bytes(self, shop: Path) -> None:
+        for read in (lambda: read_tables(shop), lambda: read_table(shop / "products.parquet", ["product_id"])):
+            (shop / "products.parquet").write_bytes(b"")
+            assert error_of(read) == f"{shop / 'products.parquet'}: is empty, it has 0 bytes; write it again"
+        (shop / "a.jsonl").write_bytes(b"")
+        assert "empty: it has no rows" in error_of(lambda: read_table(shop / "a.jsonl", ["query"]))
 
     @pytest.mark.parametrize("content", ["", "query_id,query\n"])
     def test_an_empty_file(self, shop: Path, content: str) -> None:

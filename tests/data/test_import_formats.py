@@ -354,6 +354,11 @@ def test_returns_are_no_purchases(ray_cluster: None, tmp_path: Path) -> None:
     line_break = {"Description has a line break in it; write it on one line": 1}
     assert summary.quarantined["products"] == line_break
     assert summary.quarantined["events"] == {"InvoiceDate is missing": 1, "CustomerID is missing": 1, **line_break}
+    write_parquet(
+        tmp_path / "purchases.parquet", [{"quantity" if name == "Quantity" else name: row[name] for name in row}]
+    )
+    with pytest.raises(RaylevanceError, match="no column 'Quantity'; did you mean 'quantity'"):
+        read_uci(tmp_path)
 
 
 @pytest.mark.ray

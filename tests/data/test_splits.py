@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raylevance.data.hashing import hash_unit
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.schema import JUDGEMENTS, QUERIES
 from raylevance.data.splits import assign_folds, check_leakage, queries_of_split, split_by_query
@@ -67,6 +68,26 @@ def test_a_split_depends_on_the_text_alone(texts: list[str], order: random.Rando
     assert split_by_query(judged, more, FRACTIONS).equals(expected)
 
 
+@QUICK
+@given(texts=TEXTS, seed=st.integers(0, 5), order=st.randoms(use_true_random=False))
+def test_few_queries_leave_no_split_empty(texts: list[str], seed: int, order: random.Random) -> None:
+    """As many splits as there are texts have one; a query moves only where its hash leaves a split empty."""
+    asked, rows = queries(texts), list(range(len(texts)))
+    order.shuffle(rows)
+    judged = judgements(len(texts), 1).take(rows)
+    split = split_by_query(judged, asked, FRACTIONS, seed)["split"].to_pylist()
+    normal = normalised_query(asked["query"]).take(rows)
+    assert len(set(split)) == min(len(set(normal.to_pylist())), len(FRACTIONS))
+    by_hash = [list(FRACTIONS)[sum(unit >= bound for bound in (0.6, 0.8))] for unit in hash_unit(normal, seed)]
+    moved = {text for text, now, drawn in zip(normal.to_pylist(), split, by_hash, strict=True) if now != drawn}
+    assert len(moved) <= len(set(FRACTIONS) - set(by_hash))
+
+
+def test_a_split_of_no_share_stays_empty() -> None:
+    split = split_by_query(judgements(5), queries(list("abcde")), {"train": 0.0, "test": 1.0})["split"]
+    assert split.unique().to_pylist() == ["test"]
+
+
 def test_shares_hold_in_expectation_and_the_seed_matters() -> None:
     texts = [f"query {index}" for index in range(5000)]
     first, second = (split_by_query(judgements(5000, 1), queries(texts), FRACTIONS, seed)["split"] for seed in (0, 1))
@@ -102,7 +123,7 @@ def test_leakage_names_the_query() -> None:
 
 def test_an_empty_split_says_which_there_are() -> None:
     split = split_by_query(judgements(3), queries(["a", "b", "c"]), {"train": 1.0})
-    with pytest.raises(RaylevanceError, match=r"split 'test' is empty: .* \(splits here: train\)"):
+    with pytest.raises(RaylevanceError, match=r"split 'test' is empty: .* \(splits here: train\); write test in"):
         queries_of_split(split, queries(["a", "b", "c"]), "test")
 
 

@@ -91,3 +91,46 @@ def test_an_event_of_an_unknown_request(ray_cluster: None, tmp_path: Path) -> No
     write_lines(tmp_path / "ubi_events.jsonl", [EVENTS[0], event("click", "r9", "9", 1)])
     with pytest.raises(RaylevanceError, match=r"ubi_events.jsonl: row 2: query_id is not in ubi_queries"):
         import_tables(read_ubi(tmp_path), tmp_path / "tables")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_position_without_an_object_around_it(ray_cluster: None, tmp_path: Path, suffix: str) -> None:
+    """It is the position, and is not lost; an object that has no ordinal says none."""
+    write_lines(tmp_path / "ubi_queries.jsonl", QUERIES)
+    files: list[list[Any]] = [[5, "6", None], [{"xy": {"x": 1}}, {"ordinal": 7}]]
+    if suffix == ".jsonl":
+        files = [[*files[0], *files[1]]]
+    for number, positions in enumerate(files):
+        rows = [
+            event("click", "r1", "9", None, event_attributes={"object": {"object_id": "9"}, "position": at})
+            for at in positions
+        ]
+        if suffix == ".jsonl":
+            write_lines(tmp_path / "ubi_events.jsonl", rows)
+        else:
+            same_type = [str(at) if at is not None else None for at in positions] if number == 0 else positions
+            for row, at in zip(rows, same_type, strict=True):
+                row["event_attributes"]["position"] = at
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"ubi_events-{number}.parquet")
+    import_tables(read_ubi(tmp_path), tmp_path / "tables")
+    events = pq.read_table(tmp_path / "tables" / "events").to_pylist()
+    assert [row["position"] for row in events] == [5, 6, None, None, 7]
+    odd = event("click", "r1", "9", None, event_attributes={"object": {"object_id": "9"}, "position": [3]})
+    write_lines(tmp_path / "ubi_events-9.jsonl", [odd])
+    with pytest.raises(RaylevanceError, match=r"ubi_events-9.jsonl: row 1: event_attributes.position is not of type"):
+        import_tables(read_ubi(tmp_path), tmp_path / "again")
+
+
+@pytest.mark.parametrize("bytes_per_bucket", [1 << 20, 300])
+def test_a_request_with_several_texts(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_per_bucket: int
+) -> None:
+    """Which of them an event is about is not known. Spellings of one query are one text."""
+    monkeypatch.setattr("raylevance.data.streamed_files.BYTES_PER_BUCKET", bytes_per_bucket)
+    again = [{"query_id": "r1", "user_query": "RED shoes "}, {"query_id": "r3", "user_query": "blue mug"}]
+    write_lines(tmp_path / "ubi_queries.jsonl", [*QUERIES, *again])
+    write_lines(tmp_path / "ubi_events.jsonl", EVENTS)
+    summary = import_tables(read_ubi(tmp_path), tmp_path / "tables", "quarantine")
+    assert summary.quarantined == {"events": {"query_id has several texts in ubi_queries": 1}}
+    requests = pq.read_table(tmp_path / "tables" / "events")["request_id"].to_pylist()
+    assert sorted(requests) == ["r1", "r2", "r2", "s1"]

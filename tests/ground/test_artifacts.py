@@ -101,7 +101,13 @@ def test_a_damaged_file_is_named_and_publishing_again_heals_it(tmp_path: Path, d
 @pytest.mark.parametrize(
     ("reference", "line"),
     [
-        ("encoder/stage2", r"encoder/stage2: no such artifact in .*; did you mean 'encoder/stage1'\?"),
+        (
+            "encoder/stage2",
+            r"no such artifact in .*; did you mean 'encoder/stage1'\?; make one with `raylevance run mine",
+        ),
+        ("judge/relevance", r"judge/relevance: no such .*; make one with `raylevance run judge`$"),
+        ("index/own", r"make one with `raylevance index build`$"),
+        ("pairs/other", r"list what there is with `raylevance store list`$"),
         ("encoder/stage1@beef", r"encoder/stage1@beef: no such version"),
         ("stage1", r"'stage1' is not a reference: expected kind/name"),
         ("../etc/passwd", "is not a reference"),

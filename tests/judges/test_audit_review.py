@@ -105,6 +105,26 @@ def test_later_corrections_join_the_file_and_no_decision_is_lost(tmp_path: Path)
     assert review_corrections(file, old, texts_of(old)).decisions == list(DECISIONS)
 
 
+def test_cells_beyond_the_header_and_columns_of_one_name_stay(tmp_path: Path) -> None:
+    """A comma in a text that was edited by hand adds a cell; nothing that stood in the file is lost when it grows."""
+    file, old, new = tmp_path / "review.csv", proposals(2), proposals(3)
+    review_corrections(file, old, texts_of(old))
+    header, first, second = file.read_text(encoding="utf-8-sig").splitlines()
+    without_id = header.removesuffix(",product_id")
+    edited = [f"{without_id},note,note,", f"{first},mine,,a,stray cell", f"{second},x,yours"]
+    file.write_text("\n".join(edited), encoding="utf-8")
+    assert review_corrections(file, new, texts_of(new)) == ([UNDECIDED] * 3, 0)
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        grown = list(csv.reader(lines))
+    assert grown[0] == [*without_id.split(","), "note", "note", "", "", "", "product_id"]
+    assert grown[1] == [*next(csv.reader([first])), "mine", "", "a", "stray cell"]
+    assert grown[2] == [*next(csv.reader([second])), "x", "yours"]
+    assert grown[3][9:] == ["002", *[""] * 5, "4006381333002"]
+    before = file.read_bytes()
+    review_corrections(file, new, texts_of(new))
+    assert file.read_bytes() == before
+
+
 def test_a_decision_about_another_grade_does_not_count(tmp_path: Path) -> None:
     file, one, two = tmp_path / "review.csv", proposals(1, grade=1), proposals(1, grade=2)
     review_corrections(file, one, texts_of(one))
@@ -129,6 +149,7 @@ def test_another_judge_that_proposes_the_same_change_keeps_the_decision() -> Non
         ),
         (lambda text: text.replace("decision,", "verdict,", 1), "no column 'decision'"),
         (lambda text: text.replace(",correction", ",", 1), "no column 'correction'"),
+        (lambda text: text.replace("reason,", "decision,", 1), "2 columns 'decision'"),
         (lambda text: text + "accepted,,,,\n", "row 3: no correction"),
         (
             lambda text: text + text.splitlines()[1].replace("undecided", "accepted") + "\n",

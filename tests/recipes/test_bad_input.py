@@ -6,16 +6,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from click import Context
 
 from raylevance.artifacts import Store
-from raylevance.errors import UsageError
+from raylevance.errors import MADE_BY, UsageError
 from tests.conftest import Ended
 from tests.recipes.conftest import EXAMPLES, PRODUCTS
+from workloads.cli import app
+from workloads.recipe import RECIPES
 from workloads.steps.retrieval_data import SyntheticSource
 
 Command = Callable[..., Ended]
@@ -47,6 +51,7 @@ def assert_one_line(ended: Ended, code: int, message: str) -> None:
         ("encode --encoder x --input f.parquet --column t --output f.txt", "f.txt: expected a name that ends in .npy"),
         ("encode --encoder x --input f.parquet --column t --output f.npy --side both", "expected query or item"),
         ("index build --encoder minilm --products tables/esci", "--encoder minilm: expected encoder/NAME"),
+        ("evaluate pairs --pairs f.parquet", "give either --encoder or --scorer"),
         ("index build --encoder encoder/x --products P.parquet", "expected tables/NAME"),
         ("run cross-validation --set mining.judge=judge/x", "judge/x: it learned from queries that a fold tests on"),
         ("run cross-validation --set synthetic.tables=tables/x", "tables/x: made with queries that a fold tests on"),
@@ -62,7 +67,10 @@ def test_wrong_usage(raylevance: Command, tmp_path: Path, arguments: str, messag
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("store show encoder/stage2", "encoder/stage2: no such artifact"),
+        (
+            "store show encoder/stage2",
+            r"encoder/stage2: no such artifact in \S+; make one with `raylevance run mine-and-",
+        ),
         ("encode --encoder encoder/x --input f.parquet --column t --output f.npy", "encoder/x: no such artifact"),
         ("encode --encoder minilm --input f.parquet --column t --output f.npy", "f.parquet: no such file"),
         ("encode --encoder ./nowhere --input {esci}/P --column t --output f.npy", "P: unknown kind of file"),
@@ -80,6 +88,85 @@ def test_what_is_not_there(raylevance: Command, esci: Path, tmp_path: Path, argu
     assert_one_line(raylevance(*arguments.split(), "--store", tmp_path / "store"), code, message)
 
 
+EARLY = """
+import sys
+for name in ("ray", "torch", "transformers"):
+    sys.modules[name] = None  # importing it fails
+from workloads.cli import app
+for line in sys.stdin:
+    try:
+        app(line.split())
+    except SystemExit as end:
+        print(end.code, flush=True)
+"""
+
+
+def test_simple_mistakes_wait_for_no_library(esci: Path, tmp_path: Path) -> None:
+    """Ray, torch and transformers take up to half a minute to import."""
+    store, examples, pairs = tmp_path / "store", esci / EXAMPLES_FILE, tmp_path / "pairs.parquet"
+    pairs.write_bytes(b"PAR1")
+    label = f"label --output {tmp_path}/o.parquet --store {store}"
+    encode = f"encode --column t --store {store}"
+    mistakes = {
+        f"{encode} --encoder encoder/x --input {examples} --output {tmp_path}/o.npy": "encoder/x: no such artifact",
+        f"{encode} --encoder minilm --input {tmp_path}/f.csv --output {tmp_path}/o.npy": "f.csv: no such file",
+        f"{encode} --encoder minilm --input {examples} --output {tmp_path}/no/o.npy": "no/o.npy: no such folder",
+        f"{encode} --encoder minilm --input {examples} --output o.txt": "o.txt: expected a name that ends in .npy",
+        f"index build --encoder sentence/x --products tables/x --store {store}": "sentence/x: expected encoder/NAME",
+        f"index build --encoder encoder/x --products tables/x --store {store}": "encoder/x: no such artifact",
+        f"{label} --judge judge/x --pairs {pairs}": "judge/x: no such artifact",
+        f"{label} --judge zero-shot --pairs {tmp_path}/f.parquet": "f.parquet: no such file",
+        f"{label} --judge zero-shot --pairs {pairs} --check {tmp_path}/c.parquet": "c.parquet: no such file",
+        f"evaluate pairs --scorer scorer/x --pairs {pairs} --store {store}": "scorer/x: no such artifact",
+        f"evaluate pairs --encoder minilm --pairs {pairs} --validation {tmp_path}/v.csv": "v.csv: no such file",
+        f"evaluate retrieval --encoder minilm --examples {tmp_path}/e.csv --products {pairs}": "e.csv: no such file",
+        f"evaluate retrieval --encoder encoder/x --examples {examples} --products {pairs} --store {store}": "encoder/x",
+        "run --help": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], input="\n".join(mistakes), capture_output=True, text=True, check=False
+    )
+    lines = done.stderr.strip().splitlines()
+    for message, line in zip(filter(None, mistakes.values()), lines, strict=True):
+        assert line.startswith("raylevance: ") and message in line, line
+
+
+@pytest.mark.parametrize(
+    ("pairs", "check", "message"),
+    [
+        ({"query": ["a"], "product_txt": ["b"]}, None, "pairs.parquet: has no column 'product_text'; did you mean"),
+        ({"query": ["a"], "product_text": ["b"]}, {"query": ["a"]}, "check.*no column 'product_text', 'grade'; its"),
+        ({"query": ["a"], "product_text": ["b"]}, {"query": ["a"], "product_text": ["b"], "grade": [7]}, "grade is 7"),
+    ],
+)
+def test_labelling_checks_its_files_before_ray_starts(
+    raylevance: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: Any, check: Any, message: str
+) -> None:
+    from workloads.commands import label_file
+
+    monkeypatch.setattr(label_file, "connected", lambda: pytest.fail("Ray is started"))
+    pq.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
+    options: list[object] = ["--pairs", tmp_path / "pairs.parquet", "--output", tmp_path / "o.parquet"]
+    if check:
+        pq.write_table(pa.table(check), tmp_path / "check.parquet")
+        options += ["--check", tmp_path / "check.parquet"]
+    ended = raylevance("label", "--judge", "zero-shot", *options, "--store", tmp_path / "store")
+    assert_one_line(ended, 1, message)
+
+
+def test_the_commands_that_make_artifacts_exist() -> None:
+    from typer.main import get_command
+
+    for command in MADE_BY.values():
+        context = Context(get_command(app))
+        first, second = command.split(maxsplit=1)
+        if first in ("run", "tune"):
+            assert second in RECIPES or command == "tune hybrid"
+            continue
+        group = get_command(app).get_command(context, first)  # type: ignore[attr-defined]
+        assert group.get_command(context, second.split()[0]) is not None, command
+
+
 def evaluate(raylevance: Command, esci: Path, encoder: object = "minilm") -> Ended:
     files = ("--examples", esci / EXAMPLES_FILE, "--products", esci / PRODUCTS_FILE)
     return raylevance("evaluate", "retrieval", "--encoder", encoder, *files, "--json", "--store", esci / "store")
@@ -91,6 +178,11 @@ def test_files_that_evaluation_can_not_read(raylevance: Command, esci: Path) -> 
     assert_one_line(evaluate(raylevance, esci), 1, "no column 'esci_label'; did you mean 'esci_lable'")
     pq.write_table(EXAMPLES.set_column(4, "esci_label", pa.array(["E", "I", "X", "C"])), examples)
     assert_one_line(evaluate(raylevance, esci), 1, "row 3: label 'X' is not one of E, S, C, I")
+    one_id = EXAMPLES.set_column(1, "query_id", pa.array(["7"] * 4)).set_column(
+        0, "query", pa.array(["a b", "A  b", "c", "d"])
+    )
+    pq.write_table(one_id, examples)
+    assert_one_line(evaluate(raylevance, esci), 1, "row 3: query_id 7 is 'c' here and 'a b' in a row above")
     pq.write_table(EXAMPLES.slice(0, 0), examples)
     assert_one_line(evaluate(raylevance, esci), 1, f"{EXAMPLES_FILE}: has no rows")
     examples.write_bytes(b"PAR1 and no more")

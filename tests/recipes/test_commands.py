@@ -185,21 +185,43 @@ def test_vectors_that_can_not_be_written(raylevance: Command, tmp_path: Path) ->
 
 
 @pytest.mark.ray
-def test_an_index_of_tables_that_no_band_can_be_fitted_on(ray_cluster: None, small_store: Path, tmp_path: Path) -> None:
-    """Judged for evaluation alone, or with one grade: searched like any other."""
+def test_an_index_of_tables_that_no_band_can_be_fitted_on(
+    ray_cluster: None, small_store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Judged for evaluation alone, or with one grade: searched like any other, after a line that says why."""
     store = Store(Path(shutil.copytree(small_store, tmp_path / "store")))
     demo = store.path("tables/demo")
     judgements = pq.read_table(demo / "judgements")
-    for name, kept in {"tests": pc.field("split") == "test", "positives": pc.field("grade") == 2}.items():
+    kept_rows = {"tests": pc.field("split") == "test", "positives": pc.field("grade") == 2}
+    for name, kept in (kept_rows | {"training": pc.field("split") == "train"}).items():
         with store.publish(f"tables/{name}") as draft:
             for table in ("products", "queries"):
                 shutil.copytree(demo / table, draft.path / table)
             (draft.path / "judgements").mkdir()
             pq.write_table(judgements.filter(kept), draft.path / "judgements" / "part-0.parquet")
         made = build_index("encoder/warmup", f"tables/{name}", str(tmp_path / "store"), None, [])
-        assert ProductIndex.load(store.path(made.ref)).bands is None
+        bands, err = ProductIndex.load(store.path(made.ref)).bands, capfd.readouterr().err
+        if name == "training":
+            assert bands is not None and "no grades" not in err, "bands need no test queries"
+            continue
+        reason = {"tests": "split 'train' is empty", "positives": "all training judgements have the grade 2"}[name]
+        assert bands is None and f"hits get no grades, and minimum_grade is refused: {reason}" in err
         with pytest.raises(RaylevanceError, match="has no training judgements of two grades"):
             build_index("encoder/warmup", f"tables/{name}", str(tmp_path / "store"), None, ["fusion.method=graded"])
+
+
+def test_retrieval_says_that_it_measures_all_splits(raylevance: Command, esci: Path) -> None:
+    examples = esci / "shopping_queries_dataset_examples.parquet"
+    products = esci / "shopping_queries_dataset_products.parquet"
+    command = ("evaluate", "retrieval", "--encoder", "minilm", "--examples", examples, "--products", products)
+    both = raylevance(*command, "--store", esci, "--json")
+    assert json.loads(both.out)["queries"] == 2
+    said = f"all 2 queries of {examples} are measured, those of every split (test, train)"
+    assert both.err.count(said) == 1 and "give a file with only those rows" in both.err
+    table = pq.read_table(examples)
+    for kept in (table.filter(pc.field("split") == "test"), table.drop_columns(["split"])):
+        pq.write_table(kept, examples)
+        assert "are measured" not in raylevance(*command, "--store", esci, "--json").err
 
 
 def test_one_id_in_two_countries_is_two_products(raylevance: Command, tmp_path: Path) -> None:

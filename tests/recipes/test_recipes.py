@@ -303,7 +303,33 @@ def test_judgements_of_which_some_have_a_split(tables: Callable[[list[str | None
         JudgedTables.open(tables(["train", None, "test"]))
 
 
-@pytest.mark.parametrize("name", ["mine_and_refine", "weak_supervision", "judge"])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_few_queries_are_on_both_sides(tables: Callable[[list[str | None]], Path], count: int) -> None:
+    judged = JudgedTables.open(tables([None] * count))
+    train, test = judged.split(TRAIN).queries, judged.split(TEST).queries
+    assert train.num_rows + test.num_rows == count and min(train.num_rows, test.num_rows) >= 1
+    if train.num_rows > 1:
+        learned, held_out = judged.train_and_validation(0.2, seed=0)
+        assert learned.queries.num_rows + held_out.queries.num_rows == train.num_rows
+    else:
+        with pytest.raises(RaylevanceError, match="train and validation need a judged query of different text each"):
+            judged.train_and_validation(0.2, seed=0)
+
+
+def test_what_to_do_where_a_split_is_empty(tables: Callable[[list[str | None]], Path]) -> None:
+    """An index needs no test queries; a recipe does, and says so before it starts."""
+    folder = tables(["train", "train"])
+    assert JudgedTables.read(folder).split(TRAIN).queries.num_rows == 2
+    with pytest.raises(RaylevanceError, match=r"split 'test' is empty.*; write test in the column split for all"):
+        JudgedTables.open(folder)
+    pq.write_table(pq.read_table(folder / "queries").slice(0, 1), folder / "queries" / "part.parquet")
+    judgement = pq.read_table(folder / "judgements").slice(0, 1).set_column(2, "split", pa.nulls(1, pa.string()))
+    pq.write_table(judgement, folder / "judgements" / "part.parquet")
+    with pytest.raises(RaylevanceError, match=r"no query is left for \w+: train and test need .*; judge more queries"):
+        JudgedTables.open(folder)
+
+
+@pytest.mark.parametrize("name", ["mine_and_refine", "weak_supervision", "judge", "query_classification"])
 def test_the_yaml_beside_a_recipe_holds_its_defaults(name: str) -> None:
     settings = settings_type(find_recipe(name.replace("_", "-")))
     file = Path(__file__).parents[2] / "workloads" / "recipes" / f"{name}.yaml"

@@ -71,6 +71,9 @@ def download(
 
 def _import_table(summary: dict[str, Any]) -> Table:
     """Return one table of an import: its files, and its rows by table and reason."""
+    from raylevance.data.schema import REPEATED_QUERY
+
+    in_words = {REPEATED_QUERY: "an earlier row has the same query; each query is kept once"}
     lines: list[tuple[str, str, int | str, str]] = [("published", summary["ref"], "", "")]
     lines += [("file read", file, "", "") for file in summary.get("files", ())]
     lines += [("file not read", file, "", "") for file in summary.get("files_not_read", ())]
@@ -78,7 +81,9 @@ def _import_table(summary: dict[str, Any]) -> Table:
     lines += [("rows kept", table, rows, "") for table, rows in summary["rows"].items()]
     for outcome in ("quarantined", "dropped"):
         for table, reasons in summary.get(outcome, {}).items():
-            lines += [(f"rows {outcome}", table, rows, reason) for reason, rows in reasons.items()]
+            lines += [
+                (f"rows {outcome}", table, rows, in_words.get(reason, reason)) for reason, rows in reasons.items()
+            ]
     if repeated := summary.get("repeated_events"):
         lines.append(("rows repeated", "events", repeated, "equal an earlier event in all columns; kept"))
     return plain_table(["", "", "rows", "reason"], lines)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pyarrow.compute as pc
 from raylevance.artifacts import Store
 from raylevance.data.conversions import ID, TEXT, Kind
 from raylevance.data.judged_tables import JudgedTables
+from raylevance.data.normal_form import normal_form_column
 from raylevance.data.readers.wands import GRADES as WANDS_GRADES
 from raylevance.data.schema import ESCI_GRADES, GRADES, JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.data.whole_table import read_table
-from raylevance.errors import RaylevanceError, UsageError, nearest
+from raylevance.errors import RaylevanceError, nearest
 from raylevance.evaluation.pair_metrics import best_threshold, evaluate_pairs
 from raylevance.inference.encoder import NamedEncoder
 from raylevance.inference.encoder import load as load_encoder
@@ -30,6 +32,7 @@ from workloads.steps.systems import rank_baselines, rank_hybrid, summarise
 EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
 PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")
 LOCALE = "product_locale"
+SPLIT = "split"
 RENAMED = {
     "title": "product_title",
     "description": "product_description",
@@ -47,7 +50,9 @@ NUMBERS = {"false": 0, "true": 1} | {f"{number}{decimals}": number for number in
 
 
 def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path) -> dict[str, Any]:
-    """Rank all products for every query, from files in ESCI's official columns; a split column is ignored.
+    """Rank all products for every query, from files in ESCI's official columns.
+
+    A split column is ignored; where it has several values, a status line says so.
 
     Returns `{"queries": n, system: {metric: mean, "ci95": {metric: [low, high]}}}` for the systems dense, bm25,
     hybrid (dense and BM25 on the `full_text`, fused by score), zero_shot (the encoder's backbone on title, brand and
@@ -58,6 +63,7 @@ def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path)
     judged = JudgedTables(
         _products(catalogue, products, by_locale), *_examples(asked, examples, by_locale)
     ).without_repeated_pairs()
+    _name_splits(asked, examples, judged.queries.num_rows)
     named = load_encoder(Store(store), encoder)
     runs = rank_hybrid(judged, named)
     untrained = named.artifact is None
@@ -66,6 +72,18 @@ def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path)
         runs["zero_shot"] = runs["dense"]
     systems = {system: runs[system] for system in ("dense", "bm25", "hybrid", "zero_shot", "random")}
     return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
+
+
+def _name_splits(asked: pa.Table, file: Path, queries: int) -> None:
+    """Say in a status line that queries of all splits are measured, where the file has a column with several."""
+    if SPLIT not in asked.column_names:
+        return
+    splits = sorted({str(value) for value in asked[SPLIT].unique().to_pylist() if value is not None})
+    if len(splits) > 1:
+        status(
+            f"all {queries} queries of {file} are measured, those of every split ({', '.join(splits)}): "
+            "an encoder may have learned from some; for the test queries alone, give a file with only those rows"
+        )
 
 
 def evaluate_pair_file(
@@ -82,17 +100,18 @@ def evaluate_pair_file(
     The columns of `file`, and of `validation`: query, product_text or product_id, and label (0 or 1, true or false, or
     the labels of ESCI or WANDS) or grade (0, 1, 2). A file that has both is measured on its labels. `f1_threshold_from`
     says which pairs the threshold was chosen on: `validation`, the pairs of that file; `scorer`, the validation pairs
-    of the scorer's training; or `these pairs`, where F1 is the best of any threshold.
-
-    Raises `UsageError` unless one of `encoder` and `scorer` is given.
+    of the scorer's training; or `these pairs`, where F1 is the best of any threshold. One of `encoder` and `scorer` is
+    given.
     """
-    if (encoder is None) == (scorer is None):
-        raise UsageError("give either --encoder or --scorer")
+    assert (encoder is None) != (scorer is None), "give either an encoder or a scorer"
     named = load_encoder(Store(store), encoder) if encoder is not None else load_scorer(Store(store), str(scorer))
-    scores, labels = _scored(file, products, named)
+    # Both files are read before either is scored, which takes long.
+    pairs = _read_pairs(file, products, named)
+    held_out_pairs = None if validation is None else _read_pairs(validation, products, named)
+    scores, labels = _scores(pairs, named), pairs.labels
     threshold, chosen_on = None, "these pairs"
-    if validation is not None:
-        held_out = _scored(validation, products, named)
+    if validation is not None and held_out_pairs is not None:
+        held_out = _scores(held_out_pairs, named), held_out_pairs.labels
         with _faults_of(validation):
             threshold, chosen_on = best_threshold(*held_out), "validation"
     elif isinstance(named, Scorer) and named.threshold is not None:
@@ -114,24 +133,35 @@ def _faults_of(file: Path) -> Iterator[None]:
         raise RaylevanceError(f"{file}: {error}") from None
 
 
-def _scored(
-    file: Path, products: Path | None, named: NamedEncoder | Scorer
-) -> tuple[npt.NDArray[np.floating], npt.NDArray[Any]]:
-    """Return the scores and the labels, 0 or 1, of the pairs of a file."""
+@dataclass(frozen=True)
+class _Pairs:
+    """Labelled pairs of a file, n of each."""
+
+    queries: list[str]
+    texts: list[str]
+    ids: list[str] | None
+    """The product_id of each pair; None where the file has none."""
+    labels: npt.NDArray[np.integer]
+    """0 or 1."""
+
+
+def _read_pairs(file: Path, products: Path | None, named: NamedEncoder | Scorer) -> _Pairs:
     table = read_table(file, ["query"])
     label = _label_column(table, file)
     _refuse_nulls(table, ("query", label), file)
     labels = _read_labels(table[label].to_pylist(), label, file)
     queries: list[str] = _converted(table["query"], "query", TEXT, file).to_pylist()
     texts = _pair_texts(table, file, products, named)
-    scores: npt.NDArray[np.floating]
+    named_ids = isinstance(named, Scorer) and "product_id" in table.column_names
+    ids = _converted(table["product_id"], "product_id", ID, file).to_pylist() if named_ids else None
+    return _Pairs(queries, texts, ids, labels)
+
+
+def _scores(pairs: _Pairs, named: NamedEncoder | Scorer) -> npt.NDArray[np.floating]:
+    """Return the score of each pair, [n]."""
     if isinstance(named, Scorer):
-        named_ids = "product_id" in table.column_names
-        ids = _converted(table["product_id"], "product_id", ID, file).to_pylist() if named_ids else None
-        scores = named.score(queries, texts, ids)
-    else:
-        scores = pair_cosines(named.path, queries, texts)
-    return scores, labels
+        return named.score(pairs.queries, pairs.texts, pairs.ids)
+    return pair_cosines(named.path, pairs.queries, pairs.texts)
 
 
 def _label_column(table: pa.Table, file: Path) -> str:
@@ -184,6 +214,7 @@ def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, p
     }
     judgements = pa.table(columns, schema=JUDGEMENTS)
     queries = pa.table({"query_id": columns["query_id"], "query": _converted(table["query"], "query", TEXT, file)})
+    _refuse_several_texts(queries, file)
     first = queries.group_by("query_id", use_threads=False).aggregate([("query", "first")])
     named = {
         "query_id": first["query_id"],
@@ -191,6 +222,21 @@ def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, p
         "locale": pa.nulls(first.num_rows, pa.string()),
     }
     return pa.table(named, schema=QUERIES), judgements
+
+
+def _refuse_several_texts(queries: pa.Table, file: Path) -> None:
+    """Raise `RaylevanceError` for the first row with a query_id that stood for another text before."""
+    keys = normal_form_column(queries["query"])
+    pairs = pa.table({"query_id": queries["query_id"], "key": keys}).group_by("query_id", use_threads=False)
+    first = pairs.aggregate([("key", "first")])
+    firsts = first["key_first"].take(pc.index_in(queries["query_id"], first["query_id"].combine_chunks()))
+    other = np.flatnonzero(pc.not_equal(keys, firsts).to_numpy())
+    if len(other):
+        row = int(other[0])
+        raise RaylevanceError(
+            f"{file}: row {row + 1}: query_id {queries['query_id'][row]} is {queries['query'][row].as_py()!r} here and "
+            f"{firsts[row].as_py()!r} in a row above; give each query its own id"
+        )
 
 
 def _products(table: pa.Table, file: Path, by_locale: bool = False) -> pa.Table:

@@ -75,7 +75,7 @@ def _processor() -> str:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
     dtype = autocast_dtype(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return f"{os.cpu_count()} cores, {device}, {'bfloat16' if dtype else 'float32'}"
+    return f"{_counted(os.cpu_count() or 1, 'core')}, {device}, {'bfloat16' if dtype else 'float32'}"
 
 
 def _disk() -> str:
@@ -87,7 +87,11 @@ def _disk() -> str:
 
 def _store(root: str) -> str:
     store = Store(root)
-    return f"{store}: {len(store.artifacts())} versions of {len(store.names())} artifacts"
+    return f"{store}: {_counted(len(store.artifacts()), 'version')} of {_counted(len(store.names()), 'artifact')}"
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _data() -> str:
@@ -101,4 +105,4 @@ def _backbone() -> str:
 
 def _ray() -> str:
     with connected():
-        return f"starts; {count_cpus()} CPUs, {count_gpus()} GPUs"
+        return f"starts; {_counted(count_cpus(), 'CPU')}, {_counted(count_gpus(), 'GPU')}"

@@ -4,13 +4,12 @@ from typing import Annotated
 
 import typer
 
+from raylevance.errors import UsageError
 from raylevance.terminal import quiet, results_console
 from workloads.commands.options import (
     DEFAULT_STORE,
     AsJson,
     ConfigFile,
-    EncoderName,
-    Overrides,
     StoreRoot,
     print_summary,
 )
@@ -26,14 +25,23 @@ def index() -> None:
 @app.command("build")
 @quiet
 def build(
-    encoder: EncoderName,
-    products: Annotated[str, typer.Option(help="tables/NAME[@VERSION]; judgements in it give the hits grades.")],
+    encoder: Annotated[str, typer.Option(help="encoder/NAME\\[@VERSION] of the store.")],
+    products: Annotated[str, typer.Option(help="tables/NAME\\[@VERSION]; judgements in it give the hits grades.")],
     config: ConfigFile = None,
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as kind=hnsw. Repeatable.")
+    ] = None,
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
     """Encode products and publish index/ENCODER: vectors, BM25, ids and text."""
+    from workloads.commands.early_checks import require_artifacts
+
+    if not encoder.startswith("encoder/"):
+        raise UsageError(f"--encoder {encoder}: expected encoder/NAME: an index names the encoder that made it")
+    if not products.startswith("tables/"):
+        raise UsageError(f"--products {products}: expected tables/NAME; import the file first (raylevance data import)")
+    require_artifacts(store, encoder, products)
     from workloads.steps.indexing import build_index
 
     with results_console() as results:

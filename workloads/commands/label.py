@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from raylevance.errors import RaylevanceError
 from raylevance.terminal import quiet, results_console
 from workloads.commands.options import DEFAULT_STORE, AsJson, StoreRoot, print_summary
 
 
 @quiet
 def label(
-    judge: Annotated[str, typer.Option(help="judge/NAME[@VERSION], or a YAML file that describes a judge.")],
+    judge: Annotated[str, typer.Option(help="judge/NAME\\[@VERSION], or a YAML file that describes a judge.")],
     pairs: Annotated[Path, typer.Option(help="Parquet: query, product_text, and any other columns.")],
     output: Annotated[Path, typer.Option(help="The pairs with grade, confidence, status, reason and source.")],
     threshold: Annotated[float | None, typer.Option(help="Abstain below this confidence.", min=0, max=1)] = None,
@@ -22,6 +23,13 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Grade pairs. Pairs that this judge has graded before are not graded again, so a killed run can be continued."""
+    from workloads.commands.early_checks import require_artifacts, require_files, require_folder_of
+
+    require_artifacts(store, judge)
+    if not pairs.exists():
+        raise RaylevanceError(f"{pairs}: no such file")
+    require_files(check)
+    require_folder_of(output)
     from workloads.commands.label_file import label_file
 
     with results_console() as results:

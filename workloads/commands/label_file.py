@@ -8,8 +8,8 @@ from typing import Any
 from raylevance.artifacts import Store, fingerprint
 from raylevance.cluster import connected
 from raylevance.inference.judge import load as load_judge
-from raylevance.judges.gate import measure_agreement, require_kappa
-from raylevance.judges.labelling import Labelling, LabellingSummary, label_pairs
+from raylevance.judges.gate import measure_agreement, read_graded_pairs, require_kappa
+from raylevance.judges.labelling import Labelling, LabellingSummary, check_pairs, label_pairs
 from raylevance.llm.backends import open_ledger
 from raylevance.llm.ledger import Ledger
 from raylevance.progress import progress_bar
@@ -29,9 +29,13 @@ def label_file(
 ) -> dict[str, Any]:
     """Write `pairs` with their labels to `output` and return a summary.
 
-    The pairs in the file `check` have a human `grade` and are judged first. Raises `RaylevanceError` when the quadratic
-    kappa of the judge, on `check` or as it was published, is below `minimum_kappa` or unknown.
+    The pairs in the file `check` have a human `grade` and are judged first. Both files are checked before Ray starts.
+    Raises `RaylevanceError` when the quadratic kappa of the judge, on `check` or as it was published, is below
+    `minimum_kappa` or unknown.
     """
+    check_pairs(pairs)
+    if check:
+        read_graded_pairs(check)
     opened = Store(store)
     named = load_judge(opened, judge)
     labelling = named.labelling if threshold is None else named.labelling._replace(threshold=threshold)

@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from workloads.readable import readable, readable_rows
+from workloads.recipe import RECIPES
+
 StoreRoot = Annotated[
     str, typer.Option("--store", envvar="RAYLEVANCE_STORE", help="Folder or URI of the artifact store.")
 ]
@@ -17,8 +20,10 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML with set
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, such as stage1.train.batch=16. Repeatable.")
 ]
+RecipeName = Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Make every step again.")]
-EncoderName = Annotated[str, typer.Option("--encoder", help="encoder/NAME[@VERSION], or a Hugging Face path.")]
+EncoderName = Annotated[str, typer.Option("--encoder", help="encoder/NAME\\[@VERSION], or a Hugging Face path.")]
+ClassifierName = Annotated[str, typer.Option("--classifier", help="classifier/NAME\\[@VERSION].")]
 DEFAULT_STORE = "./store"
 
 
@@ -31,10 +36,10 @@ def plain_table(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
     """Return a table of `rows` without lines; it has a header where a column is named."""
     table = Table(*columns, box=None, show_header=any(columns), pad_edge=False)
     for row in rows:
-        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+        table.add_row(*map(readable, row))
     return table
 
 
 def print_summary(console: Console, summary: dict[str, Any], as_json: bool) -> None:
     """Print a summary as JSON, or as a table of names and values."""
-    print_json(console, summary) if as_json else console.print(plain_table(["", ""], summary.items()))
+    print_json(console, summary) if as_json else console.print(plain_table(["", ""], readable_rows(summary)))

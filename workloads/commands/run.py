@@ -8,7 +8,16 @@ import typer
 from raylevance.config import load_settings
 from raylevance.errors import UsageError
 from raylevance.terminal import quiet, results_console
-from workloads.commands.options import DEFAULT_STORE, AsJson, ConfigFile, Fresh, Overrides, StoreRoot, print_json
+from workloads.commands.options import (
+    DEFAULT_STORE,
+    AsJson,
+    ConfigFile,
+    Fresh,
+    Overrides,
+    RecipeName,
+    StoreRoot,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from workloads.recipe import Outcome
@@ -16,9 +25,7 @@ if TYPE_CHECKING:
 
 @quiet
 def run(
-    recipe: Annotated[
-        str, typer.Argument(help="mine-and-refine, weak-supervision, judge, ...; see workloads/recipe.py.")
-    ],
+    recipe: RecipeName,
     config: ConfigFile = None,
     overrides: Overrides = None,
     store: StoreRoot = DEFAULT_STORE,
@@ -38,7 +45,9 @@ def run(
 
 @quiet
 def tune(
-    recipe: str,
+    recipe: Annotated[
+        str, typer.Argument(help="One of mine-and-refine, weak-supervision, query-classification, hybrid.")
+    ],
     config: ConfigFile = None,
     overrides: Overrides = None,
     trials: Annotated[

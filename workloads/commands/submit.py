@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from raylevance.terminal import quiet
-from workloads.commands.options import DEFAULT_STORE, ConfigFile, Fresh, Overrides, StoreRoot
+from workloads.commands.options import DEFAULT_STORE, ConfigFile, Fresh, Overrides, RecipeName, StoreRoot
 
 
 @quiet
 def submit(
-    recipe: str,
+    recipe: RecipeName,
     address: Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")],
     config: ConfigFile = None,
     overrides: Overrides = None,

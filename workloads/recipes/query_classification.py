@@ -7,7 +7,9 @@ Reads products and judged queries and, where there is one, a log of events. Publ
 `report/query-classification`.
 """
 
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from pydantic import Field, NonNegativeInt
 
@@ -31,7 +33,7 @@ from workloads.steps.classifier_training import (
     semi_label_step,
     warmup_step,
 )
-from workloads.steps.encoder_training import Trainer, with_backbone_path
+from workloads.steps.encoder_training import Trainer, kept_metric, with_backbone_path
 from workloads.steps.label_data import KnowledgeSources, LabelData, LabelSettings, LabelSourceSettings, label_step
 from workloads.steps.tables import DataSettings, load_tables
 
@@ -51,11 +53,11 @@ class ClassifierRecipe(Settings):
     classifier: QueryClassifierSettings = QueryClassifierSettings()
     graph: LabelGraphSettings = LabelGraphSettings()
     warmup: ClassificationSettings = ClassificationSettings(
-        batch=64, max_steps=300, learning_rate=3e-5, evaluate_every=100, keep_best=LOG_LIKELIHOOD
+        batch=64, epochs=20, max_steps=400, learning_rate=1e-4, evaluate_every=100, keep_best=LOG_LIKELIHOOD
     )
     semi: SemiLabelSettings = SemiLabelSettings()
     train: ClassificationSettings = ClassificationSettings(
-        batch=64, max_steps=100, learning_rate=2e-5, evaluate_every=50, keep_best=LOG_LIKELIHOOD
+        batch=64, epochs=20, max_steps=150, learning_rate=5e-5, evaluate_every=50, keep_best=LOG_LIKELIHOOD
     )
     machine: MachineSettings = MachineSettings()
 
@@ -97,6 +99,63 @@ def train(settings: ClassifierRecipe, data: ClassifierData, warmup: Artifact, su
     """Return `classifier/query`: the warm classifier, trained with semi-supervised labels (3.3) as well."""
     semi = semi_label_step(data, warmup, settings.semi, suffix) if settings.semi.enabled else None
     return classifier_step(data, warmup, semi, settings.train, suffix)
+
+
+METRIC = LOG_LIKELIHOOD
+"""The metric on validation queries that picks the best step, and that a search of settings compares trials by."""
+
+
+def search_space(settings: ClassifierRecipe) -> dict[str, Any]:
+    """Return what `raylevance tune` varies: Ray Tune's domains by setting, without those that can't matter."""
+    from ray import tune
+
+    for name, training in {"warmup": settings.warmup, "train": settings.train}.items():
+        if training.evaluate_every is None:
+            raise UsageError(f"{name}.evaluate_every=null: a search compares trials by {METRIC}; set it")
+    space = {
+        "sources.titles": tune.uniform(0.05, 1.0),
+        "warmup.learning_rate": tune.loguniform(1e-5, 2e-4),
+        "warmup.head_learning_rate": tune.loguniform(3e-4, 1e-2),
+        "train.learning_rate": tune.loguniform(1e-5, 1e-4),
+        "semi.precision": tune.uniform(0.6, 0.95),
+        "graph.alpha": tune.uniform(0.0, 0.4),
+        "graph.beta": tune.uniform(0.5, 0.9),
+        "classifier.layers": tune.choice([1, 2, 3]),
+    }
+    unread = unread_settings(settings)
+    return {name: domain for name, domain in space.items() if name not in unread}
+
+
+def unsearched_settings(settings: ClassifierRecipe) -> dict[str, str]:
+    """Return the settings that `raylevance tune` would vary if they could matter, each with the reason."""
+    return unread_settings(settings)
+
+
+def unread_settings(settings: ClassifierRecipe) -> dict[str, str]:
+    """Return the settings that can't matter under `settings`, each with the reason, so that no study varies them."""
+    found: dict[str, str] = {}
+    if not settings.classifier.structure_enhanced:
+        reason = "classifier.structure_enhanced=false: no graph is read"
+        names = ("graph.alpha", "graph.beta", "graph.cooccurrence", "graph.semantic", "graph.hierarchy", "graph.fusion")
+        found |= dict.fromkeys((*names, "classifier.layers"), reason)
+    if not settings.graph.cooccurrence:
+        found["graph.alpha"] = "graph.cooccurrence=false: labels that occur together are not joined"
+    if not settings.graph.semantic:
+        found["graph.beta"] = "graph.semantic=false: labels with close texts are not joined"
+    if not settings.semi.enabled:
+        found["semi.precision"] = "semi.enabled=false: there are no semi-supervised labels"
+    if not settings.sources.titles:
+        found["sources.titles"] = "sources.titles=0: no title is read"
+    return found
+
+
+def trial(settings: ClassifierRecipe, run: Run) -> Iterator[float]:
+    """Yield `METRIC` of the warm-up, then of the classifier, from artifacts of a trial's own names."""
+    run.check = partial(check_settings, settings, run.store)
+    data = labelled_data(settings, run, load_tables(settings.data, run), "-trial")
+    warmup = warm_up(settings, data, "-trial")
+    yield kept_metric(warmup, METRIC)
+    yield kept_metric(train(settings, data, warmup, "-trial"), METRIC)
 
 
 def check_settings(settings: ClassifierRecipe, store: Store) -> None:

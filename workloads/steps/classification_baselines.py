@@ -121,44 +121,49 @@ class LinearTfIdf:
         """Return the sparse weights [features, labels] and the bias [labels], -inf where a label has no query."""
         by_label = sparse.csc_matrix(known.has_label)
         bias = np.full(by_label.shape[1], -np.inf, np.float32)
-        columns: list[Any] = []
-        with progress_bar("linear baseline", "labels", by_label.shape[1]) as bar:
-            for label in range(by_label.shape[1]):
+        columns = [(np.zeros(0, np.int32), np.zeros(0, np.float32))] * len(bias)
+        with progress_bar("linear baseline", "labels", len(bias)) as bar:
+            for label in range(len(bias)):
                 span = slice(by_label.indptr[label], by_label.indptr[label + 1])
-                weights = np.zeros(features.shape[1], np.float32)
                 if span.stop > span.start:
-                    rows = by_label.indices[span]
-                    weights, bias[label] = self._fit_label(features, known.weights, rows, by_label.data[span], label)
-                columns.append(sparse.csc_matrix(weights[:, None]))
+                    rows, targets = by_label.indices[span], by_label.data[span]
+                    columns[label], bias[label] = self._fit_label(features, known.weights, rows, targets, label)
                 bar.advance(1)
-        return sparse.hstack(columns, format="csr"), bias
+        words, weights = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+        ends = np.concatenate([[0], np.cumsum([len(each) for each, _ in columns])])
+        return sparse.csc_matrix((weights, words, ends), shape=(features.shape[1], len(bias))), bias
 
     def _fit_label(
         self, features: Any, weights: npt.NDArray[np.float64], positives: Any, targets: Any, label: int
-    ) -> tuple[npt.NDArray[np.float32], float]:
-        """Return the weights [features] and the bias of one label, from its positives and a sample of the others.
+    ) -> tuple[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]], float]:
+        """Return the features that matter to one label with their weights, and the bias.
 
-        The bias is corrected for the negatives left out (King and Zeng 2001, prior correction).
+        They are learned from its positives and a sample of the others. The bias is corrected for those left out (King
+        and Zeng 2001, prior correction).
         """
         from sklearn.linear_model import LogisticRegression
 
-        rng = np.random.default_rng([self.seed, label])
         has_not = np.ones(features.shape[0], np.bool_)
         has_not[positives] = False
         others = np.flatnonzero(has_not)
+        if not len(others):
+            return (np.zeros(0, np.int32), np.zeros(0, np.float32)), np.inf
         most = max(FEWEST_NEGATIVES, NEGATIVES_PER_POSITIVE * len(positives))
+        rng = np.random.default_rng([self.seed, label])
         negatives = others if len(others) <= most else np.sort(rng.choice(others, most, replace=False))
-        if not len(negatives):
-            return np.zeros(features.shape[1], np.float32), np.inf
         rows = np.concatenate([positives, negatives])
+        sample = features[rows]
+        # The weight of a feature in none of these rows is 0, and the solver's time grows with the features it is given.
+        used, places = np.unique(sample.indices, return_inverse=True)
         model = LogisticRegression(C=self.strength, solver="liblinear", random_state=self.seed)
         model.fit(
-            features[rows],
+            sparse.csr_matrix((sample.data, places.astype(np.int32), sample.indptr), shape=(len(rows), len(used))),
             np.arange(len(rows)) < len(positives),
             sample_weight=weights[rows] * np.concatenate([targets, np.ones(len(negatives))]),
         )
-        coefficients = np.where(np.abs(model.coef_[0]) < PRUNED_BELOW, 0, model.coef_[0])
-        return coefficients.astype(np.float32), float(model.intercept_[0]) + np.log(len(negatives) / len(others))
+        kept = np.abs(model.coef_[0]) >= PRUNED_BELOW
+        learned = used[kept].astype(np.int32), model.coef_[0][kept].astype(np.float32)
+        return learned, float(model.intercept_[0]) + float(np.log(len(negatives) / len(others)))
 
 
 def predicted_rows(space: LabelSpace, task: str) -> npt.NDArray[np.int64]:

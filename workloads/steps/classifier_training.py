@@ -175,21 +175,19 @@ def classifier_step(
     """Return `classifier/query`: the warm classifier, trained with the semi-supervised labels that `semi` allows.
 
     It is kept as it is served: the encoder, and the rows, the bias and the thresholds of its labels. Thresholds are
-    chosen on the validation queries. Without `semi` the warm classifier is published as it is.
+    chosen on the validation queries. Without `semi` the same steps are trained on the given labels alone.
     """
     labels = data.labels
 
     def build(draft: Draft) -> None:
-        model = data.run.store.path(start.ref)
         with data.run.work_folder() as work:
-            if semi is not None:
-                trained = train.model_copy(update={"tau": semi.metrics["tau"]})
-                model = train_classifier(data, draft, work, model, trained)
+            settings = train.model_copy(update={"tau": semi.metrics["tau"] if semi else {}})
+            model = train_classifier(data, draft, work, data.run.store.path(start.ref), settings)
             classifier = QueryClassifier.load(model)
             counts = {task: labels.training_queries(task) for task in labels.space.tasks}
             save_query_labels(draft.path, classifier, counts, validation_thresholds(data, classifier))
 
-    described = training_settings(train, ProductText()) if semi else {}
+    described = training_settings(train, ProductText())
     inputs = [labels.artifact, start, *([semi] if semi else [])]
     name = f"classifier/query{suffix}"
     return data.run.step(name, build, settings=described, inputs=inputs, seed=data.trainer.seed)

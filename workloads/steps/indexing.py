@@ -12,7 +12,7 @@ from raylevance.config import load_settings
 from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.text import FULL_TEXT_COLUMNS
-from raylevance.errors import RaylevanceError, UsageError
+from raylevance.errors import RaylevanceError
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.index.vectors import VectorIndex
@@ -30,7 +30,7 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
 
     The bands of the grades are the encoder's own, which were fitted on queries that it did not learn from. For an
     encoder without bands they are fitted on the training judgements of `tables`; where these have fewer than two
-    grades, the index has no bands.
+    grades, the index has no bands, and a status line says why.
     """
 
     def build(draft: Draft) -> None:
@@ -55,13 +55,9 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
 
 
 def build_index(encoder: str, products: str, store: str, config: Path | None, overrides: Sequence[str]) -> Artifact:
-    """Index a tables artifact of the store under one of its encoders (`raylevance index build`)."""
+    """Index the tables `products` of the store under its artifact `encoder` (`raylevance index build`)."""
     settings = load_settings(ProductIndexSettings, config, overrides)
     run = Run(Store(store))
-    if not encoder.startswith("encoder/"):
-        raise UsageError(f"--encoder {encoder}: expected encoder/NAME: an index names the encoder that made it")
-    if not products.startswith("tables/"):
-        raise UsageError(f"--products {products}: expected tables/NAME; import the file first (raylevance data import)")
     made_by, tables = run.store.get(encoder), run.store.get(products)
     with run:
         return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings)
@@ -82,14 +78,16 @@ def pair_scores(judged: JudgedTables, queries: Vectors, products: VectorIndex) -
 
 def _judged_to_fit(folder: Path) -> JudgedTables | None:
     """Read the training judgements of a tables folder; None where they can't be used or have fewer than two grades."""
-    if not all((folder / table).is_dir() for table in ("queries", "judgements")):
-        return None
     try:
-        train = JudgedTables.open(folder).split(TRAIN)
+        if not all((folder / table).is_dir() for table in ("queries", "judgements")):
+            raise RaylevanceError("the tables have no judgements")
+        train = JudgedTables.read(folder).split(TRAIN)
+        if len(grades := pc.unique(train.judgements["grade"]).to_pylist()) < 2:
+            raise RaylevanceError(f"all training judgements have the grade {grades[0]}")
     except RaylevanceError as error:
-        status(f"index: no grade bands are fitted: {error}")
+        status(f"index: hits get no grades, and minimum_grade is refused: {error}")
         return None
-    return train if len(pc.unique(train.judgements["grade"])) > 1 else None
+    return train
 
 
 def _fit_bands(train: JudgedTables, encoder: Path, products: VectorIndex) -> GradeBands:

@@ -17,12 +17,20 @@ from raylevance.artifacts import Artifact, Draft, digest
 from raylevance.config import Settings
 from raylevance.data.click_labels import labels_of_clicks
 from raylevance.data.hashing import hash_unit
+from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.judged_tables import TEST, VALIDATION, JudgedTables
 from raylevance.data.label_files import read_labels
 from raylevance.data.label_space import LabelSpace, with_side_text
 from raylevance.data.product_labels import category_labels, column_labels, frequent_words
-from raylevance.data.query_knowledge import knowledge_column, posterior_knowledge, world_knowledge
+from raylevance.data.query_knowledge import (
+    EDGES,
+    clicked_products,
+    knowledge_column,
+    posterior_knowledge,
+    world_knowledge,
+)
 from raylevance.data.query_labels import labels_of_judgements, merge_query_labels, without_queries
+from raylevance.data.schema import GRADES
 from raylevance.data.text import normalised_query
 from raylevance.data.title_labels import labels_of_titles
 from raylevance.errors import UsageError
@@ -148,7 +156,7 @@ def label_step(
         space = label_space(judged.products, labels)
         rows, report = labelled_queries(folder, judged, space, sources, seed)
         train, validation = split_off_validation(rows, judged, validation_fraction, seed)
-        texts = known_texts(judged, knowledge, None if world is None else run.store.path(world.ref))
+        texts = known_texts(folder, judged, knowledge, None if world is None else run.store.path(world.ref))
         train = train.append_column("knowledge", knowledge_column(train["query"].to_pylist(), texts))
         test = labels_of_judgements(judged.split(TEST), space)
         space.save(draft.path)
@@ -222,20 +230,35 @@ def split_off_validation(rows: pa.Table, judged: JudgedTables, fraction: float, 
     return rows.filter(pa.array(~chosen)), rows.filter(pa.array(chosen))
 
 
-def known_texts(judged: JudgedTables, settings: KnowledgeSources, world: Path | None) -> list[Mapping[str, list[str]]]:
-    """Return the texts that are known about queries outside the test split, by source."""
+def known_texts(
+    tables: Path, judged: JudgedTables, settings: KnowledgeSources, world: Path | None
+) -> list[Mapping[str, list[str]]]:
+    """Return the texts that are known about queries, by source. Judgements of test queries are not read."""
     found: list[Mapping[str, list[str]]] = []
-    outside = pc.not_equal(judged.judgements["split"], TEST)
-    training = _with_judgements(judged, outside)
     if settings.posterior:
-        good = training.judgements.filter(pc.equal(training.judgements["grade"], 2))
-        text_of = dict(zip(judged.queries["query_id"].to_pylist(), judged.queries["query"].to_pylist(), strict=True))
-        texts = pa.array([text_of[query] for query in good["query_id"].to_pylist()], pa.string())
-        weights = np.ones(good.num_rows)
-        found.append(posterior_knowledge(texts, good["product_id"], weights, judged.products, settings.posterior))
+        edges = query_products(tables, judged)
+        queries = judged.queries.filter(pc.is_in(judged.queries["query_id"], edges["query_id"].combine_chunks()))
+        rows = rows_of_ids(edges["query_id"], queries["query_id"], "query {} is not among the queries")
+        texts = queries["query"].take(pa.array(rows))
+        weights = edges["weight"].to_numpy()
+        found.append(posterior_knowledge(texts, edges["product_id"], weights, judged.products, settings.posterior))
     if world is not None:
         found.append(world_knowledge(pq.read_table(world / "knowledge"), judged.queries))
     return found
+
+
+def query_products(tables: Path, judged: JudgedTables) -> pa.Table:
+    """Return the edges of queries and their products, in `EDGES`: clicked ones, and those of the best grade."""
+    outside = _with_judgements(judged, pc.not_equal(judged.judgements["split"], TEST)).judgements
+    good = outside.filter(pc.equal(outside["grade"], max(GRADES)))
+    columns = [good["query_id"], good["product_id"], pa.array(np.ones(good.num_rows))]
+    edges = pa.table(columns, schema=EDGES)
+    if (tables / "events").is_dir():
+        clicked = clicked_products(ray.data.read_parquet(str(tables / "events")))
+        for column, table in (("query_id", judged.queries), ("product_id", judged.products)):
+            clicked = clicked.filter(pc.is_in(clicked[column], table[column].combine_chunks()))
+        edges = pa.concat_tables([edges, clicked])
+    return edges
 
 
 def _with_judgements(judged: JudgedTables, kept: pa.Array) -> JudgedTables:

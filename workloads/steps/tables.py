@@ -1,6 +1,7 @@
 """Publish `tables/<data set>`: imported from files and checked, or generated as the demo shop."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from raylevance.data.readers.tables import read_tables
 from raylevance.data.readers.ubi import read_ubi
 from raylevance.data.readers.uci import read_uci
 from raylevance.data.readers.wands import read_wands
+from raylevance.data.schema import REPEATED_QUERY
 from raylevance.demo import DemoSettings, generate
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.progress import status
@@ -30,7 +32,7 @@ READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
     "wands": read_wands,
 }
 
-READING = 3
+READING = 4
 """Goes up when files are read in another way, so that an import from before is not taken for the same."""
 
 SOURCES = ["auto", "esci", "tables", "demo"]
@@ -132,9 +134,12 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
         draft.metrics |= summary.model_dump(exclude={"files"})
         draft.metrics["files"] = [str(file.relative_to(folder)) for file in read]
         draft.metrics["files_not_read"] = not_read
+        dropped = sum((Counter(reasons) for reasons in summary.dropped.values()), Counter())
+        repeated = dropped.pop(REPEATED_QUERY, 0)
         outcomes = [
             f"{sum(sum(reasons.values()) for reasons in summary.quarantined.values())} rows quarantined",
-            f"{sum(sum(reasons.values()) for reasons in summary.dropped.values())} rows dropped",
+            f"{dropped.total()} rows dropped",
+            f"{repeated} rows repeat a query (each query is kept once)",
             f"{summary.repeated_events} events repeated",
             f"{len(not_read)} files not read",
         ]

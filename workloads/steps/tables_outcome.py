@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from raylevance.artifacts import Artifact
+from workloads.readable import readable_rows
 from workloads.run import Run
 
 
@@ -23,6 +24,6 @@ class TablesOutcome:
     def as_table(self) -> Table:
         """Return the place of the tables and their metrics."""
         table = Table("", "", box=None, show_header=False, pad_edge=False)
-        for name, value in {"tables": self.run.store.path(self.tables.ref), **self.tables.metrics}.items():
-            table.add_row(name, str(value))
+        for row in readable_rows({"tables": self.run.store.path(self.tables.ref), **self.tables.metrics}):
+            table.add_row(*row)
         return table

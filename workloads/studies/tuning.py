@@ -96,7 +96,9 @@ def tune_recipe(
     """
     recipe: Any = find_recipe(name)
     if not hasattr(recipe, "search_space"):
-        raise UsageError(f"{name}: can't be tuned; tune mine-and-refine, weak-supervision or hybrid")
+        raise UsageError(
+            f"{name}: can't be tuned; tune mine-and-refine, weak-supervision, query-classification or hybrid"
+        )
     settings: Any = load_recipe_settings(recipe, file, overrides)
     values = settings.model_dump(mode="json")
     opened = Store(store)

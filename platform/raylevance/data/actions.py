@@ -16,6 +16,9 @@ ACTION_NAMES = {
 }
 """Our name of each action: UBI's names, and ours. Upper case, spaces and hyphens make no difference."""
 
+ACTION_WEIGHTS = {"exposure": 0, "click": 1, "cart": 3, "purchase": 5}
+"""How much one action says about a query, unless a setting says otherwise (our choice)."""
+
 
 def our_action(names: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Return the action that each name stands for, string [n]; null for a name that is not in `ACTION_NAMES`."""

@@ -31,7 +31,9 @@ LONGEST_SPAN = 4 * LONGEST_VALUE
 
 NOT_DOUBLED = "a quote inside a value in quotes is not doubled"
 REPEATED_HEADER = "row repeats the header"
-UNCLEAR = "a quote opens here and closes lines later, but lines between look like rows; double the quotes of a value"
+UNCLEAR = "lines may be one row or several: a quote opens in the first and closes in the last; double quotes in a value"
+COUNTED_LINES = 20
+"""Longer values are said to have more lines than this, so that an import counts few different reasons."""
 QUOTE = b'"'
 EXAMINED_LINES = 200
 """How many lines of a value that spans lines are examined."""
@@ -319,7 +321,9 @@ class _Chunk:
             self._take_as_it_stands(text)
             return line + 1
         if are_alike or (may_be_rows[0] and any(are_plain[1:])):
-            self._refuse(UNCLEAR, whole)
+            count = after - line
+            lines_are = f"{count}" if count <= COUNTED_LINES else f"more than {COUNTED_LINES}"
+            self._refuse(f"{lines_are} {UNCLEAR}", whole)
             return after
         self._take(whole, None if self._syntax.is_full_row(whole) else self._syntax.values(whole))
         return after

@@ -122,6 +122,12 @@ def open_bytes(file: Path) -> io.BufferedReader:
     return stream
 
 
+def refuse_empty(file: Path) -> None:
+    """Raise `RaylevanceError` for a file of 0 bytes, and as `first_bytes` does. Even a table without rows has some."""
+    if not first_bytes(file):
+        raise RaylevanceError(f"{file}: is empty, it has 0 bytes; write it again")
+
+
 def first_bytes(file: Path) -> bytes:
     """Return the first bytes of `file`. Raises `RaylevanceError` if it is missing or a Git LFS pointer."""
     try:

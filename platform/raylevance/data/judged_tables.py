@@ -1,5 +1,6 @@
 """The products, queries and judgements of a tables artifact, and how they are split by query."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -35,7 +36,18 @@ class JudgedTables:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Read a tables folder. Judgements without a split are split by query.
+        """Read a tables folder to learn from one split and to measure on another. See `read`.
+
+        Raises `RaylevanceError` if train or test is empty, and as `read` does.
+        """
+        judged = cls.read(folder)
+        for split in (TRAIN, TEST):
+            judged.split(split)
+        return judged
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a tables folder, in which train or test may be empty. Judgements without a split are split by query.
 
         A pair that is judged several times keeps one judgement (see `without_repeated_pairs`).
 
@@ -43,6 +55,7 @@ class JudgedTables:
 
         - a table is missing,
         - only some of the judgements name a split,
+        - no judgement has a split, and there are fewer than two queries to divide,
         - a query is both in train and in test.
         """
         names = ("products", "queries", "judgements")
@@ -56,10 +69,9 @@ class JudgedTables:
                 f"{folder}: {unsplit} judgements have no split and others do; give every judgement a split, or none"
             )
         if unsplit:
-            shares = {TRAIN: 0.6, TEST: 0.4}
-            judgements = split_by_query(judged.judgements, judged.queries, shares, SPLIT_SEED)
-            judged = replace(judged, judgements=judgements)
-        check_leakage(judged.split(TRAIN).queries, judged.split(TEST).queries)
+            judged = judged._divided({TRAIN: 0.6, TEST: 0.4}, SPLIT_SEED)
+        if {TRAIN, TEST} <= set(judged.judgements["split"].unique().to_pylist()):
+            check_leakage(judged.split(TRAIN).queries, judged.split(TEST).queries)
         return judged
 
     def without_repeated_pairs(self) -> Self:
@@ -96,10 +108,10 @@ class JudgedTables:
         """Divide `split` by query into training data and validation data.
 
         `fraction` is the share of queries for validation, which picks the best step of a training.
+
+        Raises `RaylevanceError` if the split has fewer than two queries.
         """
-        whole = self.split(split)
-        shares = {TRAIN: 1 - fraction, VALIDATION: fraction}
-        divided = replace(whole, judgements=split_by_query(whole.judgements, whole.queries, shares, seed))
+        divided = self.split(split)._divided({TRAIN: 1 - fraction, VALIDATION: fraction}, seed)
         return divided.split(TRAIN), divided.split(VALIDATION)
 
     def train_and_validation(self, fraction: float, seed: int) -> tuple[Self, Self]:
@@ -116,6 +128,19 @@ class JudgedTables:
         check_leakage(train.queries, validation.queries, ("training", "validation"))
         check_leakage(validation.queries, self.split(TEST).queries, ("validation", "test"))
         return train, validation
+
+    def _divided(self, shares: Mapping[str, float], seed: int) -> Self:
+        """Draw the split of each query. With two shares, neither is empty.
+
+        Raises `RaylevanceError` if there are fewer queries of different text than shares.
+        """
+        divided = replace(self, judgements=split_by_query(self.judgements, self.queries, shares, seed))
+        if empty := shares.keys() - set(divided.judgements["split"].unique().to_pylist()):
+            raise RaylevanceError(
+                f"no query is left for {' and '.join(sorted(empty))}: {' and '.join(shares)} need a judged query of "
+                "different text each; judge more queries"
+            )
+        return divided
 
     def query_ids_outside(self, other: "JudgedTables") -> pa.Array:
         """Return the ids of the judged queries that are not among the queries of `other`, string [n]."""

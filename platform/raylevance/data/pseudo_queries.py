@@ -41,20 +41,36 @@ def cut_pseudo_queries(
     products: pa.Table, text: ProductText, per_product: int = 1, seed: int = 0, category_share: float = 0.0
 ) -> pa.Table:
     """Return the `pseudo_queries` of one batch with the columns product_id, title, category and those of `text`."""
+    queries, rows = cut_spans(products, per_product, seed, category_share)
+    items = text.compose_column(products).take(pa.array(rows, pa.int64())).to_pylist()
+    instances = {"query": queries, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(rows)}
+    return pa.table(instances, schema=SCHEMA)
+
+
+def cut_spans(
+    products: pa.Table, per_product: int, seed: int, category_share: float = 0.0
+) -> tuple[list[str], list[int]]:
+    """Return the queries of `pseudo_queries`, and the row of the product of each.
+
+    `products` has the columns product_id, title and category.
+    """
     queries: list[str] = []
     rows: list[int] = []
     columns = (products[name].to_pylist() for name in ("title", "category"))
     for row, (title, path, product) in enumerate(zip(*columns, hash_strings(products["product_id"]), strict=True)):
         random = np.random.default_rng([seed, int(product)])
-        spans = _spans(WORD.findall(split_by_script(clean(title).lower())), per_product, random)
+        spans = _spans(title_words(title), per_product, random)
         if path and path[-1] and category_share:
             spans = [clean(path[-1]).lower() if random.random() < category_share else span for span in spans]
         cut = [span for span in spans if span]
         queries += cut
         rows += [row] * len(cut)
-    items = text.compose_column(products).take(pa.array(rows, pa.int64())).to_pylist()
-    instances = {"query": queries, "items": [[item] for item in items], "labels": [[POSITIVE]] * len(rows)}
-    return pa.table(instances, schema=SCHEMA)
+    return queries, rows
+
+
+def title_words(title: str) -> list[str]:
+    """Return the words of a title that spans are cut from, in lower case."""
+    return WORD.findall(split_by_script(clean(title).lower()))
 
 
 def _spans(words: list[str], count: int, random: np.random.Generator) -> list[str]:

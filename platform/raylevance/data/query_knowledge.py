@@ -9,12 +9,41 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray.data
 
+from raylevance.data.actions import ACTION_WEIGHTS
+from raylevance.data.collecting import collect
 from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.text import normalised_query
 
 Texts = Mapping[str, list[str]]
 """Texts by normalised query, the best first."""
+
+
+EDGES = pa.schema({"query_id": pa.string(), "product_id": pa.string(), "weight": pa.float64()})
+"""Schema of how much the actions on a product for a query weigh."""
+
+
+def clicked_products(events: ray.data.Dataset) -> pa.Table:
+    """Return the products that were clicked, carted or bought for each query, in `EDGES`, from a log of events.
+
+    Events without a query and exposures are left out. Memory is bounded by the distinct pairs of query and product.
+    """
+    columns = events.select_columns(["query_id", "product_id", "action"])
+    counted = columns.map_batches(_weigh_block, batch_format="pyarrow", batch_size=None)
+    return _summed(collect(counted, EDGES))
+
+
+def _weigh_block(events: pa.Table) -> pa.Table:
+    place = pc.index_in(events["action"], pa.array(list(ACTION_WEIGHTS)))
+    weight = pc.take(pa.array(list(ACTION_WEIGHTS.values()), pa.float64()), place)
+    edges = pa.table([events["query_id"], events["product_id"], weight], EDGES.names)
+    return _summed(edges.filter(pc.and_(pc.is_valid(edges["query_id"]), pc.greater(edges["weight"], 0))))
+
+
+def _summed(edges: pa.Table) -> pa.Table:
+    summed = edges.group_by(["query_id", "product_id"]).aggregate([("weight", "sum")])
+    return summed.rename_columns(EDGES.names).cast(EDGES)
 
 
 def posterior_knowledge(

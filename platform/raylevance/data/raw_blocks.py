@@ -36,8 +36,8 @@ class Paths:
     """Where the values of columns are.
 
     A dotted `names` is a path into nested values, or the name of a flat column. Where the value of a name in `inside`
-    is an object, its member of that name is taken. A row may be wrapped in an object under `envelope`. With `allowed`,
-    a row of JSON with another member is a bad row.
+    is an object, its member of that name is taken; with an empty name such a value is null. A row may be wrapped in an
+    object under `envelope`. With `allowed`, a row of JSON with another member is a bad row.
     """
 
     names: tuple[str, ...]
@@ -68,10 +68,12 @@ def _nested_column(batch: pa.RecordBatch, path: str, inside: Mapping[str, str]) 
         if not pa.types.is_struct(column.type) or column.type.get_field_index(name) < 0:
             return pa.nulls(batch.num_rows)
         column = pc.struct_field(column, name)
-    member = inside.get(path, "")
-    if pa.types.is_struct(column.type) and column.type.get_field_index(member) >= 0:
-        return pc.struct_field(column, member)
-    return column
+    if path not in inside or not pa.types.is_struct(column.type):
+        return column
+    member = inside[path]
+    if not member:
+        return pa.nulls(batch.num_rows)
+    return pc.struct_field(column, member) if column.type.get_field_index(member) >= 0 else column
 
 
 def csv_blocks(file: Path, paths: Paths, delimiter: str) -> Iterator[RawBlock]:
@@ -130,8 +132,11 @@ def _chunks(rows: Iterator[JsonRow]) -> Iterator[list[JsonRow]]:
 
 def _values_at(rows: Sequence[dict[str, Any]], path: str, inside: Mapping[str, str]) -> list[Any]:
     values = [_value_at(row, path) for row in rows]
-    if member := inside.get(path):
-        values = [value.get(member, value) if isinstance(value, dict) else value for value in values]
+    if path in inside:
+        member = inside[path]
+        values = [
+            (value.get(member, value) if member else None) if isinstance(value, dict) else value for value in values
+        ]
     return values
 
 

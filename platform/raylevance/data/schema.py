@@ -81,3 +81,7 @@ KEYS = {"products": "product_id", "queries": "query_id"}
 def required_columns(schema: pa.Schema) -> list[str]:
     """Return the names of the columns of `schema` that may not be missing, null or empty."""
     return [field.name for field in schema if not field.nullable]
+
+
+REPEATED_QUERY = "repeats a query"
+"""The reason why an import leaves out a row of judgements when it makes the table of queries."""

@@ -1,6 +1,6 @@
 """Splits of judgements by query: a query is on one side only, whatever its id, case and white space."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,13 @@ def split_by_query(judgements: pa.Table, queries: pa.Table, fractions: Mapping[s
 
     `fractions` maps the name of each split to its share of the queries; the shares add up to 1. The split of a query
     is a hash of `seed` and its normalised text, so it does not change when data is added, and the shares hold on
-    average only.
+    average only. Where the hashes leave a split empty, which happens with few queries, it gets the query whose hash is
+    nearest to its range from a split that has more than one, as long as there is such a split (our choice).
 
     Raises `RaylevanceError` if the query of a judgement is not in `queries`.
     """
     assert abs(sum(fractions.values()) - 1) < 1e-9, f"the fractions add up to {sum(fractions.values())}, not to 1"
-    bounds = np.cumsum(list(fractions.values()))[:-1]
-    codes = np.searchsorted(bounds, hash_unit(_query_texts(judgements, queries), seed), side="right")
+    codes = _split_of(hash_unit(_query_texts(judgements, queries), seed), list(fractions.values()))
     names = pa.array(list(fractions), pa.string())
     split = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), names).cast(pa.string())
     rows = judgements.drop_columns(["split"]) if "split" in judgements.column_names else judgements
@@ -55,7 +55,10 @@ def queries_of_split(judgements: pa.Table, queries: pa.Table, split: str) -> pa.
     query_ids = judgements.filter(pc.equal(judgements["split"], split))["query_id"]
     if not len(query_ids):
         present = ", ".join(sorted(filter(None, judgements["split"].unique().to_pylist()))) or "none"
-        raise RaylevanceError(f"split {split!r} is empty: no judgement is in it (splits here: {present})")
+        raise RaylevanceError(
+            f"split {split!r} is empty: no judgement is in it (splits here: {present}); write {split} in the column "
+            "split for all judgements of some queries, or import the judgements without splits to have them drawn"
+        )
     return queries.filter(pc.is_in(queries["query_id"], query_ids.unique()))
 
 
@@ -77,6 +80,20 @@ def check_leakage(train: pa.Table, test: pa.Table, names: tuple[str, str] = ("tr
             f"leakage: {len(leaked)} of {test.num_rows} {names[1]} queries are judged in {names[0]} too, "
             f"such as {examples}; split by query"
         )
+
+
+def _split_of(hashes: npt.NDArray[np.float64], shares: Sequence[float]) -> npt.NDArray[np.int64]:
+    """Return the number of the split of each hash, int64 [n] from hashes [n] in [0, 1)."""
+    bounds = np.cumsum(shares)[:-1]
+    distinct, text = np.unique(hashes, return_inverse=True)
+    splits = np.searchsorted(bounds, distinct, side="right")
+    for empty in [number for number, share in enumerate(shares) if share > 0 and number not in splits]:
+        movable = np.flatnonzero(np.bincount(splits, minlength=len(shares))[splits] > 1)
+        if len(movable):
+            low, high = ([0.0, *bounds][empty], [*bounds, 1.0][empty])
+            distances = np.maximum(low - distinct[movable], distinct[movable] - high)
+            splits[movable[np.argmin(distances)]] = empty
+    return np.asarray(splits[text], np.int64)
 
 
 def _query_texts(judgements: pa.Table, queries: pa.Table) -> pa.ChunkedArray:

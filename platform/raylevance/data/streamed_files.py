@@ -35,14 +35,14 @@ from raylevance.data.input_files import (
     JSON_SUFFIXES,
     NoRowsError,
     bytes_when_read,
-    first_bytes,
     open_bytes,
+    refuse_empty,
     require_known_kind,
     suffix_of,
 )
 from raylevance.data.json_rows import json_rows
 from raylevance.data.raw_blocks import Paths, RawBlock, csv_blocks, json_blocks, parquet_blocks
-from raylevance.errors import RaylevanceError, nearest, one_line
+from raylevance.errors import RaylevanceError, lacks_columns, nearest, one_line, quoted
 
 FIRST_ROWS = 1000
 """How many rows of a JSON file are searched for the first object."""
@@ -61,7 +61,8 @@ class Columns:
 
     Columns that are not `required` are null if they are missing. A line break in a column of `one_line` is a fault: it
     may come from a quote that is not closed. Where the value of a column in `inside` is an object, its member of that
-    name is read. Records may be wrapped in an object under `envelope`. `only_these` refuses any other column.
+    name is read; with an empty name an object is null. Records may be wrapped in an object under `envelope`.
+    `only_these` refuses any other column.
     """
 
     kinds: Mapping[str, Kind]
@@ -74,11 +75,12 @@ class Columns:
     def check(self, file: Path, present: Sequence[str], required: Sequence[str]) -> None:
         """Raise `RaylevanceError` if the `present` columns of `file` lack one, have an unknown one or one twice."""
         refuse_repeated(file, present)
-        if self.only_these:
-            for name in present:
-                if name not in self.kinds:
-                    raise RaylevanceError(f"{file}: unknown column {name!r}; {nearest(name, list(self.kinds))}")
-        if self.envelope not in present:
+        missing = [] if self.envelope in present else missing_columns(present, required)
+        if self.only_these and (unknown := [name for name in present if name not in self.kinds]):
+            lacks = f" and lacks {quoted(missing)}" if missing else ""
+            hint = nearest(unknown[0], [name for name in self.kinds if name not in present])
+            raise RaylevanceError(f"{file}: has the unknown column {quoted(unknown)}{lacks}; {hint}")
+        if missing:
             require_columns(file, present, required)
 
     @property
@@ -142,10 +144,14 @@ def column_names(file: Path, delimiter: str = ",") -> list[str]:
 
 
 def require_columns(file: Path, present: Sequence[str], required: Sequence[str]) -> None:
-    """Raise `RaylevanceError` if a column of `required` is not among the `present` columns of `file`."""
-    for name in required:
-        if name not in present and name.partition(".")[0] not in present:
-            raise RaylevanceError(f"{file}: has no column {name!r}; {nearest(name, list(present))}")
+    """Raise `RaylevanceError` if columns of `required` are not among the `present` columns of `file`. It names all."""
+    if missing := missing_columns(present, required):
+        raise RaylevanceError(f"{file}: {lacks_columns(missing, present, required)}")
+
+
+def missing_columns(present: Sequence[str], required: Sequence[str]) -> list[str]:
+    """Return the names of `required` that are not in `present`, where a dotted name is a path into nested values."""
+    return [name for name in required if name not in present and name.partition(".")[0] not in present]
 
 
 def refuse_repeated(file: Path, present: Sequence[str]) -> None:
@@ -162,7 +168,7 @@ def delimiter_of(file: Path, delimiter: str) -> str:
 
 def footer(file: Path) -> pq.FileMetaData:
     """Return the metadata of a Parquet file. Raises `RaylevanceError` if it is missing or damaged."""
-    first_bytes(file)
+    refuse_empty(file)
     try:
         return pq.read_metadata(file)
     except (pa.ArrowInvalid, OSError) as error:

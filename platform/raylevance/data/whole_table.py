@@ -8,11 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylevance.data.conversions import TEXT, as_one_type
-from raylevance.data.input_files import JSON_SUFFIXES, SUFFIXES, first_bytes, open_bytes, suffix_of, unknown_kind
+from raylevance.data.input_files import (
+    JSON_SUFFIXES,
+    SUFFIXES,
+    NoRowsError,
+    open_bytes,
+    refuse_empty,
+    suffix_of,
+    unknown_kind,
+)
 from raylevance.data.json_rows import json_rows
 from raylevance.data.raw_blocks import Paths, csv_blocks
 from raylevance.data.streamed_files import column_names, delimiter_of, refuse_repeated
-from raylevance.errors import RaylevanceError, UsageError, nearest, one_line
+from raylevance.errors import RaylevanceError, UsageError, lacks_columns, one_line
 
 NUMERIC_COLUMNS = ("grade", "label", "confidence")
 """CSV columns that are read as numbers if they hold numbers. All others stay text, such as an id made of digits."""
@@ -36,9 +44,10 @@ def read_table(file: Path, columns: Sequence[str] = ()) -> pa.Table:
         table = _read_parquet(file) if suffix == ".parquet" else _read_text(file, suffix)
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         raise RaylevanceError(f"{file}: can't be read, it may be incomplete: {one_line(error)}") from None
-    for column in columns:
-        if column not in table.column_names:
-            raise RaylevanceError(f"{file}: no column {column!r}; {nearest(column, table.column_names)}")
+    if not table.num_columns:
+        raise RaylevanceError(f"{file}: {NoRowsError()}")
+    if missing := [column for column in columns if column not in table.column_names]:
+        raise RaylevanceError(f"{file}: {lacks_columns(missing, table.column_names, columns)}")
     if table.num_rows == 0:
         raise RaylevanceError(f"{file}: has no rows")
     return table
@@ -59,7 +68,7 @@ def texts_of(file: Path, column: str) -> list[str]:
 
 
 def _read_parquet(file: Path) -> pa.Table:
-    first_bytes(file)
+    refuse_empty(file)
     refuse_repeated(file, pq.read_schema(file).names)
     return pq.read_table(file)
 

@@ -17,6 +17,7 @@ import ray.data
 from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
+from raylevance.data.actions import ACTION_WEIGHTS
 from raylevance.data.hashing import Hashes, hash_strings
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
@@ -37,13 +38,13 @@ Keys = npt.NDArray[np.uint64]
 class EdgeWeights(Settings):
     """How counts of actions become the weight of an edge (our reading of the CIKM 2022 paper)."""
 
-    exposure: float = Field(0, ge=0)
+    exposure: float = Field(ACTION_WEIGHTS["exposure"], ge=0)
     """Weight of one exposure (an item shown for the query)."""
-    click: float = Field(1, ge=0)
+    click: float = Field(ACTION_WEIGHTS["click"], ge=0)
     """Weight of one click."""
-    cart: float = Field(3, ge=0)
+    cart: float = Field(ACTION_WEIGHTS["cart"], ge=0)
     """Weight of one addition to the cart."""
-    purchase: float = Field(5, ge=0)
+    purchase: float = Field(ACTION_WEIGHTS["purchase"], ge=0)
     """Weight of one purchase."""
     damping: Literal["log", "none"] = "log"
     """How the summed weight of an edge is damped. log takes log(1 + weight), so that very popular pairs do not dominate

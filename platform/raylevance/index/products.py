@@ -200,7 +200,10 @@ class ProductIndex:
         graded = mode == "hybrid" and fusion.method == "graded"
         if (minimum_grade or graded) and self.bands is None:
             feature = "minimum_grade" if minimum_grade else "graded fusion"
-            raise UsageError(f"{feature} needs grade bands, but this index was built without judgements")
+            raise UsageError(
+                f"{feature} needs grade bands, and this index has none: when it was built, its encoder had none, and "
+                "its tables had no usable training judgements of two grades; add some, and build it again"
+            )
 
     def _hits(self, ranking: Ranking, lexical: Ranking | None, query_vectors: Vectors | None) -> list[list[Hit]]:
         """Return all hits of each query. Without a `lexical` ranking, the scores of `ranking` are cosines."""

@@ -1,15 +1,18 @@
-from . import encoder, judge, scorer, search
+from . import encoder, judge, query_classifier, scorer, search
 from .embeddings import embed_products
 from .encoder import NamedEncoder
 from .encoding import encode_texts, pair_cosines
 from .judge import LoadedJudge
+from .query_classifier import Prediction, QueryLabels
 from .scorer import Scorer
 from .search import ProductSearch, SearchVersions, TextSearch
 
 __all__ = [
     "LoadedJudge",
     "NamedEncoder",
+    "Prediction",
     "ProductSearch",
+    "QueryLabels",
     "Scorer",
     "SearchVersions",
     "TextSearch",
@@ -18,6 +21,7 @@ __all__ = [
     "encoder",
     "judge",
     "pair_cosines",
+    "query_classifier",
     "scorer",
     "search",
 ]

@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from raylevance.artifacts import Store
 from raylevance.data.label_space import LabelSpace
+from raylevance.data.normal_form import normal_form
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.hugging_face import one_line_errors
 from raylevance.inference.encoding import encode_texts
@@ -70,9 +71,13 @@ class QueryLabels:
         return self._of(task).training_queries
 
     def probabilities(self, queries: Sequence[str], task: str) -> Vectors:
-        """Return the probability of each label, float32 [queries, labels]. Raises `UsageError` for an unknown task."""
+        """Return the probability of each label, float32 [queries, labels]. Raises `UsageError` for an unknown task.
+
+        Queries are read in their normal form, in which training queries are written.
+        """
         labels = self._of(task)
-        return label_probabilities(encode_texts(self.encoder, queries, "query"), labels.rows, labels.bias)
+        vectors = encode_texts(self.encoder, [normal_form(query) for query in queries], "query")
+        return label_probabilities(vectors, labels.rows, labels.bias)
 
     def classify(
         self, queries: Sequence[str], task: str, k: int, minimum: float | None = None

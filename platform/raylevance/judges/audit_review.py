@@ -7,7 +7,7 @@ the stronger judge in 81.8 % of the labels that it would change, so about one ch
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,18 +63,24 @@ def review_corrections(file: Path, corrections: pa.Table, texts: pa.Table) -> Re
     """Read the decisions about `corrections` from `file`, and add the corrections that it lacks, undecided.
 
     `corrections` holds rows of `raylevance.judges.audit.CORRECTIONS`, and `texts` their query and product_text. The
-    other rows and columns of the file stay as they are. A file that has every correction is not written.
+    other rows and columns of the file stay as they are, also cells to the right of the last column. A file that has
+    every correction is not written.
 
     Raises `RaylevanceError` if the file can't be read or written, lacks a column, or has a decision that is not one of
     `DECISIONS`.
     """
     ids = correction_ids(corrections)
-    names, rows = _read_rows(file) if file.exists() else ([*COLUMNS], [])
-    decisions = _decisions(file, rows)
+    header, rows = _read_rows(file) if file.exists() else ([*COLUMNS], [])
+    decisions = _decisions(file, header, rows)
     described = zip(ids, corrections.to_pylist(), texts.to_pylist(), strict=True)
     new = [_describe(name, row, text) for name, row, text in described if name not in decisions]
     if new or not file.exists():
-        _write_rows(file, list(dict.fromkeys([*names, *COLUMNS])), [*rows, *new])
+        absent = [name for name in COLUMNS if name not in header]
+        if absent:  # columns on the right, beyond every cell
+            width = max(map(len, [header, *rows]))
+            header = [*header, *[""] * (width - len(header)), *absent]
+        added = [[row.get(name, "") if name else "" for name in header] for row in new]
+        _write_rows(file, [header, *rows, *added])
     return Review([decisions.get(name, UNDECIDED) for name in ids], len(decisions.keys() - set(ids)))
 
 
@@ -83,7 +89,7 @@ def read_decisions(file: Path) -> dict[str, str]:
 
     Raises `RaylevanceError` as `review_corrections` does.
     """
-    return _decisions(file, _read_rows(file)[1]) if file.exists() else {}
+    return _decisions(file, *_read_rows(file)) if file.exists() else {}
 
 
 def _describe(name: str, correction: Mapping[str, object], text: Mapping[str, str | None]) -> dict[str, object]:
@@ -107,29 +113,31 @@ def _readable(text: str) -> str:
     return f"'{line}" if line.startswith(FORMULA_STARTS) else line
 
 
-def _read_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the names of the columns and the rows of a CSV whose delimiter is a comma, a semicolon or a tab."""
+def _read_rows(file: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a CSV whose delimiter is a comma, a semicolon or a tab, without blank lines."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            header = lines.readline()
+            first = lines.readline()
             lines.seek(0)
-            reader = csv.DictReader(lines, delimiter=max(",;\t", key=header.count), restkey="")
-            names, rows = list(reader.fieldnames or ()), list(reader)
+            header, *rows = [row for row in csv.reader(lines, delimiter=max(",;\t", key=first.count)) if row] or [[]]
     except UnicodeDecodeError as error:
         raise RaylevanceError(f"{file}: not UTF-8 at byte {error.start}; save it as CSV in UTF-8") from None
     except (OSError, csv.Error) as error:
         raise RaylevanceError(f"{file}: not a readable CSV file: {error}") from None
     for name in (DECISION, CORRECTION):
-        if name not in names:
+        if name not in header:
             raise RaylevanceError(f"{file}: no column {name!r}; restore it, or remove the file to start a new review")
-    return names, rows
+        if header.count(name) > 1:
+            raise RaylevanceError(f"{file}: {header.count(name)} columns {name!r}; leave one of them")
+    return header, rows
 
 
-def _decisions(file: Path, rows: Iterable[Mapping[str, str | None]]) -> dict[str, str]:
+def _decisions(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, str]:
     """Return the decision of each row by its correction. An empty decision is undecided."""
     decisions: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
-        name, given = (row[CORRECTION] or "").strip(), row[DECISION] or ""
+        cells = dict(zip(header, row, strict=False))
+        name, given = cells.get(CORRECTION, "").strip(), cells.get(DECISION, "")
         decision = given.strip().casefold() or UNDECIDED
         where = f"{file}: row {number} (correction {name})"
         if not name:
@@ -141,14 +149,12 @@ def _decisions(file: Path, rows: Iterable[Mapping[str, str | None]]) -> dict[str
     return decisions
 
 
-def _write_rows(file: Path, names: list[str], rows: Iterable[Mapping[str, object]]) -> None:
+def _write_rows(file: Path, rows: Sequence[Sequence[object]]) -> None:
     """Write the rows under a temporary name and rename it, in UTF-8 with the mark by which Excel knows it."""
     draft = file.with_name(f".{file.name}.draft")
     try:
         with draft.open("w", encoding="utf-8-sig", newline="") as lines:
-            writer = csv.DictWriter(lines, names, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
+            csv.writer(lines).writerows(rows)
         draft.replace(file)
     except OSError as error:
         raise RaylevanceError(f"{file}: can't be written: {error.strerror}; set review to another file") from None

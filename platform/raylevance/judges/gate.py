@@ -72,12 +72,17 @@ def measure_agreement(pairs: Path, labelling: Labelling, store: Store) -> dict[s
     in the ledger of `store`.
     Raises `RaylevanceError` if the file can't be read, or a grade is not 0, 1 or 2.
     """
-    table = read_table(pairs, ["query", "product_text", "grade"])
-    table = table.set_column(table.column_names.index("grade"), "grade", human_grades(table["grade"], pairs))
+    table = read_graded_pairs(pairs)
     labels = label_table(table.select(["query", "product_text"]), labelling, store)
     comparable = pc.and_(pc.equal(labels["status"], JUDGED), table["grade"].is_valid())
     human, predicted = table.filter(comparable), labels.filter(comparable)
     return agreement_with_people(predicted["grade"].to_numpy(), human["grade"].to_numpy(), human["query"].to_pylist())
+
+
+def read_graded_pairs(file: Path) -> pa.Table:
+    """Return the pairs of a file with human grades, int8 in the column grade. Raises as `measure_agreement` does."""
+    table = read_table(file, ["query", "product_text", "grade"])
+    return table.set_column(table.column_names.index("grade"), "grade", human_grades(table["grade"], file))
 
 
 def human_grades(values: pa.ChunkedArray, file: Path) -> pa.ChunkedArray:

@@ -20,8 +20,9 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from raylevance.artifacts import Store
+from raylevance.data.input_files import refuse_empty
 from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
-from raylevance.errors import RaylevanceError, nearest
+from raylevance.errors import RaylevanceError, lacks_columns
 from raylevance.judges.grade_decisions import decide_grades
 from raylevance.judges.judge import PAIRS, Judge
 from raylevance.judges.prompt_injection import find_prompt_injection
@@ -115,7 +116,7 @@ def label_pairs(
 
     Raises `RaylevanceError` if `pairs` can't be read, lacks a column, or has a column of `LABELS` already.
     """
-    _check_columns(pairs)
+    check_pairs(pairs)
     questions = work / "questions"
     shutil.rmtree(questions, ignore_errors=True)
     unanswered, answered = _write_questions(pairs, questions, labelling, ledger)
@@ -188,17 +189,18 @@ def _read_batches(pairs: Path) -> Iterator[pa.RecordBatch]:
     yield from dataset.to_batches(batch_size=READ_ROWS, use_threads=False)
 
 
-def _check_columns(pairs: Path) -> None:
+def check_pairs(pairs: Path) -> None:
+    """Raise `RaylevanceError` if `label_pairs` can't read a file, or if it lacks a column or has one of `LABELS`."""
     try:
+        if not pairs.is_dir():
+            refuse_empty(pairs)
         schema = pyarrow.dataset.dataset(str(pairs), format="parquet").schema
-    except FileNotFoundError:
-        raise RaylevanceError(f"{pairs}: no such file") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise RaylevanceError(f"{pairs}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
     names = schema.names
+    if missing := [column for column in TEXT_COLUMNS if column not in names]:
+        raise RaylevanceError(f"{pairs}: {lacks_columns(missing, names, TEXT_COLUMNS)}")
     for column in TEXT_COLUMNS:
-        if column not in names:
-            raise RaylevanceError(f"{pairs}: no column {column!r}; {nearest(column, names)}")
         kind = schema.field(column).type
         if not any(is_type(kind) for is_type in TEXT_TYPES):
             raise RaylevanceError(f"{pairs}: column {column!r} holds {kind}, expected text")

@@ -1,5 +1,6 @@
 from .settings import MachineSettings, TrainSettings
 from .task import Task, TaskReplica, TextTask, WorkerContext
+from .tasks.classification.task import Classification, ClassificationSettings
 from .tasks.contrastive.task import Contrastive, ContrastiveSettings
 from .tasks.grading import Grading, GradingSettings
 from .tasks.moco.task import MoCo, MoCoSettings
@@ -7,6 +8,8 @@ from .tasks.relevance.task import Relevance, RelevanceSettings
 from .trainer import TrainResult, check_settings, train
 
 __all__ = [
+    "Classification",
+    "ClassificationSettings",
     "Contrastive",
     "ContrastiveSettings",
     "Grading",

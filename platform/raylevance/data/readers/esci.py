@@ -13,7 +13,7 @@ from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, grades_from_
 from raylevance.data.conversions import ID, INTEGER, PATH, TEXT
 from raylevance.data.hash_buckets import distinct_rows
 from raylevance.data.input_files import named_file
-from raylevance.data.schema import ESCI_GRADES
+from raylevance.data.schema import ESCI_GRADES, REPEATED_QUERY
 from raylevance.data.streamed_files import Columns, buckets_for_files, read_rows
 
 EXAMPLES = "shopping_queries_dataset_examples.parquet"
@@ -73,7 +73,7 @@ def read_esci(folder: Path, locale: str = "us", version: Version = "large") -> d
             [named_file(folder, PRODUCTS)], "products", PRODUCT_COLUMNS, functools.partial(_products, locale=locale)
         ),
         "queries": distinct_rows(
-            queries, "queries", ["query_id", "query", "locale"], buckets_for_files(examples), "repeats a query"
+            queries, "queries", ["query_id", "query", "locale"], buckets_for_files(examples), REPEATED_QUERY
         ),
         "judgements": read_rows(
             examples, "judgements", EXAMPLE_COLUMNS, functools.partial(_judgements, left_out=left_out)

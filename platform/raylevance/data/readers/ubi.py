@@ -23,7 +23,8 @@ ENVELOPE = "_source"
 
 QUERY_COLUMNS = Columns({"query_id": ID, "user_query": TEXT}, ("query_id", "user_query"), envelope=ENVELOPE)
 OBJECT_ID = "event_attributes.object.object_id"
-ORDINAL = "event_attributes.position.ordinal"
+PLACE = "event_attributes.position"
+ORDINAL = f"{PLACE}.ordinal"
 NESTED_SESSION = "event_attributes.session_id"
 EVENT_COLUMNS = Columns(
     {
@@ -34,10 +35,11 @@ EVENT_COLUMNS = Columns(
         "client_id": ID,
         "session_id": ID,
         ORDINAL: POSITION,
+        PLACE: POSITION,  # of a log that writes the number without an object around it
         NESTED_SESSION: ID,
     },
     required=("action_name", "query_id", "timestamp", OBJECT_ID),
-    inside={ORDINAL: "index"},
+    inside={ORDINAL: "index", PLACE: ""},
     envelope=ENVELOPE,
 )
 LONGEST_NAME = 60
@@ -54,6 +56,8 @@ def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
     - The request_id of an event outside a search is its session, or its client if it has no session.
     - The client is the user.
     - Positions stay as the log counts them.
+
+    An event of a query_id that stands for several texts is a bad row: which of them was searched is not known.
 
     Raises `RaylevanceError` if queries or events are missing, or if a column is missing.
     """
@@ -94,7 +98,7 @@ def _events(rows: pa.Table) -> pa.Table:
             "user_id": rows["client_id"],
             "query_id": rows["query_id"],
             "product_id": rows[OBJECT_ID],
-            "position": rows[ORDINAL],
+            "position": pc.coalesce(rows[ORDINAL], rows[PLACE]),
             "action": action,
             "timestamp": rows["timestamp"],
             FILE: rows[FILE],
@@ -111,10 +115,15 @@ def _keyed_by_text(requests: pa.Table) -> pa.Table:
 
 def _with_text_key(events: pa.Table, requests: pa.Table) -> pa.Table:
     """Replace the query_id of the events in one bucket by the key of their request's text."""
-    requests = requests.filter(requests["query"].is_valid()).sort_by("query_id")
-    request_rows = pc.index_in(events["query_id"], requests["query_id"])
-    keys = pc.take(query_key(requests["query"]), request_rows)
+    requests = requests.filter(requests["query"].is_valid())
+    texts = pa.table({"query_id": requests["query_id"], "key": query_key(requests["query"])})
+    texts = texts.group_by("query_id").aggregate([("key", "count_distinct"), ("key", "min")])
+    request_rows = pc.index_in(events["query_id"], texts["query_id"])
+    keys = pc.take(texts["key_min"], request_rows)
     unknown = pc.and_(events["query_id"].is_valid(), request_rows.is_null()).combine_chunks()
     events = with_fault(events, unknown, "query_id is not in ubi_queries")
+    several = pc.greater(pc.take(texts["key_count_distinct"], request_rows), 1)
+    several = pc.and_(events["query_id"].is_valid(), pc.fill_null(several, False)).combine_chunks()
+    events = with_fault(events, several, "query_id has several texts in ubi_queries")
     events = events.set_column(events.column_names.index("query_id"), "query_id", keys)
     return events.sort_by([(FILE, "ascending"), (ROW, "ascending")])

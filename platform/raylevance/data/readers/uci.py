@@ -16,9 +16,10 @@ PURCHASES = "purchases.parquet"
 PRODUCT_COLUMNS = Columns({"Description": TEXT}, ("Description",), one_line=("Description",))
 PURCHASE_COLUMNS = Columns(
     {"CustomerID": ID, "InvoiceDate": TIME, "Description": TEXT, "Quantity": NUMBER, "InvoiceNo": ID},
-    ("CustomerID", "InvoiceDate", "Description"),
+    ("CustomerID", "InvoiceDate", "Description", "Quantity"),
     one_line=("Description",),
 )
+NEVER_MISSING = ("CustomerID", "InvoiceDate", "Description")
 CANCELLED = "C"
 """The first letter of the number of a cancelled invoice."""
 
@@ -68,7 +69,7 @@ def _events(rows: pa.Table) -> pa.Table:
             "timestamp": rows["InvoiceDate"],
             FILE: rows[FILE],
             ROW: rows[ROW],
-            FAULT: missing_faults(rows, PURCHASE_COLUMNS.required),
+            FAULT: missing_faults(rows, NEVER_MISSING),
             DROPPED: pc.if_else(is_return, "a return, not a purchase", pa.scalar(None, pa.string())),
         }
     )

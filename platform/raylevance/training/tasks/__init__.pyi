@@ -1,3 +1,5 @@
+from .classification.evaluation import ClassificationEvaluation
+from .classification.task import Classification, ClassificationSettings
 from .contrastive.ranking import RankingEvaluation
 from .contrastive.task import Contrastive, ContrastiveSettings
 from .grading import Grading, GradingEvaluation, GradingSettings
@@ -5,6 +7,9 @@ from .moco.task import MoCo, MoCoSettings
 from .relevance.task import Relevance, RelevanceSettings
 
 __all__ = [
+    "Classification",
+    "ClassificationEvaluation",
+    "ClassificationSettings",
     "Contrastive",
     "ContrastiveSettings",
     "Grading",

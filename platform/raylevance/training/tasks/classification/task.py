@@ -65,10 +65,10 @@ weight (above 0) and, optional, knowledge (the texts that are known about the qu
 class ClassificationSettings(TrainSettings):
     """Settings of a query classifier's training. `batch` counts queries."""
 
-    head_learning_rate: float = Field(1e-3, gt=0)
+    head_learning_rate: float = Field(3e-3, gt=0)
     """Highest learning rate of the graph convolution, the bias, the scale and learned label vectors. The encoder's is
     `learning_rate`."""
-    refresh_every: PositiveInt = 8
+    refresh_every: PositiveInt = 16
     """Steps between encodings of the label texts. The gradient goes through the texts in the steps that encode them;
     the other steps use the vectors of the latest encoding."""
     tau: dict[str, float] = Field(default_factory=dict)

@@ -1,0 +1,35 @@
+"""Checks of a command's options before it imports what it works with, which takes up to half a minute."""
+
+from pathlib import Path
+
+from raylevance.artifacts import Store
+from raylevance.data.input_files import SUFFIXES, first_bytes, refuse_empty, suffix_of, unknown_kind
+from raylevance.errors import RaylevanceError, UsageError
+
+KINDS = ("classifier/", "encoder/", "judge/", "scorer/", "tables/")
+"""What the references of artifacts start with."""
+
+
+def require_files(*files: Path | None) -> None:
+    """Check that files can be opened as tables; None is an option that was not given.
+
+    Raises `UsageError` for an unknown kind of file, `RaylevanceError` for one that is missing or empty.
+    """
+    for file in files:
+        if file is not None:
+            if suffix_of(file) not in SUFFIXES:
+                raise UsageError(unknown_kind(file))
+            refuse_empty(file) if suffix_of(file) == ".parquet" else first_bytes(file)
+
+
+def require_artifacts(store: str, *references: str | None) -> None:
+    """Raise `RaylevanceError` if the store lacks an artifact. A reference of another kind, or None, is not checked."""
+    for reference in references:
+        if reference is not None and reference.startswith(KINDS):
+            Store(store).get(reference)
+
+
+def require_folder_of(output: Path) -> None:
+    """Raise `RaylevanceError` if `output` would be in a folder that does not exist."""
+    if not output.absolute().parent.is_dir():
+        raise RaylevanceError(f"{output}: no such folder: {output.parent}")

@@ -1,0 +1,191 @@
+"""Evaluate a query classifier on a file of queries with their labels."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylevance.artifacts import Store
+from raylevance.data.conversions import ID, TEXT
+from raylevance.data.normal_form import normal_form, normal_form_column
+from raylevance.data.whole_table import read_table
+from raylevance.errors import RaylevanceError, UsageError, nearest
+from raylevance.evaluation.classification_metrics import (
+    Labels,
+    Predictions,
+    confusion_by_parent,
+    evaluate_predictions,
+    join_predictions,
+    label_matrix,
+    predictions_of,
+    top_label_calibration,
+)
+from raylevance.inference.query_classifier import QueryLabels
+from raylevance.inference.query_classifier import load as load_classifier
+from raylevance.progress import progress_bar, status
+
+PROBABILITIES_AT_ONCE = 20_000_000
+"""How many probabilities are in memory at once: 80 MB."""
+MOST_QUERIES_AT_ONCE = 8192
+SHOWN_LABELS = 5
+CONFUSIONS = 10
+UNKNOWN = "(unknown to the classifier)"
+"""The parent that `confusion` gives for labels that the classifier does not know."""
+
+
+def evaluate_classification(classifier: str, store: str, file: Path, task: str | None) -> dict[str, Any]:
+    """Return the metrics of `classifier` on the queries of `file`, which has the columns query and labels.
+
+    `labels` are lists of label ids, such as "Home > Kitchen" for a category. An id in another case or spacing is the
+    same. A label that the classifier does not predict for `task` counts as missed; these are counted as
+    `unknown_labels` and named in a status line. Rows without labels are left out, counted as `queries_without_labels`
+    and named. The other metrics are those of `evaluate_predictions`, the calibration error `ece`, and:
+
+    - `right_parent`: the share of queries whose best label has the parent of one of theirs. A root is its own parent.
+    - `confusion`: the commonest pairs of a true and another predicted parent, with their queries.
+
+    Raises `UsageError` for an unknown task, `RaylevanceError` if a query has no text, if labels are null or no lists,
+    or if the classifier knows none of them.
+    """
+    loaded = load_classifier(Store(store), classifier)
+    task = chosen_task(loaded, task)
+    rows = _read(file)
+    known = loaded.labels(task)
+    truth = _match(rows.labels, known, f"{file}: task {task!r} of {classifier}")
+    predictions = join_predictions(_predictions(loaded, task, rows.queries))
+    metrics = evaluate_predictions(predictions, truth.matrix, loaded.training_queries(task))
+    outcome = {"queries": metrics.pop("queries"), "classifier": classifier, "task": task, **metrics}
+    outcome["ece"] = top_label_calibration(predictions, truth.matrix)["ece"]
+    outcome |= _confusion(predictions, truth.matrix, loaded, task)
+    return outcome | {"unknown_labels": truth.unknown, "queries_without_labels": rows.without_labels}
+
+
+def chosen_task(classifier: QueryLabels, task: str | None) -> str:
+    """Return `task`, or the classifier's first for None. Raises `UsageError` if the classifier has no such task."""
+    tasks = classifier.space.tasks
+    if task is not None and task not in tasks:
+        raise UsageError(f"--task {task}: the classifier has no such task; {nearest(task, tasks)}")
+    return tasks[0] if task is None else task
+
+
+class _Rows(NamedTuple):
+    queries: list[str]
+    labels: pa.Array
+    """Lists of label ids, none of them null or empty."""
+    without_labels: int
+
+
+class _Truth(NamedTuple):
+    matrix: Labels
+    """The labels that the classifier knows come first, then those that it does not."""
+    unknown: int
+
+
+def _read(file: Path) -> _Rows:
+    """Read the queries of `file` that have labels."""
+    table = read_table(file, ("query", "labels"))
+    queries, faults = TEXT.convert(table["query"])
+    _refuse_first(file, faults.is_valid(), "query", faults)
+    _refuse_first(file, pc.equal(normal_form_column(queries.fill_null("")), ""), "query has no text; remove the row")
+    lists = _label_lists(file, table["labels"])
+    empty = pc.equal(pc.list_value_length(lists), 0)
+    without = int(pc.sum(empty).as_py() or 0)
+    if without:
+        first = int(np.flatnonzero(empty.to_numpy(zero_copy_only=False))[0]) + 1
+        status(f"{file}: {without} of {len(lists)} rows have no labels and are left out; the first is row {first}")
+    if without == len(lists):
+        raise RaylevanceError(f"{file}: no row has labels; give the ids of each query's labels")
+    measured = pc.invert(empty)
+    return _Rows(queries.filter(measured).to_pylist(), lists.filter(measured), without)
+
+
+def _label_lists(file: Path, column: pa.ChunkedArray) -> pa.Array:
+    """Return the lists of labels as lists of ids. Raises `RaylevanceError` for the first that is null or not one."""
+    kind = column.type
+    if pa.types.is_null(kind):
+        raise RaylevanceError(f"{file}: row 1: labels is null; give a list of label ids")
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        advice = 'give a list of label ids, in Parquet or in JSON Lines such as {"query": "kettle", "labels": ["Home"]}'
+        raise RaylevanceError(f"{file}: column 'labels' holds {kind}, not lists; {advice}")
+    lists = column.combine_chunks()
+    _refuse_first(file, lists.is_null(), "labels is null; give a list of label ids, which may be empty")
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    ids, faults = ID.convert(pc.list_flatten(lists))
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    missing = np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False))
+    if len(missing):
+        row, reason = int(np.searchsorted(ends, missing[0], side="right")), faults[int(missing[0])].as_py()
+        raise RaylevanceError(f"{file}: row {row}: labels has one that {reason or 'is null or empty; remove it'}")
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), ids)
+
+
+def _refuse_first(file: Path, bad: pa.Array, fault: str, reasons: pa.Array | None = None) -> None:
+    rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+    if len(rows):
+        reason = "" if reasons is None else f" {reasons[int(rows[0])]}"
+        raise RaylevanceError(f"{file}: row {rows[0] + 1}: {fault}{reason}")
+
+
+def _match(labels: pa.Array, known: Sequence[str], where: str) -> _Truth:
+    """Find the column of each label: by its id, or else by an id that differs in case or spacing alone."""
+    column_of = {label: column for column, label in enumerate(known)}
+    forms: dict[str, int] = {}
+    for column, label in enumerate(known):
+        form = normal_form(label)
+        forms[form] = -1 if form in forms else column  # of two labels, the id as it is decides
+    encoded = labels.values.dictionary_encode()
+    unknown: dict[str, tuple[int, str]] = {}
+    columns = []
+    for label in encoded.dictionary.to_pylist():
+        form = normal_form(label)
+        column = column_of.get(label, forms.get(form, -1))
+        if column < 0:
+            column, _ = unknown.setdefault(form, (len(known) + len(unknown), label))
+        columns.append(column)
+    if min(columns) >= len(known):
+        raise RaylevanceError(
+            f"{where} knows none of the {len(unknown)} labels, only such as {known[0]!r}; check --task"
+        )
+    if unknown:
+        _name_unknown(where, [label for _, label in unknown.values()])
+    rows = pa.ListArray.from_arrays(labels.offsets, pa.array(np.array(columns)[encoded.indices.to_numpy()]))
+    return _Truth(label_matrix(rows, len(known) + len(unknown)), len(unknown))
+
+
+def _name_unknown(where: str, labels: Sequence[str]) -> None:
+    shown = ", ".join(repr(label) for label in labels[:SHOWN_LABELS])
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    count = "1 label" if len(labels) == 1 else f"{len(labels)} labels"
+    status(f"{where} does not know {count}, which count as missed: {shown}{more}")
+
+
+def _predictions(classifier: QueryLabels, task: str, queries: Sequence[str]) -> Iterator[Predictions]:
+    thresholds = classifier.thresholds(task)
+    rows = max(1, min(MOST_QUERIES_AT_ONCE, PROBABILITIES_AT_ONCE // len(thresholds)))
+    with progress_bar("classifying", "queries", len(queries)) as bar:
+        for start in range(0, len(queries), rows):
+            block = queries[start : start + rows]
+            yield predictions_of(classifier.probabilities(block, task), thresholds)
+            bar.advance(len(block))
+
+
+def _confusion(predictions: Predictions, truth: Labels, classifier: QueryLabels, task: str) -> dict[str, Any]:
+    space, rows = classifier.space, classifier.space.rows(task)
+    predicted = rows.start + np.flatnonzero(space.predicted[rows])
+    parents = np.where(space.parents[predicted] >= 0, space.parents[predicted], predicted)
+    names = [*(space.label_ids[row] for row in range(rows.start, rows.stop)), UNKNOWN]
+    unknown = np.full(truth.shape[1] - len(predicted), len(names) - 1, np.int64)
+    numbers: npt.NDArray[np.int64] = np.concatenate([parents - rows.start, unknown])
+    cells = confusion_by_parent(predictions, truth, numbers).tocoo()
+    right = cells.row == cells.col
+    order = np.lexsort((cells.col, cells.row, -cells.data))
+    wrong = [cell for cell in order if not right[cell]][:CONFUSIONS]
+    pairs = [
+        {"parent": names[row], "predicted": names[column], "queries": round(float(queries), 2)}
+        for row, column, queries in zip(cells.row[wrong], cells.col[wrong], cells.data[wrong], strict=True)
+    ]
+    return {"right_parent": float(cells.data[right].sum() / truth.shape[0]), "confusion": pairs}
