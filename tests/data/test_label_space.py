@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.data.label_space import LABELS, LabelSpace, label_text, with_side_text
@@ -98,6 +98,7 @@ def test_missing_columns_values_and_tasks_are_named() -> None:
         LabelSpace(table).rows("catgory")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10), min_size=1, max_size=30), st.randoms(use_true_random=False))
 def test_a_random_tree_in_any_order(choices: list[int], random: object) -> None:
     """Label n is below label n - 1 - choice, if there is one; the order of the rows changes no path."""
@@ -115,6 +116,7 @@ def test_a_random_tree_in_any_order(choices: list[int], random: object) -> None:
         assert space.row_on_path("t", [name.lower() for name in space.path(row)]) == row
 
 
+@settings(deadline=None)
 @given(st.integers(2, 12), st.integers(0, 11), st.integers(1, 12))
 def test_any_cycle_is_found(size: int, start: int, length: int) -> None:
     """A chain of labels whose last `length` labels are a ring; those before it only lead into the ring."""

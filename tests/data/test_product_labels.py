@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.data import product_labels
@@ -42,6 +42,7 @@ def test_nodes_of_paths() -> None:
 NAMES = st.sampled_from(["Home", "home", "HOME ", "Garden", "Pots & Pans", "pots  &amp; pans", " "])
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.lists(NAMES, max_size=4), min_size=1), st.integers(1, 4), st.randoms())
 def test_each_product_ends_in_its_own_cut_path(paths: list[list[str] | None], levels: int, random: Any) -> None:
     def key(path: list[str] | None) -> tuple[str, ...]:

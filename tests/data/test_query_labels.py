@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.data.judged_tables import JudgedTables
@@ -190,6 +190,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(ROWS, st.randoms())
 def test_merging_equals_plain_counting(rows: list[Any], random: Any) -> None:
     """Labels 0 to 4 are of the task x, and 5 to 9 of the task y, for every order of the rows."""

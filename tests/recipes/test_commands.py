@@ -199,6 +199,7 @@ def test_an_index_of_tables_that_no_band_can_be_fitted_on(
                 shutil.copytree(demo / table, draft.path / table)
             (draft.path / "judgements").mkdir()
             pq.write_table(judgements.filter(kept), draft.path / "judgements" / "part-0.parquet")
+        capfd.readouterr()
         made = build_index("encoder/warmup", f"tables/{name}", str(tmp_path / "store"), None, [])
         bands, err = ProductIndex.load(store.path(made.ref)).bands, capfd.readouterr().err
         if name == "training":

@@ -26,6 +26,7 @@ from workloads.studies.classification_ablations import ClassificationAblationSet
 
 pytestmark = pytest.mark.ray
 
+Ran = tuple[Path, dict[str, str]]
 SMALL = [
     "data.source=demo",
     "data.demo.products=300",
@@ -51,7 +52,7 @@ def small(name: str, backbone: Path, *more: str) -> ClassifierRecipe:
 
 
 @pytest.fixture(scope="module")
-def ran(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[Path, dict[str, str]]:
+def ran(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Ran:
     """A store that the recipe has filled, and its artifacts by name."""
     store = tmp_path_factory.mktemp("classification") / "store"
     with Run(Store(store)) as run:
@@ -60,7 +61,7 @@ def ran(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory, ray_clust
     return store, {artifact.name: artifact.ref for artifact in run.made}
 
 
-def test_the_recipe_publishes_a_classifier_of_two_tasks(ran: tuple[Path, dict[str, str]]) -> None:
+def test_the_recipe_publishes_a_classifier_of_two_tasks(ran: Ran) -> None:
     store, made = Store(ran[0]), ran[1]
     served = load(store, "classifier/query")
     assert served.space.tasks == ["category", "brand"]
@@ -73,7 +74,7 @@ def test_the_recipe_publishes_a_classifier_of_two_tasks(ran: tuple[Path, dict[st
     assert store.get(made["classifier/query"]).parents[0] == made["labels/query"]
 
 
-def test_test_queries_are_in_no_training_file(ran: tuple[Path, dict[str, str]]) -> None:
+def test_test_queries_are_in_no_training_file(ran: Ran) -> None:
     """Neither as queries nor, by their judgements, as knowledge."""
     store = Store(ran[0])
     folder = store.path("labels/query")
@@ -87,15 +88,14 @@ def test_test_queries_are_in_no_training_file(ran: tuple[Path, dict[str, str]]) 
     assert set(pq.read_table(folder / "test.parquet")["query"].to_pylist()) <= set(test.to_pylist())
 
 
-def test_a_second_run_makes_nothing_and_other_tables_are_found(
-    ran: tuple[Path, dict[str, str]], tiny_backbone: Path
-) -> None:
+def test_a_second_run_makes_nothing_and_other_tables_are_found(ran: Ran, tiny_backbone: Path) -> None:
     with Run(Store(ran[0])) as run:
         query_classification.recipe(small("query-classification", tiny_backbone), run)
     assert {artifact.name: artifact.ref for artifact in run.made} == ran[1]
 
 
-def test_modules_can_be_switched_off_one_by_one(ran: tuple[Path, dict[str, str]], tiny_backbone: Path) -> None:
+@pytest.mark.long
+def test_modules_can_be_switched_off_one_by_one(ran: Ran, tiny_backbone: Path) -> None:
     """The ablations train without graphs, without label texts and without semi-supervised labels."""
     settings = small("classification-ablations", tiny_backbone, "only=[plain]", "seeds=[0, 1]", "sources.judgements=0")
     assert isinstance(settings, ClassificationAblationSettings)
@@ -176,6 +176,6 @@ def test_posterior_knowledge_has_the_heaviest_products(ray_cluster: None, tmp_pa
     assert column.to_pylist() == [[], ["Bag", "Cap", "a thing that is red"]]
 
 
-def test_the_report_is_json_that_any_reader_takes(ran: tuple[Path, dict[str, str]]) -> None:
+def test_the_report_is_json_that_any_reader_takes(ran: Ran) -> None:
     text = (Store(ran[0]).path("report/query-classification") / "report.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"the report holds {name}"))

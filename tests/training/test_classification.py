@@ -16,6 +16,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.losses.semi_labels import fuse_knowledge, semi_labels, soft_targets
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
+from raylevance.models.tokenizer import Side
 from raylevance.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from raylevance.training.optimizer import build_optimizer
 from raylevance.training.task import WorkerContext
@@ -107,7 +108,10 @@ def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def naive_loss(model: QueryClassifier, rows: list[dict[str, Any]], tau: dict[str, float], *, stop: bool) -> Any:
     """Compute the loss of a step query by query in float64, with one graph through queries and label texts."""
-    encode = lambda text, side: model.encoder(torch.tensor(model.encoder.tokenize([text], side)), None, side)[0].double()  # noqa: E731
+
+    def encode(text: str, side: Side) -> torch.Tensor:
+        return model.encoder(torch.tensor(model.encoder.tokenize([text], side)), None, side)[0].double()
+
     vectors = torch.stack([encode(text, "item") for text in model.space.labels["text"].to_pylist()])
     total = torch.zeros((), dtype=torch.float64)
     for row in rows:

@@ -15,7 +15,7 @@ from raylevance.artifacts import Store
 from raylevance.data.conversions import TEXT
 from raylevance.data.normal_form import normal_form_column
 from raylevance.data.streamed_files import footer, refuse_repeated, require_columns
-from raylevance.errors import RaylevanceError, UsageError, one_line
+from raylevance.errors import RaylevanceError, one_line
 from raylevance.inference.query_classifier import QueryLabels
 from raylevance.inference.query_classifier import load as load_classifier
 from raylevance.progress import progress_bar, status
@@ -44,8 +44,9 @@ def classify_file(
 ) -> dict[str, Any]:
     """Write each row of `file` to `output` with the columns of `LABELS`, up to `k` labels a query, and count the rows.
 
-    Both are Parquet, and not the same file. `file` has the column query and any others; those with a name of `LABELS` are replaced, and
-    named in a status line. Memory does not grow with the file. `output` appears complete or not at all.
+    Both are Parquet, and not the same file. `file` has the column query and any others; those with a name of `LABELS`
+    are replaced, and named in a status line. Memory does not grow with the file. `output` appears complete or not at
+    all.
 
     Raises `UsageError` for an unknown task, `RaylevanceError` if `file` can't be read or has no column query.
     """

@@ -107,12 +107,18 @@ METRIC = LOG_LIKELIHOOD
 
 def search_space(settings: ClassifierRecipe) -> dict[str, Any]:
     """Return what `raylevance tune` varies: Ray Tune's domains by setting, without those that can't matter."""
+    unread = unread_settings(settings)
+    return {name: domain for name, domain in whole_space(settings).items() if name not in unread}
+
+
+def whole_space(settings: ClassifierRecipe) -> dict[str, Any]:
+    """Return Ray Tune's domain of each setting that a search may vary."""
     from ray import tune
 
     for name, training in {"warmup": settings.warmup, "train": settings.train}.items():
         if training.evaluate_every is None:
             raise UsageError(f"{name}.evaluate_every=null: a search compares trials by {METRIC}; set it")
-    space = {
+    return {
         "sources.titles": tune.uniform(0.05, 1.0),
         "warmup.learning_rate": tune.loguniform(1e-5, 2e-4),
         "warmup.head_learning_rate": tune.loguniform(3e-4, 1e-2),
@@ -122,13 +128,11 @@ def search_space(settings: ClassifierRecipe) -> dict[str, Any]:
         "graph.beta": tune.uniform(0.5, 0.9),
         "classifier.layers": tune.choice([1, 2, 3]),
     }
-    unread = unread_settings(settings)
-    return {name: domain for name, domain in space.items() if name not in unread}
 
 
 def unsearched_settings(settings: ClassifierRecipe) -> dict[str, str]:
     """Return the settings that `raylevance tune` would vary if they could matter, each with the reason."""
-    return unread_settings(settings)
+    return {name: reason for name, reason in unread_settings(settings).items() if name in whole_space(settings)}
 
 
 def unread_settings(settings: ClassifierRecipe) -> dict[str, str]:
@@ -142,6 +146,8 @@ def unread_settings(settings: ClassifierRecipe) -> dict[str, str]:
         found["graph.alpha"] = "graph.cooccurrence=false: labels that occur together are not joined"
     if not settings.graph.semantic:
         found["graph.beta"] = "graph.semantic=false: labels with close texts are not joined"
+    if not settings.graph.hierarchy or not (settings.graph.cooccurrence or settings.graph.semantic):
+        found.setdefault("graph.fusion", "graph.fusion: without hierarchy and another graph both ways are one")
     if not settings.semi.enabled:
         found["semi.precision"] = "semi.enabled=false: there are no semi-supervised labels"
     if not settings.sources.titles:
@@ -161,6 +167,10 @@ def trial(settings: ClassifierRecipe, run: Run) -> Iterator[float]:
 def check_settings(settings: ClassifierRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     check_encoder_settings(with_backbone_path(settings.encoder))
+    if settings.labels.file and not settings.labels.file.is_file():
+        raise UsageError(f"labels.file={settings.labels.file}: no such file")
+    if settings.knowledge.world and not settings.knowledge.world.startswith("tables/"):
+        raise UsageError(f"knowledge.world={settings.knowledge.world}: expected tables/knowledge, of run knowledge")
     if settings.classifier.structure_enhanced and not settings.graph.any:
         raise UsageError("graph: all three graphs are off; set classifier.structure_enhanced=false instead")
     if settings.train.tau or settings.warmup.tau:

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import ray.data
 import safetensors.numpy
 import scipy.sparse as sp
@@ -28,14 +30,17 @@ from raylevance.graph.label_graphs import (
     semantic_graph,
 )
 from raylevance.inference.query_classifier import DEFAULT_THRESHOLD, save_query_labels
-from raylevance.models.encoder import Encoder, EncoderSettings
+from raylevance.losses.semi_labels import fuse_knowledge
+from raylevance.models.encoder import Encoder, EncoderSettings, Vectors
 from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
+from raylevance.progress import status
 from raylevance.training.tasks.classification import Classification, ClassificationEvaluation, ClassificationSettings
 from workloads.run import Run
 from workloads.steps.encoder_training import (
     Trainer,
     backbone_settings,
     new_encoder,
+    precision_settings,
     training_settings,
     with_backbone_path,
 )
@@ -128,7 +133,7 @@ def graph_step(data: ClassifierData, settings: LabelGraphSettings, encoder: Enco
         safetensors.numpy.save_file(arrays, draft.path / GRAPHS)
         draft.metrics["edges"] = edges
 
-    described = {"graph": settings, **backbone_settings(encoder)}
+    described = {"graph": settings, **backbone_settings(encoder), **precision_settings()}
     return data.run.step(f"graph/labels{suffix}", build, settings=described, inputs=[labels.artifact])
 
 
@@ -217,31 +222,49 @@ def validation_thresholds(data: ClassifierData, classifier: QueryClassifier) -> 
 def semi_label_step(data: ClassifierData, warmup: Artifact, settings: SemiLabelSettings, suffix: str) -> Artifact:
     """Return `report/semi-labels`: tau of each task, and how many labels pass and are right at each cosine.
 
-    Cosines are those of the warm classifier between validation queries and label texts. Validation queries have no
-    knowledge, as new queries have none, so tau is careful (our choice).
+    Cosines are those of the warm classifier between label texts and validation queries, fused with what is known about
+    them, as training fuses them.
     """
 
     def build(draft: Draft) -> None:
         classifier = QueryClassifier.load(data.run.store.path(warmup.ref))
-        vectors = classifier.label_vectors()
-        rows = data.labels.queries(VALIDATION)
+        vectors = torch.nn.functional.normalize(classifier.label_vectors(), dim=1).cpu().numpy()
+        space, rows = data.labels.space, data.labels.queries(VALIDATION)
         draft.metrics["tau"], draft.metrics["curve"] = {}, {}
-        for task in data.labels.space.tasks:
+        for task in space.tasks:
             queries, own = data.labels.columns_of(rows, task)
             if not queries:
                 continue
-            span = data.labels.space.rows(task)
-            compared = vectors[span][torch.from_numpy(data.labels.space.predicted[span]).to(vectors.device)]
-            compared = torch.nn.functional.normalize(compared, dim=1)
-            cosines = classifier.encoder.encode_queries(queries) @ compared.cpu().numpy().T
+            knowledge = rows.filter(pc.equal(rows["task"], task))["knowledge"].to_pylist()
+            compared = vectors[space.rows(task)][space.predicted[space.rows(task)]]
+            cosines = fused_vectors(classifier.encoder, queries, knowledge) @ compared.T
             tau, curve = calibrate_tau(cosines, label_matrix(own, cosines.shape[1]), settings)
             draft.metrics["curve"][task] = curve
-            if tau is not None:
+            if tau is None:
+                status(f"task {task!r}: no tau gives precision {settings.precision}; no label is semi-supervised")
+            else:
                 draft.metrics["tau"][task] = tau
         (draft.path / "semi_labels.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
     name = f"report/semi-labels{suffix}"
-    return data.run.step(name, build, settings={"semi": settings}, inputs=[data.labels.artifact, warmup])
+    return data.run.step(
+        name, build, settings={"semi": settings, **precision_settings()}, inputs=[data.labels.artifact, warmup]
+    )
+
+
+def fused_vectors(encoder: Encoder, queries: Sequence[str], knowledge: Sequence[Sequence[str]]) -> Vectors:
+    """Return the unit vectors, float32 [queries, d], of queries with the texts that are known about each."""
+    texts = list(dict.fromkeys(text for own in knowledge for text in own))
+    row_of = {text: row for row, text in enumerate(texts)}
+    known = torch.from_numpy(encoder.encode_items(texts)) if texts else torch.zeros(1, encoder.dimension)
+    places = np.full((len(queries), max(map(len, knowledge), default=0)), -1)
+    for row, own in enumerate(knowledge):
+        places[row, : len(own)] = [row_of[text] for text in own]
+    placed = torch.from_numpy(places)
+    vectors = torch.from_numpy(encoder.encode_queries(queries))
+    fused = fuse_knowledge(vectors, known[placed.clamp(min=0)], placed >= 0)
+    unit: Vectors = torch.nn.functional.normalize(fused, dim=1).numpy()
+    return unit
 
 
 def calibrate_tau(
@@ -254,17 +277,14 @@ def calibrate_tau(
 
     Source: [R] of SSUF (arXiv 2506.21049), section 3.3: the paper states no tau; the rule is our choice.
     """
-    right = truth.toarray().astype(bool)
+    right, levels = truth.toarray().astype(bool), np.arange(100) / 100
+    # A cosine passes the levels up to its own.
+    place = np.clip(np.searchsorted(levels, cosines, side="right"), 0, 100)
+    counts = [np.bincount(which, minlength=101)[1:][::-1].cumsum()[::-1] for which in (place.ravel(), place[right])]
     curve, tau = [], None
-    for step in range(99, -1, -1):
-        level = step / 100
-        passing = cosines >= level
-        count = int(passing.sum())
-        precision = float((passing & right).sum() / count) if count else 1.0
-        per_query = count / len(cosines)
+    for level, count, correct in zip(levels.tolist(), *(each.tolist() for each in counts), strict=True):
+        precision, per_query = correct / count if count else 1.0, count / len(cosines)
         curve.append({"tau": level, "labels_per_query": per_query, "precision": precision})
-        if precision < settings.precision or per_query > settings.most:
-            break
-        if count:
+        if tau is None and count and precision >= settings.precision and per_query <= settings.most:
             tau = level
-    return tau, curve[::-1]
+    return tau, curve

@@ -58,10 +58,15 @@ def training_settings(train: TrainSettings, text: ProductText, **others: Any) ->
     Float32 is part of them where RAYLEVANCE_PRECISION asks for it, because it changes the weights. So is the rule by
     which InfoNCE leaves out positives of the query, which makes a model anew that was trained without it.
     """
-    precision = {"precision": "fp32"} if requested_precision() == "fp32" else {}
+    precision = precision_settings()
     in_batch = isinstance(train, ContrastiveSettings) and train.loss == "infonce"
     negatives = {"negatives": "no positive of the query in any instance"} if in_batch else {}
     return {"train": train, "text": text, **precision, **negatives, **others}
+
+
+def precision_settings() -> dict[str, str]:
+    """Return float32 as a setting of a step that encodes, where RAYLEVANCE_PRECISION asks for it."""
+    return {"precision": "fp32"} if requested_precision() == "fp32" else {}
 
 
 def besides_training(settings: Settings) -> dict[str, Any]:

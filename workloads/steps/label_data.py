@@ -21,7 +21,7 @@ from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.judged_tables import TEST, VALIDATION, JudgedTables
 from raylevance.data.label_files import read_labels
 from raylevance.data.label_space import LabelSpace, with_side_text
-from raylevance.data.product_labels import category_labels, column_labels, frequent_words
+from raylevance.data.product_labels import CATEGORY, category_labels, column_labels, frequent_words
 from raylevance.data.query_knowledge import (
     EDGES,
     clicked_products,
@@ -34,11 +34,12 @@ from raylevance.data.schema import GRADES
 from raylevance.data.text import normalised_query
 from raylevance.data.title_labels import labels_of_titles
 from raylevance.errors import UsageError
+from raylevance.progress import status
 from workloads.run import Run
 
-SPLITS = ("train", VALIDATION, TEST)
-FEWEST_FOR_VALIDATION = 200
-"""With fewer judged and clicked queries for validation, spans of titles join them (our choice)."""
+FEWEST_FOR_VALIDATION, MOST_FOR_VALIDATION = 200, 5_000
+"""With fewer judged and clicked queries for validation, spans of titles join them; more do not tell more (our
+choice)."""
 TITLES = "titles"
 COLUMNS = ("brand", "color")
 
@@ -81,9 +82,9 @@ class LabelSourceSettings(Settings):
     title_spans: PositiveInt = 3
     """Spans that are cut from each title."""
     click_share: float = Field(0.05, gt=0, le=1)
-    """Share of a query's clicks from which a label counts."""
+    """Share of the weight of a query's clicks, carts and purchases from which a label counts."""
     least_clicks: PositiveInt = 2
-    """Clicks from which a label counts."""
+    """Clicks, carts and purchases from which a label counts."""
 
 
 class KnowledgeSources(Settings):
@@ -110,7 +111,7 @@ class LabelData:
         return cls(artifact, folder, LabelSpace.open(folder))
 
     def file(self, split: str) -> Path:
-        """Return the Parquet file of the queries of `split`, in `QUERY_LABELS`; those of train have knowledge too."""
+        """Return the Parquet file of the queries of `split`, in `QUERY_LABELS`; all but test's have knowledge too."""
         return self.folder / f"{split}.parquet"
 
     def queries(self, split: str) -> pa.Table:
@@ -149,6 +150,8 @@ def label_step(
 ) -> Artifact:
     """Return `labels/query`: the label space, and the labelled queries of each split."""
     world = run.store.get(knowledge.world) if knowledge.world else None
+    if world is not None and tables.ref not in world.parents:
+        raise UsageError(f"knowledge.world={knowledge.world}: was not written about {tables.ref}; run knowledge on it")
 
     def build(draft: Draft) -> None:
         folder = run.store.path(tables.ref)
@@ -156,15 +159,18 @@ def label_step(
         space = label_space(judged.products, labels)
         rows, report = labelled_queries(folder, judged, space, sources, seed)
         train, validation = split_off_validation(rows, judged, validation_fraction, seed)
+        splits = {"train": train, VALIDATION: validation, TEST: labels_of_judgements(judged.split(TEST), space)}
+        missing = check_splits(space, splits)
         texts = known_texts(folder, judged, knowledge, None if world is None else run.store.path(world.ref))
-        train = train.append_column("knowledge", knowledge_column(train["query"].to_pylist(), texts))
-        test = labels_of_judgements(judged.split(TEST), space)
         space.save(draft.path)
-        for name, table in zip(SPLITS, (train, validation, test), strict=True):
+        for name, table in splits.items():
+            if name != TEST:
+                table = table.append_column("knowledge", knowledge_column(table["query"].to_pylist(), texts))
             pq.write_table(table, draft.path / f"{name}.parquet")
-        counts = {name: table.num_rows for name, table in zip(SPLITS, (train, validation, test), strict=True)}
-        draft.metrics |= {"labels": len(space), "predicted": int(space.predicted.sum()), "tasks": space.tasks}
-        draft.metrics |= {"queries": counts, **report}
+        counts = {name: table.num_rows for name, table in splits.items()}
+        draft.metrics |= {"tasks": space.tasks, "labels": len(space), "predicted_labels": int(space.predicted.sum())}
+        draft.metrics["labels_without_queries"] = missing
+        draft.metrics |= {"queries": counts, "sources": report["sources"]}
 
     described: dict[str, Any] = {"labels": labels, "sources": sources, "knowledge": knowledge.posterior}
     if labels.file:
@@ -175,12 +181,15 @@ def label_step(
 
 
 def label_space(products: pa.Table, settings: LabelSettings) -> LabelSpace:
-    """Return the labels of the category paths, of the columns and of the file, with side text."""
-    parts = [category_labels(products, settings.taxonomy_levels)]
-    parts += [column_labels(products, column) for column in settings.columns]
-    if settings.file:
-        parts.append(read_labels(settings.file))
-    parts = [part for part in parts if part.num_rows]
+    """Return the labels of the file, of the category paths and of the columns, with side text.
+
+    A task that the file has is not read from the products.
+    """
+    parts = [read_labels(settings.file)] if settings.file else []
+    tasks = {task for part in parts for task in part["task"].to_pylist()}
+    if CATEGORY not in tasks and pc.any(pc.greater(pc.list_value_length(products["category"]), 0)).as_py():
+        parts.append(category_labels(products, settings.taxonomy_levels))
+    parts += [column_labels(products, column) for column in settings.columns if column not in tasks]
     if not parts:
         raise UsageError("labels: no product has a category; set labels.columns or labels.file")
     space = LabelSpace(pa.concat_tables(parts))
@@ -215,19 +224,52 @@ def labelled_queries(
 def split_off_validation(rows: pa.Table, judged: JudgedTables, fraction: float, seed: int) -> tuple[pa.Table, pa.Table]:
     """Divide labelled queries into those to learn from, and those that pick the best step, tau and thresholds.
 
-    Judged queries go where the data's own split or a hash puts them, the others where a hash does. Spans of titles are
-    for training, except where the others give fewer than `FEWEST_FOR_VALIDATION`.
+    All rows of a query are on one side. Judged queries go where the data's own split or a hash puts them, other queries
+    where a hash does. Spans of titles are for training, except where the others give fewer than `FEWEST_FOR_VALIDATION`
+    queries: other spans of the same titles are then learned from, so figures of such spans are too good. More than
+    `MOST_FOR_VALIDATION` queries are not needed; the rest is for training.
     """
+    queries = pc.unique(rows["query"])
+    judged_queries = judged.without_unjudged_queries().queries
     own = normalised_query(judged.train_and_validation(fraction, seed)[1].queries["query"])
-    is_judged = pc.is_in(rows["query"], normalised_query(judged.queries["query"]).combine_chunks()).to_numpy()
-    chosen = pc.is_in(rows["query"], own.combine_chunks() if isinstance(own, pa.ChunkedArray) else own).to_numpy()
-    drawn = (hash_unit(rows["query"], seed, "validation") < fraction) & ~is_judged
-    is_title = pc.equal(rows["source"], TITLES).to_numpy()
-    chosen = chosen | (drawn & ~is_title)
-    if (missing := FEWEST_FOR_VALIDATION - int(chosen.sum())) > 0:
-        spans = np.flatnonzero(drawn & is_title)
-        chosen[spans[np.argsort(hash_unit(rows["query"], seed, "spans")[spans])][:missing]] = True
-    return rows.filter(pa.array(~chosen)), rows.filter(pa.array(chosen))
+    is_judged, is_own = (
+        pc.is_in(queries, texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts).to_numpy(False)
+        for texts in (normalised_query(judged_queries["query"]), own)
+    )
+    spoken = pc.unique(rows.filter(pc.not_equal(rows["source"], TITLES))["query"])
+    is_title = ~pc.is_in(queries, spoken).to_numpy(False)
+    drawn = (hash_unit(queries, seed, "validation") < fraction) & ~is_judged
+    order = np.argsort(hash_unit(queries, seed, "order"), kind="stable")
+    chosen = order[(is_own | (drawn & ~is_title))[order]]
+    if len(chosen) < FEWEST_FOR_VALIDATION:
+        spans = order[(drawn & is_title)[order]]
+        chosen = np.append(chosen, spans[: FEWEST_FOR_VALIDATION - len(chosen)])
+    validating = pc.is_in(rows["query"], queries.take(pa.array(chosen[:MOST_FOR_VALIDATION])))
+    return rows.filter(pc.invert(validating)), rows.filter(validating)
+
+
+def check_splits(space: LabelSpace, splits: Mapping[str, pa.Table]) -> int:
+    """Return how many predicted labels no training query has, and name their number in a status line.
+
+    Raises `UsageError` for a split without a labelled query, and for a task that no training query has labels of.
+    """
+    cures = {
+        "train": "give another of sources a weight",
+        VALIDATION: "raise validation_fraction, or sources.titles above 0",
+        TEST: "judge test queries whose relevant products have a label",
+    }
+    for name, rows in splits.items():
+        if not rows.num_rows:
+            raise UsageError(f"no {name} query has a label; {cures[name]}")
+    labels = splits["train"]["labels"].combine_chunks().flatten().to_numpy()
+    counts = np.bincount(labels, minlength=len(space))
+    for task in space.tasks:
+        if not counts[space.rows(task)].any():
+            raise UsageError(f"task {task!r}: no training query has one of its labels; leave it out of labels")
+    missing = int((space.predicted & (counts == 0)).sum())
+    if missing:
+        status(f"{missing} labels are in no training query; only their texts and the graph speak for them")
+    return missing
 
 
 def known_texts(

@@ -27,7 +27,8 @@ EDGES = pa.schema({"query_id": pa.string(), "product_id": pa.string(), "weight":
 def clicked_products(events: ray.data.Dataset) -> pa.Table:
     """Return the products that were clicked, carted or bought for each query, in `EDGES`, from a log of events.
 
-    Events without a query and exposures are left out. Memory is bounded by the distinct pairs of query and product.
+    Events without a query and exposures are left out. Memory is bounded by the distinct pairs of query and product in
+    each block.
     """
     columns = events.select_columns(["query_id", "product_id", "action"])
     counted = columns.map_batches(_weigh_block, batch_format="pyarrow", batch_size=None)

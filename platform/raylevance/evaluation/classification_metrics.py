@@ -165,7 +165,7 @@ def frequency_groups(training_queries: npt.NDArray[np.integer]) -> dict[str, npt
         return {"head": none, "middle": none, "tail": none}
     ordered, third = np.sort(training_queries), -(-len(training_queries) // 3)
     tail = training_queries <= ordered[third - 1]
-    head = (training_queries >= ordered[len(ordered) - third]) & ~tail
+    head = (training_queries > ordered[-third - 1]) & ~tail if len(ordered) > third else ~tail
     return {"head": head, "middle": ~head & ~tail, "tail": tail}
 
 

@@ -87,16 +87,16 @@ def semantic_graph(vectors: Floats, beta: float = 0.8, most: int = 10) -> Graph:
 
 
 def hierarchy_graph(parents: npt.NDArray[np.integer], samples: npt.NDArray[np.number]) -> Graph:
-    """Return the edges of the label tree, float64: from the row of a parent k to each child i, and back.
+    """Return the edges of the label tree, float64: each child i hears its parent k, and the parent hears each child.
 
-    A[k, i] = max(1 / |Child(k)|, m_i / sum of m_j over Child(k)), and A[i, k] = 1. m_i are the samples of child i and
+    A[i, k] = max(1 / |Child(k)|, m_i / sum of m_j over Child(k)), and A[k, i] = 1. m_i are the samples of child i and
     of all labels below it; where there are none, only the first term counts.
 
     `parents` [labels] are numbers of labels, -1 for a root, as `LabelSpace.parents_within` returns; `samples` [labels]
     is how many training samples each label has itself.
 
-    Source: SSUF (arXiv 2506.21049), section 3.4, for A[k, i]. That m counts samples, those below included, and the
-    weight 1 upwards are our choice.
+    Source: SSUF (arXiv 2506.21049), section 3.4, for the maximum. That m counts samples, those below included, that it
+    weighs what a child hears, and the weight 1 upwards are our reading, after HiAGM (Zhou et al. 2020).
     """
     size = len(parents)
     children = np.flatnonzero(parents >= 0)
@@ -107,7 +107,7 @@ def hierarchy_graph(parents: npt.NDArray[np.integer], samples: npt.NDArray[np.nu
     share = np.divide(below[children], total, out=np.zeros(len(children)), where=total > 0)
     down = np.maximum(1 / np.maximum(count, 1), share)
     values = np.concatenate([down, np.ones(len(children))])
-    return csr_matrix((values, (np.append(above, children), np.append(children, above))), (size, size))
+    return csr_matrix((values, (np.append(children, above), np.append(above, children))), (size, size))
 
 
 def fuse_graphs(

@@ -111,7 +111,10 @@ class QueryLabels:
 
 
 def best_columns(scores: Vectors, k: int) -> npt.NDArray[np.int64]:
-    """Return the columns of the `k` highest scores of each row, [n, min(k, columns)], highest first; ties by column."""
+    """Return the columns of the `k` highest scores of each row, [n, min(k, columns)], highest first.
+
+    Of equal scores among them the lower column comes first; which of several equal ones is the last is open.
+    """
     k = min(k, scores.shape[1])
     # A partition and a sort of k columns cost a tenth of a sort of 10,000.
     chosen = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)

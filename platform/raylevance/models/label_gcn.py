@@ -31,7 +31,7 @@ class LabelGCN(nn.Module):
         graph.sort_indices()
         parts = {"pointers": graph.indptr.astype(np.int64), "columns": graph.indices.astype(np.int64)}
         for name, values in {**parts, "values": graph.data}.items():
-            self.register_buffer(name, torch.from_numpy(values))
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
         self.pointers: torch.Tensor
         self.columns: torch.Tensor
         self.values: torch.Tensor

@@ -21,6 +21,7 @@ from torch import nn
 
 from raylevance.config import Settings
 from raylevance.data.label_space import LabelSpace
+from raylevance.data.normal_form import normal_form
 from raylevance.hugging_face import one_line_errors
 from raylevance.models import encoder as encoders
 from raylevance.models.encoder import Encoder
@@ -47,8 +48,8 @@ class QueryClassifierSettings(Settings):
     layers: PositiveInt = 2
     """The layers of the graph convolution. The paper states none."""
     scale: PositiveFloat = 20.0
-    """The learned factor of the product q H^T at the start: vectors of unit length alone give no probability above
-    0.74 (our choice)."""
+    """The learned factor of the product q H^T at the start: the product of unit vectors alone gives no probability
+    above 0.73 (our choice)."""
 
 
 class LabelHead(nn.Module):
@@ -160,8 +161,8 @@ class QueryClassifier(nn.Module):
         return [(rows.cpu().numpy(), bias.cpu().numpy()) for rows, bias in matrices]
 
     def probabilities(self, queries: Sequence[str]) -> list[Vectors]:
-        """Return for each task the probabilities, float32 [queries, predicted]."""
-        vectors = self.encoder.encode_queries(queries)
+        """Return for each task the probabilities, float32 [queries, predicted], of queries in their normal form."""
+        vectors = self.encoder.encode_queries([normal_form(query) for query in queries])
         return [label_probabilities(vectors, *matrix) for matrix in self.label_matrices()]
 
 

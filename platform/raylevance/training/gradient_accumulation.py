@@ -56,19 +56,41 @@ def _backward_by_gradcache(
     The vectors are computed without a graph, and the loss gives its gradient with respect to them. Each group is then
     computed again, with a graph and the same dropout, to carry that gradient to the parameters.
     """
+    vectors, states = embed_without_graph(encoder, groups, options)
+    leaf = vectors.requires_grad_()
+    loss = loss_of(leaf)
+    loss.backward()
+    assert leaf.grad is not None
+    backward_through_groups(encoder, groups, states, leaf.grad, options)
+    return loss.detach()
+
+
+def embed_without_graph(
+    encoder: Encoder, groups: Sequence[TextGroup], options: ForwardOptions
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return the vectors [n, d] of the texts of `groups`, in the order of the rows, and the random state of each group.
+
+    With these states `backward_through_groups` draws the same dropout.
+    """
     states, vectors = [], []
     for group in groups:
         states.append(_random_state(encoder.device))
         with torch.no_grad():
             vectors.append(embed_group(encoder, group, options))
-    leaf = in_batch_order(encoder, groups, vectors).detach().requires_grad_()
-    loss = loss_of(leaf)
-    loss.backward()
+    return in_batch_order(encoder, groups, vectors).detach(), states
+
+
+def backward_through_groups(
+    encoder: Encoder,
+    groups: Sequence[TextGroup],
+    states: Sequence[torch.Tensor],
+    gradient: torch.Tensor,
+    options: ForwardOptions,
+) -> None:
+    """Carry the gradient [n, d] of the vectors of `embed_without_graph` to the parameters, one group after another."""
     for group, state in zip(groups, states, strict=True):
-        assert leaf.grad is not None
         with _from_random_state(state, encoder.device):
-            embed_group(encoder, group, options).backward(leaf.grad[group.rows])
-    return loss.detach()
+            embed_group(encoder, group, options).backward(gradient[group.rows])
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

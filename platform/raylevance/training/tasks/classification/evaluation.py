@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import log_softmax, logsumexp
 
 from raylevance.models.query_classifier import QueryClassifier
 
@@ -23,8 +24,8 @@ class ClassificationEvaluation:
     def __call__(self, classifier: QueryClassifier) -> dict[str, float]:
         """Return `accuracy@1` and `log_likelihood`, each a mean over queries, and then over tasks.
 
-        The log-likelihood is that of the most probable label of the query's own. With few queries it tells classifiers
-        apart that have the same accuracy.
+        The log-likelihood is the log of the share of a query's own labels in the softmax over all labels of its task:
+        with few queries it tells classifiers apart that have the same accuracy.
         """
         right, likely = [], []
         matrices = dict(zip(classifier.space.tasks, classifier.label_matrices(), strict=True))
@@ -33,6 +34,6 @@ class ClassificationEvaluation:
             logits = classifier.encoder.encode_queries(queries) @ rows.T + bias
             own = self.labels[task]
             right.append(np.mean([best in labels for best, labels in zip(logits.argmax(axis=1), own, strict=True)]))
-            log_odds = np.array([logits[row, labels].max() for row, labels in enumerate(own)])
-            likely.append(-np.mean(np.logaddexp(0, -log_odds)))
+            shares = log_softmax(logits, axis=1)
+            likely.append(np.mean([logsumexp(shares[row, labels]) for row, labels in enumerate(own)]))
         return {ACCURACY: float(np.mean(right)), LOG_LIKELIHOOD: float(np.mean(likely))}

@@ -11,9 +11,10 @@ from raylevance.models.batching import length_groups
 from raylevance.models.query_classifier import QueryClassifier
 from raylevance.models.tokenizer import Side
 from raylevance.training.epoch_plan import EpochPlan
+from raylevance.training.gradient_accumulation import backward_through_groups, embed_without_graph
 from raylevance.training.task import TaskReplica, WorkerContext
 from raylevance.training.tasks.classification.tokenised_queries import TokenisedQueries
-from raylevance.training.text_groups import ForwardOptions, TextGroup, embed_group, in_batch_order, text_groups
+from raylevance.training.text_groups import ForwardOptions, embed_group, in_batch_order, text_groups
 from raylevance.training.token_file import Ints, Tokens
 
 if TYPE_CHECKING:
@@ -53,23 +54,18 @@ class ClassificationReplica(TaskReplica):
         """Add the gradient of this worker's share of `step`, as `TaskReplica.backward` does."""
         encoding = self.model.settings.label_enhanced and step % self._settings.refresh_every == 0
         groups = list(text_groups(self.model.encoder, self._label_texts, "item", 0, self._options)) if encoding else []
+        states: list[torch.Tensor] = []
         if encoding:
-            self.labels = self._encoded(groups)
+            self.labels, states = embed_without_graph(self.model.encoder, groups, self._options)
         labels = self.labels.detach().requires_grad_(encoding)
         loss = self._backward_through_queries(self.context.share(self.rows(step)), labels)
         if labels.grad is not None:
-            for group in groups:
-                embed_group(self.model.encoder, group, self._options).backward(labels.grad[group.rows])
+            backward_through_groups(self.model.encoder, groups, states, labels.grad, self._options)
         return loss
 
     def logged(self) -> dict[str, torch.Tensor]:
         """Return the semi-supervised labels per query of this worker's share of the latest step."""
         return {"semi_labels": self._passing[0] / self._passing[1].clamp(min=1)} if self._settings.tau else {}
-
-    @torch.no_grad()
-    def _encoded(self, groups: list[TextGroup]) -> torch.Tensor:
-        vectors = [embed_group(self.model.encoder, group, self._options) for group in groups]
-        return in_batch_order(self.model.encoder, groups, vectors)
 
     def _backward_through_queries(self, rows: Ints, labels: torch.Tensor) -> torch.Tensor:
         """Backpropagate the loss of the queries `rows` down to `labels` [labels, d], which gets its gradient."""
