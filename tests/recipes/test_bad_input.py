@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from click import Context
+import typer
+from typer.main import get_command
 
 from raylevance.artifacts import Store
 from raylevance.errors import MADE_BY, UsageError
@@ -155,10 +156,8 @@ def test_labelling_checks_its_files_before_ray_starts(
 
 
 def test_the_commands_that_make_artifacts_exist() -> None:
-    from typer.main import get_command
-
     for command in MADE_BY.values():
-        context = Context(get_command(app))
+        context = typer.Context(get_command(app))
         first, second = command.split(maxsplit=1)
         if first in ("run", "tune"):
             assert second in RECIPES or command == "tune hybrid"

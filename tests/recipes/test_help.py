@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click import Context
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -42,7 +42,7 @@ def commands(command: Any, name: str = "raylevance") -> Iterator[tuple[str, Any]
 
 def rendered(command: Any, capfd: pytest.CaptureFixture[str]) -> str:
     """Return the help of a command as one line of words."""
-    with Context(command, info_name="x", terminal_width=400) as context:
+    with typer.Context(command, info_name="x", terminal_width=400) as context:
         text = command.get_help(context)
     shown = f"{text}{capfd.readouterr().out}"
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown).split())

@@ -28,7 +28,7 @@ def classify(
             raise UsageError(f"{option} {file}: expected a name that ends in .parquet")
     if output.exists() and queries.exists() and output.samefile(queries):
         raise UsageError(f"--output {output}: is the file of the queries; give another name")
-    require_artifacts(store, classifier)
+    require_artifacts(store, classifier=classifier)
     require_files(queries)
     require_folder_of(output)
     from workloads.commands.classify_file import classify_file

@@ -6,9 +6,6 @@ from raylevance.artifacts import Store
 from raylevance.data.input_files import SUFFIXES, first_bytes, refuse_empty, suffix_of, unknown_kind
 from raylevance.errors import RaylevanceError, UsageError
 
-KINDS = ("classifier/", "encoder/", "judge/", "scorer/", "tables/")
-"""What the references of artifacts start with."""
-
 
 def require_files(*files: Path | None) -> None:
     """Check that files can be opened as tables; None is an option that was not given.
@@ -22,10 +19,13 @@ def require_files(*files: Path | None) -> None:
             refuse_empty(file) if suffix_of(file) == ".parquet" else first_bytes(file)
 
 
-def require_artifacts(store: str, *references: str | None) -> None:
-    """Raise `RaylevanceError` if the store lacks an artifact. A reference of another kind, or None, is not checked."""
-    for reference in references:
-        if reference is not None and reference.startswith(KINDS):
+def require_artifacts(store: str, **references: str | None) -> None:
+    """Raise `RaylevanceError` if the store lacks an artifact of `references`, which are named by their kinds.
+
+    A reference of another form than KIND/NAME, such as a path or None, is not checked.
+    """
+    for kind, reference in references.items():
+        if reference is not None and reference.startswith(f"{kind}/"):
             Store(store).get(reference)
 
 

@@ -27,7 +27,7 @@ def encode(
         raise UsageError(f"--side {side}: expected query or item")
     if output.suffix != ".npy":
         raise UsageError(f"--output {output}: expected a name that ends in .npy")
-    require_artifacts(store, encoder)
+    require_artifacts(store, encoder=encoder)
     require_files(input)
     require_folder_of(output)
     from workloads.commands.encode_file import encode_file

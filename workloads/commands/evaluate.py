@@ -35,7 +35,7 @@ def retrieval(
     """Rank every product for each query by the encoder, and by BM25, hybrid, zero-shot and random for comparison."""
     from workloads.commands.early_checks import require_artifacts, require_files
 
-    require_artifacts(store, encoder)
+    require_artifacts(store, encoder=encoder)
     require_files(examples, products)
     from workloads.commands.evaluate_files import evaluate_retrieval
     from workloads.steps.systems import REPORTED
@@ -72,7 +72,7 @@ def pairs(
 
     if (encoder is None) == (scorer is None):
         raise UsageError("give either --encoder or --scorer")
-    require_artifacts(store, encoder, scorer)
+    require_artifacts(store, encoder=encoder, scorer=scorer)
     require_files(pairs, products, validation)
     from workloads.commands.evaluate_files import evaluate_pair_file
 
@@ -97,7 +97,7 @@ def classification(
     """
     from workloads.commands.early_checks import require_artifacts, require_files
 
-    require_artifacts(store, classifier)
+    require_artifacts(store, classifier=classifier)
     require_files(queries)
     from workloads.commands.evaluate_classification import evaluate_classification
 

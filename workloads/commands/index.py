@@ -41,7 +41,7 @@ def build(
         raise UsageError(f"--encoder {encoder}: expected encoder/NAME: an index names the encoder that made it")
     if not products.startswith("tables/"):
         raise UsageError(f"--products {products}: expected tables/NAME; import the file first (raylevance data import)")
-    require_artifacts(store, encoder, products)
+    require_artifacts(store, encoder=encoder, tables=products)
     from workloads.steps.indexing import build_index
 
     with results_console() as results:

@@ -25,7 +25,7 @@ def label(
     """Grade pairs. Pairs that this judge has graded before are not graded again, so a killed run can be continued."""
     from workloads.commands.early_checks import require_artifacts, require_files, require_folder_of
 
-    require_artifacts(store, judge)
+    require_artifacts(store, judge=judge)
     if not pairs.exists():
         raise RaylevanceError(f"{pairs}: no such file")
     require_files(check)
