@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raylevance.artifacts import Store
-from raylevance.data.conversions import ID, TEXT
-from raylevance.data.normal_form import normal_form, normal_form_column
-from raylevance.data.whole_table import read_table
+from raylevance.data.labelled_queries import read_labelled_queries
+from raylevance.data.normal_form import normal_form
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.evaluation.classification_metrics import (
     Labels,
@@ -53,10 +51,10 @@ def evaluate_classification(classifier: str, store: str, file: Path, task: str |
     """
     loaded = load_classifier(Store(store), classifier)
     task = chosen_task(loaded, task)
-    rows = _read(file)
+    rows = read_labelled_queries(file)
     known = loaded.labels(task)
     truth = _match(rows.labels, known, f"{file}: task {task!r} of {classifier}")
-    predictions = join_predictions(_predictions(loaded, task, rows.queries))
+    predictions = join_predictions(_predictions(loaded, task, rows.queries.to_pylist()))
     metrics = evaluate_predictions(predictions, truth.matrix, loaded.training_queries(task))
     outcome = {"queries": metrics.pop("queries"), "classifier": classifier, "task": task, **metrics}
     outcome["ece"] = top_label_calibration(predictions, truth.matrix)["ece"]
@@ -72,62 +70,10 @@ def chosen_task(classifier: QueryLabels, task: str | None) -> str:
     return tasks[0] if task is None else task
 
 
-class _Rows(NamedTuple):
-    queries: list[str]
-    labels: pa.Array
-    """Lists of label ids, none of them null or empty."""
-    without_labels: int
-
-
 class _Truth(NamedTuple):
     matrix: Labels
     """The labels that the classifier knows come first, then those that it does not."""
     unknown: int
-
-
-def _read(file: Path) -> _Rows:
-    """Read the queries of `file` that have labels."""
-    table = read_table(file, ("query", "labels"))
-    queries, faults = TEXT.convert(table["query"])
-    _refuse_first(file, faults.is_valid(), "query", faults)
-    _refuse_first(file, pc.equal(normal_form_column(queries.fill_null("")), ""), "query has no text; remove the row")
-    lists = _label_lists(file, table["labels"])
-    empty = pc.equal(pc.list_value_length(lists), 0)
-    without = int(pc.sum(empty).as_py() or 0)
-    if without:
-        first = int(np.flatnonzero(empty.to_numpy(zero_copy_only=False))[0]) + 1
-        status(f"{file}: {without} of {len(lists)} rows have no labels and are left out; the first is row {first}")
-    if without == len(lists):
-        raise RaylevanceError(f"{file}: no row has labels; give the ids of each query's labels")
-    measured = pc.invert(empty)
-    return _Rows(queries.filter(measured).to_pylist(), lists.filter(measured), without)
-
-
-def _label_lists(file: Path, column: pa.ChunkedArray) -> pa.Array:
-    """Return the lists of labels as lists of ids. Raises `RaylevanceError` for the first that is null or not one."""
-    kind = column.type
-    if pa.types.is_null(kind):
-        raise RaylevanceError(f"{file}: row 1: labels is null; give a list of label ids")
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        advice = 'give a list of label ids, in Parquet or in JSON Lines such as {"query": "kettle", "labels": ["Home"]}'
-        raise RaylevanceError(f"{file}: column 'labels' holds {kind}, not lists; {advice}")
-    lists = column.combine_chunks()
-    _refuse_first(file, lists.is_null(), "labels is null; give a list of label ids, which may be empty")
-    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    ids, faults = ID.convert(pc.list_flatten(lists))
-    ends = np.concatenate([[0], np.cumsum(lengths)])
-    missing = np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False))
-    if len(missing):
-        row, reason = int(np.searchsorted(ends, missing[0], side="right")), faults[int(missing[0])].as_py()
-        raise RaylevanceError(f"{file}: row {row}: labels has one that {reason or 'is null or empty; remove it'}")
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), ids)
-
-
-def _refuse_first(file: Path, bad: pa.Array, fault: str, reasons: pa.Array | None = None) -> None:
-    rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
-    if len(rows):
-        reason = "" if reasons is None else f" {reasons[int(rows[0])]}"
-        raise RaylevanceError(f"{file}: row {rows[0] + 1}: {fault}{reason}")
 
 
 def _match(labels: pa.Array, known: Sequence[str], where: str) -> _Truth:

@@ -167,8 +167,9 @@ def trial(settings: ClassifierRecipe, run: Run) -> Iterator[float]:
 def check_settings(settings: ClassifierRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     check_encoder_settings(with_backbone_path(settings.encoder))
-    if settings.labels.file and not settings.labels.file.is_file():
-        raise UsageError(f"labels.file={settings.labels.file}: no such file")
+    for name, file in {"labels": settings.labels.file, "sources": settings.sources.file}.items():
+        if file and not file.is_file():
+            raise UsageError(f"{name}.file={file}: no such file")
     if settings.knowledge.world and not settings.knowledge.world.startswith("tables/"):
         raise UsageError(f"knowledge.world={settings.knowledge.world}: expected tables/knowledge, of run knowledge")
     if settings.classifier.structure_enhanced and not settings.graph.any:

@@ -21,6 +21,7 @@ from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.judged_tables import TEST, VALIDATION, JudgedTables
 from raylevance.data.label_files import read_labels
 from raylevance.data.label_space import LabelSpace, with_side_text
+from raylevance.data.labelled_queries import OWN, labels_of_file
 from raylevance.data.product_labels import CATEGORY, category_labels, column_labels, frequent_words
 from raylevance.data.query_knowledge import (
     EDGES,
@@ -81,10 +82,19 @@ class LabelSourceSettings(Settings):
     """Weight of spans of product titles, as pseudo-queries."""
     title_spans: PositiveInt = 3
     """Spans that are cut from each title."""
+    file: Path | None = None
+    """File of queries with labels of your own, in Parquet or JSON Lines: query, and labels, a list of label ids."""
+    file_weight: float = Field(1.0, gt=0)
+    """Weight of the queries of `file`."""
     click_share: float = Field(0.05, gt=0, le=1)
     """Share of the weight of a query's clicks, carts and purchases from which a label counts."""
     least_clicks: PositiveInt = 2
     """Clicks, carts and purchases from which a label counts."""
+
+    @field_validator("file")
+    @classmethod
+    def _absolute(cls, file: Path | None) -> Path | None:
+        return file.absolute() if file else None
 
 
 class KnowledgeSources(Settings):
@@ -173,8 +183,9 @@ def label_step(
         draft.metrics |= {"queries": counts, "sources": report["sources"]}
 
     described: dict[str, Any] = {"labels": labels, "sources": sources, "knowledge": knowledge.posterior}
-    if labels.file:
-        described["file"] = digest([labels.file])
+    files = [file for file in (labels.file, sources.file) if file]
+    if files:
+        described["files"] = digest(files)
     inputs = [tables, *([world] if world else [])]
     described["validation_fraction"] = validation_fraction
     return run.step(f"labels/query{suffix}", build, settings=described, inputs=inputs, seed=seed)
@@ -211,13 +222,20 @@ def labelled_queries(
     if sources.judgements:
         kept = pc.not_equal(judged.judgements["split"], TEST)
         found.append(labels_of_judgements(_with_judgements(judged, kept), space))
+    if sources.file:
+        found.append(labels_of_file(sources.file, space))
     if sources.titles:
         products = ray.data.read_parquet(str(tables / "products"))
         found.append(labels_of_titles(products, space, sources.title_spans, seed))
     if not found:
         raise UsageError("sources: no source of labels is left; give one a weight above 0")
     held_out = judged.split(TEST).queries["query"]
-    weights = {"clicks": sources.clicks, "judgements": sources.judgements, TITLES: sources.titles}
+    weights = {
+        "clicks": sources.clicks,
+        "judgements": sources.judgements,
+        OWN: sources.file_weight,
+        TITLES: sources.titles,
+    }
     return merge_query_labels([without_queries(table, held_out) for table in found], weights)
 
 
