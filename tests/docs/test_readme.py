@@ -16,9 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = re.compile(
-    " (submit|tune|evaluate pairs|data import tables) | serve( --index|$)| --try | index/weak| encoder/weak | run "
+    " (submit|tune|classify|evaluate pairs|evaluate classification|data import tables) | serve( --index|$)| --try | index/weak| encoder/weak | run "
     "(cross-validation|ablations|learning-curves|annotators|audit|synthetic-queries|knowledge|weak-supervision|"
-    "weak-ablations)"
+    "weak-ablations|query-classification|classification-ablations)"
 )
 """Commands that other tests run: tests/cluster, tests/serve, and tests/recipes with fewer folds and a smaller judge."""
 
