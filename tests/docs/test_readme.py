@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = re.compile(
-    " (submit|tune|classify|evaluate pairs|evaluate classification|data import tables) | serve( --index|$)| --try | index/weak| encoder/weak | run "
+    " (submit|tune|classify|evaluate (pairs|classification)|data import tables) | serve( --index|$)| --try "
+    "| index/weak| encoder/weak | run "
     "(cross-validation|ablations|learning-curves|annotators|audit|synthetic-queries|knowledge|weak-supervision|"
     "weak-ablations|query-classification|classification-ablations)"
 )
