@@ -178,4 +178,5 @@ def test_posterior_knowledge_has_the_heaviest_products(ray_cluster: None, tmp_pa
 
 def test_the_report_is_json_that_any_reader_takes(ran: Ran) -> None:
     text = (Store(ran[0]).path("report/query-classification") / "report.json").read_text()
-    json.loads(text, parse_constant=lambda name: pytest.fail(f"the report holds {name}"))
+    report = json.loads(text, parse_constant=lambda name: pytest.fail(f"the report holds {name}"))
+    assert set(report["tasks"]) == {"category", "brand"}

@@ -41,7 +41,7 @@ PRUNED_BELOW = 0.01
 
 
 class Baseline(Protocol):
-    """What every baseline can do."""
+    """The interface of every baseline."""
 
     def scores(self, train: pa.Table, space: LabelSpace, task: str, queries: Sequence[str]) -> Scores:
         """Return the scores of the labels that `task` predicts for `queries`, float32 [queries, labels]."""

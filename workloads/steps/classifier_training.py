@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 import ray.data
-import safetensors.numpy
-import scipy.sparse as sp
 import torch
 from pydantic import Field, PositiveInt
 
@@ -32,7 +30,13 @@ from raylevance.graph.label_graphs import (
 from raylevance.inference.query_classifier import DEFAULT_THRESHOLD, save_query_labels
 from raylevance.losses.semi_labels import fuse_knowledge
 from raylevance.models.encoder import Encoder, EncoderSettings, Vectors
-from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
+from raylevance.models.query_classifier import (
+    GRAPHS,
+    QueryClassifier,
+    QueryClassifierSettings,
+    read_graphs,
+    save_graphs,
+)
 from raylevance.progress import status
 from raylevance.training.tasks.classification import Classification, ClassificationEvaluation, ClassificationSettings
 from workloads.run import Run
@@ -45,8 +49,6 @@ from workloads.steps.encoder_training import (
     with_backbone_path,
 )
 from workloads.steps.label_data import LabelData
-
-GRAPHS = "graphs.safetensors"
 
 
 class LabelGraphSettings(Settings):
@@ -86,7 +88,7 @@ class SemiLabelSettings(Settings):
 
 @dataclass(frozen=True)
 class ClassifierData:
-    """What the steps of a training read."""
+    """The run, the labelled queries and the trainer, which every step of a training reads."""
 
     run: Run
     labels: LabelData
@@ -116,9 +118,8 @@ def graph_step(data: ClassifierData, settings: LabelGraphSettings, encoder: Enco
             vectors = loaded.encode_items(labels.space.labels["text"].to_pylist())
         rows = ray.data.read_parquet(str(labels.file("train"))).select_columns(["labels"])
         samples = labels.samples()
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        edges = {}
-        for number, task in enumerate(labels.space.tasks):
+        graphs, edges = {}, {}
+        for task in labels.space.tasks:
             span = labels.space.rows(task)
             parts = {
                 "cooccurrence": cooccurrence_graph(rows, span, settings.alpha) if settings.cooccurrence else None,
@@ -127,25 +128,13 @@ def graph_step(data: ClassifierData, settings: LabelGraphSettings, encoder: Enco
                 if settings.hierarchy
                 else None,
             }
-            graph = normalise(fuse_graphs(**parts, mode=settings.fusion)).tocsr()
-            arrays |= {f"{number}.{part}": getattr(graph, part) for part in ("data", "indices", "indptr")}
+            graphs[task] = normalise(fuse_graphs(**parts, mode=settings.fusion)).tocsr()
             edges[task] = {name: int(part.nnz) for name, part in parts.items() if part is not None}
-        safetensors.numpy.save_file(arrays, draft.path / GRAPHS)
+        save_graphs(draft.path / GRAPHS, graphs, labels.space)
         draft.metrics["edges"] = edges
 
     described = {"graph": settings, **backbone_settings(encoder), **precision_settings()}
     return data.run.step(f"graph/labels{suffix}", build, settings=described, inputs=[labels.artifact])
-
-
-def read_graphs(data: ClassifierData, artifact: Artifact) -> dict[str, sp.csr_matrix]:
-    """Read what `graph_step` published, by task."""
-    arrays = safetensors.numpy.load_file(data.run.store.path(artifact.ref) / GRAPHS)
-    graphs = {}
-    for number, task in enumerate(data.labels.space.tasks):
-        parts = tuple(arrays[f"{number}.{part}"] for part in ("data", "indices", "indptr"))
-        size = len(parts[2]) - 1
-        graphs[task] = sp.csr_matrix(parts, shape=(size, size))
-    return graphs
 
 
 def warmup_step(
@@ -160,7 +149,7 @@ def warmup_step(
 
     def build(draft: Draft) -> None:
         with data.run.work_folder() as work:
-            graphs = {} if graph is None else read_graphs(data, graph)
+            graphs = {} if graph is None else read_graphs(data.run.store.path(graph.ref) / GRAPHS, data.labels.space)
             start = new_encoder(encoder, work / "encoder")
             QueryClassifier.from_encoder(start, data.labels.space, graphs, classifier, data.trainer.seed).save(
                 work / "new"

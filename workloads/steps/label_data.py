@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from raylevance.artifacts import Artifact, Draft, digest
 from raylevance.config import Settings
-from raylevance.data.click_labels import labels_of_clicks
+from raylevance.data.click_labels import CLICKS, labels_of_clicks
 from raylevance.data.hashing import hash_unit
 from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.judged_tables import TEST, VALIDATION, JudgedTables
@@ -30,10 +30,10 @@ from raylevance.data.query_knowledge import (
     posterior_knowledge,
     world_knowledge,
 )
-from raylevance.data.query_labels import labels_of_judgements, merge_query_labels, without_queries
+from raylevance.data.query_labels import JUDGEMENTS, labels_of_judgements, merge_query_labels, without_queries
 from raylevance.data.schema import GRADES
 from raylevance.data.text import normalised_query
-from raylevance.data.title_labels import labels_of_titles
+from raylevance.data.title_labels import TITLES, labels_of_titles
 from raylevance.errors import UsageError
 from raylevance.progress import status
 from workloads.run import Run
@@ -41,7 +41,6 @@ from workloads.run import Run
 FEWEST_FOR_VALIDATION, MOST_FOR_VALIDATION = 200, 5_000
 """With fewer judged and clicked queries for validation, spans of titles join them; more do not tell more (our
 choice)."""
-TITLES = "titles"
 COLUMNS = ("brand", "color")
 
 
@@ -98,7 +97,7 @@ class LabelSourceSettings(Settings):
 
 
 class KnowledgeSources(Settings):
-    """What is known about training queries, for semi-supervised labels."""
+    """Texts that are known about training queries, for semi-supervised labels."""
 
     posterior: NonNegativeInt = 4
     """Titles of a query's most-clicked or most relevant products; 0 for none."""
@@ -231,8 +230,8 @@ def labelled_queries(
         raise UsageError("sources: no source of labels is left; give one a weight above 0")
     held_out = judged.split(TEST).queries["query"]
     weights = {
-        "clicks": sources.clicks,
-        "judgements": sources.judgements,
+        CLICKS: sources.clicks,
+        JUDGEMENTS: sources.judgements,
         OWN: sources.file_weight,
         TITLES: sources.titles,
     }

@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class LabelFault(NamedTuple):
-    """What is wrong with the label of a row, and what to do about it."""
+    """The label of a row, what is wrong with it, and what to do about it."""
 
     row: int
     reason: str

@@ -30,7 +30,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 class TaskLabels(NamedTuple):
-    """What prediction needs of the labels that a task predicts.
+    """The parts of a classifier that prediction needs of the labels of a task.
 
     `rows` float32 [labels, d], `bias` float32 [labels], `thresholds` float32 [labels], the probability from which a
     label counts, and `training_queries` int64 [labels], the number of training queries that had the label.

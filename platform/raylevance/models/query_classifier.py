@@ -114,7 +114,7 @@ class QueryClassifier(nn.Module):
         with one_line_errors(str(path), "query classifier"):
             settings = QueryClassifierSettings(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
             space = LabelSpace.open(folder)
-            model = cls(Encoder.load(folder / ENCODER), space, _read_graphs(folder / GRAPHS, space), settings)
+            model = cls(Encoder.load(folder / ENCODER), space, read_graphs(folder / GRAPHS, space), settings)
             model.heads.load_state_dict(safetensors.torch.load_file(folder / HEADS))
         return model
 
@@ -127,7 +127,7 @@ class QueryClassifier(nn.Module):
         self.space.save(folder)
         heads = {name: tensor.contiguous() for name, tensor in self.heads.state_dict().items()}
         safetensors.torch.save_file(heads, folder / HEADS)
-        safetensors.numpy.save_file(_graph_arrays(self._graphs, self.space), folder / GRAPHS)
+        save_graphs(folder / GRAPHS, self._graphs, self.space)
 
     @property
     def device(self) -> torch.device:
@@ -177,16 +177,20 @@ def load_classifier_tokenizer(path: str | Path) -> SideTokenizer:
     return encoders.load_encoder_tokenizer(Path(path) / ENCODER)
 
 
-def _graph_arrays(graphs: Graphs, space: LabelSpace) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of the graphs by name; a task is named by its number, since its own name may be any text."""
+def save_graphs(file: Path, graphs: Graphs, space: LabelSpace) -> None:
+    """Write the graphs [labels, labels] of tasks as CSR arrays in safetensors.
+
+    A task is named by its number in `space`, since its own name may be any text.
+    """
     arrays: dict[str, npt.NDArray[Any]] = {}
     for number, task in enumerate(space.tasks):
         if (graph := graphs.get(task)) is not None:
             arrays |= {f"{number}.{part}": getattr(graph, part) for part in ("indptr", "indices", "data")}
-    return arrays
+    safetensors.numpy.save_file(arrays, file)
 
 
-def _read_graphs(file: Path, space: LabelSpace) -> Graphs:
+def read_graphs(file: Path, space: LabelSpace) -> Graphs:
+    """Return what `save_graphs` wrote, by task; a task without a graph is not in it."""
     arrays = safetensors.numpy.load_file(file)
     graphs = {}
     for number, task in enumerate(space.tasks):
