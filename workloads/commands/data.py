@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Import, generate and fetch tables.
 @app.command("import")
 @quiet
 def import_files(
-    source: Annotated[str, typer.Argument(help="esci, wands, ubi, uci or tables.")],
+    source: Annotated[str, typer.Argument(help="esci, wands, ubi, uci, alibaba or tables.")],
     folder: Annotated[Path, typer.Option("--from", help="Where its files are.")],
     on_bad_row: Annotated[str, typer.Option(help="stop, or quarantine and continue.")] = "stop",
     locale: Annotated[str, typer.Option(help="ESCI only: us, es or jp.")] = "us",

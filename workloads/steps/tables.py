@@ -12,6 +12,7 @@ from pydantic import field_validator
 from raylevance.artifacts import Artifact, Draft, Store, digest
 from raylevance.config import Settings
 from raylevance.data.importing import OnBadRow, import_tables
+from raylevance.data.readers.alibaba import read_alibaba
 from raylevance.data.readers.esci import read_esci
 from raylevance.data.readers.tables import read_tables
 from raylevance.data.readers.ubi import read_ubi
@@ -25,6 +26,7 @@ from workloads.run import Run
 
 DATA_BESIDE_THE_CHECKOUT = Path(__file__).parents[3] / "shared" / "data"
 READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
+    "alibaba": read_alibaba,
     "esci": read_esci,
     "tables": read_tables,
     "ubi": read_ubi,
@@ -35,15 +37,18 @@ READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
 READING = 4
 """Goes up when files are read in another way, so that an import from before is not taken for the same."""
 
-SOURCES = ["auto", "esci", "tables", "demo"]
+SOURCES = ["auto", "esci", "alibaba", "uci", "tables", "demo"]
+PUBLIC_FOLDERS = {"esci": "esci", "alibaba": "alibaba_ecomm", "uci": "uci_online_retail"}
+"""The folder of each source in RAYLEVANCE_DATA."""
 
 
 class DataSettings(Settings):
     """The tables that a recipe reads."""
 
     source: str = "auto"
-    """esci or tables (files to import), demo (generated), or tables/NAME[@VERSION] of the store. auto takes ESCI from
-    RAYLEVANCE_DATA or ../shared/data, and the demo shop where there is none."""
+    """esci, alibaba, uci or tables (files to import), demo (generated), or tables/NAME[@VERSION] of the store. auto
+    takes ESCI from RAYLEVANCE_DATA or ../shared/data, and the demo shop where there is none. alibaba and uci are those
+    of the store where they were imported before and no folder is named."""
     folder: Path | None = None
     """The folder of the files; null for RAYLEVANCE_DATA."""
     locale: str = "us"
@@ -68,8 +73,9 @@ class DataSettings(Settings):
 
 def load_tables(settings: DataSettings, run: Run) -> Artifact:
     """Import, generate or find the tables of a recipe, and say which data was taken."""
-    if settings.source.startswith("tables/"):
-        found = run.store.get(settings.source)
+    reference = _imported_before(settings, run.store)
+    if reference:
+        found = run.store.get(reference)
         status(f"data: {found.ref} of the store")
         run.made.append(found)
         return found
@@ -83,13 +89,23 @@ def load_tables(settings: DataSettings, run: Run) -> Artifact:
     return _imported(source, folder, run, on_bad_row=settings.on_bad_row, locale=settings.locale)
 
 
+def _imported_before(settings: DataSettings, store: Store) -> str | None:
+    """Return the reference of tables that the store has already, None where files are imported."""
+    if settings.source.startswith("tables/"):
+        return settings.source
+    if settings.source in ("alibaba", "uci") and settings.folder is None:
+        name = f"tables/{settings.source}"
+        return name if name in store.names() else None
+    return None
+
+
 def locate(settings: DataSettings) -> tuple[str, Path | None]:
     """Return the source that `auto` means here, and its folder. Raises `RaylevanceError` for a missing folder."""
     if settings.source == "demo":
         return "demo", None
     if settings.source == "tables" and settings.folder is None:
         raise UsageError("data.source=tables: set data.folder to where the tables are")
-    folder = settings.folder or _public_folder()
+    folder = settings.folder or _public_folder(settings.source)
     if folder is None or not folder.is_dir():
         if settings.source == "auto" and settings.folder is None and "RAYLEVANCE_DATA" not in os.environ:
             return "demo", None
@@ -157,10 +173,10 @@ def _generated(settings: DemoSettings, run: Run) -> Artifact:
     return run.step("tables/demo", build, settings=settings, seed=settings.seed)
 
 
-def _public_folder() -> Path | None:
-    """Return the folder of ESCI's files: RAYLEVANCE_DATA itself if they are in it, else its subfolder esci."""
+def _public_folder(source: str) -> Path | None:
+    """Return the folder of a source's files: RAYLEVANCE_DATA itself if ESCI's are in it, else its subfolder."""
     root = os.environ.get("RAYLEVANCE_DATA")
-    if root and any(Path(root).glob("*examples*.parquet")):
+    if source in ("auto", "esci") and root and any(Path(root).glob("*examples*.parquet")):
         return Path(root)
-    folder = (Path(root) if root else DATA_BESIDE_THE_CHECKOUT) / "esci"
+    folder = (Path(root) if root else DATA_BESIDE_THE_CHECKOUT) / PUBLIC_FOLDERS.get(source, "esci")
     return folder if root or folder.is_dir() else None

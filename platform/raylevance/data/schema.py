@@ -29,9 +29,10 @@ PRODUCTS = pa.schema(
         pa.field("color", pa.string()),
         pa.field("category", pa.list_(pa.string())),
         pa.field("locale", pa.string()),
+        pa.field("price", pa.float64()),
     ]
 )
-"""`category` is the path from the root, such as ["Home", "Kitchen", "Kettles"]."""
+"""`category` is the path from the root, such as ["Home", "Kitchen", "Kettles"]. Tables of before `price` lack it."""
 
 QUERIES = pa.schema(
     [

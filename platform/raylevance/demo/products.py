@@ -40,6 +40,7 @@ def _storefront_products(storefront: Storefront, rows: Ints) -> pa.Table:
         "color": colours.titles.take(pa.array(_first_forms(colours, attributes[COLOUR]))),
         "category": _categories(storefront.locale).take(pa.array(leaves)),
         "locale": pa.repeat(pa.scalar(storefront.locale, pa.string()), len(rows)),
+        "price": pa.nulls(len(rows), pa.float64()),
     }
     if not templates.title_case:
         columns |= {name: _with_first_capital(columns[name]) for name in ("title", "description")}
