@@ -174,7 +174,7 @@ def _project(graph: Any, transposed: Any, marginal: Any, total: Any, limits: Any
                     candidates[candidate_count], values[candidate_count] = other, value
                     candidate_count += 1
             mass[other], shared[other] = 0.0, 0
-        out.counts[row] = _write_top(
+        out.counts[row] = write_top(
             candidates[:candidate_count], values[:candidate_count], limits.top, out.indices[edges:], out.weights[edges:]
         )
         edges += out.counts[row]
@@ -182,7 +182,7 @@ def _project(graph: Any, transposed: Any, marginal: Any, total: Any, limits: Any
 
 
 @compiled
-def _write_top(candidates: Any, values: Any, top: Any, out_indices: Any, out_weights: Any) -> Any:
+def write_top(candidates: Any, values: Any, top: Any, out_indices: Any, out_weights: Any) -> Any:
     """Write the `top` candidates of the highest values by ascending id. Return how many were written."""
     bar, ties = 0.0, 0
     if len(values) > top:

@@ -1,0 +1,217 @@
+"""The two-level item graph: objectives from triggers to items, and neighbours within a category.
+
+A graph is a folder:
+
+- `items.parquet`: the products by number (product_id, category, brand, price), the number of events of each action, and
+  `first_time`, when the item first had an event, null where it had none.
+- `requests/`: the requests that the graph is built from, rows of `REQUESTS`.
+- `objective/<name>/`: the graph of each objective that the log has, as shards (see `item_objectives`).
+- `neighbours/`: items chosen by one user on one day within a category, weighted by PPMI, as shards.
+
+Source: GCL-MO (arXiv 2307.04322), 4.2; the weights and cuts are our reading.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+from pydantic import PositiveFloat, PositiveInt
+
+from raylevance.config import Settings
+from raylevance.data.hashing import hash_strings
+from raylevance.data.parquet_parts import PartFiles, write_parts
+from raylevance.data.schema import ACTIONS
+from raylevance.errors import RaylevanceError
+from raylevance.graph.building import project_on_cluster
+from raylevance.graph.csr import Csr
+from raylevance.graph.edges import NodeIds
+from raylevance.graph.item_objectives import OBJECTIVES, Objective, first_times, flat_lists, write_objectives
+from raylevance.graph.item_relevance import write_judged_relevance
+from raylevance.graph.item_requests import DAY, REQUESTS, TriggerSettings, make_requests
+from raylevance.graph.metapaths import PpmiSettings
+
+Ints = npt.NDArray[np.int64]
+
+ITEMS, REQUESTS_FOLDER, OBJECTIVE_FOLDER, NEIGHBOURS = "items.parquet", "requests", "objective", "neighbours"
+
+
+class NeighbourSettings(Settings):
+    """Which items are neighbours of an item: those chosen with it by one user on one day, within its category."""
+
+    top: PositiveInt = 20
+    """Neighbours of an item, those of the highest PPMI."""
+    minimum_support: PositiveInt = 1
+    """How many users must have chosen both on one day."""
+    shift: PositiveFloat = 1.0
+    """The k in PPMI = max(0, PMI - log k)."""
+
+
+class ItemGraphSettings(Settings):
+    """How the item graph is built from a log."""
+
+    triggers: TriggerSettings = TriggerSettings()
+    neighbours: NeighbourSettings = NeighbourSettings()
+    relevance: Literal["auto", "judgements", "category", "none"] = "auto"
+    """When two items are relevant to each other: both of grade 2 for one query that is judged, or both of one category
+    and in one request. auto takes judgements where the data has them, and categories elsewhere."""
+
+
+@dataclass(frozen=True)
+class ItemGraph:
+    """A graph that is loaded. `objectives` holds the graphs of the objectives that the log has."""
+
+    items: pa.Table
+    objectives: Mapping[Objective, Csr]
+    neighbours: Csr
+
+    def __len__(self) -> int:
+        return int(self.items.num_rows)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load the graph in `folder`. Raises `RaylevanceError` if a file is missing or damaged."""
+        if not (folder / ITEMS).is_file():
+            raise RaylevanceError(f"{folder}: not an item graph: {ITEMS} is missing")
+        present = [name for name in OBJECTIVES if (folder / OBJECTIVE_FOLDER / name).is_dir()]
+        objectives = {name: Csr.load(folder / OBJECTIVE_FOLDER / name) for name in present}
+        return cls(pq.read_table(folder / ITEMS), objectives, Csr.load(folder / NEIGHBOURS))
+
+    @property
+    def event_counts(self) -> npt.NDArray[np.int64]:
+        """Return how many events each item has, of each action, int64 [items, ACTIONS]."""
+        return np.stack([self.items[action].to_numpy() for action in ACTIONS], axis=1)
+
+
+def build_item_graph(
+    events: ray.data.Dataset,
+    products: pa.Table,
+    categories: Ints,
+    judgements: pa.Table | None,
+    folder: Path,
+    settings: ItemGraphSettings,
+) -> dict[str, Any]:
+    """Build the graph of `events` (columns of the schema `EVENTS`), write it to `folder` and return its figures.
+
+    - `products`: the catalogue (product_id, category, brand, price), by ascending product_id.
+    - `categories`: the number of each product's category, int64 [products], 0 where it has none.
+    - `judgements`: judged pairs (query_id, product_id, grade) that relevance may be learned from, or None.
+
+    Raises `RaylevanceError` if no request has a trigger.
+    """
+    items = NodeIds.assign(products["product_id"].combine_chunks())
+    write_parts(make_requests(events, items, settings.triggers), PartFiles(folder / REQUESTS_FOLDER, REQUESTS))
+    requests = ray.data.read_parquet(str(folder / REQUESTS_FOLDER))
+    first_time = first_times(requests, len(items))
+    counts = _event_counts(events, items)
+    times = pa.array(first_time, mask=first_time == np.iinfo(np.int64).max)
+    by_action = {action: counts[:, place] for place, action in enumerate(ACTIONS)}
+    pq.write_table(_with_columns(products, {**by_action, "first_time": times}), folder / ITEMS)
+    objectives = _objectives(counts, settings, judgements)
+    from_requests = [name for name in objectives if name != "relevance" or judgements is None]
+    edges = write_objectives(requests, folder / OBJECTIVE_FOLDER, first_time, from_requests, categories)
+    if "relevance" in objectives and judgements is not None:
+        edges = {
+            "relevance": write_judged_relevance(judgements, items, folder / OBJECTIVE_FOLDER / "relevance"),
+            **edges,
+        }
+    if not any(edges.values()):
+        raise RaylevanceError("the item graph has no edge: no user of the log chose anything before a request")
+    groups = chosen_together(requests, categories)
+    ppmi = PpmiSettings(
+        shift=settings.neighbours.shift,
+        minimum_support=settings.neighbours.minimum_support,
+        top=settings.neighbours.top,
+    )
+    project_on_cluster(groups.transposed(), groups, ppmi, folder / NEIGHBOURS)
+    neighbours = Csr.load(folder / NEIGHBOURS)
+    triggers = requests.map_batches(_has_triggers, batch_format="pyarrow", batch_size=None)
+    figures = triggers.sum(["requests", "with_triggers"])
+    return {
+        "items": len(items),
+        "items_with_events": int((first_time != np.iinfo(np.int64).max).sum()),
+        "requests": int(figures["sum(requests)"]),
+        "requests_with_triggers": int(figures["sum(with_triggers)"]),
+        "edges": edges,
+        "neighbour_edges": len(neighbours.indices),
+        "objectives_without_edges": [name for name in OBJECTIVES if not edges.get(name)],
+    }
+
+
+def _objectives(counts: Ints, settings: ItemGraphSettings, judgements: pa.Table | None) -> list[Objective]:
+    """Return the objectives that the log can have: those with an action of their own."""
+    seen = counts.sum(axis=0) > 0
+    found: list[Objective] = []
+    if settings.relevance != "none":
+        found.append("relevance")
+    if seen[ACTIONS.index("exposure")]:
+        found.append("exposure")
+    if seen[ACTIONS.index("click")] or seen[ACTIONS.index("cart")]:
+        found.append("click")
+    if seen[ACTIONS.index("purchase")]:
+        found.append("purchase")
+    return found
+
+
+def chosen_together(requests: ray.data.Dataset, categories: Ints) -> Csr:
+    """Return which items a user chose on one day within one category, a row for each such group, weights 1.
+
+    Items that were only shown are left out.
+    """
+    pairs = requests.map_batches(
+        functools.partial(_chosen, categories=categories), batch_format="pyarrow", batch_size=None
+    )
+    blocks: list[pa.Table] = list(cast(Any, pairs.iter_batches(batch_format="pyarrow", batch_size=None)))
+    group = np.concatenate([np.empty(0, np.uint64), *(block["group"].to_numpy() for block in blocks)])
+    item = np.concatenate([np.empty(0, np.int32), *(block["item"].to_numpy() for block in blocks)])
+    rows = np.unique(group, return_inverse=True)[1].astype(np.int64)
+    distinct = np.unique(rows * len(categories) + item)
+    rows, columns = np.divmod(distinct, len(categories))
+    size = int(rows.max()) + 1 if len(rows) else 1
+    return Csr.from_edges(rows, columns, np.ones(len(rows), np.float32), (size, len(categories)))
+
+
+def _chosen(requests: pa.Table, categories: Ints) -> pa.Table:
+    rows, items = flat_lists(requests["items"])
+    chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
+    rows, items = rows[chosen], items[chosen]
+    user = hash_strings(requests["user_id"])
+    day = (requests["time"].to_numpy() // int(DAY)).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        group = (user + day * np.uint64(0x9E3779B97F4A7C15))[rows]
+        group = group * np.uint64(0xBF58476D1CE4E5B9) + categories[items].astype(np.uint64)
+    return pa.table({"group": group, "item": items.astype(np.int32)})
+
+
+def _event_counts(events: ray.data.Dataset, items: NodeIds) -> Ints:
+    def count(block: pa.Table) -> pa.Table:
+        numbers = items.lookup(block["product_id"])
+        known = pa.table({"item": numbers, "action": block["action"]}).filter(pa.array(numbers >= 0))
+        return known.group_by(["item", "action"]).aggregate([([], "count_all")])
+
+    counts = np.zeros((len(items), len(ACTIONS)), np.int64)
+    partial = events.select_columns(["product_id", "action"]).map_batches(
+        count, batch_format="pyarrow", batch_size=None
+    )
+    blocks: Any = partial.iter_batches(batch_format="pyarrow", batch_size=None)
+    for block in blocks:
+        actions = [ACTIONS.index(action) for action in block["action"].to_pylist()]
+        np.add.at(counts, (block["item"].to_numpy(), actions), block["count_all"].to_numpy())
+    return counts
+
+
+def _has_triggers(requests: pa.Table) -> pa.Table:
+    lengths = np.diff(requests["triggers"].combine_chunks().offsets.to_numpy())
+    return pa.table({"requests": [len(lengths)], "with_triggers": [int((lengths > 0).sum())]})
+
+
+def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values) if not isinstance(values, pa.Array) else values)
+    return table

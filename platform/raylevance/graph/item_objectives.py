@@ -1,0 +1,204 @@
+"""The objective level of the item graph: edges from triggers to items, one graph for each objective.
+
+A request joins each of its triggers with each of its items. The objectives are nested, purchase within click within
+exposure; relevance is a test of its own. The triggers of a request share a weight of 1, so that a user with a long
+history counts as much as one with a short history.
+
+An item is numbered by how it was known when the request began: `i` if it had an event before, `i + items` if it was
+new. A model can therefore learn from a log how items are found that it knows by their features alone.
+
+Source: GCL-MO (arXiv 2307.04322), 4.2 and 4.3; the weights and the two numbers of an item are our choice.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+import ray.data
+
+from raylevance.data.schema import ACTIONS
+from raylevance.graph.csr import Csr
+
+Ints = npt.NDArray[np.int64]
+
+Objective = Literal["relevance", "exposure", "click", "purchase"]
+OBJECTIVES: tuple[Objective, ...] = ("relevance", "exposure", "click", "purchase")
+LOWEST_ACTION = {"exposure": 0, "click": 1, "purchase": ACTIONS.index("purchase")}
+"""The action from which an item of a request is a positive of an objective. An item in the cart counts as clicked."""
+
+REQUESTS_AT_ONCE = 4096
+EDGES_PER_SHARD = 20_000_000
+"""How many pairs of triggers and items are added up in one task."""
+EDGE = pa.schema(
+    {"shard": pa.int32(), "objective": pa.int8(), "trigger": pa.int32(), "item": pa.int32(), "weight": pa.float64()}
+)
+
+
+def first_times(requests: ray.data.Dataset, items: int) -> Ints:
+    """Return when each of `items` items first has an event, int64 [items]; the largest int64 where it has none."""
+    earliest = np.full(items, np.iinfo(np.int64).max)
+    first = requests.map_batches(_first_times, batch_format="pyarrow", batch_size=None)
+    for block in _blocks(first):
+        np.minimum.at(earliest, block["item"].to_numpy(), block["time"].to_numpy())
+    return earliest
+
+
+def _first_times(requests: pa.Table) -> pa.Table:
+    rows, items = flat_lists(requests["items"])
+    table = pa.table({"item": items, "time": requests["time"].to_numpy()[rows]})
+    return table.group_by("item").aggregate([("time", "min")]).rename_columns(["item", "time"])
+
+
+def write_objectives(
+    requests: ray.data.Dataset,
+    folder: Path,
+    first_time: Ints,
+    objectives: Sequence[Objective],
+    categories: Ints | None = None,
+) -> dict[str, int]:
+    """Write the graph of each of `objectives` to `folder`/<objective>, and return how many edges each has.
+
+    - `requests`: rows of `REQUESTS`.
+    - `first_time`: the result of `first_times`, [items].
+    - `categories`: the number of each item's category, 0 where it has none. An item that has an event in the request
+      and the category of the trigger is a positive of relevance. Needed for relevance only.
+
+    A graph has a row for each trigger and two columns for each item. The result does not depend on the blocks of
+    `requests`. Memory is bounded by the pairs of one shard, about `EDGES_PER_SHARD`.
+    """
+    items = len(first_time)
+    shared = ray.put((first_time, categories))
+    pairs = requests.map_batches(_count_pairs, batch_format="pyarrow", batch_size=None)
+    total = sum(int(block["pairs"].to_numpy().sum()) for block in _blocks(pairs))
+    shards = 1 + total * len(objectives) // EDGES_PER_SHARD
+    rows_per_shard = -(-items // shards)
+    cuts = list(range(0, items, rows_per_shard))
+    expand = functools.partial(_expand, shared=shared, objectives=objectives, rows_per_shard=rows_per_shard)
+    write = functools.partial(_write_shard, folder=folder, items=items, cuts=cuts, objectives=objectives)
+    edges = requests.map_batches(expand, batch_format="pyarrow", batch_size=REQUESTS_AT_ONCE)
+    for objective in objectives:
+        (folder / objective).mkdir(parents=True)
+    if len(cuts) == 1:
+        written = edges.repartition(1).map_batches(write, batch_format="pyarrow", batch_size=None)
+    else:
+        written = edges.groupby("shard", num_partitions=len(cuts)).map_groups(write, batch_format="pyarrow")
+    counts = dict.fromkeys(objectives, 0)
+    for block in _blocks(written):
+        for row in block.to_pylist():
+            counts[OBJECTIVES[row["objective"]]] += row["edges"]
+    for objective in objectives:
+        for shard, first in enumerate(cuts):
+            if not (file := folder / objective / f"{shard:05}.arrow").exists():
+                rows = min(rows_per_shard, items - first)
+                empty = np.empty(0, np.int32)
+                Csr(np.zeros(rows + 1, np.int64), empty, np.empty(0, np.float32), 2 * items, first).save(file)
+    return {objective: counts[objective] for objective in objectives}
+
+
+def request_edges(
+    requests: pa.Table, first_time: Ints, categories: Ints | None, objectives: Sequence[Objective]
+) -> pa.Table:
+    """Return the edges of `requests` before they are added up: objective, trigger, item and weight of each."""
+    trigger_rows, triggers = flat_lists(requests["triggers"])
+    weights = requests["trigger_weights"].combine_chunks().flatten().to_numpy().astype(np.float64)
+    item_rows, items = flat_lists(requests["items"])
+    actions = requests["actions"].combine_chunks().flatten().to_numpy()
+    size = requests.num_rows
+    weights = weights / np.bincount(trigger_rows, weights, size)[trigger_rows]
+    is_new = first_time[items] >= requests["time"].to_numpy()[item_rows]
+    codes = items + np.where(is_new, len(first_time), 0)
+    trigger_counts = np.bincount(trigger_rows, minlength=size)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(item_rows, minlength=size))])
+    # Each trigger, with each item of its request.
+    per_trigger = np.diff(starts)[trigger_rows]
+    left = np.repeat(np.arange(len(triggers)), per_trigger)
+    begins = starts[:-1][trigger_rows]
+    right = np.arange(len(left)) - np.repeat(np.cumsum(per_trigger) - per_trigger, per_trigger)
+    right = right + np.repeat(begins, per_trigger)
+    assert trigger_counts.sum() == len(triggers)
+    other = triggers[left] != items[right]
+    left, right = left[other], right[other]
+    parts = []
+    for objective in objectives:
+        if objective == "relevance":
+            assert categories is not None, "relevance by category needs the categories"
+            kept = (categories[triggers[left]] > 0) & (categories[triggers[left]] == categories[items[right]])
+        else:
+            kept = actions[right] >= LOWEST_ACTION[objective]
+        parts.append(
+            pa.table(
+                {
+                    "objective": np.full(kept.sum(), OBJECTIVES.index(objective), np.int8),
+                    "trigger": triggers[left[kept]].astype(np.int32),
+                    "item": codes[right[kept]].astype(np.int32),
+                    "weight": weights[left[kept]],
+                }
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+def flat_lists(lists: pa.ChunkedArray) -> tuple[Ints, npt.NDArray[np.int64]]:
+    """Return the row of each value of a list column, and the values, both int64 [values]."""
+    combined = lists.combine_chunks()
+    lengths = np.diff(combined.offsets.to_numpy())
+    return np.repeat(np.arange(len(combined)), lengths), combined.flatten().to_numpy().astype(np.int64)
+
+
+def sum_edges(
+    rows: npt.NDArray[np.integer],
+    columns: npt.NDArray[np.integer],
+    weights: npt.NDArray[np.float64],
+    shape: tuple[int, int],
+) -> Csr:
+    """Return the graph of `shape` in which edges given several times are added up, in whatever order they come."""
+    order = np.lexsort((weights, columns, rows))
+    rows, columns, weights = rows[order], columns[order], weights[order]
+    first = np.flatnonzero(
+        np.concatenate([np.ones(min(len(rows), 1), bool), (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])])
+    )
+    sums = np.add.reduceat(weights, first) if len(first) else weights
+    return Csr.from_edges(rows[first], columns[first], sums, shape)
+
+
+def _blocks(dataset: ray.data.Dataset) -> Any:
+    return dataset.iter_batches(batch_format="pyarrow", batch_size=None)
+
+
+def _count_pairs(requests: pa.Table) -> pa.Table:
+    lengths = [np.diff(requests[name].combine_chunks().offsets.to_numpy()) for name in ("triggers", "items")]
+    return pa.table({"pairs": [int((lengths[0] * lengths[1]).sum())]})
+
+
+def _expand(
+    requests: pa.Table, shared: "ray.ObjectRef[Any]", objectives: Sequence[Objective], rows_per_shard: int
+) -> pa.Table:
+    first_time, categories = ray.get(shared)
+    edges = request_edges(requests, first_time, categories, objectives)
+    shard = pa.array((edges["trigger"].to_numpy() // rows_per_shard).astype(np.int32))
+    return edges.add_column(0, "shard", shard).cast(EDGE)
+
+
+def _write_shard(
+    edges: pa.Table, folder: Path, items: int, cuts: list[int], objectives: Sequence[Objective]
+) -> pa.Table:
+    counts = []
+    if edges.num_rows:
+        shard = edges["shard"][0].as_py()
+        first = cuts[shard]
+        rows = ([*cuts, items][shard + 1]) - first
+        number, trigger, item, weight = (edges[name].to_numpy() for name in EDGE.names[1:])
+        for objective in objectives:
+            own = number == OBJECTIVES.index(objective)
+            graph = sum_edges(trigger[own] - first, item[own], weight[own], (rows, 2 * items))
+            graph = Csr(graph.indptr, graph.indices, graph.weights, 2 * items, first)
+            file = folder / objective / f"{shard:05}.arrow"
+            graph.save(file.with_suffix(".draft"))
+            file.with_suffix(".draft").rename(file)
+            counts.append({"objective": OBJECTIVES.index(objective), "edges": len(graph.indices)})
+    return pa.Table.from_pylist(counts, pa.schema({"objective": pa.int8(), "edges": pa.int64()}))

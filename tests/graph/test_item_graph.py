@@ -1,0 +1,142 @@
+"""The item graph against loops: objectives, how items were known, neighbours and relevance."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray.data
+
+from raylevance.data.schema import ACTIONS, EVENTS
+from raylevance.errors import RaylevanceError
+from raylevance.graph import item_objectives
+from raylevance.graph.csr import Csr
+from raylevance.graph.edges import NodeIds
+from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph
+from raylevance.graph.item_objectives import OBJECTIVES, first_times, write_objectives
+from raylevance.graph.item_relevance import write_judged_relevance
+from raylevance.graph.item_requests import REQUESTS, make_requests
+from raylevance.models.item_features import CATEGORY, ItemVocabulary
+from tests.graph.test_item_requests import log
+
+ITEMS = 9
+PRODUCTS = pa.table(
+    {
+        "product_id": [f"p{i}" for i in range(ITEMS)],
+        "category": pa.array([["a", "b"], ["a"], None, ["a", "b"], ["c"], ["a"], ["c"], ["a", "b"], ["a"]]),
+        "brand": pa.array(["x", None, "y", "x", None, None, "y", "x", "x"]),
+        "price": pa.array([1.0, None, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
+    }
+)
+CATEGORIES = ItemVocabulary.of(PRODUCTS).numbers(PRODUCTS)[:, CATEGORY]
+
+
+def dense(graph: Csr) -> np.ndarray:
+    table = np.zeros((graph.rows, graph.columns))
+    table[graph.edge_rows() - graph.first, graph.indices] = graph.weights
+    return table
+
+
+def objectives_by_hand(requests: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    first = {}
+    for request in requests:
+        for item in request["items"]:
+            first[item] = min(first.get(item, request["time"]), request["time"])
+    found = {name: np.zeros((ITEMS, 2 * ITEMS)) for name in OBJECTIVES}
+    for request in requests:
+        total = sum(request["trigger_weights"])
+        for trigger, weight in zip(request["triggers"], request["trigger_weights"], strict=True):
+            for item, action in zip(request["items"], request["actions"], strict=True):
+                if item == trigger:
+                    continue
+                column = item + ITEMS * (first[item] >= request["time"])
+                same = CATEGORIES[item] == CATEGORIES[trigger] > 0
+                positive = {"relevance": same, "exposure": True, "click": action > 0, "purchase": action == 3}
+                for name, holds in positive.items():
+                    found[name][trigger, column] += weight / total * holds
+    return found
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("edges_per_shard", [20_000_000, 300])
+def test_objectives_equal_a_loop_in_one_shard_or_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edges_per_shard: int
+) -> None:
+    monkeypatch.setattr(item_objectives, "EDGES_PER_SHARD", edges_per_shard)
+    table = pa.Table.from_pylist(log(3, 300, users=12, items=ITEMS), EVENTS)
+    items = NodeIds.assign(PRODUCTS["product_id"].combine_chunks())
+    made = pa.concat_tables(
+        list(
+            make_requests(ray.data.from_arrow(table), items, ItemGraphSettings().triggers).iter_batches(
+                batch_format="pyarrow"
+            )
+        )
+    ).cast(REQUESTS)
+    shuffled = made.take(np.random.default_rng(0).permutation(made.num_rows))
+    requests = ray.data.from_arrow(shuffled).repartition(3)
+    counts = write_objectives(requests, tmp_path, first_times(requests, ITEMS), OBJECTIVES, CATEGORIES)
+    for name, expected in objectives_by_hand(made.to_pylist()).items():
+        graph = Csr.load(tmp_path / name)
+        assert len(list((tmp_path / name).glob("*.arrow"))) == (1 if edges_per_shard > 1000 else 9)
+        np.testing.assert_allclose(dense(graph), expected, rtol=1e-5)
+        assert counts[name] == np.count_nonzero(expected)
+    assert (dense(Csr.load(tmp_path / "purchase")) <= dense(Csr.load(tmp_path / "click")) + 1e-6).all()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_graph_holds_what_its_log_says(tmp_path: Path) -> None:
+    rows = [row for row in log(5, 300, users=12, items=ITEMS - 1) if row["action"] != "exposure"]
+    table = pa.Table.from_pylist(rows, EVENTS)
+    settings = ItemGraphSettings(relevance="category")
+    figures = build_item_graph(ray.data.from_arrow(table), PRODUCTS, CATEGORIES, None, tmp_path, settings)
+    graph = ItemGraph.load(tmp_path)
+    assert set(graph.objectives) == {"relevance", "click", "purchase"}
+    assert figures["objectives_without_edges"] == ["exposure"]
+    assert figures["items_with_events"] == ITEMS - 1
+    assert graph.items["first_time"].is_valid().to_pylist() == [True] * (ITEMS - 1) + [False]
+    counts = [
+        [sum(r["product_id"] == f"p{i}" and r["action"] == a for r in rows) for a in ACTIONS] for i in range(ITEMS)
+    ]
+    assert graph.event_counts.tolist() == counts
+    together = set()
+    for one in rows:
+        for other in rows:
+            left, right = (int(row["product_id"][1:]) for row in (one, other))
+            same_day = one["timestamp"].date() == other["timestamp"].date()
+            same_category = CATEGORIES[left] == CATEGORIES[right]
+            if one["user_id"] == other["user_id"] and same_day and same_category and left != right:
+                together.add((left, right))
+    joined = set(zip(graph.neighbours.edge_rows().tolist(), graph.neighbours.indices.tolist(), strict=True))
+    assert joined
+    assert joined <= together
+    assert (graph.neighbours.weights > 0).all()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_log_in_which_nobody_comes_back_is_refused(tmp_path: Path) -> None:
+    row = log(1, 1)[0] | {"user_id": "once", "product_id": "p1", "action": "click"}
+    events = ray.data.from_arrow(pa.Table.from_pylist([row], EVENTS))
+    with pytest.raises(RaylevanceError, match="no user of the log chose anything before a request"):
+        build_item_graph(events, PRODUCTS, CATEGORIES, None, tmp_path, ItemGraphSettings())
+
+
+def test_judged_relevance_joins_items_of_the_highest_grade_of_one_query(tmp_path: Path) -> None:
+    rows = [("q2", "p3", 2), ("q1", "p1", 2), ("q1", "p3", 2), ("q1", "p4", 1), ("q2", "p8", 2), ("q1", "p5", 2)]
+    rows += [("q3", "p6", 2), ("q1", "p1", 2), ("q2", "not there", 2)]
+    judged = pa.table(dict(zip(("query_id", "product_id", "grade"), map(list, zip(*rows, strict=True)), strict=True)))
+    items = NodeIds.assign(PRODUCTS["product_id"].combine_chunks())
+    edges = write_judged_relevance(judged, items, tmp_path)
+    expected = np.zeros((ITEMS, 2 * ITEMS))
+    for left, right in [(1, 3), (1, 5), (3, 5)]:
+        expected[left, right] = expected[right, left] = 0.5
+    expected[3, 8] = expected[8, 3] = 1
+    np.testing.assert_allclose(dense(Csr.load(tmp_path)), expected)
+    assert edges == 8
+
+
+def test_a_folder_that_is_no_graph_is_named(tmp_path: Path) -> None:
+    pq.write_table(PRODUCTS, tmp_path / "products.parquet")
+    with pytest.raises(RaylevanceError, match=r"items\.parquet is missing"):
+        ItemGraph.load(tmp_path)
