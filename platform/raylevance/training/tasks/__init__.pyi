@@ -3,6 +3,7 @@ from .classification.task import Classification, ClassificationSettings
 from .contrastive.ranking import RankingEvaluation
 from .contrastive.task import Contrastive, ContrastiveSettings
 from .grading import Grading, GradingEvaluation, GradingSettings
+from .item_retrieval.task import ItemRetrieval, ItemRetrievalSettings
 from .moco.task import MoCo, MoCoSettings
 from .relevance.task import Relevance, RelevanceSettings
 
@@ -15,6 +16,8 @@ __all__ = [
     "Grading",
     "GradingEvaluation",
     "GradingSettings",
+    "ItemRetrieval",
+    "ItemRetrievalSettings",
     "MoCo",
     "MoCoSettings",
     "RankingEvaluation",

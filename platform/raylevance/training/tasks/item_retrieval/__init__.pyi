@@ -1,0 +1,7 @@
+from .task import ItemRetrieval, ItemRetrievalSettings, ObjectiveWeights
+
+__all__ = [
+    "ItemRetrieval",
+    "ItemRetrievalSettings",
+    "ObjectiveWeights",
+]

@@ -1,0 +1,123 @@
+"""The triggers of each step, and the candidates that they are compared with.
+
+Everything that is drawn depends on the seed and the step alone, so it is the same on every worker.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from raylevance.graph.csr import Csr
+from raylevance.graph.item_graph import ItemGraph
+from raylevance.graph.item_objectives import OBJECTIVES, Objective
+from raylevance.graph.neighbour_sampling import NeighbourSampler
+
+if TYPE_CHECKING:
+    from raylevance.training.tasks.item_retrieval.task import ItemRetrievalSettings
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The triggers of a step, int64 [triggers], and its candidates by code, int64 [candidates], ascending.
+
+    `positives` holds the positive candidates that each objective drew: the row among `triggers`, and the candidate, of
+    each draw.
+    """
+
+    triggers: Ints
+    candidates: Ints
+    positives: dict[Objective, tuple[Ints, Ints]]
+
+
+class Batches:
+    """Draws the positives and negatives of triggers from an item graph."""
+
+    def __init__(self, graph: ItemGraph, settings: "ItemRetrievalSettings", seed: int) -> None:
+        self.items, self._settings, self._seed = len(graph), settings, seed
+        self.objectives = {
+            name: graph.objectives[name]
+            for name in OBJECTIVES
+            if settings.weights.of(name) and name in graph.objectives and len(graph.objectives[name].indices)
+        }
+        self._samplers = {name: NeighbourSampler(objective) for name, objective in self.objectives.items()}
+        self._has_events = graph.items["first_time"].is_valid().to_numpy()
+        self._negative = self._negative_weight_of_each()
+        degrees = np.sum([objective.degrees for objective in self.objectives.values()], axis=0)
+        self.triggers = np.flatnonzero(degrees)
+        """The items that are a trigger of an objective, int64."""
+
+    def draw(self, triggers: Ints, step: int) -> Batch:
+        """Return the batch of `triggers`, items, in `step`."""
+        seeds = np.random.SeedSequence([self._seed, step]).generate_state(len(OBJECTIVES) + 1, np.uint64)
+        drawn = {
+            name: sampler.sample(triggers, self._settings.positives, int(seeds[OBJECTIVES.index(name)]))
+            for name, sampler in self._samplers.items()
+        }
+        random = np.random.default_rng(int(seeds[-1])).integers(self.items, size=self._settings.random_negatives)
+        random = np.where(self._has_events[random], random, random + self.items)
+        candidates = np.unique(np.concatenate([random, *(codes for _, codes in drawn.values())]))
+        places = {name: (rows, np.searchsorted(candidates, codes)) for name, (rows, codes) in drawn.items()}
+        return Batch(triggers, candidates, places)
+
+    def positive_weights(self, batch: Batch, objective: Objective, rows: Ints) -> Floats:
+        """Return how often each candidate was drawn as a positive of the triggers `rows`, [rows, candidates]."""
+        own, places = batch.positives[objective]
+        index = np.full(len(batch.triggers), -1)
+        index[rows] = np.arange(len(rows))
+        kept = index[own] >= 0
+        weights = np.zeros((len(rows), len(batch.candidates)), np.float32)
+        np.add.at(weights, (index[own[kept]], places[kept]), 1)
+        return weights
+
+    def negative_weights(self, batch: Batch, objective: Objective, rows: Ints) -> Floats:
+        """Return the weight of each candidate among the negatives of the triggers `rows`, [rows, candidates].
+
+        All candidates but known positives of the objective and the trigger itself are negatives. A bought item is never
+        a negative of relevance, and a clicked one that was not bought is a weak negative of purchase.
+        """
+        weights = np.tile(self._negative[batch.candidates], (len(rows), 1))
+        if objective == "purchase" and "click" in self.objectives:
+            clicked = self._known(batch, self.objectives["click"], rows)
+            weights[clicked] *= self._settings.clicked_not_bought
+        if objective == "relevance" and "purchase" in self.objectives:
+            weights[self._known(batch, self.objectives["purchase"], rows)] = 0
+        weights[self._known(batch, self.objectives[objective], rows)] = 0
+        weights[batch.candidates % self.items == batch.triggers[rows][:, None]] = 0
+        return weights
+
+    def _negative_weight_of_each(self) -> Floats:
+        """Return the weight of each candidate, by code, among the negatives, float32 [2 items].
+
+        With `correct_popularity` it is one over how often the candidate is expected in a step, relative to an item that
+        is only drawn as a random negative. The negatives then stand for the whole catalogue, and a popular item is not
+        pushed away for being drawn often as the positive of other triggers.
+        """
+        settings, size = self._settings, 2 * self.items
+        if not settings.correct_popularity:
+            return np.ones(size, np.float32)
+        random: float = max(settings.random_negatives, 1) / self.items
+        expected = np.full(size, random)
+        for objective in self.objectives.values():
+            # A trigger draws each of its edges in proportion to its weight, and all triggers are drawn equally often.
+            rows = objective.edge_rows()
+            totals = np.bincount(rows, objective.weights, self.items).astype(np.float64)
+            shares = np.bincount(objective.indices, objective.weights / totals[rows], size)
+            expected += shares * (settings.batch * settings.positives / max(int(np.count_nonzero(totals)), 1))
+        return (random / expected).astype(np.float32)
+
+    def _known(self, batch: Batch, graph: Csr, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Return whether `graph` has an edge from each trigger to each candidate, known or new."""
+        nodes = batch.triggers[rows]
+        items = graph.indices[graph.edge_positions(nodes)].astype(np.int64) % self.items
+        owners = np.repeat(np.arange(len(rows)), graph.degrees[nodes])
+        found = np.zeros((len(rows), len(batch.candidates)), bool)
+        for codes in (items, items + self.items):
+            places = np.minimum(np.searchsorted(batch.candidates, codes), len(batch.candidates) - 1)
+            hit = batch.candidates[places] == codes
+            found[owners[hit], places[hit]] = True
+        return found

@@ -1,0 +1,103 @@
+"""The replica of the item retrieval task: one step on the triggers of a batch.
+
+Source: GCL-MO (arXiv 2307.04322), 4.5: two views, a loss for each objective, and their weighted sum.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from raylevance.losses.multi_positive import multi_positive_contrastive
+from raylevance.models.item_encoder import ItemEncoder
+from raylevance.training.collective import gather
+from raylevance.training.epoch_plan import EpochPlan
+from raylevance.training.task import TaskReplica, WorkerContext
+from raylevance.training.tasks.item_retrieval.batches import Batch, Batches
+from raylevance.training.tasks.item_retrieval.item_nodes import Ints, ItemNodes, View
+
+if TYPE_CHECKING:
+    from raylevance.training.tasks.item_retrieval.task import ItemRetrievalSettings
+
+VIEWS = 2
+
+
+class ItemRetrievalReplica(TaskReplica):
+    """An item encoder, and its batches of triggers. Each worker encodes a share of a step's items for all workers."""
+
+    def __init__(
+        self,
+        model: ItemEncoder,
+        nodes: ItemNodes,
+        batches: Batches,
+        settings: "ItemRetrievalSettings",
+        context: WorkerContext,
+    ) -> None:
+        equal_cost = np.zeros(len(batches.triggers), np.int64)
+        super().__init__(model, EpochPlan.shuffled(equal_cost, settings.batch, context.seed), context)
+        self._nodes, self._batches, self._settings = nodes, batches, settings
+        if settings.id_learning_rate and model.id_rows:
+            self.parameter_groups = {"model.ids.": settings.id_learning_rate}
+        self._losses: dict[str, torch.Tensor] = {}
+
+    def backward(self, step: int) -> torch.Tensor:
+        """Add the gradient of this worker's share of `step`, as `TaskReplica.backward` does."""
+        batch = self._batches.draw(self._batches.triggers[self.rows(step)], step)
+        rows = self.context.share(np.arange(len(batch.triggers)))
+        first, second = (self._encoded(batch, step, view) for view in range(VIEWS))
+        loss = (self._loss(batch, rows, first, second) + self._loss(batch, rows, second, first)) / VIEWS
+        loss.backward()
+        return loss.detach()
+
+    def logged(self) -> dict[str, torch.Tensor]:
+        """Return the loss of each objective in this worker's share of the latest step, a mean over triggers."""
+        return self._losses
+
+    def _encoded(self, batch: Batch, step: int, view: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the vectors of the triggers [t, d] and of the candidates [c, d] of a step under a view."""
+        codes = np.unique(np.concatenate([batch.triggers, batch.candidates]))
+        settings = self._settings
+        seed = int(np.random.SeedSequence([self.context.seed, step, view]).generate_state(1)[0])
+        graph_view = View(settings.neighbours, settings.drop_nodes, settings.perturb_edges, seed)
+        size = self.context.world_size
+        shares = [codes[rank::size] for rank in range(size)]
+        own = self._nodes.encode(self.model, shares[self.context.rank], graph_view)
+        vectors = gather(own, [len(share) for share in shares])
+        order = np.concatenate(shares)
+        place = np.empty(len(codes), np.int64)
+        place[np.searchsorted(codes, order)] = np.arange(len(codes))
+        triggers, candidates = (
+            vectors[torch.from_numpy(place[np.searchsorted(codes, part)])]
+            for part in (batch.triggers, batch.candidates)
+        )
+        return triggers, candidates
+
+    def _loss(
+        self,
+        batch: Batch,
+        rows: Ints,
+        view: tuple[torch.Tensor, torch.Tensor],
+        other: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        """Return the weighted sum of the losses of the triggers `rows`: they of a view, the candidates of the other."""
+        settings, device = self._settings, self.model.device
+        triggers = view[0][torch.from_numpy(rows)]
+        cosines = triggers @ other[1].T
+        total = self.zero_loss() + 0.0 * cosines.sum()
+        for name in self._batches.objectives:
+            positives = torch.from_numpy(self._batches.positive_weights(batch, name, rows)).to(device)
+            negatives = torch.from_numpy(self._batches.negative_weights(batch, name, rows)).to(device)
+            losses = multi_positive_contrastive(
+                cosines, positives, negatives, settings.temperature, settings.loss == "other-positives"
+            )
+            self._losses[f"loss_{name}"] = losses.detach().mean() if len(rows) else self.zero_loss()
+            total = total + settings.weights.of(name) * losses.sum()
+        if settings.self_weight:
+            total = total + settings.self_weight * self._self_loss(rows, triggers, other[0])
+        return total
+
+    def _self_loss(self, rows: Ints, triggers: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """Return the loss of finding each trigger's own vector of the other view among those of the batch."""
+        own = torch.zeros(len(rows), len(other), device=triggers.device)
+        own[torch.arange(len(rows)), torch.from_numpy(rows)] = 1
+        return multi_positive_contrastive(triggers @ other.T, own, 1 - own, self._settings.temperature).sum()

@@ -1,0 +1,105 @@
+"""The item retrieval task: an item encoder that brings a trigger near the items that were chosen after it.
+
+Source: GCL-MO (arXiv 2307.04322).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from raylevance.config import Settings
+from raylevance.errors import RaylevanceError
+from raylevance.graph.item_graph import ItemGraph
+from raylevance.graph.item_objectives import OBJECTIVES, Objective
+from raylevance.models.item_encoder import ItemEncoder
+from raylevance.training.settings import TrainSettings
+from raylevance.training.task import WorkerContext
+from raylevance.training.tasks.item_retrieval.batches import Batches
+from raylevance.training.tasks.item_retrieval.item_nodes import ItemNodes
+from raylevance.training.tasks.item_retrieval.replica import ItemRetrievalReplica
+
+
+class ObjectiveWeights(Settings):
+    """How much the loss of each objective counts; 0 leaves it out."""
+
+    relevance: float = Field(1.0, ge=0)
+    exposure: float = Field(1.0, ge=0)
+    click: float = Field(1.0, ge=0)
+    purchase: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _any(self) -> "ObjectiveWeights":
+        if not any(self.of(name) for name in OBJECTIVES):
+            raise ValueError("all objectives have weight 0; give one a weight above 0")
+        return self
+
+    def of(self, objective: Objective) -> float:
+        """Return the weight of `objective`."""
+        return float(getattr(self, objective))
+
+
+class ItemRetrievalSettings(TrainSettings):
+    """Settings of an item encoder's training. `batch` counts triggers."""
+
+    weights: ObjectiveWeights = ObjectiveWeights()
+    temperature: PositiveFloat = 0.1
+    """tau of the loss."""
+    loss: Literal["removed", "other-positives"] = "removed"
+    """What the denominator of a positive holds besides its negatives: no other positive (the paper's modified loss), or
+    all of them (its variant AP)."""
+    positives: PositiveInt = 2
+    """Positives drawn for each trigger and objective, by the weight of their edge."""
+    random_negatives: NonNegativeInt = 1024
+    """Items drawn uniformly from the catalogue that are candidates of every trigger of a step."""
+    correct_popularity: bool = True
+    """Weigh each negative by one over how often it is expected among the candidates of a step, so that an item is not
+    pushed away for being popular (our choice). Without it every negative has weight 1."""
+    clicked_not_bought: float = Field(0.3, ge=0)
+    """Weight of a clicked item among the negatives of purchase."""
+    neighbours: NonNegativeInt = 10
+    """Neighbours sampled for each item."""
+    drop_nodes: float = Field(0.1, ge=0, lt=1)
+    """Share of the nodes that a view of the graph lacks."""
+    perturb_edges: float = Field(0.1, ge=0, lt=1)
+    """Share of the edges that a view changes: one half are dropped, one half lead to a random item."""
+    self_weight: float = Field(0.1, ge=0)
+    """Weight of the loss of finding a trigger's other view."""
+    id_learning_rate: PositiveFloat | None = None
+    """Highest learning rate of the vectors of ids; null for that of the rest."""
+
+
+@dataclass
+class ItemRetrieval:
+    """Train the item encoder at `model` on the item graph in the folder `graph`.
+
+    `texts` is the file with the vectors of the items' texts, float32 [items, text_size], or None.
+    """
+
+    model: Path
+    graph: Path
+    texts: Path | None
+    settings: ItemRetrievalSettings
+
+    def check(self) -> None:
+        """Raise `RaylevanceError` if the model or the graph can't be read."""
+        ItemEncoder.load(self.model)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the model and the data by their paths."""
+        return {"model": str(self.model), "graph": str(self.graph), "texts": str(self.texts)}
+
+    def prepare(self, run_dir: Path) -> None:
+        """Check that an objective with a weight has an edge. Raises `RaylevanceError` if none has."""
+        graph = ItemGraph.load(self.graph)
+        if not Batches(graph, self.settings, 0).objectives:
+            names = ", ".join(name for name, edges in graph.objectives.items() if len(edges.indices)) or "none"
+            raise RaylevanceError(f"no objective with a weight has an edge; those that have one: {names}")
+
+    def open(self, model: Path | None, context: WorkerContext) -> ItemRetrievalReplica:
+        """Return a replica of the task, as `Task.open` does."""
+        graph = ItemGraph.load(self.graph)
+        encoder = ItemEncoder.load(model or self.model)
+        nodes = ItemNodes(graph, encoder.vocabulary, self.texts)
+        return ItemRetrievalReplica(encoder, nodes, Batches(graph, self.settings, context.seed), self.settings, context)
