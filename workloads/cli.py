@@ -9,7 +9,20 @@ import typer
 
 from raylevance import __version__
 from raylevance.terminal import Verbose, show_everything
-from workloads.commands import classify, data, doctor, encode, evaluate, index, label, run, serve, store, submit
+from workloads.commands import (
+    classify,
+    data,
+    doctor,
+    encode,
+    evaluate,
+    index,
+    label,
+    recommend,
+    run,
+    serve,
+    store,
+    submit,
+)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 
@@ -17,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 for command in (run.run, run.tune, submit.submit):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
-for command in (encode.encode, label.label, classify.classify, doctor.doctor):
+for command in (encode.encode, label.label, classify.classify, recommend.recommend, doctor.doctor):
     app.command()(command)
 for name, group in {"evaluate": evaluate, "index": index, "data": data, "store": store}.items():
     app.add_typer(group.app, name=name)

@@ -17,6 +17,7 @@ RECIPES = {
     "mine-and-refine": "workloads.recipes.mine_and_refine",
     "weak-supervision": "workloads.recipes.weak_supervision",
     "query-classification": "workloads.recipes.query_classification",
+    "item-retrieval": "workloads.recipes.item_retrieval",
     "judge": "workloads.recipes.judge",
     "audit": "workloads.recipes.audit",
     "synthetic-queries": "workloads.recipes.synthetic_queries",
@@ -26,6 +27,7 @@ RECIPES = {
     "learning-curves": "workloads.studies.learning_curves",
     "annotators": "workloads.studies.annotators",
     "classification-ablations": "workloads.studies.classification_ablations",
+    "classification-folds": "workloads.studies.classification_folds",
     "cross-validation": "workloads.studies.cross_validation",
 }
 """The module of each recipe and study, by the name on the command line."""

@@ -97,7 +97,8 @@ def tune_recipe(
     recipe: Any = find_recipe(name)
     if not hasattr(recipe, "search_space"):
         raise UsageError(
-            f"{name}: can't be tuned; tune mine-and-refine, weak-supervision, query-classification or hybrid"
+            f"{name}: can't be tuned; tune mine-and-refine, weak-supervision, query-classification, item-retrieval or "
+            "hybrid"
         )
     settings: Any = load_recipe_settings(recipe, file, overrides)
     values = settings.model_dump(mode="json")

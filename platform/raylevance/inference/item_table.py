@@ -1,0 +1,186 @@
+"""Recommend items for lists of triggers: look up the list of each trigger, and merge the lists.
+
+The score of item i for triggers t with weights w is
+
+    score(i) = log sum_t  w_t / sum w * e^{s_ti / tau},    scaled by tau
+
+over the triggers whose list has i: what a mixture of the triggers' softmax distributions gives it, with the temperature
+tau that the encoder was trained with. With one trigger it is the cosine. A list counts as a whole, so an item that
+several triggers bring is ahead of one that a single trigger brings.
+
+Source: GCL-MO (arXiv 2307.04322), 4.7, for the table; the merge is our choice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raylevance.artifacts import Store
+from raylevance.graph.compiled import compiled
+from raylevance.graph.edges import NodeIds
+from raylevance.index.item_table import ItemTable
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class TriggerLists(NamedTuple):
+    """The triggers of m requests, one after another.
+
+    - `starts` int64 [m + 1]: where the triggers of each request begin.
+    - `items` int64 [triggers]: their rows in the table.
+    - `weights` float64 [triggers]: how much each counts. A trigger of weight 0 brings nothing, and is left out of the
+      recommendations like any other.
+    """
+
+    starts: Ints
+    items: Ints
+    weights: Floats
+
+    @classmethod
+    def of(cls, lists: Sequence[tuple[Sequence[int], Sequence[float]]]) -> "TriggerLists":
+        """Return the lists of items and weights of each request as one."""
+        starts = np.concatenate([[0], np.cumsum([len(items) for items, _ in lists])]).astype(np.int64)
+        items = np.concatenate([np.empty(0, np.int64), *(np.asarray(items, np.int64) for items, _ in lists)])
+        weights = np.concatenate([np.empty(0), *(np.asarray(weights, np.float64) for _, weights in lists)])
+        return cls(starts, items, weights)
+
+
+class Recommended(NamedTuple):
+    """The items of m requests, best first: rows int64, scores float32 and the trigger (a row) that brought each, all
+    [m, k]; -1 stands for no item."""
+
+    items: Ints
+    scores: npt.NDArray[np.float32]
+    triggers: Ints
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """A table of items that is loaded and ready to recommend from."""
+
+    table: ItemTable
+    ids: NodeIds
+
+    def lookup(self, product_ids: pa.Array | pa.ChunkedArray) -> Ints:
+        """Return the row of each product, int64 [n]; -1 for one that the table does not have."""
+        return self.ids.lookup(product_ids).astype(np.int64)
+
+    def product_ids(self, rows: Ints) -> pa.Array:
+        """Return the ids of the items at `rows` [n]."""
+        return self.ids.strings.take(pa.array(rows.ravel()))
+
+    def recommend(
+        self,
+        triggers: TriggerLists,
+        k: int,
+        allowed: npt.NDArray[np.bool_] | None = None,
+        most_per_category: int | None = None,
+    ) -> Recommended:
+        """Return up to `k` items for each request. Its own triggers are never among them.
+
+        - `allowed` bool [items]: the items that may be recommended, such as those in stock; None for all.
+        - `most_per_category`: the most items of one category in a list; None for no limit.
+
+        Of equal scores the lower row comes first.
+        """
+        requests = len(triggers.starts) - 1
+        items = np.full((requests, k), -1, np.int64)
+        scores = np.full((requests, k), -np.inf, np.float32)
+        brought = np.full((requests, k), -1, np.int64)
+        _merge(
+            self.table.neighbours,
+            self.table.scores,
+            triggers.starts,
+            triggers.items,
+            triggers.weights,
+            self.table.temperature,
+            np.ones(len(self.table), np.bool_) if allowed is None else allowed,
+            self._categories(),
+            most_per_category or k,
+            items,
+            scores,
+            brought,
+        )
+        return Recommended(items, scores, brought)
+
+    def _categories(self) -> Ints:
+        encoded = self.table.items["category"].combine_chunks().dictionary_encode()
+        return np.asarray(encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(), np.int64)
+
+
+def load(store: Store, reference: str) -> Recommender:
+    """Load the table `reference`, such as `table/items`, from `store`."""
+    return recommender(ItemTable.load(store.path(reference)))
+
+
+def recommender(table: ItemTable) -> Recommender:
+    """Return what recommends from `table`, whose items are in ascending order of their ids."""
+    return Recommender(table, NodeIds.assign(table.items["product_id"].combine_chunks()))
+
+
+@compiled
+def _merge(
+    neighbours: Any,
+    cosines: Any,
+    starts: Any,
+    triggers: Any,
+    weights: Any,
+    temperature: Any,
+    allowed: Any,
+    categories: Any,
+    most: Any,
+    out_items: Any,
+    out_scores: Any,
+    out_triggers: Any,
+) -> None:
+    size, width = neighbours.shape
+    k = out_items.shape[1]
+    mass, best, brought = np.zeros(size), np.zeros(size), np.full(size, -1)
+    is_trigger = np.zeros(size, np.bool_)
+    per_category = np.zeros(categories.max() + 1, np.int64)
+    touched = np.empty(size, np.int64)
+    for request in range(len(starts) - 1):
+        begin, end = starts[request], starts[request + 1]
+        total, found = 0.0, 0
+        for place in range(begin, end):
+            is_trigger[triggers[place]] = True
+            total += weights[place]
+        for place in range(begin, end):
+            trigger, weight = triggers[place], weights[place]
+            if weight <= 0:
+                continue
+            for rank in range(width):
+                item = neighbours[trigger, rank]
+                if item < 0:
+                    break
+                if is_trigger[item] or not allowed[item]:
+                    continue
+                share = weight / total * np.exp((cosines[trigger, rank] - 1.0) / temperature)
+                if brought[item] < 0:
+                    touched[found] = item
+                    found += 1
+                if brought[item] < 0 or share > best[item]:
+                    best[item], brought[item] = share, trigger
+                mass[item] += share
+        rows = np.sort(touched[:found])
+        order = np.argsort(-mass[rows], kind="mergesort")
+        filled = 0
+        for place in order:
+            item = rows[place]
+            if filled < k and per_category[categories[item]] < most:
+                out_items[request, filled] = item
+                out_scores[request, filled] = 1.0 + temperature * np.log(mass[item])
+                out_triggers[request, filled] = brought[item]
+                per_category[categories[item]] += 1
+                filled += 1
+        for place in range(found):
+            item = touched[place]
+            mass[item], best[item], brought[item] = 0.0, 0.0, -1
+            per_category[categories[item]] = 0
+        for place in range(begin, end):
+            is_trigger[triggers[place]] = False

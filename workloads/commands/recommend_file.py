@@ -1,0 +1,157 @@
+"""`raylevance recommend`: write the items recommended for the lists of triggers in a file."""
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raylevance.artifacts import Store
+from raylevance.data.conversions import ID, NUMBER, Kind
+from raylevance.data.streamed_files import footer, refuse_repeated, require_columns
+from raylevance.errors import RaylevanceError, one_line
+from raylevance.inference.item_table import Recommender, TriggerLists
+from raylevance.inference.item_table import load as load_table
+from raylevance.progress import progress_bar, status
+
+REQUESTS_AT_ONCE = 2048
+NAMED = 5
+"""How many unknown triggers are named."""
+
+
+class RequestedTriggers(NamedTuple):
+    """The triggers of a file by request, in the order in which the requests first appear.
+
+    - `requests`: the id of each request, in the type of the file.
+    - `starts`: where the triggers of each request begin, int64 [requests + 1].
+    - `rows`: the row of each trigger in the table, -1 where the table does not have it, int64 [triggers].
+    - `weights`: float64 [triggers].
+    - `unknown`: the ids of triggers that the table does not have, each once.
+    """
+
+    requests: pa.Array
+    starts: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
+    unknown: list[str]
+
+    def lists(self, first: int, end: int) -> TriggerLists:
+        """Return the known triggers of the requests `first` to `end` (exclusive)."""
+        part = slice(self.starts[first], self.starts[end])
+        known = self.rows[part] >= 0
+        counts = np.add.reduceat(np.append(known, False), self.starts[first:end] - self.starts[first]).astype(np.int64)
+        return TriggerLists(np.concatenate([[0], np.cumsum(counts)]), self.rows[part][known], self.weights[part][known])
+
+
+def recommend_file(
+    table: str, store: str, file: Path, output: Path, k: int, most_per_category: int | None = None
+) -> dict[str, Any]:
+    """Write up to `k` items for each request of `file` to `output`, and count requests and triggers.
+
+    `file` is Parquet with the columns request_id, product_id and, optional, weight (1 where there is no such column);
+    rows of one request may be anywhere in it. A trigger of weight 0 brings nothing and is not recommended either. A
+    trigger that a request names twice counts with the sum of its weights. `output` has request_id, rank (from 1),
+    product_id, score and trigger, and appears complete or not at all.
+
+    Memory grows with the rows of `file`, by 24 bytes each, and not with the output.
+
+    Raises `RaylevanceError` if `file` can't be read, lacks a column, or has a row without an id or with a weight that
+    is no number from 0.
+    """
+    recommender = load_table(Store(store), table)
+    asked = read_triggers(file, recommender)
+    started, rows, without = time.monotonic(), 0, 0
+    schema = pa.schema(
+        {
+            "request_id": asked.requests.type,
+            "rank": pa.int32(),
+            "product_id": pa.string(),
+            "score": pa.float32(),
+            "trigger": pa.string(),
+        }
+    )
+    draft = output.with_name(f".{output.name}.{uuid.uuid4().hex}.draft")
+    try:
+        with (
+            pq.ParquetWriter(draft, schema) as writer,
+            progress_bar("recommending", "requests", len(asked.requests)) as bar,
+        ):
+            for first in range(0, len(asked.requests), REQUESTS_AT_ONCE):
+                end = min(first + REQUESTS_AT_ONCE, len(asked.requests))
+                found = recommender.recommend(asked.lists(first, end), k, most_per_category=most_per_category)
+                request, place = np.nonzero(found.items >= 0)
+                columns = {
+                    "request_id": asked.requests.take(pa.array(request + first)),
+                    "rank": (place + 1).astype(np.int32),
+                    "product_id": recommender.product_ids(found.items[request, place]),
+                    "score": found.scores[request, place],
+                    "trigger": recommender.product_ids(found.triggers[request, place]),
+                }
+                writer.write_table(pa.table(columns).cast(schema))
+                rows += len(request)
+                without += int((found.items[:, 0] < 0).sum())
+                bar.advance(end - first)
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)
+    unknown = int((asked.rows < 0).sum())
+    if unknown:
+        more = ", ..." if len(asked.unknown) > NAMED else ""
+        names = ", ".join(map(repr, asked.unknown[:NAMED])) + more
+        status(f"{file}: {unknown} of {len(asked.rows)} triggers are not in {table}: {names}")
+    if without:
+        status(f"{file}: {without} of {len(asked.requests)} requests have no trigger that brings an item")
+    return {
+        "output": str(output),
+        "table": table,
+        "requests": len(asked.requests),
+        "requests_without_items": without,
+        "triggers": len(asked.rows),
+        "unknown_triggers": unknown,
+        "unknown": asked.unknown[:NAMED],
+        "rows": rows,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:
+    """Read the triggers of `file`. Raises `RaylevanceError` as `recommend_file` does."""
+    names = footer(file).schema.to_arrow_schema().names
+    refuse_repeated(file, names)
+    require_columns(file, names, ("request_id", "product_id"))
+    try:
+        table = pq.read_table(file, columns=[name for name in ("request_id", "product_id", "weight") if name in names])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RaylevanceError(f"{file}: can't be read, it may be incomplete: {one_line(error)}") from None
+    products = _column(file, table, "product_id", ID)
+    _column(file, table, "request_id", ID)
+    weights = np.ones(table.num_rows)
+    if "weight" in names:
+        weights = _column(file, table, "weight", NUMBER).to_numpy(zero_copy_only=False)
+        bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        if len(bad):
+            raise RaylevanceError(f"{file}: row {bad[0] + 1}: weight {weights[bad[0]]} is no number from 0")
+    else:
+        status(f"{file}: has no column weight; every trigger has weight 1")
+    encoded = table["request_id"].combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy().astype(np.int64)
+    order = np.argsort(codes, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))]).astype(np.int64)
+    rows = recommender.lookup(products)
+    unknown = pc.unique(products.filter(pa.array(rows < 0))).to_pylist()
+    return RequestedTriggers(encoded.dictionary, starts, rows[order], weights[order], unknown)
+
+
+def _column(file: Path, table: pa.Table, name: str, kind: Kind) -> pa.Array:
+    """Return a column in its type. Raises `RaylevanceError` for a value that is missing or can't be converted."""
+    values, faults = kind.convert(table[name])
+    bad = np.flatnonzero(~values.is_valid().to_numpy(zero_copy_only=False))
+    if len(bad):
+        row = int(bad[0])
+        raise RaylevanceError(f"{file}: row {row + 1}: {name} {faults[row].as_py() or 'is missing'}")
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

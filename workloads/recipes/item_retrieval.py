@@ -1,0 +1,124 @@
+"""GCL-MO (arXiv 2307.04322): items like those that a user just chose, which the user is likely to choose next.
+
+    raylevance run item-retrieval --set data.source=alibaba [--config F] [--set train.temperature=0.2]
+
+Reads products and a log of events. Measures a model of the earlier part of the log on the requests of the later part,
+then trains one on the whole log. Publishes `tables/<data set>`, `graph/items-held-out`, `requests/items-test`,
+`encoder/items-held-out`, `table/items-held-out`, `report/item-retrieval`, and from the whole log `graph/items`,
+`encoder/items` and `table/items`.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pydantic import NonNegativeInt
+
+from raylevance.artifacts import Artifact, Store
+from raylevance.config import Settings
+from raylevance.errors import UsageError
+from raylevance.graph.item_graph import ItemGraphSettings
+from raylevance.graph.item_requests import DAY
+from raylevance.index.item_table import ItemTableSettings
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.models.item_encoder import ItemEncoderSettings
+from raylevance.training import trainer
+from raylevance.training.settings import MachineSettings
+from raylevance.training.tasks.item_retrieval import ItemRetrievalSettings
+from workloads.run import Run
+from workloads.steps.encoder_training import Trainer
+from workloads.steps.item_baselines import BASELINES, BaselineName
+from workloads.steps.item_data import ItemData, TimeSplitSettings, graph_step, test_step, text_step
+from workloads.steps.item_report import MODEL, PER_REQUEST, ItemOutcome, read_per_request, report_step
+from workloads.steps.item_training import encoder_step, table_step
+from workloads.steps.tables import DataSettings, load_tables
+
+
+class ItemRecipe(Settings):
+    """The settings that decide an item table, and the machine it is trained on. The defaults run on a laptop."""
+
+    seed: NonNegativeInt = 0
+    data: DataSettings = DataSettings(source="demo")
+    split: TimeSplitSettings = TimeSplitSettings()
+    graph: ItemGraphSettings = ItemGraphSettings()
+    encoder: ItemEncoderSettings = ItemEncoderSettings()
+    train: ItemRetrievalSettings = ItemRetrievalSettings(
+        batch=256, epochs=1000, max_steps=400, learning_rate=3e-3, precision="fp32"
+    )
+    table: ItemTableSettings = ItemTableSettings()
+    baselines: tuple[BaselineName, ...] = BASELINES
+    """What the table is compared with."""
+    refit: bool = True
+    """Train on the whole log and publish table/items. Without it, only the report is made."""
+    machine: MachineSettings = MachineSettings()
+
+
+def recipe(settings: ItemRecipe, run: Run) -> ItemOutcome:
+    """Run the recipe: one line for each step, and a step whose artifact exists is not made again."""
+    run.check = partial(check_settings, settings, run.store)
+    tables = load_tables(settings.data, run)
+    data = ItemData.open(run, tables, settings.graph, settings.split)
+    texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
+    graph, table = item_table(settings, data, data.cut, texts, "items-held-out")
+    requests = test_step(data, "items-test")
+    report = report_step(data, graph, requests, texts, {MODEL: table}, settings.baselines, settings.seed)
+    if settings.refit:
+        item_table(settings, data, data.end, texts, "items")
+    return ItemOutcome(run, report)
+
+
+def item_table(
+    settings: ItemRecipe, data: ItemData, until: int, texts: Artifact | None, name: str
+) -> tuple[Artifact, Artifact]:
+    """Return `graph/<name>` (section 4.2) and `table/<name>` (4.7) from the events before `until` (4.4, 4.5)."""
+    graph = graph_step(data, until, name)
+    machine = Trainer(settings.machine, settings.seed)
+    encoder = encoder_step(data, graph, texts, settings.encoder, settings.train, machine, name)
+    return graph, table_step(data, graph, encoder, settings.table, settings.train.temperature, name)
+
+
+METRIC = "recall@200"
+"""The metric on held-out requests that a search of settings compares trials by."""
+
+
+def search_space(settings: ItemRecipe) -> dict[str, Any]:
+    """Return what `raylevance tune` varies: Ray Tune's domains by setting."""
+    from ray import tune
+
+    return {
+        "train.temperature": tune.loguniform(0.05, 0.4),
+        "train.weights.relevance": tune.uniform(0.0, 2.0),
+        "train.weights.exposure": tune.uniform(0.0, 2.0),
+        "train.weights.click": tune.uniform(0.5, 2.0),
+        "train.weights.purchase": tune.uniform(0.0, 3.0),
+        "train.drop_nodes": tune.uniform(0.0, 0.4),
+        "train.perturb_edges": tune.uniform(0.0, 0.4),
+        "train.neighbours": tune.choice([5, 10, 20]),
+        "train.learning_rate": tune.loguniform(1e-3, 1e-2),
+    }
+
+
+def trial(settings: ItemRecipe, run: Run) -> Iterator[float]:
+    """Yield `METRIC` on the requests before the test part, of a model of the events before these."""
+    run.check = partial(check_settings, settings, run.store)
+    tables = load_tables(settings.data, run)
+    whole = ItemData.open(run, tables, settings.graph, settings.split)
+    days = (whole.end - whole.cut) / DAY
+    left_out = settings.split.leave_out_days + days
+    split = settings.split.model_copy(update={"test_days": days, "leave_out_days": left_out})
+    data = ItemData.open(run, tables, settings.graph, split)
+    texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
+    graph, table = item_table(settings, data, data.cut, texts, "items-trial")
+    requests = test_step(data, "items-trial")
+    report = report_step(data, graph, requests, texts, {MODEL: table}, (), settings.seed, "items-trial")
+    yield float(np.nanmean(read_per_request(run.store.path(report.ref) / PER_REQUEST, MODEL)[METRIC]))
+
+
+def check_settings(settings: ItemRecipe, store: Store) -> None:
+    """Refuse, before any work, an encoder of texts that is not there, and workers that the cluster has no room for."""
+    if settings.encoder.text:
+        load_encoder(store, settings.encoder.text)
+    if settings.train.keep_best or settings.train.evaluate_every:
+        raise UsageError("train.evaluate_every: the recipe does not evaluate in training; leave it null")
+    trainer.check_settings(settings.train, settings.machine, evaluates=False, name="train.")

@@ -1,0 +1,206 @@
+"""What an item table is compared with: simple rules, and similarities of items by who chose them.
+
+Each system ranks the whole catalogue for the triggers of each request, and leaves the triggers out.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+import torch
+
+from raylevance.data.actions import ACTION_WEIGHTS
+from raylevance.data.schema import ACTIONS
+from raylevance.graph.csr import Csr
+from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph
+from raylevance.graph.item_objectives import flat_lists
+from raylevance.graph.item_similarity import ease, item_cf
+from raylevance.graph.swing import SwingSettings, swing
+from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
+from raylevance.inference.item_table import TriggerLists, recommender
+
+Ints = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+BaselineName = Literal["popularity", "category popularity", "item-CF", "Swing", "EASE", "LightGCN", "text"]
+BASELINES: tuple[BaselineName, ...] = (
+    "popularity",
+    "category popularity",
+    "item-CF",
+    "Swing",
+    "EASE",
+    "LightGCN",
+    "text",
+)
+SHRINK, REGULARISATION, EASE_ITEMS, TOP = 10.0, 300.0, 6_000, 200
+LIGHTGCN_DIMENSION, LIGHTGCN_LAYERS, LIGHTGCN_STEPS, LIGHTGCN_BATCH, LIGHTGCN_RATE = 64, 3, 300, 4096, 5e-3
+REQUESTS_AT_ONCE = 256
+
+
+class System(Protocol):
+    """Ranks items for requests."""
+
+    def rank(self, triggers: TriggerLists, k: int) -> Ints:
+        """Return the first `k` items for each request, int64 [requests, k], -1 for none."""
+
+
+@dataclass(frozen=True)
+class TableSystem:
+    """An item table, as it is served."""
+
+    table: ItemTable
+
+    def rank(self, triggers: TriggerLists, k: int) -> Ints:
+        """Return the first `k` items for each request, int64 [requests, k], -1 for none."""
+        return recommender(self.table).recommend(triggers, k).items
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that scores all items from the weights of a request's triggers: [requests, items] to [requests, items].
+
+    Items with a score of 0 are not recommended.
+    """
+
+    items: int
+    score: Callable[[sp.csr_matrix], Scores]
+
+    def rank(self, triggers: TriggerLists, k: int) -> Ints:
+        """Return the first `k` items for each request, int64 [requests, k], -1 for none."""
+        return np.concatenate([np.empty((0, k), np.int64), *self._ranked(triggers, k)])
+
+    def _ranked(self, triggers: TriggerLists, k: int) -> Iterator[Ints]:
+        requests = len(triggers.starts) - 1
+        counts = np.diff(triggers.starts)
+        rows = np.repeat(np.arange(requests), counts)
+        weights = sp.csr_matrix((triggers.weights, (rows, triggers.items)), (requests, self.items))
+        for start in range(0, requests, REQUESTS_AT_ONCE):
+            scores = np.asarray(self.score(weights[start : start + REQUESTS_AT_ONCE]), np.float64)
+            own = slice(triggers.starts[start], triggers.starts[min(start + REQUESTS_AT_ONCE, requests)])
+            scores[rows[own] - start, triggers.items[own]] = 0
+            taken = min(k, self.items)
+            best = np.argpartition(-scores, taken - 1, axis=1)[:, :taken]
+            values = np.take_along_axis(scores, best, axis=1)
+            order = np.lexsort((best, -values), axis=1)
+            best, values = np.take_along_axis(best, order, axis=1), np.take_along_axis(values, order, axis=1)
+            lists = np.full((len(scores), k), -1, np.int64)
+            lists[:, :taken] = np.where(values > 0, best, -1)
+            yield lists
+
+
+@dataclass(frozen=True)
+class BaselineData:
+    """What baselines learn from: an item graph, the folder that holds it, categories, and text vectors or None."""
+
+    graph: ItemGraph
+    folder: Path
+    categories: Ints
+    texts: npt.NDArray[np.float32] | None
+    seed: int
+
+    @cached_property
+    def choices(self) -> sp.csr_matrix:
+        """Which items each user chose, 1 for each, [users, items]."""
+        requests = pq.read_table(self.folder / REQUESTS_FOLDER, columns=["user_id", "items", "actions"])
+        rows, items = flat_lists(requests["items"])
+        chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
+        users = requests["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()[rows]
+        distinct = np.unique(users[chosen].astype(np.int64) * len(self.graph) + items[chosen])
+        users, items = np.divmod(distinct, len(self.graph))
+        size = int(users.max()) + 1 if len(users) else 1
+        return sp.csr_matrix((np.ones(len(users)), (users, items)), (size, len(self.graph)))
+
+    @cached_property
+    def popularity(self) -> Scores:
+        """How often each item was chosen, actions weighted, float64 [items]."""
+        weights = np.array([ACTION_WEIGHTS[action] for action in ACTIONS], np.float64)
+        return np.asarray(self.graph.event_counts @ weights, np.float64)
+
+
+def make_baseline(name: BaselineName, data: BaselineData) -> System | None:
+    """Return the baseline `name` fitted on `data`; None where the data has no texts or no categories for it."""
+    size = len(data.graph)
+    if name == "popularity":
+        return Rule(size, lambda weights: np.tile(data.popularity, (weights.shape[0], 1)))
+    if name == "category popularity":
+        return Rule(size, lambda weights: by_category(weights, data)) if data.categories.any() else None
+    if name == "item-CF":
+        similar = item_cf(data.choices, SHRINK, TOP)
+        return Rule(size, lambda weights: (weights @ similar).toarray())
+    if name == "Swing":
+        choices = data.choices
+        users = Csr.from_edges(*choices.nonzero(), np.ones(choices.nnz, np.float32), choices.shape)
+        found = swing(users, SwingSettings(top=TOP))
+        by_swing = sp.csr_matrix((found.weights.astype(np.float64), found.indices, found.indptr), (size, size))
+        return Rule(size, lambda weights: (weights @ by_swing).toarray())
+    if name == "EASE":
+        between, items = ease(data.choices, REGULARISATION, EASE_ITEMS)
+        return Rule(size, lambda weights: by_ease(weights, between, items))
+    if name == "LightGCN":
+        return nearest_system(lightgcn_vectors(data.choices, data.seed), data)
+    return nearest_system(data.texts, data) if data.texts is not None else None
+
+
+def by_category(weights: sp.csr_matrix, data: BaselineData) -> Scores:
+    """Return the weight of an item's category among the triggers, times the item's popularity."""
+    known = np.flatnonzero(data.categories)
+    size = int(data.categories.max()) + 1
+    member = sp.csr_matrix((np.ones(len(known)), (known, data.categories[known])), (len(data.categories), size))
+    return np.asarray((weights @ member @ member.T).toarray() * data.popularity, np.float64)
+
+
+def by_ease(weights: sp.csr_matrix, between: npt.NDArray[np.float32], items: Ints) -> Scores:
+    """Return x_u B for the items that EASE knows, 0 for others. x_u holds 1 for each trigger."""
+    scores = np.zeros(weights.shape)
+    scores[:, items] = np.maximum((weights[:, items] > 0).astype(np.float32) @ between, 0)
+    return scores
+
+
+def nearest_system(vectors: npt.NDArray[np.float32], data: BaselineData) -> Rule:
+    """Return the rule that adds up the cosines of the `TOP` nearest items of each trigger, above 0."""
+    rows, cosines = nearest_items(vectors, [None] * len(vectors), ItemTableSettings(k=min(TOP, len(vectors))))
+    kept = (rows >= 0) & (cosines > 0)
+    from_rows = np.repeat(np.arange(len(rows)), kept.sum(axis=1))
+    size = len(data.graph)
+    near = sp.csr_matrix((cosines[kept].astype(np.float64), (from_rows, rows[kept])), (size, size))
+    return Rule(size, lambda weights: (weights @ near).toarray())
+
+
+def lightgcn_vectors(choices: sp.csr_matrix, seed: int) -> npt.NDArray[np.float32]:
+    """Return unit vectors of the items by LightGCN of torch-geometric, trained with BPR on `choices` [users, items].
+
+    Source: He et al. 2020 (arXiv 2002.02126): 3 layers, 64 entries; steps and rate are our choice.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch_geometric.nn import LightGCN
+
+    users, items = (torch.from_numpy(part.astype(np.int64)) for part in choices.nonzero())
+    size = choices.shape[0]
+    edges = torch.stack([torch.cat([users, items + size]), torch.cat([items + size, users])])
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: Any = LightGCN(sum(choices.shape), LIGHTGCN_DIMENSION, LIGHTGCN_LAYERS)
+    optimizer = torch.optim.Adam(model.parameters(), LIGHTGCN_RATE)
+    for _ in range(LIGHTGCN_STEPS):
+        optimizer.zero_grad()
+        drawn = torch.randint(len(users), (LIGHTGCN_BATCH,), generator=generator)
+        negatives = torch.randint(choices.shape[1], (LIGHTGCN_BATCH,), generator=generator) + size
+        vectors = model.get_embedding(edges)
+        own = vectors[users[drawn]]
+        better, worse = ((own * vectors[node]).sum(1) for node in (items[drawn] + size, negatives))
+        loss = -torch.nn.functional.logsigmoid(better - worse).mean()
+        loss = loss + 1e-4 * model.embedding.weight[users[drawn]].square().sum(1).mean()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        trained = torch.nn.functional.normalize(model.get_embedding(edges)[size:], dim=1)
+    return np.asarray(trained.numpy(), np.float32)

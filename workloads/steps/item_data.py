@@ -1,0 +1,189 @@
+"""The data of item retrieval: the log cut in two at one moment, its item graphs, and the requests to test on."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import ray.data
+from pydantic import PositiveFloat
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.config import Settings
+from raylevance.data.judged_tables import TEST
+from raylevance.data.parquet_parts import PartFiles, write_parts
+from raylevance.errors import RaylevanceError
+from raylevance.graph.edges import NodeIds
+from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph
+from raylevance.graph.item_requests import DAY, REQUESTS, make_requests
+from raylevance.inference.encoder import backbone_digest
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.encoding import encode_texts
+from raylevance.models.item_features import CATEGORY, ItemVocabulary
+from raylevance.progress import status
+from workloads.run import Run
+from workloads.steps.encoder_training import precision_settings
+
+SHARE_OF_DAYS = 8
+TEXTS = "texts.npy"
+PRODUCT_COLUMNS = {
+    "product_id": pa.string(),
+    "category": pa.list_(pa.string()),
+    "brand": pa.string(),
+    "price": pa.float64(),
+}
+
+
+class TimeSplitSettings(Settings):
+    """Where the log is cut into training and test events: at one moment for all users."""
+
+    test_days: PositiveFloat | None = None
+    """Length of the test part, the end of the log, in days. Null takes one day of every eight that the log has, at
+    least one."""
+    leave_out_days: float = 0.0
+    """Days at the end of the log that are not read, such as the test days in a search of settings."""
+
+
+@dataclass(frozen=True)
+class ItemData:
+    """The tables of a run, and the moments that cut their log, in milliseconds since 1970.
+
+    `cut` is the first moment of the test part, and `end` the moment after the last event that is read.
+    """
+
+    run: Run
+    tables: Artifact
+    settings: ItemGraphSettings
+    cut: int
+    end: int
+
+    @classmethod
+    def open(cls, run: Run, tables: Artifact, settings: ItemGraphSettings, split: TimeSplitSettings) -> "ItemData":
+        """Cut the log of `tables`. Raises `RaylevanceError` if there is no log, or none on both sides of the cut."""
+        folder = run.store.path(tables.ref)
+        if not (folder / "events").is_dir():
+            raise RaylevanceError(f"{tables.ref}: has no events; item retrieval needs a log of clicks or purchases")
+        first, last = time_range(folder / "events")
+        day = int(DAY)
+        end = last + 1 - int(split.leave_out_days * DAY)
+        whole_days = (end - 1) // day - first // day + 1
+        days = split.test_days or max(1, whole_days // SHARE_OF_DAYS)
+        # Whole days, so that a user's day is never on both sides.
+        cut = ((end - 1) // day + 1) * day - int(days * DAY)
+        if not first < cut < end:
+            raise RaylevanceError(
+                f"{tables.ref}: the log has {whole_days} days, and split.test_days={days:g} leaves none to train on; "
+                "lower split.test_days"
+            )
+        return cls(run, tables, settings, cut, end)
+
+    @cached_property
+    def products(self) -> pa.Table:
+        """The catalogue (`PRODUCT_COLUMNS`), by ascending product_id."""
+        dataset = pyarrow.dataset.dataset(self.run.store.path(self.tables.ref) / "products", format="parquet")
+        table = dataset.to_table(columns=[name for name in PRODUCT_COLUMNS if name in dataset.schema.names])
+        for name, kind in PRODUCT_COLUMNS.items():
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows, kind))
+        return table.select(list(PRODUCT_COLUMNS)).sort_by("product_id").combine_chunks()
+
+    def events(self, until: int) -> ray.data.Dataset:
+        """Return the events before `until`."""
+        events = ray.data.read_parquet(str(self.run.store.path(self.tables.ref) / "events"))
+        limit = pa.scalar(until, pa.timestamp("ms", tz="UTC"))
+
+        def earlier(block: pa.Table) -> pa.Table:
+            return block.filter(pc.less(block["timestamp"], limit))
+
+        return events.map_batches(earlier, batch_format="pyarrow", batch_size=None)
+
+    def judgements(self) -> pa.Table | None:
+        """Return the judged pairs of training queries (query_id, product_id, grade), None where there are none."""
+        folder = self.run.store.path(self.tables.ref) / "judgements"
+        if not folder.is_dir():
+            return None
+        judgements = pq.read_table(folder, columns=["query_id", "product_id", "grade", "split"])
+        return judgements.filter(pc.fill_null(pc.not_equal(judgements["split"], TEST), True)).drop_columns(["split"])
+
+
+def time_range(events: Path) -> tuple[int, int]:
+    """Return the first and the last time of the events in a folder, in milliseconds since 1970."""
+    ends = [
+        pc.min_max(batch.column("timestamp").cast(pa.int64()))
+        for batch in pyarrow.dataset.dataset(events, format="parquet").to_batches(columns=["timestamp"])
+        if batch.num_rows
+    ]
+    return min(end["min"].as_py() for end in ends), max(end["max"].as_py() for end in ends)
+
+
+def graph_step(data: ItemData, until: int, name: str) -> Artifact:
+    """Return `graph/<name>`: the item graph of the events before `until`."""
+
+    def build(draft: Draft) -> None:
+        vocabulary = ItemVocabulary.of(data.products)
+        categories = vocabulary.numbers(data.products)[:, CATEGORY]
+        judgements = data.judgements() if data.settings.relevance in ("auto", "judgements") else None
+        if data.settings.relevance == "judgements" and judgements is None:
+            raise RaylevanceError(
+                f"graph.relevance=judgements: {data.tables.ref} has no judgements; set it to category"
+            )
+        figures = build_item_graph(data.events(until), data.products, categories, judgements, draft.path, data.settings)
+        draft.metrics |= figures
+        edges = ", ".join(f"{name} {count}" for name, count in figures["edges"].items())
+        status(f"{name}: edges: {edges}; neighbours {figures['neighbour_edges']}")
+        if figures["objectives_without_edges"]:
+            status(f"{name}: objectives without edges: {', '.join(figures['objectives_without_edges'])}")
+
+    settings = {"graph": data.settings, "until": until}
+    return data.run.step(f"graph/{name}", build, settings=settings, inputs=[data.tables])
+
+
+def test_step(data: ItemData, name: str) -> Artifact:
+    """Return `requests/<name>`: the requests of the test part, with all triggers of the window of their users."""
+
+    def build(draft: Draft) -> None:
+        items = NodeIds.assign(data.products["product_id"].combine_chunks())
+        whole_window = data.settings.triggers.model_copy(update={"most": data.settings.triggers.window})
+        requests = make_requests(data.events(data.end), items, whole_window)
+        cut = data.cut
+
+        def tested(block: pa.Table) -> pa.Table:
+            return block.filter(pc.greater_equal(block["time"], cut))
+
+        write_parts(
+            requests.map_batches(tested, batch_format="pyarrow", batch_size=None), PartFiles(draft.path, REQUESTS)
+        )
+        draft.metrics["requests"] = pq.read_table(draft.path, columns=["time"]).num_rows
+
+    settings = {"graph": data.settings, "from": data.cut, "until": data.end}
+    return data.run.step(f"requests/{name}", build, settings=settings, inputs=[data.tables])
+
+
+def text_step(data: ItemData, encoder: str, name: str) -> Artifact:
+    """Return `vectors/<name>`: the vector of each item's text by `encoder`, float32 [items, d]."""
+
+    def build(draft: Draft) -> None:
+        folder = data.run.store.path(data.tables.ref) / "products"
+        products = pq.read_table(folder).sort_by("product_id")
+        named = load_encoder(data.run.store, encoder)
+        vectors = encode_texts(named.path, named.item_texts(products), "item")
+        np.save(draft.path / TEXTS, vectors)
+        draft.metrics |= {"items": len(vectors), "dimension": vectors.shape[1]}
+
+    described: dict[str, Any] = {"encoder": encoder, **precision_settings()}
+    inputs = [data.tables]
+    if encoder.startswith("encoder/"):
+        inputs.append(data.run.store.get(encoder))
+    else:
+        described["backbone"] = backbone_digest(encoder)
+    return data.run.step(f"vectors/{name}", build, settings=described, inputs=inputs)
+
+
+def load_graph(data: ItemData, graph: Artifact) -> ItemGraph:
+    """Load an item graph of the run."""
+    return ItemGraph.load(data.run.store.path(graph.ref))

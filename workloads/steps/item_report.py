@@ -1,0 +1,241 @@
+"""Measure an item table beside its baselines on the requests of the test part, with intervals."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from raylevance.artifacts import Artifact, Draft
+from raylevance.data.schema import ACTIONS
+from raylevance.errors import RaylevanceError
+from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
+from raylevance.evaluation.item_metrics import Targets, coverage, ndcg, recall, share_of_list, tail_items
+from raylevance.graph.item_graph import ItemGraph
+from raylevance.index.item_table import ItemTable
+from raylevance.inference.item_table import TriggerLists
+from raylevance.models.item_features import CATEGORY, ItemVocabulary
+from raylevance.progress import status
+from workloads.run import Run
+from workloads.steps.item_baselines import BaselineData, BaselineName, System, TableSystem, make_baseline
+from workloads.steps.item_data import ItemData, load_graph
+from workloads.steps.item_training import text_file
+
+Ints = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
+
+MODEL = "GCL-MO"
+CUTS = (20, 50, 200)
+PER_REQUEST = "per-request.parquet"
+
+
+@dataclass(frozen=True)
+class TestRequests:
+    """The requests that are measured: those with a trigger and a target.
+
+    - `triggers`: all items that the user chose before; those beyond the most that count have weight 0.
+    - `targets`, `bought`: the items chosen in the request that the user had not chosen before, and those bought.
+    - `known`: the targets that had an event before the cut.
+    - `left_out`: how many requests of the test part had no trigger, and how many no such item.
+    """
+
+    triggers: TriggerLists
+    targets: Targets
+    bought: Targets
+    known: Targets
+    left_out: dict[str, int]
+
+    @classmethod
+    def read(cls, folder: Path, graph: ItemGraph, most: int) -> "TestRequests":
+        """Read the requests that `test_step` wrote. Raises `RaylevanceError` if none can be measured."""
+        requests = pq.read_table(folder)
+        has_events = graph.items["first_time"].is_valid().to_numpy()
+        triggers: list[tuple[Any, Any]] = []
+        targets: list[Any] = []
+        bought: list[Any] = []
+        left_out = {"without a trigger": 0, "without a new item": 0}
+        columns = [requests[name].to_pylist() for name in ("triggers", "trigger_weights", "items", "actions")]
+        for own, weights, items, actions in zip(*columns, strict=True):
+            before = set(own)
+            chosen = [(i, a) for i, a in zip(items, actions, strict=True) if a > 0 and i not in before]
+            if not own:
+                left_out["without a trigger"] += 1
+            elif not chosen:
+                left_out["without a new item"] += 1
+            else:
+                triggers.append((own, [*weights[:most], *([0.0] * (len(own) - most))]))
+                targets.append([item for item, _ in chosen])
+                bought.append([item for item, action in chosen if ACTIONS[action] == "purchase"])
+        if not triggers:
+            raise RaylevanceError("no request of the test part has both an earlier choice of its user and a new item")
+        known = [[item for item in items if has_events[item]] for items in targets]
+        return cls(TriggerLists.of(triggers), Targets.of(targets), Targets.of(bought), Targets.of(known), left_out)
+
+
+@dataclass(frozen=True)
+class ItemOutcome:
+    """The report of a run of item-retrieval."""
+
+    run: Run
+    report: Artifact
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the references of all artifacts and the figures of the report."""
+        return {"artifacts": {artifact.name: artifact.ref for artifact in self.run.made}, **self.report.metrics}
+
+    def as_table(self) -> Table:
+        """Return one row for each system: means over the test requests, with 95% intervals."""
+        metrics = self.report.metrics
+        title = f"{metrics['requests']} requests of {metrics['data']} after {metrics['cut']}; new items of each user"
+        table = Table("", box=None, title=title, title_justify="left")
+        shown = ["recall@50", "recall@200", "recall_p@50", "recall_p@200", "ndcg@50"]
+        for name in [*shown, "good@50", "tail@50", "coverage@50"]:
+            table.add_column(name)
+        for name, values in metrics["systems"].items():
+            cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*values[metric]) if metric in values else "" for metric in shown]
+            rest = [f"{values[metric][0]:.3f}" for metric in ("good@50", "tail@50")]
+            table.add_row(name, *cells, *rest, f"{values['coverage@50']:.3f}")
+        return table
+
+
+def report_step(
+    data: ItemData,
+    graph: Artifact,
+    requests: Artifact,
+    texts: Artifact | None,
+    tables: Mapping[str, Artifact],
+    baselines: Sequence[BaselineName],
+    seed: int,
+    name: str = "item-retrieval",
+) -> Artifact:
+    """Return `report/<name>`: the metrics of the item `tables`, by name, and of the `baselines` on test `requests`."""
+    run = data.run
+
+    def build(draft: Draft) -> None:
+        loaded = load_graph(data, graph)
+        asked = TestRequests.read(run.store.path(requests.ref), loaded, data.settings.triggers.most)
+        categories = ItemVocabulary.of(loaded.items).numbers(loaded.items)[:, CATEGORY]
+        file = text_file(run, texts)
+        fitted = BaselineData(loaded, run.store.path(graph.ref), categories, np.load(file) if file else None, seed)
+        per_request: dict[str, dict[str, Values]] = {}
+        systems: dict[str, dict[str, Any]] = {}
+        for system_name, system in _systems(run, tables, baselines, fitted):
+            lists = system.rank(asked.triggers, max(CUTS))
+            per_request[system_name] = measure(lists, asked, loaded, categories)
+            systems[system_name] = _summary(per_request[system_name], seed)
+            systems[system_name] |= {f"coverage@{k}": coverage(lists, len(loaded), k) for k in CUTS}
+        draft.metrics |= {
+            "data": data.tables.name.partition("/")[2],
+            "cut": np.datetime64(data.cut, "ms").astype("datetime64[m]").item().isoformat(sep=" ") + " UTC",
+            "requests": len(asked.targets.counts),
+            "left_out": asked.left_out,
+            "targets": int(asked.targets.counts.sum()),
+            "bought": int(asked.bought.counts.sum()),
+            "new_items_among_targets": 1 - int(asked.known.counts.sum()) / max(int(asked.targets.counts.sum()), 1),
+            "systems": systems,
+            "over_best_baseline": _differences(per_request, list(tables), seed),
+        }
+        save_per_request(draft.path / PER_REQUEST, per_request)
+        (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
+
+    settings = {"baselines": list(baselines), "cuts": list(CUTS)}
+    inputs = [graph, requests, *([texts] if texts else []), *tables.values()]
+    return run.step(f"report/{name}", build, settings=settings, inputs=inputs, seed=seed)
+
+
+def _systems(
+    run: Run, tables: Mapping[str, Artifact], baselines: Sequence[BaselineName], data: BaselineData
+) -> list[tuple[str, System]]:
+    found: list[tuple[str, System]] = []
+    for name in baselines:
+        status(f"baseline: {name}")
+        if (system := make_baseline(name, data)) is None:
+            status(f"{name}: left out, the data has no {'texts' if name == 'text' else 'categories'}")
+        else:
+            found.append((name, system))
+    found += [(name, TableSystem(ItemTable.load(run.store.path(made.ref)))) for name, made in tables.items()]
+    return found
+
+
+def measure(lists: Ints, asked: TestRequests, graph: ItemGraph, categories: Ints) -> dict[str, Values]:
+    """Return each metric of each request, float64 [requests]; nan where a request has none.
+
+    An item is good if it has the category of an item that the user chose in the request. The tail is by exposures
+    before the cut, or by all events of a log without exposures.
+    """
+    counts = graph.event_counts
+    exposures = counts[:, ACTIONS.index("exposure")]
+    tail = tail_items(exposures if exposures.any() else counts.sum(axis=1))
+    values: dict[str, Values] = {}
+    for k in CUTS:
+        values |= {
+            f"recall@{k}": recall(lists, asked.targets, k),
+            f"recall_p@{k}": recall(lists, asked.bought, k),
+            f"recall_known@{k}": recall(lists, asked.known, k),
+            f"ndcg@{k}": ndcg(lists, asked.targets, k),
+            f"good@{k}": share_good(lists[:, :k], asked.targets, categories),
+            f"tail@{k}": share_of_list(lists, tail, k),
+        }
+    return values
+
+
+def share_good(lists: Ints, targets: Targets, categories: Ints) -> Values:
+    """Return the share of each list's items that have the category of a target, float64 [requests]."""
+    of_targets = Targets(targets.starts, categories[targets.items])
+    listed = np.where(lists >= 0, categories[lists], 0)
+    good = of_targets.hits(listed) & (lists >= 0) & (listed > 0)
+    return np.asarray(good.sum(axis=1) / np.maximum((lists >= 0).sum(axis=1), 1), np.float64)
+
+
+def _summary(values: Mapping[str, Values], seed: int) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for metric, each in values.items():
+        measured = each[~np.isnan(each)]
+        if len(measured):
+            summary[metric] = list(bootstrap_mean(measured, seed))
+    return summary
+
+
+def _differences(per_request: Mapping[str, Mapping[str, Values]], models: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return, for each model and recall, the best baseline and the difference to it with its interval."""
+    baselines = [name for name in per_request if name not in models]
+    found: dict[str, Any] = {}
+    for model in models if baselines else ():
+        for metric, values in per_request[model].items():
+            measured = ~np.isnan(values)
+            if not metric.startswith("recall") or not measured.any():
+                continue
+            means = {name: float(np.nanmean(per_request[name][metric])) for name in baselines}
+            best = max(means, key=lambda name: means[name])
+            other = per_request[best][metric]
+            difference = paired_difference(values[measured], other[measured], seed)
+            relative = float(np.mean(values[measured]) / max(np.mean(other[measured]), 1e-12) - 1)
+            found.setdefault(model, {})[metric] = {
+                "baseline": best,
+                "difference": list(difference),
+                "relative": relative,
+            }
+    return found
+
+
+def save_per_request(file: Path, per_request: Mapping[str, Mapping[str, Values]]) -> None:
+    """Write a row for each system and request with its metrics."""
+    parts = [
+        pa.table({"system": [name] * len(next(iter(values.values()))), **values})
+        for name, values in per_request.items()
+    ]
+    pq.write_table(pa.concat_tables(parts), file)
+
+
+def read_per_request(file: Path, system: str) -> dict[str, Values]:
+    """Return the metrics of each request of one system, as `measure` returns them."""
+    table = pq.read_table(file)
+    own = table.filter(pc.equal(table["system"], system)).drop_columns(["system"])
+    return {name: own[name].to_numpy() for name in own.column_names}
