@@ -28,6 +28,7 @@ RECIPES = {
     "annotators": "workloads.studies.annotators",
     "classification-ablations": "workloads.studies.classification_ablations",
     "classification-folds": "workloads.studies.classification_folds",
+    "item-ablations": "workloads.studies.item_ablations",
     "cross-validation": "workloads.studies.cross_validation",
 }
 """The module of each recipe and study, by the name on the command line."""

@@ -29,7 +29,9 @@ from raylevance.inference.item_table import TriggerLists, recommender
 Ints = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
-BaselineName = Literal["popularity", "category popularity", "item-CF", "Swing", "EASE", "LightGCN", "text"]
+BaselineName = Literal[
+    "popularity", "category popularity", "item-CF", "Swing", "EASE", "LightGCN", "neighbours", "text"
+]
 BASELINES: tuple[BaselineName, ...] = (
     "popularity",
     "category popularity",
@@ -37,6 +39,7 @@ BASELINES: tuple[BaselineName, ...] = (
     "Swing",
     "EASE",
     "LightGCN",
+    "neighbours",
     "text",
 )
 SHRINK, REGULARISATION, EASE_ITEMS, TOP = 10.0, 300.0, 6_000, 200
@@ -143,6 +146,10 @@ def make_baseline(name: BaselineName, data: BaselineData) -> System | None:
     if name == "EASE":
         between, items = ease(data.choices, REGULARISATION, EASE_ITEMS)
         return Rule(size, lambda weights: by_ease(weights, between, items))
+    if name == "neighbours":
+        graph = data.graph.neighbours
+        near = sp.csr_matrix((graph.weights.astype(np.float64), graph.indices, graph.indptr), (size, size))
+        return Rule(size, lambda weights: (weights @ near).toarray())
     if name == "LightGCN":
         return nearest_system(lightgcn_vectors(data.choices, data.seed), data)
     return nearest_system(data.texts, data) if data.texts is not None else None

@@ -34,7 +34,7 @@ SEARCHED_AT_ONCE = 10_000
 class ItemTableSettings(Settings):
     """How the table of items is made."""
 
-    k: PositiveInt = 200
+    k: PositiveInt = 400
     """Neighbours of an item."""
     same_category: bool = False
     """Keep only neighbours of the item's own category."""

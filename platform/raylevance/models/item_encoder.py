@@ -56,6 +56,8 @@ class ItemEncoderSettings(Settings):
     """Read the price, in buckets of equal size."""
     text: str | None = None
     """The encoder that makes a vector of each title and category, such as minilm or encoder/NAME; null reads none."""
+    neighbours: bool = True
+    """Read the neighbours. Without them an item is what its features say."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the entries of e_v that are dropped in training."""
 

@@ -46,7 +46,6 @@ class Batches:
         }
         self._samplers = {name: NeighbourSampler(objective) for name, objective in self.objectives.items()}
         self._has_events = graph.items["first_time"].is_valid().to_numpy()
-        self._negative = self._negative_weight_of_each()
         degrees = np.sum([objective.degrees for objective in self.objectives.values()], axis=0)
         self.triggers = np.flatnonzero(degrees)
         """The items that are a trigger of an objective, int64."""
@@ -80,35 +79,14 @@ class Batches:
         All candidates but known positives of the objective and the trigger itself are negatives. A bought item is never
         a negative of relevance, and a clicked one that was not bought is a weak negative of purchase.
         """
-        weights = np.tile(self._negative[batch.candidates], (len(rows), 1))
+        weights = np.ones((len(rows), len(batch.candidates)), np.float32)
         if objective == "purchase" and "click" in self.objectives:
-            clicked = self._known(batch, self.objectives["click"], rows)
-            weights[clicked] *= self._settings.clicked_not_bought
+            weights[self._known(batch, self.objectives["click"], rows)] = self._settings.clicked_not_bought
         if objective == "relevance" and "purchase" in self.objectives:
             weights[self._known(batch, self.objectives["purchase"], rows)] = 0
         weights[self._known(batch, self.objectives[objective], rows)] = 0
         weights[batch.candidates % self.items == batch.triggers[rows][:, None]] = 0
         return weights
-
-    def _negative_weight_of_each(self) -> Floats:
-        """Return the weight of each candidate, by code, among the negatives, float32 [2 items].
-
-        With `correct_popularity` it is one over how often the candidate is expected in a step, relative to an item that
-        is only drawn as a random negative. The negatives then stand for the whole catalogue, and a popular item is not
-        pushed away for being drawn often as the positive of other triggers.
-        """
-        settings, size = self._settings, 2 * self.items
-        if not settings.correct_popularity:
-            return np.ones(size, np.float32)
-        random: float = max(settings.random_negatives, 1) / self.items
-        expected = np.full(size, random)
-        for objective in self.objectives.values():
-            # A trigger draws each of its edges in proportion to its weight, and all triggers are drawn equally often.
-            rows = objective.edge_rows()
-            totals = np.bincount(rows, objective.weights, self.items).astype(np.float64)
-            shares = np.bincount(objective.indices, objective.weights / totals[rows], size)
-            expected += shares * (settings.batch * settings.positives / max(int(np.count_nonzero(totals)), 1))
-        return (random / expected).astype(np.float32)
 
     def _known(self, batch: Batch, graph: Csr, rows: Ints) -> npt.NDArray[np.bool_]:
         """Return whether `graph` has an edge from each trigger to each candidate, known or new."""

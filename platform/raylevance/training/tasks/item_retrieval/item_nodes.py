@@ -49,7 +49,7 @@ class ItemNodes:
 
     def encode(self, encoder: ItemEncoder, codes: Ints, view: "View") -> torch.Tensor:
         """Return h of the items `codes` [n] under a random `view`, [n, d], with sampled neighbours."""
-        known = np.flatnonzero(codes < self.items)
+        known = self._with_neighbours(encoder, codes)
         places, neighbours = self._sampler.sample(codes[known], view.neighbours, view.seed)
         targets = known[places]
         neighbours, kept = view.perturbed(neighbours, targets, codes, self.items)
@@ -62,13 +62,17 @@ class ItemNodes:
         vectors: torch.Tensor = encoder(x, edges)[: len(codes)]
         return vectors
 
+    def _with_neighbours(self, encoder: ItemEncoder, codes: Ints) -> Ints:
+        """Return the positions of the codes whose neighbours the encoder reads: those of items that are not new."""
+        return np.flatnonzero((codes < self.items) & encoder.settings.neighbours)
+
     @torch.no_grad()
     def vectors(self, encoder: ItemEncoder, codes: Ints) -> npt.NDArray[np.float32]:
         """Return h of the items `codes` [n] from all their neighbours with their weights, float32 [n, d]."""
         parts = []
         for start in range(0, len(codes), ROWS_AT_ONCE):
             some = codes[start : start + ROWS_AT_ONCE]
-            known = np.flatnonzero(some < self.items)
+            known = self._with_neighbours(encoder, some)
             positions = self.neighbours.edge_positions(some[known])
             targets = np.repeat(known, self.neighbours.degrees[some[known]])
             nodes, inverse = np.unique(self.neighbours.indices[positions], return_inverse=True)

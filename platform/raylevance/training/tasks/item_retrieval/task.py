@@ -53,12 +53,9 @@ class ItemRetrievalSettings(TrainSettings):
     """Positives drawn for each trigger and objective, by the weight of their edge."""
     random_negatives: NonNegativeInt = 1024
     """Items drawn uniformly from the catalogue that are candidates of every trigger of a step."""
-    correct_popularity: bool = True
-    """Weigh each negative by one over how often it is expected among the candidates of a step, so that an item is not
-    pushed away for being popular (our choice). Without it every negative has weight 1."""
     clicked_not_bought: float = Field(0.3, ge=0)
     """Weight of a clicked item among the negatives of purchase."""
-    neighbours: NonNegativeInt = 10
+    neighbours: PositiveInt = 10
     """Neighbours sampled for each item."""
     drop_nodes: float = Field(0.1, ge=0, lt=1)
     """Share of the nodes that a view of the graph lacks."""

@@ -1,0 +1,125 @@
+"""The table of items against exact search, its files, and the merge of several triggers against a loop."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylevance.errors import RaylevanceError
+from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
+from raylevance.inference.item_table import Recommender, TriggerLists, recommender
+
+ITEMS, TAU = 40, 0.2
+CATEGORIES = [None if row % 7 == 0 else f"c{row % 3}" for row in range(ITEMS)]
+
+
+def unit_vectors(count: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
+    vectors[5] = vectors[3]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def table(k: int = 12) -> ItemTable:
+    rows, scores = nearest_items(unit_vectors(ITEMS), CATEGORIES, ItemTableSettings(k=k))
+    listed = pa.table({"product_id": [f"p{row:02}" for row in range(ITEMS)], "category": CATEGORIES})
+    return ItemTable(listed, rows, scores, TAU)
+
+
+@pytest.mark.parametrize("same_category", [False, True])
+@pytest.mark.parametrize("k", [5, 60])
+def test_the_table_is_the_exact_order_by_cosine(same_category: bool, k: int) -> None:
+    vectors = unit_vectors(ITEMS)
+    rows, scores = nearest_items(vectors, CATEGORIES, ItemTableSettings(k=k, same_category=same_category))
+    cosines = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    for item in range(ITEMS):
+        others = [j for j in range(ITEMS) if j != item and not (same_category and CATEGORIES[j] != CATEGORIES[item])]
+        best = sorted(others, key=lambda j: (-round(cosines[item, j], 6), j))[:k]
+        found = rows[item][rows[item] >= 0].tolist()
+        assert found == best
+        np.testing.assert_allclose(scores[item][: len(best)], cosines[item, best], atol=1e-5)
+        assert (rows[item][len(best) :] == -1).all()
+
+
+def merged_by_hand(table: ItemTable, triggers: list[int], weights: list[float]) -> dict[int, tuple[float, int]]:
+    mass: dict[int, dict[int, float]] = {}
+    for trigger, weight in zip(triggers, weights, strict=True):
+        for item, cosine in zip(table.neighbours[trigger], table.scores[trigger], strict=True):
+            if item >= 0 and weight > 0 and item not in triggers:
+                share = weight**0.25 / sum(w**0.25 for w in weights) * math.exp(float(cosine) / TAU)
+                mass.setdefault(int(item), {})
+                mass[int(item)][trigger] = mass[int(item)].get(trigger, 0) + share
+    return {
+        item: (TAU * math.log(sum(by.values())), max(by, key=lambda trigger: by[trigger])) for item, by in mass.items()
+    }
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_lists_of_triggers_are_merged_as_the_formula_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    whole = recommender(table())
+    asked = []
+    for _ in range(4):
+        triggers = rng.choice(ITEMS, rng.integers(0, 6), replace=False).tolist()
+        asked.append((triggers, rng.choice([0.0, 0.5, 1.0, 3.0], len(triggers)).tolist()))
+    found = whole.recommend(TriggerLists.of(asked), 10)
+    for row, (triggers, weights) in enumerate(asked):
+        expected = merged_by_hand(whole.table, triggers, weights) if sum(weights) else {}
+        items = found.items[row][found.items[row] >= 0].tolist()
+        assert len(items) == min(10, len(expected))
+        assert not set(items) & set(triggers)
+        for item, score, trigger in zip(items, found.scores[row], found.triggers[row], strict=False):
+            assert score == pytest.approx(expected[item][0], abs=1e-5)
+            assert trigger == expected[item][1]
+        assert sorted(found.scores[row][: len(items)], reverse=True) == found.scores[row][: len(items)].tolist()
+        left = [score for item, (score, _) in expected.items() if item not in items]
+        assert not left or max(left) <= found.scores[row][len(items) - 1] + 1e-5
+
+
+def test_one_trigger_gives_its_row_of_the_table() -> None:
+    whole = recommender(table())
+    found = whole.recommend(TriggerLists.of([([17], [2.5])]), 12)
+    assert found.items[0].tolist() == whole.table.neighbours[17].tolist()
+    np.testing.assert_allclose(found.scores[0], whole.table.scores[17], atol=1e-6)
+
+
+def test_a_cap_and_a_filter_leave_items_out_and_go_on() -> None:
+    whole = recommender(table())
+    asked = TriggerLists.of([([1, 2], [1.0, 1.0]), ([9], [1.0])])
+    everything = whole.recommend(asked, 40).items
+    capped = whole.recommend(asked, 40, most_per_category=2).items
+    for row in range(2):
+        kept, counts = [], {}
+        for item in everything[row][everything[row] >= 0].tolist():
+            counts[CATEGORIES[item]] = counts.get(CATEGORIES[item], 0) + 1
+            kept += [item] if counts[CATEGORIES[item]] <= 2 else []
+        assert capped[row][capped[row] >= 0].tolist() == kept
+    allowed = np.arange(ITEMS) % 2 == 0
+    filtered = whole.recommend(asked, 40, allowed).items
+    for row in range(2):
+        own = everything[row]
+        assert filtered[row][filtered[row] >= 0].tolist() == [i for i in own.tolist() if i >= 0 and i % 2 == 0]
+
+
+def test_a_table_survives_its_folder(tmp_path: Path) -> None:
+    made = table()
+    made.save(tmp_path, ItemTableSettings(k=12))
+    loaded = ItemTable.load(tmp_path)
+    assert loaded.items.equals(made.items)
+    assert loaded.temperature == TAU
+    np.testing.assert_array_equal(loaded.neighbours, made.neighbours)
+    asked = TriggerLists.of([([4, 8], [1.0, 2.0])])
+    assert isinstance(recommender(loaded), Recommender)
+    assert (
+        recommender(loaded).recommend(asked, 5).items.tolist() == recommender(made).recommend(asked, 5).items.tolist()
+    )
+    np.save(tmp_path / "scores.npy", made.scores[:, :3])
+    with pytest.raises(RaylevanceError, match="not of one table"):
+        ItemTable.load(tmp_path)
+    (tmp_path / "scores.npy").unlink()
+    with pytest.raises(RaylevanceError, match=r"scores\.npy is missing"):
+        ItemTable.load(tmp_path)
