@@ -63,11 +63,16 @@ def by_hand(rows: list[dict[str, Any]], half_life: float, most: int) -> dict[tup
         request["items"][row["product_id"]] = max(action, request["items"].get(row["product_id"], 0))
     for (user, _), request in found.items():
         weights: dict[str, float] = {}
-        for row in rows:
-            if user and row["user_id"] == user and row["timestamp"] < request["time"] and WEIGHTS[row["action"]]:
-                age = (request["time"] - row["timestamp"]).total_seconds() / 86_400
-                own = WEIGHTS[row["action"]] * 0.5 ** (age / half_life)
-                weights[row["product_id"]] = weights.get(row["product_id"], 0.0) + own
+        before = [
+            row
+            for row in rows
+            if user and row["user_id"] == user and row["timestamp"] < request["time"] and WEIGHTS[row["action"]]
+        ]
+        latest = max((row["timestamp"] for row in before), default=None)
+        for row in before:
+            age = (latest - row["timestamp"]).total_seconds() / 86_400
+            own = WEIGHTS[row["action"]] * 0.5 ** (age / half_life)
+            weights[row["product_id"]] = weights.get(row["product_id"], 0.0) + own
         best = sorted(weights.items(), key=lambda pair: (-round(pair[1], 9), pair[0]))[:most]
         request["triggers"] = dict(best)
     return found

@@ -99,10 +99,27 @@ def test_a_cap_and_a_filter_leave_items_out_and_go_on() -> None:
             kept += [item] if counts[CATEGORIES[item]] <= 2 else []
         assert capped[row][capped[row] >= 0].tolist() == kept
     allowed = np.arange(ITEMS) % 2 == 0
-    filtered = whole.recommend(asked, 40, allowed).items
+    filtered = whole.recommend(asked, 40, allowed=allowed).items
     for row in range(2):
         own = everything[row]
         assert filtered[row][filtered[row] >= 0].tolist() == [i for i in own.tolist() if i >= 0 and i % 2 == 0]
+
+
+def test_a_category_limits_the_items_and_the_triggers() -> None:
+    made = table(k=39)
+    paths = pa.array([f"home > c{row % 3}" if row % 7 else None for row in range(ITEMS)])
+    whole = recommender(ItemTable(made.items.set_column(1, "category", paths), made.neighbours, made.scores, TAU))
+    asked = [([1, 2, 5], [1.0, 2.0, 0.5]), ([1, 2], [1.0, 2.0]), ([3], [1.0]), ([4], [1.0])]
+    categories = ["home > c2", None, "home", "nothing"]
+    found = whole.recommend(TriggerLists.of(asked), 40, categories)
+    first = found.items[0][found.items[0] >= 0].tolist()
+    assert sorted(first) == [row for row in range(ITEMS) if row % 3 == 2 and row % 7 and row not in (2, 5)]
+    assert set(found.triggers[0][: len(first)].tolist()) <= {2, 5}, "trigger 1 is of another category"
+    assert found.items[1].tolist() == whole.recommend(TriggerLists.of(asked[1:2]), 40).items[0].tolist()
+    assert sorted(found.items[2][found.items[2] >= 0].tolist()) == [r for r in range(ITEMS) if r % 7 and r != 3]
+    assert (found.items[3] == -1).all()
+    outside = whole.recommend(TriggerLists.of([([1], [1.0])]), 5, ["home > c2"])
+    assert (outside.items[0] >= 0).all(), "where no trigger fits, all count"
 
 
 def test_a_table_survives_its_folder(tmp_path: Path) -> None:

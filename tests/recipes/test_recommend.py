@@ -127,6 +127,18 @@ def test_without_weights_every_trigger_counts_alike(recommend: Recommend, tmp_pa
     assert pq.read_table(tmp_path / "F.parquet").num_rows > 0
 
 
+def test_a_category_limits_a_request(recommend: Recommend, tmp_path: Path) -> None:
+    columns = {"request_id": ["a", "b", "a"], "product_id": ["é01", "é01", "é04"], "category": ["c2", None, "c2"]}
+    assert recommend(pa.table(columns), "--k", "30").code == 0
+    found = pq.read_table(tmp_path / "F.parquet").to_pylist()
+    own = {request: [int(r["product_id"][1:]) % 4 for r in found if r["request_id"] == request] for request in "ab"}
+    assert set(own["a"]) == {2}
+    assert len(set(own["b"])) > 1
+    ended = recommend(pa.table(columns | {"category": ["c2", None, "c1"]}))
+    assert ended.code == 1
+    assert "row 3: request 'a' has two categories" in ended.err
+
+
 def test_a_file_without_rows_gives_a_file_without_rows(recommend: Recommend, tmp_path: Path) -> None:
     ended = recommend(triggers().slice(0, 0), "--json")
     assert ended.code == 0, ended.err

@@ -10,8 +10,9 @@ import torch
 
 from raylevance.errors import RaylevanceError
 from raylevance.graph.csr import Csr
-from raylevance.graph.item_graph import ITEMS, NEIGHBOURS, OBJECTIVE_FOLDER, ItemGraph
+from raylevance.graph.item_graph import ITEMS, NEIGHBOURS, OBJECTIVE_FOLDER, QUERIES, ItemGraph
 from raylevance.graph.item_objectives import Objective
+from raylevance.graph.query_categories import QUERY_CATEGORIES
 from raylevance.models.item_encoder import ItemEncoder, ItemEncoderSettings
 from raylevance.models.item_features import ItemVocabulary
 from raylevance.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -67,6 +68,7 @@ def write_graph(folder: Path, seed: int = 0) -> Path:
         "first_time": pa.array([0] * (SIZE - 1) + [None], pa.int64()),
     }
     pq.write_table(pa.table(table), folder / ITEMS)
+    pq.write_table(QUERY_CATEGORIES.empty_table(), folder / QUERIES)
     return folder
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylevance.artifacts import Store
-from raylevance.data.conversions import ID, NUMBER, Kind
+from raylevance.data.conversions import ID, NUMBER, TEXT, Kind
 from raylevance.data.streamed_files import footer, refuse_repeated, require_columns
 from raylevance.errors import RaylevanceError, one_line
 from raylevance.inference.item_table import Recommender, TriggerLists
@@ -20,6 +20,7 @@ from raylevance.inference.item_table import load as load_table
 from raylevance.progress import progress_bar, status
 
 REQUESTS_AT_ONCE = 2048
+READ = ("request_id", "product_id", "weight", "category")
 NAMED = 5
 """How many unknown triggers are named."""
 
@@ -31,6 +32,7 @@ class RequestedTriggers(NamedTuple):
     - `starts`: where the triggers of each request begin, int64 [requests + 1].
     - `rows`: the row of each trigger in the table, -1 where the table does not have it, int64 [triggers].
     - `weights`: float64 [triggers].
+    - `categories`: the category of each request, None for any.
     - `unknown`: the ids of triggers that the table does not have, each once.
     """
 
@@ -38,6 +40,7 @@ class RequestedTriggers(NamedTuple):
     starts: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float64]
+    categories: list[str | None]
     unknown: list[str]
 
     def lists(self, first: int, end: int) -> TriggerLists:
@@ -53,9 +56,10 @@ def recommend_file(
 ) -> dict[str, Any]:
     """Write up to `k` items for each request of `file` to `output`, and count requests and triggers.
 
-    `file` is Parquet with the columns request_id, product_id and, optional, weight (1 where there is no such column);
-    rows of one request may be anywhere in it. A trigger of weight 0 brings nothing and is not recommended either. A
-    trigger that a request names twice counts with the sum of its weights. `output` has request_id, rank (from 1),
+    `file` is Parquet with the columns request_id, product_id and, optional, weight (1 where there is no such column)
+    and category (a path joined by ` > `, the same in all rows of a request: only items in it are recommended); rows of
+    one request may be anywhere in it. A trigger of weight 0 brings nothing and is not recommended either. A trigger
+    that a request names twice counts with the sum of its weights. `output` has request_id, rank (from 1),
     product_id, score and trigger, and appears complete or not at all.
 
     Memory grows with the rows of `file`, by 24 bytes each, and not with the output.
@@ -83,7 +87,9 @@ def recommend_file(
         ):
             for first in range(0, len(asked.requests), REQUESTS_AT_ONCE):
                 end = min(first + REQUESTS_AT_ONCE, len(asked.requests))
-                found = recommender.recommend(asked.lists(first, end), k, most_per_category=most_per_category)
+                found = recommender.recommend(
+                    asked.lists(first, end), k, asked.categories[first:end], most_per_category=most_per_category
+                )
                 request, place = np.nonzero(found.items >= 0)
                 columns = {
                     "request_id": asked.requests.take(pa.array(request + first)),
@@ -125,7 +131,7 @@ def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:
     refuse_repeated(file, names)
     require_columns(file, names, ("request_id", "product_id"))
     try:
-        table = pq.read_table(file, columns=[name for name in ("request_id", "product_id", "weight") if name in names])
+        table = pq.read_table(file, columns=[name for name in READ if name in names])
     except (pa.ArrowInvalid, OSError) as error:
         raise RaylevanceError(f"{file}: can't be read, it may be incomplete: {one_line(error)}") from None
     products = _column(file, table, "product_id", ID)
@@ -144,7 +150,27 @@ def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))]).astype(np.int64)
     rows = recommender.lookup(products)
     unknown = pc.unique(products.filter(pa.array(rows < 0))).to_pylist()
-    return RequestedTriggers(encoded.dictionary, starts, rows[order], weights[order], unknown)
+    categories: list[str | None] = [None] * len(encoded.dictionary)
+    if "category" in names:
+        categories = _categories(file, table, codes, order[starts[:-1]])
+    return RequestedTriggers(encoded.dictionary, starts, rows[order], weights[order], categories, unknown)
+
+
+def _categories(
+    file: Path, table: pa.Table, codes: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
+) -> list[str | None]:
+    """Return the category of each request, from its `first` row. Raises `RaylevanceError` for a request with two."""
+    values, faults = TEXT.convert(table["category"])
+    if faults.null_count < len(faults):
+        row = int(np.flatnonzero(faults.is_valid().to_numpy(zero_copy_only=False))[0])
+        raise RaylevanceError(f"{file}: row {row + 1}: category {faults[row].as_py()}")
+    own = np.array(values.to_pylist(), object)
+    other = np.flatnonzero(own != own[first][codes])
+    if len(other):
+        request = table["request_id"][int(other[0])].as_py()
+        raise RaylevanceError(f"{file}: row {other[0] + 1}: request {request!r} has two categories; give it one")
+    found: list[str | None] = own[first].tolist()
+    return found
 
 
 def _column(file: Path, table: pa.Table, name: str, kind: Kind) -> pa.Array:

@@ -4,7 +4,7 @@ Each system ranks the whole catalogue for the triggers of each request, and leav
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,8 +50,12 @@ REQUESTS_AT_ONCE = 256
 class System(Protocol):
     """Ranks items for requests."""
 
-    def rank(self, triggers: TriggerLists, k: int) -> Ints:
-        """Return the first `k` items for each request, int64 [requests, k], -1 for none."""
+    def rank(self, triggers: TriggerLists, categories: Ints, k: int) -> Ints:
+        """Return the first `k` items for each request, int64 [requests, k], -1 for none.
+
+        `categories` [requests] is the number of the category that a request's items must have, 0 for any. Triggers of
+        other categories count only where a request has none of it.
+        """
 
 
 @dataclass(frozen=True)
@@ -59,36 +63,45 @@ class TableSystem:
     """An item table, as it is served."""
 
     table: ItemTable
+    names: Sequence[str]
+    """The category of each number, from 1."""
 
-    def rank(self, triggers: TriggerLists, k: int) -> Ints:
-        """Return the first `k` items for each request, int64 [requests, k], -1 for none."""
-        return recommender(self.table).recommend(triggers, k).items
+    def rank(self, triggers: TriggerLists, categories: Ints, k: int) -> Ints:
+        """Return the first `k` items for each request, as `System.rank` does."""
+        wanted = [self.names[number - 1] if number else None for number in categories.tolist()]
+        return recommender(self.table).recommend(triggers, k, wanted).items
 
 
 @dataclass(frozen=True)
 class Rule:
     """A rule that scores all items from the weights of a request's triggers: [requests, items] to [requests, items].
 
-    Items with a score of 0 are not recommended.
+    `of_items` is the number of each item's category. Items with a score of 0 are not recommended.
     """
 
-    items: int
+    of_items: Ints
     score: Callable[[sp.csr_matrix], Scores]
 
-    def rank(self, triggers: TriggerLists, k: int) -> Ints:
-        """Return the first `k` items for each request, int64 [requests, k], -1 for none."""
-        return np.concatenate([np.empty((0, k), np.int64), *self._ranked(triggers, k)])
+    def rank(self, triggers: TriggerLists, categories: Ints, k: int) -> Ints:
+        """Return the first `k` items for each request, as `System.rank` does."""
+        return np.concatenate([np.empty((0, k), np.int64), *self._ranked(triggers, categories, k)])
 
-    def _ranked(self, triggers: TriggerLists, k: int) -> Iterator[Ints]:
+    def _ranked(self, triggers: TriggerLists, categories: Ints, k: int) -> Iterator[Ints]:
         requests = len(triggers.starts) - 1
         counts = np.diff(triggers.starts)
         rows = np.repeat(np.arange(requests), counts)
-        weights = sp.csr_matrix((triggers.weights, (rows, triggers.items)), (requests, self.items))
+        size = len(self.of_items)
+        fits = (categories[rows] == 0) | (categories[rows] == self.of_items[triggers.items])
+        some = np.bincount(rows, fits & (triggers.weights > 0), requests) > 0
+        fitting = np.where(fits | ~some[rows], triggers.weights, 0.0)
+        weights = sp.csr_matrix((fitting, (rows, triggers.items)), (requests, size))
         for start in range(0, requests, REQUESTS_AT_ONCE):
             scores = np.asarray(self.score(weights[start : start + REQUESTS_AT_ONCE]), np.float64)
             own = slice(triggers.starts[start], triggers.starts[min(start + REQUESTS_AT_ONCE, requests)])
             scores[rows[own] - start, triggers.items[own]] = 0
-            taken = min(k, self.items)
+            wanted = categories[start : start + REQUESTS_AT_ONCE, None]
+            scores[(wanted > 0) & (self.of_items != wanted)] = 0
+            taken = min(k, size)
             best = np.argpartition(-scores, taken - 1, axis=1)[:, :taken]
             values = np.take_along_axis(scores, best, axis=1)
             order = np.lexsort((best, -values), axis=1)
@@ -131,25 +144,25 @@ def make_baseline(name: BaselineName, data: BaselineData) -> System | None:
     """Return the baseline `name` fitted on `data`; None where the data has no texts or no categories for it."""
     size = len(data.graph)
     if name == "popularity":
-        return Rule(size, lambda weights: np.tile(data.popularity, (weights.shape[0], 1)))
+        return Rule(data.categories, lambda weights: np.tile(data.popularity, (weights.shape[0], 1)))
     if name == "category popularity":
-        return Rule(size, lambda weights: by_category(weights, data)) if data.categories.any() else None
+        return Rule(data.categories, lambda weights: by_category(weights, data)) if data.categories.any() else None
     if name == "item-CF":
         similar = item_cf(data.choices, SHRINK, TOP)
-        return Rule(size, lambda weights: (weights @ similar).toarray())
+        return Rule(data.categories, lambda weights: (weights @ similar).toarray())
     if name == "Swing":
         choices = data.choices
         users = Csr.from_edges(*choices.nonzero(), np.ones(choices.nnz, np.float32), choices.shape)
         found = swing(users, SwingSettings(top=TOP))
         by_swing = sp.csr_matrix((found.weights.astype(np.float64), found.indices, found.indptr), (size, size))
-        return Rule(size, lambda weights: (weights @ by_swing).toarray())
+        return Rule(data.categories, lambda weights: (weights @ by_swing).toarray())
     if name == "EASE":
         between, items = ease(data.choices, REGULARISATION, EASE_ITEMS)
-        return Rule(size, lambda weights: by_ease(weights, between, items))
+        return Rule(data.categories, lambda weights: by_ease(weights, between, items))
     if name == "neighbours":
         graph = data.graph.neighbours
         near = sp.csr_matrix((graph.weights.astype(np.float64), graph.indices, graph.indptr), (size, size))
-        return Rule(size, lambda weights: (weights @ near).toarray())
+        return Rule(data.categories, lambda weights: (weights @ near).toarray())
     if name == "LightGCN":
         return nearest_system(lightgcn_vectors(data.choices, data.seed), data)
     return nearest_system(data.texts, data) if data.texts is not None else None
@@ -177,7 +190,7 @@ def nearest_system(vectors: npt.NDArray[np.float32], data: BaselineData) -> Rule
     from_rows = np.repeat(np.arange(len(rows)), kept.sum(axis=1))
     size = len(data.graph)
     near = sp.csr_matrix((cosines[kept].astype(np.float64), (from_rows, rows[kept])), (size, size))
-    return Rule(size, lambda weights: (weights @ near).toarray())
+    return Rule(data.categories, lambda weights: (weights @ near).toarray())
 
 
 def lightgcn_vectors(choices: sp.csr_matrix, seed: int) -> npt.NDArray[np.float32]:

@@ -19,7 +19,7 @@ from raylevance.data.judged_tables import TEST
 from raylevance.data.parquet_parts import PartFiles, write_parts
 from raylevance.errors import RaylevanceError
 from raylevance.graph.edges import NodeIds
-from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph
+from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, ItemGraphSettings, build_item_graph
 from raylevance.graph.item_requests import DAY, REQUESTS, make_requests
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
@@ -156,9 +156,10 @@ def test_step(data: ItemData, name: str) -> Artifact:
             return block.filter(pc.greater_equal(block["time"], cut))
 
         write_parts(
-            requests.map_batches(tested, batch_format="pyarrow", batch_size=None), PartFiles(draft.path, REQUESTS)
+            requests.map_batches(tested, batch_format="pyarrow", batch_size=None),
+            PartFiles(draft.path / REQUESTS_FOLDER, REQUESTS),
         )
-        draft.metrics["requests"] = pq.read_table(draft.path, columns=["time"]).num_rows
+        draft.metrics["requests"] = pq.read_table(draft.path / REQUESTS_FOLDER, columns=["time"]).num_rows
 
     settings = {"graph": data.settings, "from": data.cut, "until": data.end}
     return data.run.step(f"requests/{name}", build, settings=settings, inputs=[data.tables])

@@ -18,7 +18,8 @@ from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.item_metrics import Targets, coverage, ndcg, recall, share_of_list, tail_items
-from raylevance.graph.item_graph import ItemGraph
+from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph
+from raylevance.graph.query_categories import categories_of
 from raylevance.index.item_table import ItemTable
 from raylevance.inference.item_table import TriggerLists
 from raylevance.models.item_features import CATEGORY, ItemVocabulary
@@ -43,6 +44,8 @@ class TestRequests:
     - `triggers`: all items that the user chose before; those beyond the most that count have weight 0.
     - `targets`, `bought`: the items chosen in the request that the user had not chosen before, and those bought.
     - `known`: the targets that had an event before the cut.
+    - `categories`: the number of the category of each request's query, as its users chose before the cut, 0 for a
+      request without one.
     - `left_out`: how many requests of the test part had no trigger, and how many no such item.
     """
 
@@ -50,6 +53,7 @@ class TestRequests:
     targets: Targets
     bought: Targets
     known: Targets
+    categories: Ints
     left_out: dict[str, int]
 
     @classmethod
@@ -62,7 +66,9 @@ class TestRequests:
         bought: list[Any] = []
         left_out = {"without a trigger": 0, "without a new item": 0}
         columns = [requests[name].to_pylist() for name in ("triggers", "trigger_weights", "items", "actions")]
-        for own, weights, items, actions in zip(*columns, strict=True):
+        categories = categories_of(requests["query_id"], graph.queries)
+        kept = []
+        for row, (own, weights, items, actions) in enumerate(zip(*columns, strict=True)):
             before = set(own)
             chosen = [(i, a) for i, a in zip(items, actions, strict=True) if a > 0 and i not in before]
             if not own:
@@ -70,13 +76,21 @@ class TestRequests:
             elif not chosen:
                 left_out["without a new item"] += 1
             else:
+                kept.append(row)
                 triggers.append((own, [*weights[:most], *([0.0] * (len(own) - most))]))
                 targets.append([item for item, _ in chosen])
                 bought.append([item for item, action in chosen if ACTIONS[action] == "purchase"])
         if not triggers:
             raise RaylevanceError("no request of the test part has both an earlier choice of its user and a new item")
         known = [[item for item in items if has_events[item]] for items in targets]
-        return cls(TriggerLists.of(triggers), Targets.of(targets), Targets.of(bought), Targets.of(known), left_out)
+        return cls(
+            TriggerLists.of(triggers),
+            Targets.of(targets),
+            Targets.of(bought),
+            Targets.of(known),
+            categories[kept],
+            left_out,
+        )
 
 
 @dataclass(frozen=True)
@@ -120,14 +134,14 @@ def report_step(
 
     def build(draft: Draft) -> None:
         loaded = load_graph(data, graph)
-        asked = TestRequests.read(run.store.path(requests.ref), loaded, data.settings.triggers.most)
+        asked = TestRequests.read(run.store.path(requests.ref) / REQUESTS_FOLDER, loaded, data.settings.triggers.most)
         categories = ItemVocabulary.of(loaded.items).numbers(loaded.items)[:, CATEGORY]
         file = text_file(run, texts)
         fitted = BaselineData(loaded, run.store.path(graph.ref), categories, np.load(file) if file else None, seed)
         per_request: dict[str, dict[str, Values]] = {}
         systems: dict[str, dict[str, Any]] = {}
         for system_name, system in _systems(run, tables, baselines, fitted):
-            lists = system.rank(asked.triggers, max(CUTS))
+            lists = system.rank(asked.triggers, asked.categories, max(CUTS))
             per_request[system_name] = measure(lists, asked, loaded, categories)
             systems[system_name] = _summary(per_request[system_name], seed)
             systems[system_name] |= {f"coverage@{k}": coverage(lists, len(loaded), k) for k in CUTS}
@@ -160,7 +174,8 @@ def _systems(
             status(f"{name}: left out, the data has no {'texts' if name == 'text' else 'categories'}")
         else:
             found.append((name, system))
-    found += [(name, TableSystem(ItemTable.load(run.store.path(made.ref)))) for name, made in tables.items()]
+    names = ItemVocabulary.of(data.graph.items).categories
+    found += [(name, TableSystem(ItemTable.load(run.store.path(made.ref)), names)) for name, made in tables.items()]
     return found
 
 

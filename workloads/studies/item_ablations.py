@@ -122,9 +122,9 @@ def summary_step(
 def mean_over_seeds(run: Run, reports: list[Artifact]) -> dict[str, Values]:
     """Return the metrics of each request, a mean over the reports of several seeds."""
     found = [read_per_request(run.store.path(made.ref) / PER_REQUEST, MODEL) for made in reports]
-    return {metric: np.asarray(np.mean([values[metric] for values in found], axis=0)) for metric in METRICS}
+    return {metric: np.mean(np.stack([values[metric] for values in found]), axis=0) for metric in METRICS}
 
 
 def present(values: Values) -> Values:
     """Return the values of the requests that have the metric; which these are is the same for every system."""
-    return values[~np.isnan(values)]
+    return np.asarray(values[~np.isnan(values)], np.float64)

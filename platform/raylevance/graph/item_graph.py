@@ -4,8 +4,11 @@ A graph is a folder:
 
 - `items.parquet`: the products by number (product_id, category, brand, price), the number of events of each action, and
   `first_time`, when the item first had an event, null where it had none.
+- `queries.parquet`: the category that the users of each query chose most often, as a number of the categories; without
+  rows in a log without queries.
 - `requests/`: the requests that the graph is built from, rows of `REQUESTS`.
-- `objective/<name>/`: the graph of each objective that the log has, as shards (see `item_objectives`).
+- `objective/<name>/`: the graph of each objective that the log has, as shards (see `item_objectives`). The triggers of
+  a request with a query are those that fit the query's category (see `query_categories`).
 - `neighbours/`: items chosen by one user on one day within a category, weighted by PPMI, as shards.
 
 Source: GCL-MO (arXiv 2307.04322), 4.2; the weights and cuts are our reading.
@@ -36,9 +39,11 @@ from raylevance.graph.item_objectives import OBJECTIVES, Objective, first_times,
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import DAY, REQUESTS, TriggerSettings, make_requests
 from raylevance.graph.metapaths import PpmiSettings
+from raylevance.graph.query_categories import query_categories, with_fitting_triggers
 
 Ints = npt.NDArray[np.int64]
 
+QUERIES = "queries.parquet"
 ITEMS, REQUESTS_FOLDER, OBJECTIVE_FOLDER, NEIGHBOURS = "items.parquet", "requests", "objective", "neighbours"
 
 
@@ -68,6 +73,7 @@ class ItemGraph:
     """A graph that is loaded. `objectives` holds the graphs of the objectives that the log has."""
 
     items: pa.Table
+    queries: pa.Table
     objectives: Mapping[Objective, Csr]
     neighbours: Csr
 
@@ -77,11 +83,13 @@ class ItemGraph:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Load the graph in `folder`. Raises `RaylevanceError` if a file is missing or damaged."""
-        if not (folder / ITEMS).is_file():
-            raise RaylevanceError(f"{folder}: not an item graph: {ITEMS} is missing")
+        missing = [name for name in (ITEMS, QUERIES) if not (folder / name).is_file()]
+        if missing:
+            raise RaylevanceError(f"{folder}: not an item graph: {missing[0]} is missing")
         present = [name for name in OBJECTIVES if (folder / OBJECTIVE_FOLDER / name).is_dir()]
         objectives = {name: Csr.load(folder / OBJECTIVE_FOLDER / name) for name in present}
-        return cls(pq.read_table(folder / ITEMS), objectives, Csr.load(folder / NEIGHBOURS))
+        items, queries = pq.read_table(folder / ITEMS), pq.read_table(folder / QUERIES)
+        return cls(items, queries, objectives, Csr.load(folder / NEIGHBOURS))
 
     @property
     def event_counts(self) -> npt.NDArray[np.int64]:
@@ -113,9 +121,15 @@ def build_item_graph(
     times = pa.array(first_time, mask=first_time == np.iinfo(np.int64).max)
     by_action = {action: counts[:, place] for place, action in enumerate(ACTIONS)}
     pq.write_table(_with_columns(products, {**by_action, "first_time": times}), folder / ITEMS)
+    queries = query_categories(requests, categories)
+    pq.write_table(queries, folder / QUERIES)
+    fitting = requests
+    if queries.num_rows:
+        fit = functools.partial(with_fitting_triggers, known=queries, categories=categories)
+        fitting = requests.map_batches(fit, batch_format="pyarrow", batch_size=None)
     objectives = _objectives(counts, settings, judgements)
     from_requests = [name for name in objectives if name != "relevance" or judgements is None]
-    edges = write_objectives(requests, folder / OBJECTIVE_FOLDER, first_time, from_requests, categories)
+    edges = write_objectives(fitting, folder / OBJECTIVE_FOLDER, first_time, from_requests, categories)
     if "relevance" in objectives and judgements is not None:
         edges = {
             "relevance": write_judged_relevance(judgements, items, folder / OBJECTIVE_FOLDER / "relevance"),

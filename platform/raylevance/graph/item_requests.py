@@ -54,8 +54,9 @@ UNKNOWN_USER = ""
 class TriggerSettings(Settings):
     """Which of a user's items are the triggers of a request, and how much each counts."""
 
-    half_life_days: PositiveFloat = 2.0
-    """Days after which an action on a trigger counts half."""
+    half_life_days: PositiveFloat = 7.0
+    """An action counts half of what it would so many days later. Only the weights of a request among each other count,
+    so days are counted back from its latest trigger."""
     most: PositiveInt = 50
     """The most triggers of a request: those of the highest weight."""
     window: PositiveInt = 500
@@ -188,13 +189,13 @@ def _triggers(
     most = np.minimum(ends - begins, settings.most)
     items, weights = np.empty(most.sum(), np.int32), np.empty(most.sum(), np.float32)
     half_life = settings.half_life_days * DAY
-    used = _weigh(history, begins, ends, times, half_life, settings.most, counts, items, weights)
+    used = _weigh(history, begins, ends, half_life, settings.most, counts, items, weights)
     return _Grouped(counts, items[:used], weights[:used])
 
 
 @compiled
 def _weigh(
-    history: Any, begins: Any, ends: Any, times: Any, half_life: Any, most: Any, counts: Any, items: Any, weights: Any
+    history: Any, begins: Any, ends: Any, half_life: Any, most: Any, counts: Any, items: Any, weights: Any
 ) -> Any:
     """Write the triggers of each request one after another, and return how many there are."""
     used = 0
@@ -210,7 +211,7 @@ def _weigh(
             if distinct == 0 or own_items[distinct - 1] != item:
                 own_items[distinct] = item
                 distinct += 1
-            age = (times[row] - history.times[event]) / half_life
+            age = (history.times[ends[row] - 1] - history.times[event]) / half_life
             own_weights[distinct - 1] += history.weights[event] * 0.5**age
         best = np.argsort(-own_weights[:distinct], kind="mergesort")[:most]
         for place in best:

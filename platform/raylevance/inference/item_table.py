@@ -13,6 +13,7 @@ Source: GCL-MO (arXiv 2307.04322), 4.7, for the table; the merge is our choice.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raylevance.artifacts import Store
+from raylevance.data.schema import CATEGORY_SEPARATOR
 from raylevance.graph.compiled import compiled
 from raylevance.graph.edges import NodeIds
 from raylevance.index.item_table import ItemTable
@@ -78,29 +80,37 @@ class Recommender:
         self,
         triggers: TriggerLists,
         k: int,
+        categories: Sequence[str | None] | None = None,
         allowed: npt.NDArray[np.bool_] | None = None,
         most_per_category: int | None = None,
     ) -> Recommended:
         """Return up to `k` items for each request. Its own triggers are never among them.
 
+        - `categories` [m]: the category of each request's query, a path joined by ` > `: only items in it or below it
+          are recommended, and only triggers in it count unless there is none; None for any category.
         - `allowed` bool [items]: the items that may be recommended, such as those in stock; None for all.
         - `most_per_category`: the most items of one category in a list; None for no limit.
 
         Of equal scores the lower row comes first.
         """
         requests = len(triggers.starts) - 1
+        codes, names = self._categories
+        wanted, inside = _inside(categories or [None] * requests, names)
+        fitting = triggers._replace(weights=_fitting_weights(triggers, codes, wanted, inside))
         items = np.full((requests, k), -1, np.int64)
         scores = np.full((requests, k), -np.inf, np.float32)
         brought = np.full((requests, k), -1, np.int64)
         _merge(
             self.table.neighbours,
             self.table.scores,
-            triggers.starts,
-            triggers.items,
-            triggers.weights,
+            fitting.starts,
+            fitting.items,
+            fitting.weights,
             self.table.temperature,
             np.ones(len(self.table), np.bool_) if allowed is None else allowed,
-            self._categories(),
+            codes,
+            wanted,
+            inside,
             most_per_category or k,
             items,
             scores,
@@ -108,9 +118,12 @@ class Recommender:
         )
         return Recommended(items, scores, brought)
 
-    def _categories(self) -> Ints:
+    @cached_property
+    def _categories(self) -> tuple[Ints, list[str | None]]:
+        """The number of each item's category, int64 [items], and the name of each number; None for no category."""
         encoded = self.table.items["category"].combine_chunks().dictionary_encode()
-        return np.asarray(encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(), np.int64)
+        names: list[str | None] = [*encoded.dictionary.to_pylist(), None]
+        return np.asarray(encoded.indices.fill_null(len(names) - 1).to_numpy(), np.int64), names
 
 
 def load(store: Store, reference: str) -> Recommender:
@@ -128,6 +141,31 @@ DAMPING = 0.25
 and better than 0.5 and 1 (our choice)."""
 
 
+def _inside(categories: Sequence[str | None], names: list[str | None]) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Return a number for the category of each request, [m], and whether each item category is in it, [numbers, names].
+
+    A category has itself and those below it; None has all.
+    """
+    distinct = list(dict.fromkeys(categories))
+    number = {category: place for place, category in enumerate(distinct)}
+    inside = np.ones((max(len(distinct), 1), len(names)), np.bool_)
+    for place, category in enumerate(distinct):
+        if category is not None:
+            below = f"{category}{CATEGORY_SEPARATOR}"
+            inside[place] = [name is not None and (name == category or name.startswith(below)) for name in names]
+    return np.array([number[category] for category in categories], np.int64), inside
+
+
+def _fitting_weights(triggers: TriggerLists, codes: Ints, wanted: Ints, inside: npt.NDArray[np.bool_]) -> Floats:
+    """Return the weights of the triggers, 0 for those outside the category of a request that has some inside."""
+    if inside.all():
+        return triggers.weights
+    rows = np.repeat(np.arange(len(wanted)), np.diff(triggers.starts))
+    fits = inside[wanted[rows], codes[triggers.items]]
+    some = np.bincount(rows, fits & (triggers.weights > 0), len(wanted)) > 0
+    return np.where(fits | ~some[rows], triggers.weights, 0.0)
+
+
 @compiled
 def _merge(
     neighbours: Any,
@@ -138,6 +176,8 @@ def _merge(
     temperature: Any,
     allowed: Any,
     categories: Any,
+    wanted: Any,
+    inside: Any,
     most: Any,
     out_items: Any,
     out_scores: Any,
@@ -170,7 +210,7 @@ def _merge(
                 item = neighbours[trigger, rank]
                 if item < 0:
                     break
-                if is_trigger[item] or not allowed[item]:
+                if is_trigger[item] or not allowed[item] or not inside[wanted[request], categories[item]]:
                     continue
                 share = weight / total * np.exp((cosines[trigger, rank] - 1.0) / temperature)
                 if brought[item] < 0:

@@ -1,0 +1,75 @@
+"""The category of a query, by what its users chose, and the triggers of a request that fit it.
+
+Source: GCL-MO (arXiv 2307.04322), 4.1: triggers are the user's items that fit the query's category ([R]).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from raylevance.graph.item_objectives import flat_lists
+from raylevance.graph.item_requests import REQUESTS
+
+Ints = npt.NDArray[np.int64]
+
+QUERY_CATEGORIES = pa.schema({"query_id": pa.string(), "category": pa.int64()})
+"""Schema of query categories: the number of the category, above 0."""
+
+
+def query_categories(requests: ray.data.Dataset, categories: Ints) -> pa.Table:
+    """Return the category that the users of each query chose most often, rows of `QUERY_CATEGORIES`.
+
+    `requests` are rows of `REQUESTS`, and `categories` the number of each item's category, 0 where it has none. A query
+    after which nothing with a category was chosen is left out; of equal counts, the category of the lower number wins.
+    Memory grows with the distinct queries and their categories.
+    """
+
+    def count(block: pa.Table) -> pa.Table:
+        rows, items = flat_lists(block["items"])
+        chosen = block["actions"].combine_chunks().flatten().to_numpy() > 0
+        rows, own = rows[chosen], categories[items[chosen]]
+        table = pa.table({"query_id": block["query_id"].combine_chunks().take(pa.array(rows)), "category": own})
+        kept = table.filter(pc.and_(table["query_id"].is_valid(), pc.greater(table["category"], 0)))
+        return kept.group_by(["query_id", "category"]).aggregate([([], "count_all")])
+
+    counted = requests.map_batches(count, batch_format="pyarrow", batch_size=None)
+    blocks: Any = list(counted.iter_batches(batch_format="pyarrow", batch_size=None))
+    table = pa.concat_tables([pa.Table.from_batches([], schema=_COUNTS), *(block.cast(_COUNTS) for block in blocks)])
+    sums = table.group_by(["query_id", "category"]).aggregate([("count_all", "sum")])
+    ordered = sums.sort_by([("query_id", "ascending"), ("count_all_sum", "descending"), ("category", "ascending")])
+    ids = ordered["query_id"].to_pylist()
+    first = [row for row, query in enumerate(ids) if row == 0 or query != ids[row - 1]]
+    return ordered.take(pa.array(first, pa.int64())).select(QUERY_CATEGORIES.names).cast(QUERY_CATEGORIES)
+
+
+_COUNTS = pa.schema({"query_id": pa.string(), "category": pa.int64(), "count_all": pa.int64()})
+
+
+def categories_of(queries: pa.ChunkedArray, known: pa.Table) -> Ints:
+    """Return the category of each of `queries` (ids or null), int64 [n]; 0 for one that `known` does not have."""
+    places = pc.index_in(queries, known["query_id"].combine_chunks(), skip_nulls=True)
+    return np.asarray(pc.fill_null(pc.take(known["category"], places), 0).to_numpy(), np.int64)
+
+
+def with_fitting_triggers(requests: pa.Table, known: pa.Table, categories: Ints) -> pa.Table:
+    """Return `requests`, rows of `REQUESTS`, with those triggers only that have the category of the request's query.
+
+    A request of no query, of one without a category, or without such a trigger keeps all.
+    """
+    wanted = categories_of(requests["query_id"], known)
+    rows, triggers = flat_lists(requests["triggers"])
+    fits = categories[triggers] == wanted[rows]
+    some = np.bincount(rows, fits, requests.num_rows) > 0
+    kept = fits | ~some[rows] | (wanted[rows] == 0)
+    offsets = pa.array(
+        np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=requests.num_rows))]), pa.int32()
+    )
+    columns = {name: requests[name] for name in REQUESTS.names}
+    for name in ("triggers", "trigger_weights"):
+        values = requests[name].combine_chunks().flatten().filter(pa.array(kept))
+        columns[name] = pa.ListArray.from_arrays(offsets, values)
+    return pa.table(columns, schema=REQUESTS)

@@ -1,0 +1,241 @@
+"""Import of the Alibaba log, and the recipe on a small log of its form, in which users stay with two categories."""
+
+import json
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.artifacts import Store
+from raylevance.graph.item_graph import ItemGraph
+from raylevance.inference.item_table import load
+from tests.conftest import Ended
+from workloads.steps.item_training import VECTORS
+
+Command = Callable[..., Ended]
+DAYS, USERS, ITEMS, CATEGORIES = 8, 60, 90, 6
+SMALL = ["train.max_steps=40", "train.batch=32", "encoder.dimension=16", "train.random_negatives=40", "table.k=30"]
+SETTINGS = [part for setting in SMALL for part in ("--set", setting)]
+
+
+def write_log(folder: Path, seed: int = 0) -> Path:
+    """Write items and interactions in random order; the ids are numbers, and some rows repeat."""
+    rng = np.random.default_rng(seed)
+    items = {
+        "product_id": (1000 + rng.permutation(ITEMS)).tolist(),
+        "category": [None if i % 11 == 0 else str(i % CATEGORIES) for i in range(ITEMS)],
+        "brand": [None if i % 3 else f"b{i % 5}" for i in range(ITEMS)],
+        "price": [None if i % 13 == 0 else float(i + 1) for i in range(ITEMS)],
+    }
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table(items), folder / "items.parquet")
+    rows = []
+    for user in range(USERS):
+        favourites = rng.choice(CATEGORIES, 2, replace=False)
+        for day in rng.choice(DAYS, 4, replace=False):
+            for _ in range(rng.integers(2, 6)):
+                own = [i for i in range(ITEMS - 3) if i % CATEGORIES in favourites]
+                item = items["product_id"][own[rng.integers(len(own))]]
+                action = ["click", "Favourite", "cart", "purchase"][rng.integers(4)]
+                rows.append((f"u{user}", item, action, date(2019, 6, 10) + timedelta(int(day))))
+    rows += [rows[place] for place in rng.integers(0, len(rows), 20)]
+    order = rng.permutation(len(rows))
+    columns = [[rows[place][column] for place in order] for column in range(4)]
+    names = ("user_id", "product_id", "action", "date")
+    pq.write_table(pa.table(dict(zip(names, columns, strict=True))), folder / "interactions.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_log(tmp_path_factory.mktemp("log"))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_import_keeps_every_row_and_names_what_it_changes(raylevance: Command, log: Path, tmp_path: Path) -> None:
+    ended = raylevance("data", "import", "alibaba", "--from", log, "--store", tmp_path, "--json")
+    assert ended.code == 0, ended.err
+    printed = json.loads(ended.out)
+    raw = pq.read_table(log / "interactions.parquet")
+    assert printed["rows"] == {"products": ITEMS, "events": raw.num_rows}
+    folder = Store(tmp_path).path("tables/alibaba")
+    events = pq.read_table(folder / "events").to_pylist()
+    ours = {"Favourite": "cart"}
+    expected = [
+        (row["user_id"], str(row["product_id"]), ours.get(row["action"], row["action"]), row["date"].isoformat())
+        for row in raw.to_pylist()
+    ]
+    found = [(e["user_id"], e["product_id"], e["action"], e["timestamp"].date().isoformat()) for e in events]
+    assert sorted(found) == sorted(expected)
+    assert {e["request_id"] for e in events} == {f"{u}-{day.replace('-', '')}" for u, _, _, day in expected}
+    products = {row["product_id"]: row for row in pq.read_table(folder / "products").to_pylist()}
+    for row in pq.read_table(log / "items.parquet").to_pylist():
+        ours_row = products[str(row["product_id"])]
+        assert ours_row["category"] == (None if row["category"] is None else [row["category"]])
+        assert (ours_row["price"], ours_row["brand"]) == (row["price"], row["brand"])
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("action", "look", "action is not click, favourite, cart or purchase"),
+        ("action", None, "action is missing"),
+        ("product_id", 7, "unknown product_id"),
+        ("date", None, "date is missing"),
+    ],
+)
+def test_a_bad_row_is_named(
+    raylevance: Command, log: Path, tmp_path: Path, column: str, value: object, message: str
+) -> None:
+    rows = pq.read_table(log / "interactions.parquet").to_pylist()[:30]
+    rows[17] |= {column: value}
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "interactions.parquet")
+    (folder / "items.parquet").write_bytes((log / "items.parquet").read_bytes())
+    ended = raylevance("data", "import", "alibaba", "--from", folder, "--store", tmp_path / "store")
+    assert ended.code == 1
+    last = ended.err.strip().splitlines()[-1]
+    assert f"interactions.parquet: row 18: {message}" in last
+
+
+@pytest.fixture(scope="module")
+def store(log: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
+    """A store that the small recipe has filled, from an import that the store had before."""
+    from workloads.recipe import find_recipe, load_recipe_settings, run_recipe
+    from workloads.steps.tables import import_source
+
+    folder = tmp_path_factory.mktemp("items") / "store"
+    import_source("alibaba", log, str(folder), on_bad_row="stop", locale="us")
+    recipe = find_recipe("item-retrieval")
+    run_recipe(recipe, load_recipe_settings(recipe, None, ["data.source=alibaba", *SMALL]), str(folder), fresh=False)
+    return folder
+
+
+@pytest.mark.ray
+def test_the_report_holds_every_system(store: Path) -> None:
+    report = Store(store).get("report/item-retrieval").metrics
+    names = {"popularity", "category popularity", "item-CF", "Swing", "EASE", "LightGCN", "neighbours", "GCL-MO"}
+    assert set(report["systems"]) == names
+    for values in report["systems"].values():
+        for metric in ("recall@50", "recall_p@20", "recall_known@200", "ndcg@50", "good@20", "tail@20"):
+            low, mean, high = values[metric][1], values[metric][0], values[metric][2]
+            assert 0 <= low <= mean <= high <= 1
+    model, popularity = report["systems"]["GCL-MO"], report["systems"]["popularity"]
+    assert model["recall@20"][0] > popularity["recall@20"][0] + 0.1, "users stay with their categories"
+    assert model["good@20"][0] > popularity["good@20"][0]
+    assert set(report["left_out"]) == {"without a trigger", "without a new item"}
+
+
+@pytest.mark.ray
+def test_no_event_of_the_test_part_is_in_the_graph_that_is_measured(store: Path) -> None:
+    opened = Store(store)
+    events = pq.read_table(opened.path("tables/alibaba") / "events")
+    last_day = max(events["timestamp"].to_pylist()).date()
+    held_out = ItemGraph.load(opened.path("graph/items-held-out"))
+    whole = ItemGraph.load(opened.path("graph/items"))
+    before = sum(time.date() < last_day for time in events["timestamp"].to_pylist())
+    assert held_out.event_counts.sum() == before
+    assert whole.event_counts.sum() == events.num_rows
+    cut = max(held_out.items["first_time"].drop_null().to_pylist())
+    tests = pq.read_table(opened.path("requests/items-test") / "requests")
+    assert cut < min(tests["time"].to_pylist())
+
+
+@pytest.mark.ray
+def test_the_table_is_the_exact_order_of_the_encoder(store: Path) -> None:
+    opened = Store(store)
+    vectors = np.load(opened.path("encoder/items") / VECTORS).astype(np.float64)
+    table = load(opened, "table/items").table
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -np.inf)
+    for item in range(ITEMS):
+        found = table.neighbours[item].astype(int)
+        best = np.sort(cosines[item])[::-1][: len(found)]
+        np.testing.assert_allclose(cosines[item, found], best, atol=1e-6)
+        np.testing.assert_allclose(table.scores[item], best, atol=1e-5)
+
+
+@pytest.mark.ray
+def test_recommend_finds_items_without_events_by_their_features(
+    raylevance: Command, store: Path, log: Path, tmp_path: Path
+) -> None:
+    """The last three items have no event. A user of their category is recommended them."""
+    items = pq.read_table(log / "items.parquet").to_pylist()
+    new = [row for row in items[-3:] if row["category"] is not None]
+    assert new
+    rows = [
+        {"request_id": row["category"], "product_id": str(other["product_id"]), "weight": 1.0}
+        for row in new
+        for other in items[:-3]
+        if other["category"] == row["category"]
+    ][::-1]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "T.parquet")
+    files = ("--triggers", tmp_path / "T.parquet", "--output", tmp_path / "F.parquet", "--k", 10, "--store", store)
+    ended = raylevance("recommend", "--table", "table/items", *files)
+    assert ended.code == 0, ended.err
+    found = pq.read_table(tmp_path / "F.parquet").to_pylist()
+    for row in new:
+        own = [line["product_id"] for line in found if line["request_id"] == row["category"]]
+        assert str(row["product_id"]) in own
+
+
+@pytest.mark.ray
+def test_a_second_run_makes_nothing_again_and_prints_the_same(raylevance: Command, store: Path) -> None:
+    before = {artifact.ref for artifact in Store(store).artifacts()}
+    ended = raylevance("run", "item-retrieval", "--set", "data.source=alibaba", *SETTINGS, "--store", store, "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["systems"] == Store(store).get("report/item-retrieval").metrics["systems"]
+    assert {artifact.ref for artifact in Store(store).artifacts()} == before
+
+
+@pytest.mark.ray
+def test_ablations_share_steps_with_each_other(raylevance: Command, store: Path) -> None:
+    only = ("--set", "only=[AP loss, objective level alone]", "--set", "seeds=[0]")
+    ended = raylevance(
+        "run", "item-ablations", "--set", "data.source=alibaba", *SETTINGS, *only, "--store", store, "--json"
+    )
+    assert ended.code == 0, ended.err
+    printed = json.loads(ended.out)
+    assert list(printed["variants"]) == ["full", "AP loss", "objective level alone"]
+    full = Store(store).get("report/item-retrieval").metrics["systems"]["GCL-MO"]
+    assert printed["variants"]["full"]["recall@50"] == full["recall@50"]
+    assert printed["variants"]["AP loss"]["recall@50"] != full["recall@50"]
+    graphs = [artifact for artifact in Store(store).artifacts() if artifact.name == "graph/items-ablation"]
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["data.source=alibabaa"], "alibaba"),
+        (["train.weights.click=-1"], "train.weights.click"),
+        (["split.test_days=0"], "split.test_days"),
+        (["baselines=[nothing]"], "baselines"),
+    ],
+)
+def test_a_wrong_setting_is_named(raylevance: Command, tmp_path: Path, settings: list[str], message: str) -> None:
+    given = [part for setting in settings for part in ("--set", setting)]
+    ended = raylevance("run", "item-retrieval", *given, "--store", tmp_path)
+    assert ended.code == 2, ended
+    assert message in ended.err
+
+
+@pytest.mark.ray
+def test_tables_without_a_log_are_refused(raylevance: Command, log: Path, tmp_path: Path) -> None:
+    from raylevance.data.schema import PRODUCTS
+
+    with Store(tmp_path).publish("tables/bare") as draft:
+        (draft.path / "products").mkdir()
+        row = {"product_id": "a", "title": "a"}
+        pq.write_table(pa.Table.from_pylist([row], PRODUCTS), draft.path / "products" / "part-0.parquet")
+    ended = raylevance("run", "item-retrieval", "--set", "data.source=tables/bare", "--store", tmp_path)
+    assert ended.code == 1
+    assert "has no events; item retrieval needs a log" in ended.err
