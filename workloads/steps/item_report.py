@@ -17,7 +17,16 @@ from raylevance.artifacts import Artifact, Draft
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
-from raylevance.evaluation.item_metrics import Targets, coverage, ndcg, recall, share_of_list, tail_items
+from raylevance.evaluation.item_metrics import (
+    Targets,
+    coverage,
+    ndcg,
+    popularity_groups,
+    recall,
+    recall_by_group,
+    share_of_list,
+    tail_items,
+)
 from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph
 from raylevance.graph.query_categories import categories_of
 from raylevance.index.item_table import ItemTable
@@ -28,13 +37,16 @@ from workloads.run import Run
 from workloads.steps.item_baselines import BaselineData, BaselineName, System, TableSystem, make_baseline
 from workloads.steps.item_data import ItemData, load_graph
 from workloads.steps.item_training import text_file
+from workloads.studies.svg import drawing
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 MODEL = "GCL-MO"
 CUTS = (20, 50, 200)
-PER_REQUEST = "per-request.parquet"
+PER_REQUEST, RECALL_PICTURE = "per-request.parquet", "recall.svg"
+PICTURED = 200
+"""The length of the lists whose recall by popularity is drawn."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,7 @@ def report_step(
         categories = ItemVocabulary.of(loaded.items).numbers(loaded.items)[:, CATEGORY]
         file = text_file(run, texts)
         fitted = BaselineData(loaded, run.store.path(graph.ref), categories, np.load(file) if file else None, seed)
+        popularity = popularity_groups(loaded.event_counts.sum(axis=1))
         per_request: dict[str, dict[str, Values]] = {}
         systems: dict[str, dict[str, Any]] = {}
         for system_name, system in _systems(run, tables, baselines, fitted):
@@ -145,6 +158,8 @@ def report_step(
             per_request[system_name] = measure(lists, asked, loaded, categories)
             systems[system_name] = _summary(per_request[system_name], seed)
             systems[system_name] |= {f"coverage@{k}": coverage(lists, len(loaded), k) for k in CUTS}
+            by_popularity = recall_by_group(lists, asked.targets, PICTURED, popularity)
+            systems[system_name]["recall_by_popularity"] = [None if np.isnan(x) else float(x) for x in by_popularity]
         draft.metrics |= {
             "data": data.tables.name.partition("/")[2],
             "cut": np.datetime64(data.cut, "ms").astype("datetime64[m]").item().isoformat(sep=" ") + " UTC",
@@ -157,6 +172,9 @@ def report_step(
             "over_best_baseline": _differences(per_request, list(tables), seed),
         }
         save_per_request(draft.path / PER_REQUEST, per_request)
+        save_recall(
+            draft.path / RECALL_PICTURE, {name: values["recall_by_popularity"] for name, values in systems.items()}
+        )
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
     settings = {"baselines": list(baselines), "cuts": list(CUTS)}
@@ -238,6 +256,23 @@ def _differences(per_request: Mapping[str, Mapping[str, Values]], models: Sequen
                 "relative": relative,
             }
     return found
+
+
+def save_recall(file: Path, recalls: Mapping[str, Sequence[float | None]]) -> None:
+    """Draw the recall of each system by the popularity of the target, as SVG: new items, then tenths of the others."""
+    with drawing(file, (8, 4)) as save:
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots()
+        for place, (name, values) in enumerate(recalls.items()):
+            drawn = [np.nan if value is None else value for value in values]
+            own = {"linewidth": 2.5, "color": "black"} if name == MODEL else {"color": f"C{place}"}
+            axes.plot(range(len(drawn)), drawn, marker="o", markersize=3, label=name, **own)
+        axes.set_xticks(range(11), ["new", *map(str, range(1, 11))])
+        axes.set_xlabel("target without events, then tenths of the items by their events, the least popular first")
+        axes.set_ylabel(f"share found among the first {PICTURED}")
+        axes.legend(fontsize="small", ncols=2)
+        save(figure)
 
 
 def save_per_request(file: Path, per_request: Mapping[str, Mapping[str, Values]]) -> None:

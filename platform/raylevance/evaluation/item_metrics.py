@@ -80,6 +80,32 @@ def coverage(lists: Ints, items: int, k: int) -> float:
     return float(len(np.unique(top[top >= 0])) / items)
 
 
+def popularity_groups(events: Ints, groups: int = 10) -> Ints:
+    """Return the group of each item by its number of `events` [items]: 0 without events, then 1 to `groups`, int64.
+
+    Items with events are cut into groups of about equal size, the least popular first; items of equal numbers stay
+    together.
+    """
+    known = np.sort(events[events > 0])
+    cuts = known[(np.arange(1, groups) * len(known)) // groups] if len(known) else np.empty(0)
+    found: Ints = np.where(events > 0, np.searchsorted(cuts, events, side="right") + 1, 0)
+    return found
+
+
+def recall_by_group(lists: Ints, targets: Targets, k: int, groups: Ints) -> Values:
+    """Return the share of all targets of each group that is among the first `k` items, float64 [groups]; nan for none.
+
+    `groups` [items] is the group of each item, from 0.
+    """
+    size = int(groups.max()) + 1
+    rows = np.repeat(np.arange(len(targets.counts)), targets.counts)
+    found = (lists[rows, :k] == targets.items[:, None]).any(axis=1)
+    of_targets = groups[targets.items]
+    counts = np.bincount(of_targets, minlength=size)
+    hits = np.bincount(of_targets, found, size)
+    return np.asarray(np.divide(hits, counts, out=np.full(size, np.nan), where=counts > 0), np.float64)
+
+
 def tail_items(events: Ints, head_share: float = HEAD_SHARE) -> npt.NDArray[np.bool_]:
     """Return which items are outside the head, bool [items], from the number of `events` of each, [items].
 
