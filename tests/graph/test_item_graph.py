@@ -15,7 +15,7 @@ from raylevance.graph import item_objectives
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph
-from raylevance.graph.item_objectives import OBJECTIVES, first_times, write_objectives
+from raylevance.graph.item_objectives import OBJECTIVES, above_chance, first_times, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import REQUESTS, make_requests
 from raylevance.models.item_features import CATEGORY, ItemVocabulary
@@ -120,6 +120,20 @@ def test_a_log_in_which_nobody_comes_back_is_refused(tmp_path: Path) -> None:
     events = ray.data.from_arrow(pa.Table.from_pylist([row], EVENTS))
     with pytest.raises(RaylevanceError, match="no user of the log chose anything before a request"):
         build_item_graph(events, PRODUCTS, CATEGORIES, None, tmp_path, ItemGraphSettings())
+
+
+def test_edges_above_chance_equal_a_loop() -> None:
+    weights = np.round(np.random.default_rng(0).uniform(0, 1, (6, 12)) * (np.arange(72).reshape(6, 12) % 3 > 0), 3)
+    rows, columns = np.nonzero(weights)
+    graph = Csr.from_edges(rows, columns, weights[rows, columns], weights.shape)
+    found = dense(above_chance(graph))
+    for row in range(6):
+        for column in range(12):
+            chance = weights[row].sum() * weights[:, column].sum() / weights.sum()
+            expected = weights[row, column] if weights[row, column] > chance else 0
+            assert found[row, column] == pytest.approx(expected, abs=1e-6)
+    shard = graph.select_rows(2, 5)
+    assert above_chance(shard).first == 2
 
 
 def test_judged_relevance_joins_items_of_the_highest_grade_of_one_query(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.errors import RaylevanceError
-from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
+from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items, popularity_terms
 from raylevance.inference.item_table import Recommender, TriggerLists, recommender
 
 ITEMS, TAU = 40, 0.2
@@ -42,6 +42,23 @@ def test_the_table_is_the_exact_order_by_cosine(same_category: bool, k: int) -> 
         assert found == best
         np.testing.assert_allclose(scores[item][: len(best)], cosines[item, best], atol=1e-5)
         assert (rows[item][len(best) :] == -1).all()
+
+
+def test_scores_are_cosines_with_a_term_of_popularity() -> None:
+    events = np.random.default_rng(1).integers(0, 30, ITEMS) * (np.arange(ITEMS) % 4 > 0)
+    terms = popularity_terms(events, TAU, 0.5)
+    mean = sum(events.tolist()) / sum(count > 0 for count in events.tolist())
+    for item, count in enumerate(events.tolist()):
+        expected = TAU * 0.5 * math.log((1 + count) / (1 + mean)) if count else 0.0
+        assert terms[item] == pytest.approx(expected, abs=1e-6), "an item without events counts as an average one"
+    vectors = unit_vectors(ITEMS)
+    rows, scores = nearest_items(vectors, CATEGORIES, ItemTableSettings(k=10), terms)
+    expected_scores = vectors @ vectors.T + terms - 9 * np.eye(ITEMS)
+    for item in range(ITEMS):
+        best = np.sort(expected_scores[item])[::-1][:10]
+        np.testing.assert_allclose(scores[item], best, atol=1e-5)
+        np.testing.assert_allclose(expected_scores[item, rows[item]], best, atol=1e-5)
+    assert (popularity_terms(np.zeros(3, np.int64), TAU, 1.0) == 0).all()
 
 
 def merged_by_hand(table: ItemTable, triggers: list[int], weights: list[float]) -> dict[int, tuple[float, int]]:

@@ -12,6 +12,7 @@ import pytest
 
 from raylevance.artifacts import Store
 from raylevance.graph.item_graph import ItemGraph
+from raylevance.index.item_table import ItemTableSettings, popularity_terms
 from raylevance.inference.item_table import load
 from tests.conftest import Ended
 from workloads.steps.item_training import VECTORS
@@ -154,7 +155,8 @@ def test_the_table_is_the_exact_order_of_the_encoder(store: Path) -> None:
     opened = Store(store)
     vectors = np.load(opened.path("encoder/items") / VECTORS).astype(np.float64)
     table = load(opened, "table/items").table
-    cosines = vectors @ vectors.T
+    events = ItemGraph.load(opened.path("graph/items")).event_counts.sum(axis=1)
+    cosines = vectors @ vectors.T + popularity_terms(events, 0.1, ItemTableSettings().popularity)
     np.fill_diagonal(cosines, -np.inf)
     for item in range(ITEMS):
         found = table.neighbours[item].astype(int)

@@ -108,7 +108,7 @@ def test_positives_and_negatives_equal_a_loop(folder: Path) -> None:
     assert batch.candidates.tolist() == sorted(set(batch.candidates.tolist()))
     edges = {
         name: set(zip(each.edge_rows().tolist(), each.indices.tolist(), strict=True))
-        for name, each in graph.objectives.items()
+        for name, each in batches.objectives.items()
     }
     rows = np.array([0, 2, 3, 4])
     objectives: tuple[Objective, ...] = ("relevance", "click", "purchase")

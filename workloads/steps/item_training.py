@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from raylevance.artifacts import Artifact, Draft
-from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
+from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items, popularity_terms
 from raylevance.models.item_encoder import ItemEncoder, ItemEncoderSettings
 from raylevance.models.item_features import ItemVocabulary, category_ids
 from raylevance.training.tasks.item_retrieval.item_nodes import ItemNodes
@@ -62,14 +62,18 @@ def text_file(run: Run, texts: Artifact | None) -> Path | None:
 def table_step(
     data: ItemData, graph: Artifact, encoder: Artifact, settings: ItemTableSettings, temperature: float, name: str
 ) -> Artifact:
-    """Return `table/<name>`: for each item, the items nearest to it by `encoder`."""
+    """Return `table/<name>`: for each item, the items nearest to it by `encoder` and their popularity."""
     run = data.run
 
     def build(draft: Draft) -> None:
-        items = load_graph(data, graph).items
+        loaded = load_graph(data, graph)
+        items = loaded.items
         categories = category_ids(items)
         vectors = np.load(run.store.path(encoder.ref) / VECTORS)
-        rows, scores = nearest_items(vectors, categories.to_pylist(), settings)
+        terms = None
+        if settings.popularity:
+            terms = popularity_terms(loaded.event_counts.sum(axis=1), temperature, settings.popularity)
+        rows, scores = nearest_items(vectors, categories.to_pylist(), settings, terms)
         listed = items.select(["product_id"]).append_column("category", categories)
         ItemTable(listed, rows, scores, temperature).save(draft.path, settings)
         draft.metrics |= {"items": len(rows), "k": settings.k}

@@ -143,6 +143,20 @@ def request_edges(
     return pa.concat_tables(parts)
 
 
+def above_chance(graph: Csr) -> Csr:
+    """Return the edges of `graph` that weigh more than chance would make them: w_ti > w_t. w_.i / w_..
+
+    A dot means the sum over that index. In a log in which almost every item follows every other, the rest says nothing,
+    and an item that follows a trigger less often than it follows others is a negative of it (our choice).
+    """
+    rows, weights = graph.edge_rows() - graph.first, graph.weights.astype(np.float64)
+    row_sums = np.bincount(rows, weights, graph.rows)
+    column_sums = np.bincount(graph.indices, weights, graph.columns)
+    kept = weights * weights.sum() > row_sums[rows] * column_sums[graph.indices]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=graph.rows))]).astype(np.int64)
+    return Csr(indptr, graph.indices[kept], graph.weights[kept], graph.columns, graph.first)
+
+
 def flat_lists(lists: pa.ChunkedArray) -> tuple[Ints, npt.NDArray[np.int64]]:
     """Return the row of each value of a list column, and the values, both int64 [values]."""
     combined = lists.combine_chunks()

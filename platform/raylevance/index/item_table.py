@@ -1,10 +1,16 @@
 """The table of items: for each item, the items nearest to it.
 
-A folder holds `items.parquet` (product_id and category by row), `neighbours.npy` int32 [items, K] (rows, the nearest
-first, -1 for none), `scores.npy` float32 [items, K] (cosines) and `table.json` (the settings, and the temperature by
-which lists are merged).
+A folder holds `items.parquet` (product_id and category by row), `neighbours.npy` int32 [items, K] (rows, the best
+first, -1 for none), `scores.npy` float32 [items, K] and `table.json` (the settings, and the temperature by which lists
+are merged). The score of item i for trigger t is
 
-Source: GCL-MO (arXiv 2307.04322), 4.7.
+    s_ti = cos(h_t, h_i) + tau * b * ( log(1 + n_i) - log(1 + n) )
+
+with n_i the events of item i, n their mean over the items that have any, and n_i = n for an item without events.
+A loss with the positives of other triggers as negatives learns how much likelier an item is after a trigger than
+elsewhere; the second term gives back a part, b, of how likely it is at all.
+
+Source: GCL-MO (arXiv 2307.04322), 4.7, for the table; the term of popularity is our choice.
 """
 
 import json
@@ -17,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
@@ -27,8 +33,10 @@ Rows = npt.NDArray[np.int32]
 Scores = npt.NDArray[np.float32]
 
 ITEMS, NEIGHBOURS, SCORES, TABLE = "items.parquet", "neighbours.npy", "scores.npy", "table.json"
-SEARCHED_AT_ONCE = 10_000
+SEARCHED_AT_ONCE = 4_000
 """How many items are looked up in the index at a time."""
+SEARCHED_PER_KEPT = 4
+"""How many items are ranked by their scores for each that is kept, where scores are more than cosines."""
 
 
 class ItemTableSettings(Settings):
@@ -36,6 +44,8 @@ class ItemTableSettings(Settings):
 
     k: PositiveInt = 400
     """Neighbours of an item."""
+    popularity: float = Field(0.25, ge=0)
+    """b in the score: how much the popularity of an item counts. 0 makes the score the cosine."""
     same_category: bool = False
     """Keep only neighbours of the item's own category."""
     index: IndexSettings = IndexSettings()
@@ -75,13 +85,31 @@ class ItemTable:
         return cls(items, neighbours, scores, float(values["temperature"]))
 
 
-def nearest_items(
-    vectors: npt.NDArray[np.float32], categories: Sequence[str | None], settings: ItemTableSettings
-) -> tuple[Rows, Scores]:
-    """Return the `settings.k` items nearest to each item, int32 [n, k], and their cosines, float32 [n, k].
+def popularity_terms(events: npt.NDArray[np.int64], temperature: float, share: float) -> Scores:
+    """Return the second term of the score of each item, float32 [n], from the number of its `events` [n].
 
-    `vectors` float32 [n, d] are of unit norm, `categories` [n] those of the items. An item is not its own neighbour.
-    Rows have the nearest first and end with -1 where there are fewer. Memory is that of the index and the result.
+    `share` is b and `temperature` tau in the formula above.
+    """
+    known = events[events > 0]
+    mean = known.mean() if len(known) else 0.0
+    terms = np.log1p(np.where(events > 0, events, mean)) - np.log1p(mean)
+    return np.asarray(temperature * share * terms, np.float32)
+
+
+def nearest_items(
+    vectors: npt.NDArray[np.float32],
+    categories: Sequence[str | None],
+    settings: ItemTableSettings,
+    terms: Scores | None = None,
+) -> tuple[Rows, Scores]:
+    """Return the `settings.k` best items for each item, int32 [n, k], and their scores, float32 [n, k].
+
+    - `vectors` float32 [n, d], of unit norm, and `categories` [n] are those of the items.
+    - `terms` float32 [n]: what is added to the cosine of each item, as `popularity_terms` returns; None for nothing.
+
+    The `SEARCHED_PER_KEPT` * k items of the highest cosine are ranked by their scores. An item is not its own
+    neighbour. Rows have the best first and end with -1 where there are fewer. Memory is that of the index, the result,
+    and one batch of searches.
     """
     index = VectorIndex.build(vectors, settings.index)
     rows = np.full((len(vectors), settings.k), -1, np.int32)
@@ -89,21 +117,28 @@ def nearest_items(
     if not settings.same_category:
         for start in range(0, len(vectors), SEARCHED_AT_ONCE):
             own = np.arange(start, min(start + SEARCHED_AT_ONCE, len(vectors)))
-            _fill(index, vectors, own, None, rows, scores)
+            _fill(index, vectors, own, None, terms, rows, scores)
         return rows, scores
     codes = np.unique([category or "" for category in categories], return_inverse=True)[1]
     for code in range(codes.max() + 1):
         own = np.flatnonzero(codes == code)
-        _fill(index, vectors, own, codes == code, rows, scores)
+        _fill(index, vectors, own, codes == code, terms, rows, scores)
     return rows, scores
 
 
-def _fill(index: VectorIndex, vectors: Any, own: Any, allowed: Any, rows: Rows, scores: Scores) -> None:
+def _fill(
+    index: VectorIndex, vectors: Any, own: Any, allowed: Any, terms: Scores | None, rows: Rows, scores: Scores
+) -> None:
     k = rows.shape[1]
-    cosines, found = index.search(vectors[own], k + 1, allowed)
-    # The item itself goes last, and is cut off with what comes after it.
-    order = np.argsort(found == own[:, None], axis=1, kind="stable")[:, :k]
-    found, cosines = np.take_along_axis(found, order, axis=1), np.take_along_axis(cosines, order, axis=1)
+    cosines, found = index.search(
+        vectors[own], min(k * (SEARCHED_PER_KEPT if terms is not None else 1) + 1, len(rows)), allowed
+    )
+    ranked = cosines if terms is None else cosines + terms[found]
     missing = (found < 0) | (found == own[:, None])
-    rows[own] = np.where(missing, -1, found)
-    scores[own] = np.where(missing, -np.inf, cosines)
+    ranked = np.where(missing, -np.inf, ranked)
+    # Equal scores stay in the order of the search: the higher cosine first, then the lower row.
+    order = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
+    found, ranked = np.take_along_axis(found, order, axis=1), np.take_along_axis(ranked, order, axis=1)
+    width = order.shape[1]
+    rows[own, :width] = np.where(np.isneginf(ranked), -1, found)
+    scores[own, :width] = ranked

@@ -5,13 +5,16 @@ The score of item i for triggers t with weights w is
     score(i) = tau * log sum_t  v_t / sum v * e^{s_ti / tau},    v_t = w_t^(1/4)
 
 over the triggers whose list has i: what a mixture of the triggers' softmax distributions gives it, with the temperature
-tau that the encoder was trained with. With one trigger it is the cosine. An item that several triggers bring is ahead
-of one that a single trigger brings. The fourth root keeps a few heavy triggers from filling the list.
+tau that the encoder was trained with. With one trigger it is s_ti itself, the score in the table. An item that several
+triggers bring is ahead of one that a single trigger brings. The fourth root keeps a few heavy triggers from filling the
+list.
 
 Source: GCL-MO (arXiv 2307.04322), 4.7, for the table; the merge is our choice.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -100,22 +103,29 @@ class Recommender:
         items = np.full((requests, k), -1, np.int64)
         scores = np.full((requests, k), -np.inf, np.float32)
         brought = np.full((requests, k), -1, np.int64)
-        _merge(
-            self.table.neighbours,
-            self.table.scores,
-            fitting.starts,
-            fitting.items,
-            fitting.weights,
-            self.table.temperature,
-            np.ones(len(self.table), np.bool_) if allowed is None else allowed,
-            codes,
-            wanted,
-            inside,
-            most_per_category or k,
-            items,
-            scores,
-            brought,
-        )
+        in_stock = np.ones(len(self.table), np.bool_) if allowed is None else allowed
+
+        def merge(part: slice) -> None:
+            _merge(
+                self.table.neighbours,
+                self.table.scores,
+                fitting.starts[part.start : part.stop + 1],
+                fitting.items,
+                fitting.weights,
+                self.table.temperature,
+                in_stock,
+                codes,
+                wanted[part],
+                inside,
+                most_per_category or k,
+                items[part],
+                scores[part],
+                brought[part],
+            )
+
+        parts = [slice(start, min(start + PART, requests)) for start in range(0, requests, PART)]
+        with ThreadPoolExecutor(min(len(parts) or 1, os.cpu_count() or 1)) as pool:
+            list(pool.map(merge, parts))
         return Recommended(items, scores, brought)
 
     @cached_property
@@ -136,6 +146,8 @@ def recommender(table: ItemTable) -> Recommender:
     return Recommender(table, NodeIds.assign(table.items["product_id"].combine_chunks()))
 
 
+PART = 512
+"""How many requests a thread merges at a time."""
 DAMPING = 0.25
 """The power that the weights of triggers are raised to: on the last training day of a real log, 0 and 0.25 were equal
 and better than 0.5 and 1 (our choice)."""
@@ -219,7 +231,11 @@ def _merge(
                 if brought[item] < 0 or share > best[item]:
                     best[item], brought[item] = share, trigger
                 mass[item] += share
-        rows = np.sort(touched[:found])
+        rows = touched[:found]
+        if found > k and most >= k:
+            values = mass[rows]
+            rows = rows[values >= np.partition(values, found - k)[found - k]]
+        rows = np.sort(rows)
         order = np.argsort(-mass[rows], kind="mergesort")
         filled = 0
         for place in order:

@@ -43,7 +43,7 @@ def _products(rows: pa.Table) -> pa.Table:
     category = rows["category"].combine_chunks()
     lengths = pc.if_else(category.is_valid(), 1, 0).cast(pa.int32())
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
-    paths = pa.ListArray.from_arrays(offsets, category.drop_null())
+    paths = pa.ListArray.from_arrays(offsets, category.drop_null(), mask=category.is_null())
     negative = pc.fill_null(pc.less(rows["price"], LOWEST_PRICE), False)
     return pa.table(
         {

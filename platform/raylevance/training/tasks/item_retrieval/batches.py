@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from raylevance.graph.csr import Csr
 from raylevance.graph.item_graph import ItemGraph
-from raylevance.graph.item_objectives import OBJECTIVES, Objective
+from raylevance.graph.item_objectives import OBJECTIVES, Objective, above_chance
 from raylevance.graph.neighbour_sampling import NeighbourSampler
 
 if TYPE_CHECKING:
@@ -35,15 +35,13 @@ class Batch:
 
 
 class Batches:
-    """Draws the positives and negatives of triggers from an item graph."""
+    """Draws the positives and negatives of triggers from those edges of an item graph that are above chance."""
 
     def __init__(self, graph: ItemGraph, settings: "ItemRetrievalSettings", seed: int) -> None:
         self.items, self._settings, self._seed = len(graph), settings, seed
-        self.objectives = {
-            name: graph.objectives[name]
-            for name in OBJECTIVES
-            if settings.weights.of(name) and name in graph.objectives and len(graph.objectives[name].indices)
-        }
+        weighted = [name for name in OBJECTIVES if settings.weights.of(name) and name in graph.objectives]
+        positives = {name: above_chance(graph.objectives[name]) for name in weighted}
+        self.objectives = {name: each for name, each in positives.items() if len(each.indices)}
         self._samplers = {name: NeighbourSampler(objective) for name, objective in self.objectives.items()}
         self._has_events = graph.items["first_time"].is_valid().to_numpy()
         degrees = np.sum([objective.degrees for objective in self.objectives.values()], axis=0)
