@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pytest
 from pydantic import ValidationError
 
-from raylevance.data.schema import TABLES
+from raylevance.data.schema import ESCI_GRADES, TABLES
 from raylevance.data.spelling import misspell
 from raylevance.data.splits import check_leakage, queries_of_split
-from raylevance.demo import DemoSettings
+from raylevance.demo import DemoSettings, judgements
 from raylevance.demo.generating import layouts
-from raylevance.demo.judgements import grade_pairs
+from raylevance.demo.judgements import grade_catalogue, grade_pairs
 from raylevance.demo.lexicon import word_tables
 from raylevance.demo.relevance import LABELS
 from raylevance.demo.shop import Shop
@@ -107,6 +107,21 @@ def test_the_rule_calls_products_of_another_locale_irrelevant(tables: dict[str, 
     across = np.array([locale[a] != locale[b] for a, b in zip(products.to_pylist(), others.to_pylist(), strict=True)])
     labels = grade_pairs(Shop(SETTINGS), queries, others)
     assert across.any() and {LABELS[label] for label in labels[across]} == {"I"}
+
+
+def test_the_catalogue_is_graded_as_its_pairs_are(tables: dict[str, pa.Table], monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = tables["queries"]["query_id"].combine_chunks().take(pa.array([7, 3, 250, 4, 8, 3]))
+    products = tables["products"]["product_id"].combine_chunks()
+    pairs = [(query, product) for query in queries.to_pylist() for product in products.to_pylist()]
+    labels = grade_pairs(Shop(SETTINGS), *map(pa.array, zip(*pairs, strict=True)))
+    expected = [(*pair, LABELS[label]) for pair, label in zip(pairs, labels, strict=True) if LABELS[label] != "I"]
+    for at_once in (1, 2_000_000):
+        monkeypatch.setattr(judgements, "GRADED_AT_ONCE", at_once)
+        graded = grade_catalogue(Shop(SETTINGS), queries)
+        rows = [(row["query_id"], row["product_id"], row["label"]) for row in graded.to_pylist()]
+        assert [row[0] for row in rows] == [row[0] for row in expected], "in the order of the queries"
+        assert sorted(rows) == sorted(expected)
+        assert graded["grade"].to_pylist() == [ESCI_GRADES[label] for label in graded["label"].to_pylist()]
 
 
 def test_a_user_asks_in_one_locale(tables: dict[str, pa.Table]) -> None:

@@ -39,6 +39,13 @@ def test_nodes_of_paths() -> None:
     assert labels_of_products(products, cut)[:, 0].tolist() == [1, 1, 1, -1, -1]
 
 
+def test_a_level_with_the_separator_is_several_levels() -> None:
+    products = of_paths(["Home > Kitchen", "Pans"], ["Home", "Kitchen", "Pans"], ["Home > Kitchen > Pans"], ["Home"])
+    space = LabelSpace(category_labels(products))
+    assert space.label_ids == ["Home", "Home > Kitchen", "Home > Kitchen > Pans"]
+    assert labels_of_products(products, space)[:, 0].tolist() == [2, 2, 2, 0]
+
+
 NAMES = st.sampled_from(["Home", "home", "HOME ", "Garden", "Pots & Pans", "pots  &amp; pans", " "])
 
 

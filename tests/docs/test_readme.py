@@ -19,7 +19,7 @@ ELSEWHERE = re.compile(
     " (submit|tune|classify|evaluate (pairs|classification)|data import tables) | serve( --index|$)| --try "
     "| index/weak| encoder/weak | run "
     "(cross-validation|ablations|learning-curves|annotators|audit|synthetic-queries|knowledge|weak-supervision|"
-    "weak-ablations|query-classification|classification-ablations)"
+    "weak-ablations|query-classification|classification-ablations|classification-folds)"
 )
 """Commands that other tests run: tests/cluster, tests/serve, and tests/recipes with fewer folds and a smaller judge."""
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.losses.binary_cross_entropy import multi_label_cross_entropy
-from raylevance.losses.semi_labels import fuse_knowledge, semi_labels, soft_targets
+from raylevance.losses.semi_labels import fuse_knowledge, place_knowledge, semi_labels, soft_targets
 
 
 def vectors(rng: np.random.Generator, *shape: int) -> torch.Tensor:
@@ -36,6 +36,15 @@ def test_fusion_equals_the_formula_for_any_number_of_texts(counts: list[int], se
     for row, count in enumerate(counts):
         by_hand = fused_by_hand(queries[row].tolist(), knowledge[row, :count].tolist())
         np.testing.assert_allclose(fused[row].numpy(), by_hand, rtol=1e-9, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.text("ab", max_size=2), max_size=4), max_size=5))
+def test_places_lead_back_to_the_texts(known: list[list[str]]) -> None:
+    texts, places = place_knowledge(known)
+    assert len(set(texts)) == len(texts) and places.shape == (len(known), max(map(len, known), default=0))
+    assert [[texts[place] for place in row if place >= 0] for row in places.tolist()] == known
+    assert all(sorted(row, key=lambda place: place < 0) == row for row in places.tolist()), "padding comes last"
 
 
 def test_padding_never_reaches_the_gradient() -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from raylevance.demo import DemoSettings
 from tests.conftest import Ended
+from workloads.steps.tables import DataSettings
 from workloads.studies.curve_plots import CURVES, save_curves
 from workloads.studies.grid import FULL
 from workloads.studies.learning_curves import VARIANTS, Budget, LearningCurveSettings
+from workloads.studies.measured_encoders import shop_of
 
 Command = Callable[..., Ended]
 
@@ -42,6 +45,7 @@ def test_the_picture_has_a_line_for_each_stage_and_one_for_stages_that_variants_
             "steps": steps,
             "queries": queries,
             "ndcg@10": [value, value - 0.1, value + 0.1],
+            "ndcg@10_judged": [value, value - 0.1, value + 0.1],
             "margin": [value, value - 0.1, value + 0.1],
         }
         for variant, stage, value in ((FULL, "stage 1", 0.5), (FULL, "stage 2", 0.6), ("other", "stage 1", 0.5))
@@ -51,6 +55,16 @@ def test_the_picture_has_a_line_for_each_stage_and_one_for_stages_that_variants_
     texts = "".join(xml.etree.ElementTree.parse(tmp_path / CURVES).getroot().itertext())
     assert "full, stage 1" in texts and "full, stage 2" in texts and "other, stage 1" not in texts
     assert "steps of each stage (20 queries)" in texts and "judged training queries (10 steps)" in texts
+
+
+def test_the_rule_grades_what_is_ranked_where_the_shop_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYLEVANCE_DATA", str(tmp_path / "none"))
+    demo = DemoSettings(products=700)
+    assert shop_of(DataSettings(source="demo", demo=demo)) == demo
+    assert shop_of(DataSettings(source="tables/demo", demo=demo)) is None
+    assert shop_of(DataSettings(source="tables", folder=tmp_path, demo=demo)) is None
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from raylevance.artifacts import Store
 from raylevance.data.judged_tables import TEST, JudgedTables
+from raylevance.data.label_space import LabelSpace
 from raylevance.data.query_knowledge import clicked_products, knowledge_column, posterior_knowledge, world_knowledge
 from raylevance.data.text import normalised_query
 from raylevance.errors import UsageError
@@ -20,6 +21,7 @@ from workloads.recipe import find_recipe, load_recipe_settings
 from workloads.recipes import query_classification
 from workloads.recipes.query_classification import ClassifierRecipe
 from workloads.run import Run
+from workloads.steps.classification_report import read_predictions
 from workloads.steps.classifier_training import SemiLabelSettings, calibrate_tau
 from workloads.studies import classification_ablations
 from workloads.studies.classification_ablations import ClassificationAblationSettings
@@ -180,3 +182,19 @@ def test_the_report_is_json_that_any_reader_takes(ran: Ran) -> None:
     text = (Store(ran[0]).path("report/query-classification") / "report.json").read_text()
     report = json.loads(text, parse_constant=lambda name: pytest.fail(f"the report holds {name}"))
     assert set(report["tasks"]) == {"category", "brand"}
+
+
+def test_the_report_keeps_predictions_and_draws_a_page_for_each_task(ran: Ran) -> None:
+    store = Store(ran[0])
+    folder, data = store.path("report/query-classification"), LabelSpace.open(store.path("labels/query"))
+    metrics = store.get("report/query-classification").metrics
+    for number, task in enumerate(data.tasks):
+        predicted = read_predictions(folder, data, task)
+        systems = metrics["tasks"][task]["systems"]
+        assert set(predicted) == set(systems)
+        for name, each in predicted.items():
+            assert len(each.best) == systems[name]["queries"]
+            answered = float(np.mean(np.diff(each.chosen.indptr) > 0))
+            assert answered == pytest.approx(systems[name]["answered"])
+        page = (folder / f"report-{number}.html").read_text()
+        assert f"Query classification: {task}" in page and "SSUF after warm-up" in page and "label graph around" in page

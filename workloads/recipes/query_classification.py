@@ -2,20 +2,22 @@
 
     raylevance run query-classification [--config F] [--set labels.taxonomy_levels=3]
 
-Reads products and judged queries and, where there is one, a log of events. Publishes `tables/<data set>`,
+Reads products and judged queries and, where there is one, a log of events; or files alone, of labels and of queries
+that have them (`data=null`, `labels.file`, `sources.file`). Publishes `tables/<data set>`,
 `labels/query`, `graph/labels`, `classifier/query-warmup`, `report/semi-labels`, `classifier/query` and
 `report/query-classification`.
 """
 
+import importlib.util
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, field_validator
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.config import Settings
-from raylevance.errors import UsageError
+from raylevance.errors import UsageError, nearest
 from raylevance.models.encoder import EncoderSettings, check_encoder_settings
 from raylevance.models.query_classifier import QueryClassifierSettings
 from raylevance.training import trainer
@@ -33,8 +35,17 @@ from workloads.steps.classifier_training import (
     semi_label_step,
     warmup_step,
 )
+from workloads.steps.compared_baselines import BASELINES, CHEAP, Compared
 from workloads.steps.encoder_training import Trainer, kept_metric, with_backbone_path
-from workloads.steps.label_data import KnowledgeSources, LabelData, LabelSettings, LabelSourceSettings, label_step
+from workloads.steps.label_data import (
+    KnowledgeSources,
+    LabelData,
+    LabelPlan,
+    LabelSettings,
+    LabelSourceSettings,
+    label_step,
+)
+from workloads.steps.label_splits import Fold
 from workloads.steps.tables import DataSettings, load_tables
 
 
@@ -42,13 +53,21 @@ class ClassifierRecipe(Settings):
     """The settings that decide a classifier, and the machine it is trained on. The defaults run on a laptop."""
 
     seed: NonNegativeInt = 0
-    data: DataSettings = DataSettings()
+    data: DataSettings | None = DataSettings()
+    """The shop; null for none. Labels are then those of labels.file, and queries those of sources.file."""
     labels: LabelSettings = LabelSettings()
     sources: LabelSourceSettings = LabelSourceSettings()
     knowledge: KnowledgeSources = KnowledgeSources()
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     """Share of the training queries that picks the best step, tau and thresholds, where the data has no validation
     split."""
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of the queries of sources.file that the report measures on, where the data has no test split."""
+    baselines: tuple[str, ...] = CHEAP
+    """What the report compares with, of `workloads.steps.compared_baselines.BASELINES`."""
+    report_label: str | None = None
+    """The id of the label whose neighbourhood in the label graph the report's page shows; null for the label that most
+    test queries miss."""
     encoder: EncoderSettings = EncoderSettings(backbone="minilm", max_item_tokens=48)
     classifier: QueryClassifierSettings = QueryClassifierSettings()
     graph: LabelGraphSettings = LabelGraphSettings()
@@ -61,29 +80,53 @@ class ClassifierRecipe(Settings):
     )
     machine: MachineSettings = MachineSettings()
 
+    @field_validator("baselines")
+    @classmethod
+    def _known_baselines(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in BASELINES:
+                raise ValueError(f"no baseline {name!r}; {nearest(name, list(BASELINES))}")
+        return names
+
 
 def recipe(settings: ClassifierRecipe, run: Run) -> ClassificationOutcome:
     """Run the recipe: one line for each step, and a step whose artifact exists is not made again."""
     run.check = partial(check_settings, settings, run.store)
-    tables = load_tables(settings.data, run)
+    tables = read_tables(settings, run)
     data = labelled_data(settings, run, tables)
     warmup = warm_up(settings, data)
     classifier = train(settings, data, warmup)
-    return ClassificationOutcome(run, report_step(data, tables, {"warm-up": warmup}, classifier, settings.encoder))
+    return ClassificationOutcome(run, report_step(data, compared(settings, tables), {"warm-up": warmup}, classifier))
 
 
-def labelled_data(settings: ClassifierRecipe, run: Run, tables: Artifact, suffix: str = "") -> ClassifierData:
-    """Return the labels, and the labelled queries of each split (section 3.1)."""
-    labels = label_step(
-        run,
-        tables,
+def read_tables(settings: ClassifierRecipe, run: Run) -> Artifact | None:
+    """Return the tables of the shop, None without one."""
+    return None if settings.data is None else load_tables(settings.data, run)
+
+
+def compared(settings: ClassifierRecipe, tables: Artifact | None) -> Compared:
+    """Return what a report compares the classifier with. Baselines take the steps of both trainings together."""
+    parts = (settings.warmup, settings.train)
+    steps = None if any(part.max_steps is None for part in parts) else sum(part.max_steps or 0 for part in parts)
+    changes = {"max_steps": steps, "epochs": sum(part.epochs for part in parts), "evaluate_every": None}
+    training = settings.warmup.model_copy(update={**changes, "keep_best": None})
+    return Compared(tables, settings.baselines, settings.encoder, training, settings.report_label)
+
+
+def labelled_data(
+    settings: ClassifierRecipe, run: Run, tables: Artifact | None, suffix: str = "", fold: Fold | None = None
+) -> ClassifierData:
+    """Return the labels, and the labelled queries of each split (section 3.1); those of `fold` are tested on."""
+    plan = LabelPlan(
         settings.labels,
         settings.sources,
         settings.knowledge,
         settings.validation_fraction,
+        settings.test_fraction,
         settings.seed,
-        suffix,
+        fold,
     )
+    labels = label_step(run, tables, plan, suffix)
     return ClassifierData(run, LabelData.open(run, labels), Trainer(settings.machine, settings.seed))
 
 
@@ -158,7 +201,7 @@ def unread_settings(settings: ClassifierRecipe) -> dict[str, str]:
 def trial(settings: ClassifierRecipe, run: Run) -> Iterator[float]:
     """Yield `METRIC` of the warm-up, then of the classifier, from artifacts of a trial's own names."""
     run.check = partial(check_settings, settings, run.store)
-    data = labelled_data(settings, run, load_tables(settings.data, run), "-trial")
+    data = labelled_data(settings, run, read_tables(settings, run), "-trial")
     warmup = warm_up(settings, data, "-trial")
     yield kept_metric(warmup, METRIC)
     yield kept_metric(train(settings, data, warmup, "-trial"), METRIC)
@@ -170,6 +213,10 @@ def check_settings(settings: ClassifierRecipe, store: Store) -> None:
     for name, file in {"labels": settings.labels.file, "sources": settings.sources.file}.items():
         if file and not file.is_file():
             raise UsageError(f"{name}.file={file}: no such file")
+    if settings.data is None and not (settings.labels.file and settings.sources.file):
+        raise UsageError("data=null: without a shop set labels.file and sources.file")
+    if "SetFit" in settings.baselines and importlib.util.find_spec("setfit") is None:
+        raise UsageError("baselines: SetFit is not installed; install raylevance[bench], or leave it out")
     if settings.knowledge.world and not settings.knowledge.world.startswith("tables/"):
         raise UsageError(f"knowledge.world={settings.knowledge.world}: expected tables/knowledge, of run knowledge")
     if settings.classifier.structure_enhanced and not settings.graph.any:

@@ -8,6 +8,7 @@ choose the thresholds of all of them on validation queries (`raylevance.evaluati
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,7 +54,7 @@ class Majority:
 
     def scores(self, train: pa.Table, space: LabelSpace, task: str, queries: Sequence[str]) -> Scores:
         """Return the share of the training queries, by their weights, that have each label."""
-        known = _TrainingRows.of(train, space, task)
+        known = TrainingRows.of(train, space, task)
         share = known.weights @ known.has_label / known.weights.sum()
         return np.tile(np.asarray(share, np.float32), (len(queries), 1))
 
@@ -87,13 +88,17 @@ class NearestProducts:
         columns = _columns(space, task)
         found = labels_of_products(self.products, space)[:, space.tasks.index(task)]
         label_of = np.where(found >= 0, columns[found], -1)
-        index = VectorIndex.build(self.encoder.encode_products(self.products), IndexSettings())
-        cosines, rows = index.search(self.encoder.encode_queries(queries), min(self.k, len(index)))
+        cosines, rows = self._index.search(self.encoder.encode_queries(queries), min(self.k, len(self._index)))
         labels = np.where(rows >= 0, label_of[rows], -1)
         query, place = np.nonzero(labels >= 0)
         votes = np.zeros((len(queries), int(columns.max()) + 1), np.float64)
         np.add.at(votes, (query, labels[query, place]), 1 + TIE * cosines[query, place])
         return (votes / self.k).astype(np.float32)
+
+    @cached_property
+    def _index(self) -> VectorIndex:
+        """The products' vectors, which every task reads."""
+        return VectorIndex.build(self.encoder.encode_products(self.products), IndexSettings())
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class LinearTfIdf:
         """Return the probability of each label. A label without a training query has 0."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        known = _TrainingRows.of(train, space, task)
+        known = TrainingRows.of(train, space, task)
         words = TfidfVectorizer(
             preprocessor=normal_form, token_pattern=r"\b\w+\b", ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32
         )
@@ -117,7 +122,7 @@ class LinearTfIdf:
         logits = (words.transform(queries) @ weights).toarray() + bias
         return np.asarray(expit(logits), np.float32)
 
-    def _fit(self, features: Any, known: "_TrainingRows") -> tuple[Any, npt.NDArray[np.float32]]:
+    def _fit(self, features: Any, known: "TrainingRows") -> tuple[Any, npt.NDArray[np.float32]]:
         """Return the sparse weights [features, labels] and the bias [labels], -inf where a label has no query."""
         by_label = sparse.csc_matrix(known.has_label)
         bias = np.full(by_label.shape[1], -np.inf, np.float32)
@@ -182,7 +187,7 @@ def _columns(space: LabelSpace, task: str) -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class _TrainingRows:
+class TrainingRows:
     """The training queries of one task: texts and weights [n], and `has_label`, their targets, sparse [n, labels]."""
 
     queries: list[str]
@@ -190,7 +195,7 @@ class _TrainingRows:
     has_label: Any
 
     @classmethod
-    def of(cls, train: pa.Table, space: LabelSpace, task: str) -> "_TrainingRows":
+    def of(cls, train: pa.Table, space: LabelSpace, task: str) -> "TrainingRows":
         column_of, rows = _columns(space, task), train.filter(pc.equal(train["task"], task)).combine_chunks()
         if not rows.num_rows:
             raise RaylevanceError(f"task {task!r}: no training query has a label; add a source of labels")

@@ -28,7 +28,7 @@ from raylevance.graph.label_graphs import (
     semantic_graph,
 )
 from raylevance.inference.query_classifier import DEFAULT_THRESHOLD, save_query_labels
-from raylevance.losses.semi_labels import fuse_knowledge
+from raylevance.losses.semi_labels import fuse_knowledge, place_knowledge
 from raylevance.models.encoder import Encoder, EncoderSettings, Vectors
 from raylevance.models.query_classifier import (
     GRAPHS,
@@ -117,7 +117,7 @@ def graph_step(data: ClassifierData, settings: LabelGraphSettings, encoder: Enco
             loaded = Encoder.from_backbone(with_backbone_path(encoder))
             vectors = loaded.encode_items(labels.space.labels["text"].to_pylist())
         rows = ray.data.read_parquet(str(labels.file("train"))).select_columns(["labels"])
-        samples = labels.samples()
+        samples = labels.samples
         graphs, edges = {}, {}
         for task in labels.space.tasks:
             span = labels.space.rows(task)
@@ -243,15 +243,10 @@ def semi_label_step(data: ClassifierData, warmup: Artifact, settings: SemiLabelS
 
 def fused_vectors(encoder: Encoder, queries: Sequence[str], knowledge: Sequence[Sequence[str]]) -> Vectors:
     """Return the unit vectors, float32 [queries, d], of queries with the texts that are known about each."""
-    texts = list(dict.fromkeys(text for own in knowledge for text in own))
-    row_of = {text: row for row, text in enumerate(texts)}
+    texts, places = place_knowledge(knowledge)
     known = torch.from_numpy(encoder.encode_items(texts)) if texts else torch.zeros(1, encoder.dimension)
-    places = np.full((len(queries), max(map(len, knowledge), default=0)), -1)
-    for row, own in enumerate(knowledge):
-        places[row, : len(own)] = [row_of[text] for text in own]
-    placed = torch.from_numpy(places)
     vectors = torch.from_numpy(encoder.encode_queries(queries))
-    fused = fuse_knowledge(vectors, known[placed.clamp(min=0)], placed >= 0)
+    fused = fuse_knowledge(vectors, known[places.clamp(min=0)], places >= 0)
     unit: Vectors = torch.nn.functional.normalize(fused, dim=1).numpy()
     return unit
 

@@ -1,7 +1,8 @@
 """The labels of query classification, and the queries that have them: the steps before any training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,30 +18,35 @@ from raylevance.artifacts import Artifact, Draft, digest
 from raylevance.config import Settings
 from raylevance.data.click_labels import CLICKS, labels_of_clicks
 from raylevance.data.hashing import hash_unit
-from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.judged_tables import TEST, VALIDATION, JudgedTables
 from raylevance.data.label_files import read_labels
 from raylevance.data.label_space import LabelSpace, with_side_text
 from raylevance.data.labelled_queries import OWN, labels_of_file
-from raylevance.data.product_labels import CATEGORY, category_labels, column_labels, frequent_words
-from raylevance.data.query_knowledge import (
-    EDGES,
-    clicked_products,
-    knowledge_column,
-    posterior_knowledge,
-    world_knowledge,
+from raylevance.data.product_labels import (
+    CATEGORY,
+    category_labels,
+    column_labels,
+    frequent_words,
+    labels_of_products,
 )
-from raylevance.data.query_labels import JUDGEMENTS, labels_of_judgements, merge_query_labels, without_queries
-from raylevance.data.schema import GRADES
-from raylevance.data.text import normalised_query
+from raylevance.data.query_knowledge import knowledge_column
+from raylevance.data.query_labels import (
+    JUDGEMENTS,
+    QUERY_LABELS,
+    labels_of_judgements,
+    merge_query_labels,
+    without_queries,
+)
+from raylevance.data.schema import JUDGEMENTS as JUDGEMENT_ROWS
+from raylevance.data.schema import PRODUCTS, QUERIES
 from raylevance.data.title_labels import TITLES, labels_of_titles
 from raylevance.errors import UsageError
-from raylevance.progress import status
 from workloads.run import Run
+from workloads.steps.known_texts import known_texts
+from workloads.steps.label_splits import Fold, check_splits, queries_lacking, test_queries, validation_queries
 
-FEWEST_FOR_VALIDATION, MOST_FOR_VALIDATION = 200, 5_000
-"""With fewer judged and clicked queries for validation, spans of titles join them; more do not tell more (our
-choice)."""
+READING = 2
+"""Goes up when labels of queries are made in another way, so that those from before are not taken for the same."""
 COLUMNS = ("brand", "color")
 
 
@@ -138,39 +144,62 @@ class LabelData:
     def training_queries(self, task: str) -> npt.NDArray[np.int64]:
         """Return in how many training queries each predicted label of `task` is, int64 [labels]."""
         span = self.space.rows(task)
-        counts = self.samples()[span]
+        counts = self.samples[span]
         return counts[self.space.predicted[span]]
 
+    @cached_property
     def samples(self) -> npt.NDArray[np.int64]:
-        """Return in how many training queries each label of the space is, int64 [labels]."""
+        """In how many training queries each label of the space is, int64 [labels]."""
         labels = pq.read_table(self.file("train"), columns=["labels"])["labels"].combine_chunks().flatten()
         return np.bincount(labels.to_numpy(), minlength=len(self.space)).astype(np.int64)
 
 
-def label_step(
-    run: Run,
-    tables: Artifact,
-    labels: LabelSettings,
-    sources: LabelSourceSettings,
-    knowledge: KnowledgeSources,
-    validation_fraction: float,
-    seed: int,
-    suffix: str = "",
-) -> Artifact:
-    """Return `labels/query`: the label space, and the labelled queries of each split."""
-    world = run.store.get(knowledge.world) if knowledge.world else None
-    if world is not None and tables.ref not in world.parents:
-        raise UsageError(f"knowledge.world={knowledge.world}: was not written about {tables.ref}; run knowledge on it")
+@dataclass(frozen=True)
+class LabelPlan:
+    """What decides the labelled queries of each split."""
+
+    labels: LabelSettings
+    sources: LabelSourceSettings
+    knowledge: KnowledgeSources
+    validation_fraction: float
+    test_fraction: float
+    seed: int
+    fold: Fold | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings of the step, as its fingerprint has them."""
+        found: dict[str, Any] = {"labels": self.labels, "sources": self.sources, "knowledge": self.knowledge.posterior}
+        files = [file for file in (self.labels.file, self.sources.file) if file]
+        if files:
+            found["files"] = digest(files)
+        if self.sources.file:
+            found["test_fraction"] = self.test_fraction
+        if self.fold:
+            found["fold"] = asdict(self.fold)
+        return found | {"validation_fraction": self.validation_fraction, "reading": READING}
+
+
+def label_step(run: Run, tables: Artifact | None, plan: LabelPlan, suffix: str = "") -> Artifact:
+    """Return `labels/query`: the label space, and the labelled queries of each split. Without `tables` there is no
+    product, and both come from files."""
+    chosen = plan.knowledge.world
+    world = run.store.get(chosen) if chosen else None
+    if world is not None and (tables is None or tables.ref not in world.parents):
+        about = "no products" if tables is None else tables.ref
+        raise UsageError(f"knowledge.world={chosen}: was not written about {about}; run knowledge on it")
 
     def build(draft: Draft) -> None:
-        folder = run.store.path(tables.ref)
-        judged = JudgedTables.open(folder)
-        space = label_space(judged.products, labels)
-        rows, report = labelled_queries(folder, judged, space, sources, seed)
-        train, validation = split_off_validation(rows, judged, validation_fraction, seed)
-        splits = {"train": train, VALIDATION: validation, TEST: labels_of_judgements(judged.split(TEST), space)}
+        folder = None if tables is None else run.store.path(tables.ref)
+        judged = open_judged(folder)
+        space = label_space(judged.products, plan.labels)
+        own = labels_of_file(plan.sources.file, space) if plan.sources.file else None
+        test, held_out = test_queries(judged, own, space, plan.test_fraction, plan.seed, plan.fold)
+        learned, validation, report = labelled_queries(folder, judged, own, space, plan, held_out)
+        splits = {"train": learned, VALIDATION: validation, TEST: test}
         missing = check_splits(space, splits)
-        texts = known_texts(folder, judged, knowledge, None if world is None else run.store.path(world.ref))
+        texts = known_texts(
+            folder, judged, plan.knowledge.posterior, None if world is None else run.store.path(world.ref)
+        )
         space.save(draft.path)
         for name, table in splits.items():
             if name != TEST:
@@ -181,13 +210,19 @@ def label_step(
         draft.metrics["labels_without_queries"] = missing
         draft.metrics |= {"queries": counts, "sources": report["sources"]}
 
-    described: dict[str, Any] = {"labels": labels, "sources": sources, "knowledge": knowledge.posterior}
-    files = [file for file in (labels.file, sources.file) if file]
-    if files:
-        described["files"] = digest(files)
-    inputs = [tables, *([world] if world else [])]
-    described["validation_fraction"] = validation_fraction
-    return run.step(f"labels/query{suffix}", build, settings=described, inputs=inputs, seed=seed)
+    inputs = [artifact for artifact in (tables, world) if artifact is not None]
+    return run.step(f"labels/query{suffix}", build, settings=plan.described(), inputs=inputs, seed=plan.seed)
+
+
+def open_judged(folder: Path | None) -> JudgedTables:
+    """Return products, queries and judgements. Without a folder all are empty; a folder without judgements has none."""
+    if folder is not None and (folder / "judgements").is_dir():
+        return JudgedTables.read(folder)
+    found = []
+    for name, schema in (("products", PRODUCTS), ("queries", QUERIES), ("judgements", JUDGEMENT_ROWS)):
+        there = folder is not None and (folder / name).is_dir()
+        found.append(pq.read_table(folder / name) if there and folder else schema.empty_table())
+    return JudgedTables(*found)
 
 
 def label_space(products: pa.Table, settings: LabelSettings) -> LabelSpace:
@@ -210,115 +245,74 @@ def label_space(products: pa.Table, settings: LabelSettings) -> LabelSpace:
 
 
 def labelled_queries(
-    tables: Path, judged: JudgedTables, space: LabelSpace, sources: LabelSourceSettings, seed: int
-) -> tuple[pa.Table, dict[str, Any]]:
-    """Return the labels of all queries but those of the test split, and what each source gave."""
+    tables: Path | None,
+    judged: JudgedTables,
+    own: pa.Table | None,
+    space: LabelSpace,
+    plan: LabelPlan,
+    held_out: pa.Array,
+) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+    """Return the queries to learn from and those of the validation, without `held_out`, and what each source gave.
+
+    All rows of a query are on one side. Validation queries are judged, clicked or own; a task with too few of them gets
+    spans of titles as well, of products whose other spans are not learned from.
+    """
+    sources = plan.sources
+    weights = {JUDGEMENTS: sources.judgements, TITLES: sources.titles}
     found = []
-    if sources.clicks and (tables / "events").is_dir():
+    if sources.clicks and tables is not None and (tables / "events").is_dir():
         events = ray.data.read_parquet(str(tables / "events"))
         clicked = (sources.click_share, sources.least_clicks)
         found.append(labels_of_clicks(events, judged.queries, judged.products, space, *clicked))
-    if sources.judgements:
-        kept = pc.not_equal(judged.judgements["split"], TEST)
-        found.append(labels_of_judgements(_with_judgements(judged, kept), space))
-    if sources.file:
-        found.append(labels_of_file(sources.file, space))
-    if sources.titles:
-        products = ray.data.read_parquet(str(tables / "products"))
-        found.append(labels_of_titles(products, space, sources.title_spans, seed))
-    if not found:
-        raise UsageError("sources: no source of labels is left; give one a weight above 0")
-    held_out = judged.split(TEST).queries["query"]
-    weights = {
-        CLICKS: sources.clicks,
-        JUDGEMENTS: sources.judgements,
-        OWN: sources.file_weight,
-        TITLES: sources.titles,
-    }
-    return merge_query_labels([without_queries(table, held_out) for table in found], weights)
+        weights = {CLICKS: sources.clicks, **weights}
+    if sources.judgements and judged.judgements.num_rows:
+        found.append(labels_of_judgements(judged, space))
+    if own is not None:
+        found.append(own)
+        weights[OWN] = sources.file_weight
+    asked = [without_queries(table, held_out) for table in found]
+    rows = pa.concat_tables([QUERY_LABELS.empty_table(), *asked])
+    validating = validation_queries(rows, judged, held_out, plan.validation_fraction, plan.seed)
+    if sources.titles and judged.products.num_rows:
+        lacking = queries_lacking(rows, space, validating)
+        spans, more = title_spans(tables, judged.products, space, plan, lacking)
+        spoken = pa.concat_arrays([held_out, pc.unique(rows["query"])])
+        more = more.filter(pc.invert(pc.is_in(more["query"], spoken)))
+        validating = pa.concat_arrays([validating, pc.unique(more["query"])])
+        asked += [without_queries(spans, held_out), more]
+    if not any(table.num_rows for table in asked):
+        raise UsageError("sources: no source gives a query a label; give one a weight above 0, or set sources.file")
+    merged, report = merge_query_labels(asked, {name: weight for name, weight in weights.items() if weight})
+    chosen = pc.is_in(merged["query"], validating)
+    return merged.filter(pc.invert(chosen)), merged.filter(chosen), report
 
 
-def split_off_validation(rows: pa.Table, judged: JudgedTables, fraction: float, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Divide labelled queries into those to learn from, and those that pick the best step, tau and thresholds.
+def title_spans(
+    tables: Path | None, products: pa.Table, space: LabelSpace, plan: LabelPlan, lacking: Mapping[str, int]
+) -> tuple[pa.Table, pa.Table]:
+    """Return spans of titles to learn from, and about as many as each task is `lacking` for validation.
 
-    All rows of a query are on one side. Judged queries go where the data's own split or a hash puts them, other queries
-    where a hash does. Spans of titles are for training, except where the others give fewer than `FEWEST_FOR_VALIDATION`
-    queries: other spans of the same titles are then learned from, so figures of such spans are too good. More than
-    `MOST_FOR_VALIDATION` queries are not needed; the rest is for training.
+    The latter are of products drawn by hash, no more than `plan.validation_fraction` of a task's, which give no span to
+    learn from.
     """
-    queries = pc.unique(rows["query"])
-    judged_queries = judged.without_unjudged_queries().queries
-    own = normalised_query(judged.train_and_validation(fraction, seed)[1].queries["query"])
-    is_judged, is_own = (
-        pc.is_in(queries, texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts).to_numpy(False)
-        for texts in (normalised_query(judged_queries["query"]), own)
-    )
-    spoken = pc.unique(rows.filter(pc.not_equal(rows["source"], TITLES))["query"])
-    is_title = ~pc.is_in(queries, spoken).to_numpy(False)
-    drawn = (hash_unit(queries, seed, "validation") < fraction) & ~is_judged
-    order = np.argsort(hash_unit(queries, seed, "order"), kind="stable")
-    chosen = order[(is_own | (drawn & ~is_title))[order]]
-    if len(chosen) < FEWEST_FOR_VALIDATION:
-        spans = order[(drawn & is_title)[order]]
-        chosen = np.append(chosen, spans[: FEWEST_FOR_VALIDATION - len(chosen)])
-    validating = pc.is_in(rows["query"], queries.take(pa.array(chosen[:MOST_FOR_VALIDATION])))
-    return rows.filter(pc.invert(validating)), rows.filter(validating)
+    assert tables is not None
+    every = ray.data.read_parquet(str(tables / "products"))
+    per_product = plan.sources.title_spans
+    order = np.argsort(hash_unit(products["product_id"], plan.seed, "validation"), kind="stable")
+    has_label = labels_of_products(products, space)[order] >= 0
+    held = np.zeros(len(order), bool)
+    for place, task in enumerate(space.tasks):
+        labelled = np.flatnonzero(has_label[:, place])
+        most = int(plan.validation_fraction * len(labelled))
+        held[labelled[: min(most, -(-lacking[task] // per_product))]] = True
+    ids = products["product_id"].take(pa.array(order[held])).combine_chunks()
+    if not len(ids):
+        return labels_of_titles(every, space, per_product, plan.seed), QUERY_LABELS.empty_table()
+    rest = every.map_batches(partial(_without, ids=ids), batch_format="pyarrow", batch_size=None)
+    apart = ray.data.from_arrow(products.filter(pc.is_in(products["product_id"], ids)))
+    learned = labels_of_titles(rest, space, per_product, plan.seed)
+    return learned, labels_of_titles(apart, space, per_product, plan.seed, named_by=every)
 
 
-def check_splits(space: LabelSpace, splits: Mapping[str, pa.Table]) -> int:
-    """Return how many predicted labels no training query has, and name their number in a status line.
-
-    Raises `UsageError` for a split without a labelled query, and for a task that no training query has labels of.
-    """
-    cures = {
-        "train": "give another of sources a weight",
-        VALIDATION: "raise validation_fraction, or sources.titles above 0",
-        TEST: "judge test queries whose relevant products have a label",
-    }
-    for name, rows in splits.items():
-        if not rows.num_rows:
-            raise UsageError(f"no {name} query has a label; {cures[name]}")
-    labels = splits["train"]["labels"].combine_chunks().flatten().to_numpy()
-    counts = np.bincount(labels, minlength=len(space))
-    for task in space.tasks:
-        if not counts[space.rows(task)].any():
-            raise UsageError(f"task {task!r}: no training query has one of its labels; leave it out of labels")
-    missing = int((space.predicted & (counts == 0)).sum())
-    if missing:
-        status(f"{missing} labels are in no training query; only their texts and the graph speak for them")
-    return missing
-
-
-def known_texts(
-    tables: Path, judged: JudgedTables, settings: KnowledgeSources, world: Path | None
-) -> list[Mapping[str, list[str]]]:
-    """Return the texts that are known about queries, by source. Judgements of test queries are not read."""
-    found: list[Mapping[str, list[str]]] = []
-    if settings.posterior:
-        edges = query_products(tables, judged)
-        queries = judged.queries.filter(pc.is_in(judged.queries["query_id"], edges["query_id"].combine_chunks()))
-        rows = rows_of_ids(edges["query_id"], queries["query_id"], "query {} is not among the queries")
-        texts = queries["query"].take(pa.array(rows))
-        weights = edges["weight"].to_numpy()
-        found.append(posterior_knowledge(texts, edges["product_id"], weights, judged.products, settings.posterior))
-    if world is not None:
-        found.append(world_knowledge(pq.read_table(world / "knowledge"), judged.queries))
-    return found
-
-
-def query_products(tables: Path, judged: JudgedTables) -> pa.Table:
-    """Return the edges of queries and their products, in `EDGES`: clicked ones, and those of the best grade."""
-    outside = _with_judgements(judged, pc.not_equal(judged.judgements["split"], TEST)).judgements
-    good = outside.filter(pc.equal(outside["grade"], max(GRADES)))
-    columns = [good["query_id"], good["product_id"], pa.array(np.ones(good.num_rows))]
-    edges = pa.table(columns, schema=EDGES)
-    if (tables / "events").is_dir():
-        clicked = clicked_products(ray.data.read_parquet(str(tables / "events")))
-        for column, table in (("query_id", judged.queries), ("product_id", judged.products)):
-            clicked = clicked.filter(pc.is_in(clicked[column], table[column].combine_chunks()))
-        edges = pa.concat_tables([edges, clicked])
-    return edges
-
-
-def _with_judgements(judged: JudgedTables, kept: pa.Array) -> JudgedTables:
-    return JudgedTables(judged.products, judged.queries, judged.judgements.filter(kept))
+def _without(products: pa.Table, ids: pa.Array) -> pa.Table:
+    return products.filter(pc.invert(pc.is_in(products["product_id"], ids)))

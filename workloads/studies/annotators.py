@@ -124,7 +124,7 @@ def recipe(settings: AnnotatorSettings, run: Run) -> AnnotatorOutcome:
             encoders, share = train_on(annotator, base.model_copy(update={"seed": seed}), data)
             right.setdefault(annotator.name, []).append(share)
             for name, encoder in encoders.items():
-                made = measuring_step(run, tables, judged, encoder)
+                made = measuring_step(run, tables, judged, encoder, settings.data.demo)
                 measured.setdefault(annotator.name, {}).setdefault(name, []).append(made)
     return AnnotatorOutcome(run, report_step(settings, run, tables, judged, measured, right))
 

@@ -28,13 +28,15 @@ from workloads.recipes.query_classification import (
     ClassifierRecipe,
     check_settings,
     labelled_data,
+    read_tables,
     train,
     unread_settings,
     warm_up,
 )
 from workloads.run import Run
+from workloads.steps.classification_pages import write_page
+from workloads.steps.classification_report import data_name
 from workloads.steps.classifier_training import ClassifierData
-from workloads.steps.tables import load_tables
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
 
 SHOWN: dict[str, Key] = {
@@ -117,7 +119,7 @@ def recipe(settings: ClassificationAblationSettings, run: Run) -> Classification
             check_settings(variant, run.store)
 
     run.check = check
-    tables = load_tables(settings.data, run)
+    tables = read_tables(settings, run)
     trained: dict[str, list[Artifact]] = {}
     data = None
     for name in variants:
@@ -132,10 +134,12 @@ def recipe(settings: ClassificationAblationSettings, run: Run) -> Classification
 def report_step(
     settings: ClassificationAblationSettings,
     data: ClassifierData,
-    tables: Artifact,
+    tables: Artifact | None,
     trained: Mapping[str, list[Artifact]],
 ) -> Artifact:
     """Return `report/classification-ablations` of the first task: means over seeds, intervals over queries.
+
+    Its page shows for the first seed which queries each module turns right or wrong.
 
     The groups of labels by frequency are those of the last seed's training queries.
     """
@@ -160,8 +164,12 @@ def report_step(
                 "means": {shown: mean_of(figures, key) for shown, key in SHOWN.items()},
                 "minus_full": {shown: minus[key] for shown, key in SHOWN.items() if name != FULL and minus[key]},
             }
+        first = {name: runs[0] for name, runs in predicted.items()}
+        summary = {name: evaluate_predictions(each, truth, counts, settings.seed) for name, each in first.items()}
+        changes = [(name, FULL) for name in first if name != FULL]
+        write_page(draft.path, labels, task, first, summary, changes)
         draft.metrics |= {
-            "data": tables.name.partition("/")[2],
+            "data": data_name(tables),
             "task": task,
             "queries": len(queries),
             "seeds": list(settings.seeds),
@@ -175,7 +183,7 @@ def report_step(
         "report/classification-ablations",
         build,
         settings={"variants": compared},
-        inputs=[tables, labels.artifact, *inputs],
+        inputs=[*([tables] if tables else []), labels.artifact, *inputs],
         seed=settings.seed,
     )
 

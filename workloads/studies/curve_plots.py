@@ -10,24 +10,33 @@ from matplotlib.axes import Axes
 from workloads.studies.svg import drawing, error_bars
 
 CURVES = "curves.svg"
-FIGURES = {"ndcg@10": "nDCG@10", "margin": "average margin, grades 2 and 0"}
+FIGURES = {
+    "ndcg@10": "nDCG@10, the whole catalogue",
+    "ndcg@10_judged": "nDCG@10, judged products",
+    "margin": "average margin, grades 2 and 0",
+}
 AXES = {"steps": "steps of each stage", "queries": "judged training queries"}
 
 
 def save_curves(file: Path, points: Sequence[Mapping[str, Any]]) -> None:
-    """Draw nDCG@10 and the margin of `points` against steps, at the most queries, and against queries.
+    """Draw `FIGURES` of `points` against steps, at the most queries, and against queries.
 
     The points against queries are those at the most steps. Bars are the intervals over queries. Lines of a variant have
     the same colour; stage 2 is solid, stage 1 dashed and the warm-up dotted.
     """
     most = {axis: max(point[axis] for point in points) for axis in AXES}
     with drawing(file) as save:
-        figure, panels = pyplot.subplots(2, 2, figsize=(11, 8), sharey="row", layout="constrained")
+        figure, panels = pyplot.subplots(
+            len(FIGURES), len(AXES), figsize=(11, 12), sharex="col", sharey="row", layout="constrained"
+        )
         for row, (figure_name, label) in zip(panels, FIGURES.items(), strict=True):
             for panel, (axis, axis_label) in zip(row, AXES.items(), strict=True):
                 other = next(name for name in AXES if name != axis)
                 _draw(panel, axis, figure_name, [point for point in points if point[other] == most[other]])
                 panel.set(xlabel=f"{axis_label} ({most[other]} {other})", ylabel=label, xscale="log")
+                budgets = sorted({point[axis] for point in points})
+                panel.set_xticks(budgets, [str(budget) for budget in budgets])
+                panel.minorticks_off()
         figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
         save(figure)
 

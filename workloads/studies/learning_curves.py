@@ -3,8 +3,9 @@
     raylevance run learning-curves --config workloads/studies/learning_curves.yaml [--set 'only=[stage 2 triplet]']
 
 Each variant is trained in both stages with every number of steps on the most queries, and with the most steps on every
-number of queries. Steps that points share are made once, and a killed run continues. Publishes `report/learning-curves`
-with `curves.svg`.
+number of queries. On the demo shop, whose rule grades any pair, the rule grades the mined pairs of stage 2 and what is
+ranked for nDCG@10. Steps that points share are made once, and a killed run continues. Publishes
+`report/learning-curves` with `curves.svg`.
 """
 
 import json
@@ -19,16 +20,26 @@ from rich.table import Table
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import with_changes
 from raylevance.data.judged_tables import TEST, TRAIN, JudgedTables
+from raylevance.demo.settings import DemoSettings
 from raylevance.errors import UsageError
 from raylevance.losses.temperature import INITIAL_TEMPERATURE
 from raylevance.progress import status
-from workloads.recipes.mine_and_refine import EncoderRecipe, refine, split_queries, train_stage1, warm_up
+from workloads.recipes.mine_and_refine import (
+    EncoderRecipe,
+    refine,
+    split_queries,
+    train_stage1,
+    train_stage2,
+    warm_up,
+)
 from workloads.run import Run
+from workloads.steps.retrieval_data import RetrievalData
 from workloads.steps.tables import load_tables
 from workloads.studies.ablations import check_variants
+from workloads.studies.annotators import Annotator, mining_step
 from workloads.studies.curve_plots import CURVES, save_curves
 from workloads.studies.grid import FULL, GridOutcome, GridSettings
-from workloads.studies.measured_encoders import METRIC, Measured, measuring_step
+from workloads.studies.measured_encoders import JUDGED, METRIC, Measured, measuring_step, shop_of
 
 SUFFIX = "-curve"
 STAGE1, STAGE2, WARMUP = "stage 1", "stage 2", "warm-up"
@@ -39,6 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "stage 1 triplet": {"stage1.train.loss": "triplet"},
     "stage 2 triplet": {"stage2.train.loss": "triplet"},
     "no warm-up": {"warmup.enabled": False},
+    "no stage 1": {"stage1.enabled": False},
 }
 """The settings that each variant changes. `full` is SupCon in stage 1 and circle in stage 2, after a warm-up."""
 
@@ -91,12 +103,13 @@ class LearningCurveOutcome(GridOutcome):
             METRIC,
             f"minus {WARMUP}",
             f"minus {STAGE1}",
+            "of judged products",
             "average margin",
         )
         table = Table(*columns, box=None, title=title, title_justify="left")
         for point in metrics["points"]:
             minus = [point["minus"].get(name) for name in (WARMUP, STAGE1)]
-            cells = [point[METRIC], *minus, point["margin"]]
+            cells = [point[METRIC], *minus, point[JUDGED], point["margin"]]
             shown = ("{:.3f} [{:.3f}, {:.3f}]".format(*cell) if cell else "" for cell in cells)
             table.add_row(point["variant"], point["stage"], str(point["steps"]), str(point["queries"]), *shown)
         table.caption = f"curves: {self.run.store.path(self.report.ref) / CURVES}"
@@ -135,18 +148,29 @@ def measure_variant(
     settings: LearningCurveSettings, run: Run, tables: Artifact, judged: JudgedTables, name: str, budget: Budget
 ) -> list[Point]:
     """Train a variant at a budget under each seed; return the warm-up, stage 1 and stage 2, measured."""
+    shop = shop_of(settings.data)
     found: dict[str, list[Artifact]] = {WARMUP: [], STAGE1: [], STAGE2: []}
     for seed in settings.seeds:
         variant = settings.at(name, budget, seed)
         data = split_queries(variant, run, tables, judged)
         warmup = warm_up(variant, data, SUFFIX)
         stage1 = train_stage1(variant, data, warmup, SUFFIX)
-        encoders = {WARMUP: warmup, STAGE1: stage1, STAGE2: refine(variant, data, stage1, SUFFIX)}
+        stage2 = refine_by_rule(variant, data, stage1, shop) if shop else refine(variant, data, stage1, SUFFIX)
+        encoders = {WARMUP: warmup, STAGE1: stage1, STAGE2: stage2}
         for stage, encoder in encoders.items():
-            found[stage].append(measuring_step(run, tables, judged, encoder))
+            found[stage].append(measuring_step(run, tables, judged, encoder, shop))
     before: dict[str, dict[str, list[Artifact]]] = {WARMUP: {}, STAGE1: {WARMUP: found[WARMUP]}}
     before[STAGE2] = {stage: found[stage] for stage in (WARMUP, STAGE1)}
     return [Point(name, stage, budget, found[stage], before[stage]) for stage in found]
+
+
+def refine_by_rule(settings: EncoderRecipe, data: RetrievalData, stage1: Artifact, shop: DemoSettings) -> Artifact:
+    """Return the last `encoder/stage2` as `refine` does, with mined pairs that the rule of the demo shop grades."""
+    encoder, mined = stage1, list[Artifact]()
+    for _ in range(settings.stage2.rounds):
+        mined.append(mining_step(data, f"pairs/mined{SUFFIX}", encoder, Annotator("the rule"), settings, shop))
+        encoder = train_stage2(settings, data, encoder, mined, SUFFIX)
+    return encoder
 
 
 def report_step(

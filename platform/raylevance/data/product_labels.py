@@ -166,17 +166,22 @@ def _ancestors(space: LabelSpace) -> csr_matrix:
 
 def _labels_of_column(column: pa.ChunkedArray, space: LabelSpace, task: str) -> Rows:
     is_path = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    texts = pc.binary_join(column, LEVEL) if is_path else column.cast(pa.string())
+    texts = _joined(column) if is_path else column.cast(pa.string())
     encoded = texts.combine_chunks().dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
     rows = [space.row_on_path(task, text.split(LEVEL) if is_path else [text]) for text in distinct]
     return np.asarray(np.array([*rows, -1], np.int32)[pc.fill_null(encoded.indices, -1).to_numpy()])
 
 
+def _joined(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return each path as one text. ["A > B"] and ["A", "B"] are one path, as they are one in an import."""
+    return pc.replace_substring(pc.binary_join(paths, LEVEL), CATEGORY_SEPARATOR, LEVEL)
+
+
 def _counted_paths(products: pa.Table, levels: int | None) -> Counter[tuple[str, ...]]:
     """Return how many products have each path, without empty levels and cut at `levels`."""
     counted: Counter[tuple[str, ...]] = Counter()
-    for value in pc.value_counts(pc.binary_join(products["category"], LEVEL).combine_chunks()).to_pylist():
+    for value in pc.value_counts(_joined(products["category"]).combine_chunks()).to_pylist():
         names = [" ".join(name.split()) for name in (value["values"] or "").split(LEVEL) if normal_form(name)]
         if names:
             counted[tuple(names[:levels])] += value["counts"]

@@ -114,7 +114,8 @@ def merge_query_labels(
     target, and the weight and the name of the source of the largest weight, the earlier one if several have it.
     `weights` gives each source another weight than its rows have; a source of weight 0 is left out.
 
-    The report has the number of rows, queries and labels (those of a query counted once), and for each source
+    The report has the number of rows, queries and labels (those of a query counted once), and for each source, also
+    for one in `weights` that has no row,
 
     - queries and labels,
     - labels_of_no_other: labels of a query that no other source gave it,
@@ -126,7 +127,7 @@ def merge_query_labels(
     rows = pa.concat_tables([QUERY_LABELS.empty_table(), *(table.cast(QUERY_LABELS) for table in tables)])
     rows = rows.combine_chunks().set_column(0, "query", normalised_query(rows["query"]))
     weight = rows["weight"].to_numpy().astype(np.float64)
-    sources = list(dict.fromkeys(rows["source"].to_pylist()))
+    sources = list(dict.fromkeys([*rows["source"].to_pylist(), *(weights or {})]))
     source = pc.index_in(rows["source"], pa.array(sources, pa.string())).to_numpy()
     for place, name in enumerate(sources):
         weight[source == place] = (weights or {}).get(name, weight[source == place])

@@ -35,12 +35,13 @@ def labels_of_titles(
     seed: int = 0,
     share: float = 0.05,
     weight: float = TITLE_WEIGHT,
+    named_by: ray.data.Dataset | None = None,
 ) -> pa.Table:
     """Return spans of titles as queries, with the labels of the products that they name, in `QUERY_LABELS`.
 
-    `per_product` spans of 2 to 5 words are drawn from each title, as `pseudo_queries` does. A span names the products
-    that have its words next to each other in their titles, in any order. It gets the labels that `share` or more of
-    them have, of those with a label in the task, with the target 1. (our choice)
+    `per_product` spans of 2 to 5 words are drawn from each title, as `pseudo_queries` does. A span names those of
+    `products`, or of `named_by`, that have its words next to each other in their titles, in any order. It gets the
+    labels that `share` or more of them have, of those with a label in the task, with the target 1. (our choice)
 
     The table has the columns product_id, title, category and those of the tasks. The result depends on `seed` and the
     products alone, not on their order or blocks.
@@ -49,7 +50,7 @@ def labels_of_titles(
     spans = collect(products.map_batches(cut, batch_format="pyarrow", batch_size=None), SPANS)
     wanted = ray.put(np.unique(spans["words"].to_numpy()))
     count = functools.partial(_named_in_block, wanted=wanted, space=space)
-    counted = products.map_batches(count, batch_format="pyarrow", batch_size=TITLES_AT_ONCE)
+    counted = (named_by or products).map_batches(count, batch_format="pyarrow", batch_size=TITLES_AT_ONCE)
     named = collect(counted, NAMED).group_by(["words", "label"]).aggregate([("products", "sum")])
     words, label = named["words"].to_numpy(), named["label"].to_numpy()
     kept = _is_common(words, label, named["products_sum"].to_numpy(), space, share)

@@ -1,7 +1,27 @@
 """Semi-supervised labels: knowledge of a query fused into its vector, and the labels that the result is close to."""
 
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
+
+import numpy as np
 import torch
 from torch.nn import functional
+
+Text = TypeVar("Text", bound=Hashable)
+
+
+def place_knowledge(known: Sequence[Sequence[Text]]) -> tuple[list[Text], torch.Tensor]:
+    """Return the distinct texts that are known about n queries, in order, and which of them each query has.
+
+    The latter are their numbers, int64 [n, k], -1 where a query has fewer texts than another. With `vectors` of the
+    distinct texts, `fuse_knowledge(queries, vectors[places.clamp(min=0)], places >= 0)` fuses them; without any text
+    `vectors` needs one row, which is not read.
+    """
+    number = {text: place for place, text in enumerate(dict.fromkeys(text for own in known for text in own))}
+    places = np.full((len(known), max(map(len, known), default=0)), -1)
+    for row, own in enumerate(known):
+        places[row, : len(own)] = [number[text] for text in own]
+    return list(number), torch.from_numpy(places)
 
 
 def fuse_knowledge(queries: torch.Tensor, knowledge: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

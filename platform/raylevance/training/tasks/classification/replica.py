@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from raylevance.losses.binary_cross_entropy import multi_label_cross_entropy
-from raylevance.losses.semi_labels import fuse_knowledge, semi_labels, soft_targets
+from raylevance.losses.semi_labels import fuse_knowledge, place_knowledge, semi_labels, soft_targets
 from raylevance.models.batching import length_groups
 from raylevance.models.query_classifier import QueryClassifier
 from raylevance.models.tokenizer import Side
@@ -118,18 +118,15 @@ class ClassificationReplica(TaskReplica):
     @torch.no_grad()
     def _knowledge(self, rows: Ints) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the vectors of the texts that are known about each query, [rows, k, d], and their mask [rows, k]."""
-        texts = [self._queries.knowledge(row) for row in rows]
-        distinct = {text.tobytes(): text for own in texts for text in own}
-        number = {key: index for index, key in enumerate(distinct)}
-        most = max(map(len, texts), default=0)
-        place = np.full((len(rows), most), -1)
-        for index, own in enumerate(texts):
-            place[index, : len(own)] = [number[text.tobytes()] for text in own]
-        if not distinct:
-            empty = torch.zeros(len(rows), 0, self.model.encoder.dimension, device=self.model.device)
-            return empty, torch.zeros(len(rows), 0, dtype=torch.bool, device=self.model.device)
-        places = torch.from_numpy(place).to(self.model.device)
-        return self._embedded(list(distinct.values()), "item")[places.clamp(min=0)], places >= 0
+        texts, places = place_knowledge(
+            [[text.tobytes() for text in self._queries.knowledge(row)] for row in rows.tolist()]
+        )
+        places = places.to(self.model.device)
+        if not texts:
+            empty = torch.zeros(*places.shape, self.model.encoder.dimension, device=self.model.device)
+            return empty, places >= 0
+        vectors = self._embedded([np.frombuffer(text, np.int32) for text in texts], "item")
+        return vectors[places.clamp(min=0)], places >= 0
 
     def _embedded(self, texts: list[Tokens], side: Side) -> torch.Tensor:
         """Return the unit vectors [n, d] of tokenised texts, in groups of similar length."""
