@@ -44,7 +44,7 @@ class ItemTableSettings(Settings):
 
     k: PositiveInt = 400
     """Neighbours of an item."""
-    popularity: float = Field(0.25, ge=0)
+    popularity: float = Field(0.75, ge=0)
     """b in the score: how much the popularity of an item counts. 0 makes the score the cosine."""
     same_category: bool = False
     """Keep only neighbours of the item's own category."""
