@@ -15,7 +15,7 @@ from raylevance.graph import item_objectives
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph
-from raylevance.graph.item_objectives import OBJECTIVES, above_chance, first_times, write_objectives
+from raylevance.graph.item_objectives import OBJECTIVES, above_chance, first_times, request_edges, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import REQUESTS, make_requests
 from raylevance.models.item_features import CATEGORY, ItemVocabulary
@@ -122,6 +122,16 @@ def test_a_log_in_which_nobody_comes_back_is_refused(tmp_path: Path) -> None:
         build_item_graph(events, PRODUCTS, CATEGORIES, None, tmp_path, ItemGraphSettings())
 
 
+def test_triggers_whose_weights_are_0_leave_no_trace() -> None:
+    rows = [
+        {"request_id": "a", "user_id": "u", "time": 5, "triggers": [0, 1], "trigger_weights": [0.0, 0.0], "items": [2]},
+        {"request_id": "b", "user_id": "u", "time": 6, "triggers": [3, 4], "trigger_weights": [2.0, 0.0], "items": [2]},
+    ]
+    requests = pa.Table.from_pylist([row | {"query_id": None, "actions": [1]} for row in rows], REQUESTS)
+    edges = request_edges(requests, np.zeros(ITEMS, np.int64), None, ["click"])
+    assert edges.to_pylist() == [{"objective": OBJECTIVES.index("click"), "trigger": 3, "item": 2, "weight": 1.0}]
+
+
 def test_edges_above_chance_equal_a_loop() -> None:
     weights = np.round(np.random.default_rng(0).uniform(0, 1, (6, 12)) * (np.arange(72).reshape(6, 12) % 3 > 0), 3)
     rows, columns = np.nonzero(weights)
@@ -130,8 +140,14 @@ def test_edges_above_chance_equal_a_loop() -> None:
     for row in range(6):
         for column in range(12):
             chance = weights[row].sum() * weights[:, column].sum() / weights.sum()
-            expected = weights[row, column] if weights[row, column] > chance else 0
+            expected = weights[row, column] if weights[row, column] >= chance else 0
             assert found[row, column] == pytest.approx(expected, abs=1e-6)
+    independent = np.outer([1.0, 2.0, 0.3], [0.7, 0.1, 5.0, 0.2])
+    r, c = np.nonzero(independent)
+    whole = Csr.from_edges(r, c, independent[r, c], independent.shape)
+    assert len(above_chance(whole).indices) == independent.size, "rounding decides nothing"
+    one = Csr.from_edges(np.array([1, 1]), np.array([0, 2]), np.array([0.3, 0.7]), (3, 6))
+    assert len(above_chance(one).indices) == 2, "with one trigger every edge is at chance"
     shard = graph.select_rows(2, 5)
     assert above_chance(shard).first == 2
 

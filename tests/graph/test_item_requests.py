@@ -29,7 +29,7 @@ def log(seed: int, events: int, users: int = 3, items: int = 6) -> list[dict[str
                 "request_id": f"{user}-{day}-{rng.integers(2)}",
                 "session_id": None,
                 "user_id": user,
-                "query_id": None,
+                "query_id": [None, "q1", "q2"][rng.integers(3)],
                 "product_id": f"p{rng.integers(items)}",
                 "position": None,
                 "action": ACTIONS[rng.integers(4)],
@@ -84,6 +84,8 @@ def test_requests_equal_a_loop(seed: int, events: int, most: int) -> None:
     rows = log(seed, events)
     items = NodeIds.assign(pa.array([f"p{i}" for i in range(6)]))
     made = requests_of_users(numbered(rows, items), TriggerSettings(half_life_days=1.5, most=most))
+    shuffled = numbered(rows, items).take(np.random.default_rng(seed).permutation(len(rows)))
+    assert requests_of_users(shuffled, TriggerSettings(half_life_days=1.5, most=most)).equals(made)
     expected = by_hand(rows, 1.5, most)
     assert made.num_rows == len(expected)
     for row in made.to_pylist():
@@ -95,6 +97,31 @@ def test_requests_equal_a_loop(seed: int, events: int, most: int) -> None:
             assert triggers == pytest.approx(request["triggers"], rel=1e-5)
         shown = {f"p{item}": action for item, action in zip(row["items"], row["actions"], strict=True)}
         assert shown == request["items"]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_session_is_no_user_of_the_same_name() -> None:
+    rows = [row | {"user_id": None, "session_id": "5", "request_id": "first"} for row in log(1, 3)]
+    later = [
+        row | {"user_id": "5", "request_id": "later", "timestamp": datetime(1980, 1, 1, tzinfo=UTC)}
+        for row in log(2, 3)
+    ]
+    again = [
+        row | {"user_id": None, "session_id": "5", "request_id": "again", "timestamp": datetime(1981, 1, 1, tzinfo=UTC)}
+        for row in log(2, 3)
+    ]
+    table = pa.Table.from_pylist([row | {"action": "click"} for row in (*rows, *later, *again)], EVENTS)
+    items = NodeIds.assign(pa.array([f"p{i}" for i in range(6)]))
+    made = {
+        row["request_id"]: row for row in make_requests(ray.data.from_arrow(table), items, TriggerSettings()).take_all()
+    }
+    assert len(made["later"]["triggers"]) == 0
+    assert len(made["again"]["triggers"]) > 0
+
+
+def test_nothing_is_a_trigger_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing is a trigger"):
+        TriggerSettings(click=0, cart=0, purchase=0)
 
 
 def test_only_the_latest_actions_of_the_window_count() -> None:

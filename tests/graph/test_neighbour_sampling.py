@@ -33,5 +33,5 @@ def test_draws_of_a_node_depend_on_the_seed_and_the_node_alone(graph: Csr) -> No
 
 def test_an_edge_that_could_never_be_drawn_is_refused() -> None:
     graph = Csr.from_edges(np.array([0, 0]), np.array([1, 2]), np.array([1.0, 0.0]), (3, 3))
-    with pytest.raises(ValueError, match="weight is 0 or below"):
+    with pytest.raises(ValueError, match="weight is not above 0"):
         NeighbourSampler(graph)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.graph.item_graph import ItemGraph
+from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings
+from raylevance.graph.item_requests import DAY
 from raylevance.index.item_table import ItemTableSettings, popularity_terms
 from raylevance.inference.item_table import load
 from tests.conftest import Ended
+from workloads.run import Run
+from workloads.steps.item_data import ItemData, TimeSplitSettings
 from workloads.steps.item_training import VECTORS
 
 Command = Callable[..., Ended]
@@ -215,12 +218,32 @@ def test_ablations_share_steps_with_each_other(raylevance: Command, store: Path)
     assert len(graphs) == 1
 
 
+@pytest.mark.parametrize(("hours", "days"), [((0,), 8), ((9, 12, 17), 8), ((0, 23), 30)])
+def test_a_search_of_settings_never_reads_the_test_days(tmp_path: Path, hours: tuple[int, ...], days: int) -> None:
+    times = [datetime(2019, 6, 10, hour, tzinfo=UTC) + timedelta(day) for day in range(days) for hour in hours]
+    with Store(tmp_path).publish("tables/log") as draft:
+        (draft.path / "events").mkdir()
+        column = pa.array(times, pa.timestamp("ms", tz="UTC"))
+        pq.write_table(pa.table({"timestamp": column}), draft.path / "events" / "part-0.parquet")
+    with Run(Store(tmp_path)) as run:
+        tables = Store(tmp_path).get("tables/log")
+        whole = ItemData.open(run, tables, ItemGraphSettings(), TimeSplitSettings())
+        split = TimeSplitSettings(test_days=whole.test_days)
+        trial = ItemData.open(run, tables, ItemGraphSettings(), split, end=whole.cut)
+    length = max(1, days // 8)
+    first = datetime(2019, 6, 10, tzinfo=UTC)
+    assert (whole.test_days, trial.test_days) == (length, length)
+    assert whole.cut == int((first + timedelta(days - length)).timestamp() * 1000)
+    assert (trial.end, trial.cut) == (whole.cut, whole.cut - length * int(DAY))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (["data.source=alibabaa"], "alibaba"),
         (["train.weights.click=-1"], "train.weights.click"),
         (["split.test_days=0"], "split.test_days"),
+        (["split.leave_out_days=-1"], "split.leave_out_days"),
         (["baselines=[nothing]"], "baselines"),
     ],
 )

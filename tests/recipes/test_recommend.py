@@ -121,6 +121,21 @@ def test_a_trigger_named_twice_counts_with_the_sum(recommend: Recommend, tmp_pat
     np.testing.assert_allclose(found[0]["score"].to_numpy(), found[1]["score"].to_numpy(), atol=1e-6)
 
 
+def test_unused_categories_of_a_request_id_are_no_requests(recommend: Recommend, tmp_path: Path) -> None:
+    ids = pa.DictionaryArray.from_arrays(pa.array([1, 2, 1]), pa.array(["zz", "a", "b", "yy"]))
+    columns = {"product_id": ["é01", "é04", "é07"], "category": [None, "c2", None]}
+    assert recommend(pa.table({"request_id": ids, **columns})).code == 0
+    found = pq.read_table(tmp_path / "F.parquet")
+    assert recommend(pa.table({"request_id": ids.cast(pa.string()), **columns})).code == 0
+    assert found.equals(pq.read_table(tmp_path / "F.parquet"))
+    assert set(found["request_id"].to_pylist()) == {"a", "b"}
+
+
+def test_a_category_without_items_is_named(recommend: Recommend) -> None:
+    ended = recommend(pa.table({"request_id": ["a"], "product_id": ["é01"], "category": ["C2"]}))
+    assert "1 categories have no item in table/items: 'C2'" in ended.err
+
+
 def test_without_weights_every_trigger_counts_alike(recommend: Recommend, tmp_path: Path) -> None:
     ended = recommend(triggers().drop_columns(["weight"]))
     assert "has no column weight; every trigger has weight 1" in ended.err

@@ -108,7 +108,7 @@ def test_positives_and_negatives_equal_a_loop(folder: Path) -> None:
     assert batch.candidates.tolist() == sorted(set(batch.candidates.tolist()))
     edges = {
         name: set(zip(each.edge_rows().tolist(), each.indices.tolist(), strict=True))
-        for name, each in batches.objectives.items()
+        for name, each in batches._edges.items()
     }
     rows = np.array([0, 2, 3, 4])
     objectives: tuple[Objective, ...] = ("relevance", "click", "purchase")
@@ -205,7 +205,7 @@ def test_a_restart_goes_on_as_if_it_had_not_stopped(folder: Path, tmp_path: Path
 def test_an_objective_without_edges_is_named(folder: Path, tmp_path: Path) -> None:
     only = {"relevance": 0, "click": 0, "purchase": 0}
     task = ItemRetrieval(start(folder, tmp_path / "start"), folder, None, small(weights=only))
-    with pytest.raises(RaylevanceError, match="those that have one: relevance, click, purchase"):
+    with pytest.raises(RaylevanceError, match="those with edges: relevance, click, purchase"):
         task.prepare(tmp_path)
     with pytest.raises(ValueError, match="all objectives have weight 0"):
         ObjectiveWeights(relevance=0, exposure=0, click=0, purchase=0)

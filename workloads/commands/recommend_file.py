@@ -47,8 +47,9 @@ class RequestedTriggers(NamedTuple):
         """Return the known triggers of the requests `first` to `end` (exclusive)."""
         part = slice(self.starts[first], self.starts[end])
         known = self.rows[part] >= 0
-        counts = np.add.reduceat(np.append(known, False), self.starts[first:end] - self.starts[first]).astype(np.int64)
-        return TriggerLists(np.concatenate([[0], np.cumsum(counts)]), self.rows[part][known], self.weights[part][known])
+        before = np.concatenate([[0], np.cumsum(known)]).astype(np.int64)
+        starts = before[self.starts[first : end + 1] - self.starts[first]]
+        return TriggerLists(starts, self.rows[part][known], self.weights[part][known])
 
 
 def recommend_file(
@@ -110,6 +111,9 @@ def recommend_file(
         more = ", ..." if len(asked.unknown) > NAMED else ""
         names = ", ".join(map(repr, asked.unknown[:NAMED])) + more
         status(f"{file}: {unknown} of {len(asked.rows)} triggers are not in {table}: {names}")
+    if unknown_categories := recommender.unknown_categories(asked.categories):
+        names = ", ".join(map(repr, unknown_categories[:NAMED]))
+        status(f"{file}: {len(unknown_categories)} categories have no item in {table}: {names}")
     if without:
         status(f"{file}: {without} of {len(asked.requests)} requests have no trigger that brings an item")
     return {
@@ -144,7 +148,10 @@ def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:
             raise RaylevanceError(f"{file}: row {bad[0] + 1}: weight {weights[bad[0]]} is no number from 0")
     else:
         status(f"{file}: has no column weight; every trigger has weight 1")
-    encoded = table["request_id"].combine_chunks().dictionary_encode()
+    requests = table["request_id"]
+    if pa.types.is_dictionary(requests.type):
+        requests = requests.cast(requests.type.value_type)
+    encoded = requests.combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy().astype(np.int64)
     order = np.argsort(codes, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))]).astype(np.int64)

@@ -19,7 +19,6 @@ from raylevance.artifacts import Artifact, Store
 from raylevance.config import Settings
 from raylevance.errors import UsageError
 from raylevance.graph.item_graph import ItemGraphSettings
-from raylevance.graph.item_requests import DAY
 from raylevance.index.item_table import ItemTableSettings
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.models.item_encoder import ItemEncoderSettings
@@ -104,10 +103,8 @@ def trial(settings: ItemRecipe, run: Run) -> Iterator[float]:
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     whole = ItemData.open(run, tables, settings.graph, settings.split)
-    days = (whole.end - whole.cut) / DAY
-    left_out = settings.split.leave_out_days + days
-    split = settings.split.model_copy(update={"test_days": days, "leave_out_days": left_out})
-    data = ItemData.open(run, tables, settings.graph, split)
+    split = settings.split.model_copy(update={"test_days": whole.test_days})
+    data = ItemData.open(run, tables, settings.graph, split, end=whole.cut)
     texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
     graph, table = item_table(settings, data, data.cut, texts, "items-trial")
     requests = test_step(data, "items-trial")

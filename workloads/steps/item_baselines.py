@@ -17,14 +17,15 @@ import scipy.sparse as sp
 import torch
 
 from raylevance.data.actions import ACTION_WEIGHTS
+from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import ACTIONS
 from raylevance.graph.csr import Csr
-from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph
+from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, users_or_requests
 from raylevance.graph.item_objectives import flat_lists
 from raylevance.graph.item_similarity import ease, item_cf
 from raylevance.graph.swing import SwingSettings, swing
 from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
-from raylevance.inference.item_table import TriggerLists, recommender
+from raylevance.inference.item_table import DAMPING, TriggerLists, recommender
 
 Ints = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -42,7 +43,7 @@ BASELINES: tuple[BaselineName, ...] = (
     "neighbours",
     "text",
 )
-SHRINK, REGULARISATION, EASE_ITEMS, TOP = 10.0, 300.0, 6_000, 200
+SHRINK, REGULARISATION, EASE_ITEMS, TOP = 10.0, 300.0, 6_000, 400
 LIGHTGCN_DIMENSION, LIGHTGCN_LAYERS, LIGHTGCN_STEPS, LIGHTGCN_BATCH, LIGHTGCN_RATE = 64, 3, 300, 4096, 5e-3
 REQUESTS_AT_ONCE = 256
 
@@ -93,7 +94,8 @@ class Rule:
         size = len(self.of_items)
         fits = (categories[rows] == 0) | (categories[rows] == self.of_items[triggers.items])
         some = np.bincount(rows, fits & (triggers.weights > 0), requests) > 0
-        fitting = np.where(fits | ~some[rows], triggers.weights, 0.0)
+        # The weights are damped as those of the table are: undamped, baselines find less.
+        fitting = np.where(fits | ~some[rows], triggers.weights, 0.0) ** DAMPING
         weights = sp.csr_matrix((fitting, (rows, triggers.items)), (requests, size))
         for start in range(0, requests, REQUESTS_AT_ONCE):
             scores = np.asarray(self.score(weights[start : start + REQUESTS_AT_ONCE]), np.float64)
@@ -124,10 +126,12 @@ class BaselineData:
     @cached_property
     def choices(self) -> sp.csr_matrix:
         """Which items each user chose, 1 for each, [users, items]."""
-        requests = pq.read_table(self.folder / REQUESTS_FOLDER, columns=["user_id", "items", "actions"])
+        columns = ["request_id", "user_id", "items", "actions"]
+        requests = pq.read_table(self.folder / REQUESTS_FOLDER, columns=columns)
         rows, items = flat_lists(requests["items"])
         chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
-        users = requests["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()[rows]
+        # Numbered by the order of the ids, and not of the file: Swing reads the first users of an item.
+        users = np.unique(hash_strings(users_or_requests(requests)), return_inverse=True)[1][rows]
         distinct = np.unique(users[chosen].astype(np.int64) * len(self.graph) + items[chosen])
         users, items = np.divmod(distinct, len(self.graph))
         size = int(users.max()) + 1 if len(users) else 1
@@ -141,8 +145,10 @@ class BaselineData:
 
 
 def make_baseline(name: BaselineName, data: BaselineData) -> System | None:
-    """Return the baseline `name` fitted on `data`; None where the data has no texts or no categories for it."""
+    """Return the baseline `name` fitted on `data`; None where the data has no texts, categories or choices for it."""
     size = len(data.graph)
+    if not data.choices.nnz and name not in ("popularity", "category popularity", "text"):
+        return None
     if name == "popularity":
         return Rule(data.categories, lambda weights: np.tile(data.popularity, (weights.shape[0], 1)))
     if name == "category popularity":

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import ray.data
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
@@ -45,15 +45,15 @@ class TimeSplitSettings(Settings):
     test_days: PositiveFloat | None = None
     """Length of the test part, the end of the log, in days. Null takes one day of every eight that the log has, at
     least one."""
-    leave_out_days: float = 0.0
-    """Days at the end of the log that are not read, such as the test days in a search of settings."""
+    leave_out_days: float = Field(0.0, ge=0)
+    """Days at the end of the log that are not read, counted from the end of its last day."""
 
 
 @dataclass(frozen=True)
 class ItemData:
     """The tables of a run, and the moments that cut their log, in milliseconds since 1970.
 
-    `cut` is the first moment of the test part, and `end` the moment after the last event that is read.
+    `cut` is the first moment of the test part, and `end` the first moment that is not read.
     """
 
     run: Run
@@ -63,24 +63,40 @@ class ItemData:
     end: int
 
     @classmethod
-    def open(cls, run: Run, tables: Artifact, settings: ItemGraphSettings, split: TimeSplitSettings) -> "ItemData":
-        """Cut the log of `tables`. Raises `RaylevanceError` if there is no log, or none on both sides of the cut."""
+    def open(
+        cls,
+        run: Run,
+        tables: Artifact,
+        settings: ItemGraphSettings,
+        split: TimeSplitSettings,
+        end: int | None = None,
+    ) -> "ItemData":
+        """Cut the log of `tables`; events from `end` on, where it is given, are not read.
+
+        Raises `RaylevanceError` if there is no log, or none on both sides of the cut.
+        """
         folder = run.store.path(tables.ref)
         if not (folder / "events").is_dir():
             raise RaylevanceError(f"{tables.ref}: has no events; item retrieval needs a log of clicks or purchases")
         first, last = time_range(folder / "events")
         day = int(DAY)
-        end = last + 1 - int(split.leave_out_days * DAY)
-        whole_days = (end - 1) // day - first // day + 1
+        # From midnight to midnight, so that with whole days a user's day is never on both sides of the cut.
+        midnight = (last // day + 1) * day
+        end = end if end is not None else midnight - round(split.leave_out_days * DAY)
+        whole_days = -(-end // day) - first // day
         days = split.test_days or max(1, whole_days // SHARE_OF_DAYS)
-        # Whole days, so that a user's day is never on both sides.
-        cut = ((end - 1) // day + 1) * day - int(days * DAY)
-        if not first < cut < end:
-            raise RaylevanceError(
-                f"{tables.ref}: the log has {whole_days} days, and split.test_days={days:g} leaves none to train on; "
-                "lower split.test_days"
-            )
+        cut = end - round(days * DAY)
+        said = f"{tables.ref}: the log has {whole_days} days to read, and split.test_days={days:g} leaves none"
+        if cut <= first:
+            raise RaylevanceError(f"{said} to train on; lower split.test_days")
+        if last < cut and end == midnight:
+            raise RaylevanceError(f"{said} to test on, as the last event is before; raise split.test_days")
         return cls(run, tables, settings, cut, end)
+
+    @property
+    def test_days(self) -> float:
+        """Length of the test part in days."""
+        return (self.end - self.cut) / DAY
 
     @cached_property
     def products(self) -> pa.Table:
@@ -113,11 +129,13 @@ class ItemData:
 
 def time_range(events: Path) -> tuple[int, int]:
     """Return the first and the last time of the events in a folder, in milliseconds since 1970."""
-    ends = [
+    ends: list[Any] = [
         pc.min_max(batch.column("timestamp").cast(pa.int64()))
         for batch in pyarrow.dataset.dataset(events, format="parquet").to_batches(columns=["timestamp"])
         if batch.num_rows
     ]
+    if not ends:
+        raise RaylevanceError(f"{events}: holds no event; import a log that has some")
     return min(end["min"].as_py() for end in ends), max(end["max"].as_py() for end in ends)
 
 
@@ -136,6 +154,10 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
         draft.metrics |= figures
         edges = ", ".join(f"{name} {count}" for name, count in figures["edges"].items())
         status(f"{name}: edges: {edges}; neighbours {figures['neighbour_edges']}")
+        left_out = data.events(until).count() - figures["events"]
+        draft.metrics["events_of_unknown_products"] = left_out
+        if left_out:
+            status(f"{name}: {left_out} events are of products that {data.tables.ref} does not have; left out")
         if figures["objectives_without_edges"]:
             status(f"{name}: objectives without edges: {', '.join(figures['objectives_without_edges'])}")
 

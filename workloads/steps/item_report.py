@@ -71,7 +71,8 @@ class TestRequests:
     @classmethod
     def read(cls, folder: Path, graph: ItemGraph, most: int) -> "TestRequests":
         """Read the requests that `test_step` wrote. Raises `RaylevanceError` if none can be measured."""
-        requests = pq.read_table(folder)
+        order = [(name, "ascending") for name in ("time", "request_id", "user_id")]
+        requests = pq.read_table(folder).sort_by(order)
         has_events = graph.items["first_time"].is_valid().to_numpy()
         triggers: list[tuple[Any, Any]] = []
         targets: list[Any] = []
@@ -189,7 +190,8 @@ def _systems(
     for name in baselines:
         status(f"baseline: {name}")
         if (system := make_baseline(name, data)) is None:
-            status(f"{name}: left out, the data has no {'texts' if name == 'text' else 'categories'}")
+            lacks = {"text": "texts", "category popularity": "categories"}.get(name, "choices")
+            status(f"{name}: left out, the data has no {lacks}")
         else:
             found.append((name, system))
     names = ItemVocabulary.of(data.graph.items).categories
@@ -213,18 +215,19 @@ def measure(lists: Ints, asked: TestRequests, graph: ItemGraph, categories: Ints
             f"recall_p@{k}": recall(lists, asked.bought, k),
             f"recall_known@{k}": recall(lists, asked.known, k),
             f"ndcg@{k}": ndcg(lists, asked.targets, k),
-            f"good@{k}": share_good(lists[:, :k], asked.targets, categories),
+            f"good@{k}": share_good(lists, asked.targets, categories, k),
             f"tail@{k}": share_of_list(lists, tail, k),
         }
     return values
 
 
-def share_good(lists: Ints, targets: Targets, categories: Ints) -> Values:
-    """Return the share of each list's items that have the category of a target, float64 [requests]."""
+def share_good(lists: Ints, targets: Targets, categories: Ints, k: int) -> Values:
+    """Return how many of each list's first `k` items have the category of a target, over `k`, float64 [requests]."""
+    lists = lists[:, :k]
     of_targets = Targets(targets.starts, categories[targets.items])
     listed = np.where(lists >= 0, categories[lists], 0)
     good = of_targets.hits(listed) & (lists >= 0) & (listed > 0)
-    return np.asarray(good.sum(axis=1) / np.maximum((lists >= 0).sum(axis=1), 1), np.float64)
+    return np.asarray(good.sum(axis=1) / k, np.float64)
 
 
 def _summary(values: Mapping[str, Values], seed: int) -> dict[str, Any]:
@@ -249,7 +252,8 @@ def _differences(per_request: Mapping[str, Mapping[str, Values]], models: Sequen
             best = max(means, key=lambda name: means[name])
             other = per_request[best][metric]
             difference = paired_difference(values[measured], other[measured], seed)
-            relative = float(np.mean(values[measured]) / max(np.mean(other[measured]), 1e-12) - 1)
+            base = float(np.mean(other[measured]))
+            relative = float(np.mean(values[measured])) / base - 1 if base else None
             found.setdefault(model, {})[metric] = {
                 "baseline": best,
                 "difference": list(difference),

@@ -4,7 +4,7 @@ With T the targets of a request and TopK the first K items of its list,
 
     recall@K = |TopK and T| / |T|
     ndcg@K   = sum_{ranks r of targets} 1 / log2(r + 1)  /  sum_{r = 1..min(K, |T|)} 1 / log2(r + 1)
-    good@K   = |{i in TopK: i is relevant}| / |TopK|
+    good@K   = |{i in TopK: i is relevant}| / K
     tail@K   = |{i in TopK: i is a tail item}| / |TopK|
     coverage@K = |union of TopK over requests| / |items|
 

@@ -23,6 +23,7 @@ from typing import Any, Literal, Self, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 from pydantic import PositiveFloat, PositiveInt
@@ -37,7 +38,7 @@ from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.item_objectives import OBJECTIVES, Objective, first_times, flat_lists, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
-from raylevance.graph.item_requests import DAY, REQUESTS, TriggerSettings, make_requests
+from raylevance.graph.item_requests import DAY, REQUESTS, UNKNOWN_USER, TriggerSettings, make_requests
 from raylevance.graph.metapaths import PpmiSettings
 from raylevance.graph.query_categories import query_categories, with_fitting_triggers
 
@@ -150,6 +151,7 @@ def build_item_graph(
     return {
         "items": len(items),
         "items_with_events": int((first_time != np.iinfo(np.int64).max).sum()),
+        "events": int(counts.sum()),
         "requests": int(figures["sum(requests)"]),
         "requests_with_triggers": int(figures["sum(with_triggers)"]),
         "edges": edges,
@@ -195,12 +197,19 @@ def _chosen(requests: pa.Table, categories: Ints) -> pa.Table:
     rows, items = flat_lists(requests["items"])
     chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
     rows, items = rows[chosen], items[chosen]
-    user = hash_strings(requests["user_id"])
+    user = hash_strings(users_or_requests(requests))
     day = (requests["time"].to_numpy() // int(DAY)).astype(np.uint64)
     with np.errstate(over="ignore"):
         group = (user + day * np.uint64(0x9E3779B97F4A7C15))[rows]
         group = group * np.uint64(0xBF58476D1CE4E5B9) + categories[items].astype(np.uint64)
     return pa.table({"group": group, "item": items.astype(np.int32)})
+
+
+def users_or_requests(requests: pa.Table) -> pa.ChunkedArray:
+    """Return what stands for the user of each request, string [n]: its id or, where it is not known, the request."""
+    unknown = pc.equal(requests["user_id"], UNKNOWN_USER)
+    request = pc.binary_join_element_wise(pa.scalar("request"), requests["request_id"], " ")
+    return pc.if_else(unknown, request, requests["user_id"])
 
 
 def _event_counts(events: ray.data.Dataset, items: NodeIds) -> Ints:

@@ -31,7 +31,9 @@ OBJECTIVES: tuple[Objective, ...] = ("relevance", "exposure", "click", "purchase
 LOWEST_ACTION = {"exposure": 0, "click": 1, "purchase": ACTIONS.index("purchase")}
 """The action from which an item of a request is a positive of an objective. An item in the cart counts as clicked."""
 
-REQUESTS_AT_ONCE = 4096
+REQUESTS_AT_ONCE = 1024
+ROUNDING = 1e-6
+"""Relative error of a float32 weight, by which an edge may fall short of chance."""
 EDGES_PER_SHARD = 20_000_000
 """How many pairs of triggers and items are added up in one task."""
 EDGE = pa.schema(
@@ -69,7 +71,8 @@ def write_objectives(
       and the category of the trigger is a positive of relevance. Needed for relevance only.
 
     A graph has a row for each trigger and two columns for each item. The result does not depend on the blocks of
-    `requests`. Memory is bounded by the pairs of one shard, about `EDGES_PER_SHARD`.
+    `requests`. Memory is that of the pairs of `REQUESTS_AT_ONCE` requests and of one shard, about `EDGES_PER_SHARD`, or
+    more where the pairs of a few triggers are many times those of others.
     """
     items = len(first_time)
     shared = ray.put((first_time, categories))
@@ -109,10 +112,11 @@ def request_edges(
     item_rows, items = flat_lists(requests["items"])
     actions = requests["actions"].combine_chunks().flatten().to_numpy()
     size = requests.num_rows
-    weights = weights / np.bincount(trigger_rows, weights, size)[trigger_rows]
+    totals = np.bincount(trigger_rows, weights, size)[trigger_rows]
+    # The weight of a very old trigger may be 0 in float32, and so may that of all triggers of a request.
+    weights = np.divide(weights, totals, out=np.zeros_like(weights), where=totals > 0)
     is_new = first_time[items] >= requests["time"].to_numpy()[item_rows]
     codes = items + np.where(is_new, len(first_time), 0)
-    trigger_counts = np.bincount(trigger_rows, minlength=size)
     starts = np.concatenate([[0], np.cumsum(np.bincount(item_rows, minlength=size))])
     # Each trigger, with each item of its request.
     per_trigger = np.diff(starts)[trigger_rows]
@@ -120,8 +124,7 @@ def request_edges(
     begins = starts[:-1][trigger_rows]
     right = np.arange(len(left)) - np.repeat(np.cumsum(per_trigger) - per_trigger, per_trigger)
     right = right + np.repeat(begins, per_trigger)
-    assert trigger_counts.sum() == len(triggers)
-    other = triggers[left] != items[right]
+    other = (triggers[left] != items[right]) & (weights[left] > 0)
     left, right = left[other], right[other]
     parts = []
     for objective in objectives:
@@ -144,7 +147,7 @@ def request_edges(
 
 
 def above_chance(graph: Csr) -> Csr:
-    """Return the edges of `graph` that weigh more than chance would make them: w_ti > w_t. w_.i / w_..
+    """Return the edges of `graph` that weigh at least what chance would make them: w_ti >= w_t. w_.i / w_..
 
     A dot means the sum over that index. In a log in which almost every item follows every other, the rest says nothing,
     and an item that follows a trigger less often than it follows others is a negative of it (our choice).
@@ -152,7 +155,8 @@ def above_chance(graph: Csr) -> Csr:
     rows, weights = graph.edge_rows() - graph.first, graph.weights.astype(np.float64)
     row_sums = np.bincount(rows, weights, graph.rows)
     column_sums = np.bincount(graph.indices, weights, graph.columns)
-    kept = weights * weights.sum() > row_sums[rows] * column_sums[graph.indices]
+    chance = row_sums[rows] * column_sums[graph.indices]
+    kept = weights * weights.sum() >= chance * (1 - ROUNDING)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=graph.rows))]).astype(np.int64)
     return Csr(indptr, graph.indices[kept], graph.weights[kept], graph.columns, graph.first)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from raylevance.config import Settings
 from raylevance.data.actions import ACTION_WEIGHTS
@@ -68,6 +68,12 @@ class TriggerSettings(Settings):
     purchase: float = Field(ACTION_WEIGHTS["purchase"], ge=0)
     """Weight of a purchase."""
 
+    @model_validator(mode="after")
+    def _any(self) -> "TriggerSettings":
+        if not (self.click or self.cart or self.purchase):
+            raise ValueError("click, cart and purchase are all 0, so nothing is a trigger; give one a weight above 0")
+        return self
+
     @property
     def action_weights(self) -> npt.NDArray[np.float64]:
         """Return the weight of each action, float64 [ACTIONS]. A result that was only shown is no trigger."""
@@ -78,8 +84,8 @@ def make_requests(events: ray.data.Dataset, items: NodeIds, settings: TriggerSet
     """Return the requests of `events` (columns of the schema `EVENTS`) as rows of `REQUESTS`.
 
     Events of items that are not in `items` are left out. A user is the `user_id` or, where there is none, the
-    `session_id`; a request of neither has no trigger. The result does not depend on the blocks of `events`, but for the
-    order of rows. Memory is bounded by the events of the users of one bucket.
+    session, written "session ID"; a request of neither has no trigger. The result does not depend on the blocks of
+    `events`, but for the order of rows. Memory is bounded by the events of the users of one bucket.
     """
     columns = ["request_id", "session_id", "user_id", "query_id", "product_id", "action", "timestamp"]
     numbered = events.select_columns(columns).map_batches(
@@ -91,7 +97,8 @@ def make_requests(events: ray.data.Dataset, items: NodeIds, settings: TriggerSet
 
 def _number(events: pa.Table, items: NodeIds) -> pa.Table:
     numbers = items.lookup(events["product_id"])
-    user = pc.fill_null(pc.coalesce(events["user_id"], events["session_id"]), UNKNOWN_USER)
+    session = pc.binary_join_element_wise(pa.scalar("session"), events["session_id"].cast(pa.string()), " ")
+    user = pc.fill_null(pc.coalesce(events["user_id"].cast(pa.string()), session), UNKNOWN_USER)
     columns = {
         "request_id": events["request_id"],
         "user_id": user,
@@ -111,10 +118,8 @@ def requests_of_users(events: pa.Table, settings: TriggerSettings) -> pa.Table:
     item, action, time = (events[name].to_numpy() for name in ("item", "action", "time"))
     starts = np.full(request.max() + 1, np.iinfo(np.int64).max)
     np.minimum.at(starts, request, time)
-    # The order of requests in the file decides nothing.
     ids = events["request_id"].combine_chunks()
-    first_row = np.full(len(starts), len(time))
-    np.minimum.at(first_row, request, np.arange(len(time)))
+    first_row = _query_rows(request, time, events["query_id"])
     shown = _strongest_actions(request, item, action)
     history = _history(user, item, action, time, settings)
     request_user = user[first_row]
@@ -158,6 +163,18 @@ def _codes(*columns: pa.ChunkedArray) -> Ints:
     return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
 
 
+def _query_rows(request: Ints, time: Any, queries: pa.ChunkedArray) -> Ints:
+    """Return the row of each request whose query is its own, [requests]: the first in time that has one.
+
+    It does not depend on the order of rows: of several queries at one time the one with the lowest hash is taken.
+    """
+    null = ~queries.is_valid().to_numpy()
+    order = np.lexsort((hash_strings(queries), time, null, request))
+    first = np.concatenate([[True], request[order][1:] != request[order][:-1]])
+    rows: Ints = order[first]
+    return rows
+
+
 def _known(users: pa.ChunkedArray, rows: Ints) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.not_equal(users, UNKNOWN_USER).to_numpy()[rows])
 
@@ -172,7 +189,7 @@ def _strongest_actions(request: Ints, item: Any, action: Any) -> _Grouped:
 def _history(user: Ints, item: Any, action: Any, time: Any, settings: TriggerSettings) -> _History:
     weights = settings.action_weights[action]
     chosen = weights > 0
-    order = np.flatnonzero(chosen)[np.lexsort((item[chosen], time[chosen], user[chosen]))]
+    order = np.flatnonzero(chosen)[np.lexsort((weights[chosen], item[chosen], time[chosen], user[chosen]))]
     starts = np.concatenate([[0], np.cumsum(np.bincount(user[order], minlength=user.max() + 1))])
     return _History(starts, item[order].astype(np.int32), time[order], weights[order])
 

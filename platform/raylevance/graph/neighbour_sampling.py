@@ -19,9 +19,9 @@ class NeighbourSampler:
     """Draws neighbours of the nodes of a graph with replacement, each with a probability proportional to its weight."""
 
     def __init__(self, graph: Csr) -> None:
-        """Prepare the running sums of the weights, float64 [edges]. Raises `ValueError` for a weight of 0 or below."""
-        if (graph.weights <= 0).any():
-            raise ValueError("a weight is 0 or below, so its edge could never be drawn; leave it out")
+        """Add up the weights, float64 [edges]. Raises `ValueError` for a weight that is not above 0."""
+        if not (graph.weights > 0).all():
+            raise ValueError("a weight is not above 0, so its edge could never be drawn; leave it out")
         self._graph = graph
         self._sums = np.cumsum(graph.weights, dtype=np.float64)
 

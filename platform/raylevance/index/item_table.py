@@ -47,7 +47,7 @@ class ItemTableSettings(Settings):
     popularity: float = Field(0.75, ge=0)
     """b in the score: how much the popularity of an item counts. 0 makes the score the cosine."""
     same_category: bool = False
-    """Keep only neighbours of the item's own category."""
+    """Keep only neighbours of the item's own category; items without one are a category of their own."""
     index: IndexSettings = IndexSettings()
 
 
@@ -121,8 +121,10 @@ def nearest_items(
         return rows, scores
     codes = np.unique([category or "" for category in categories], return_inverse=True)[1]
     for code in range(codes.max() + 1):
-        own = np.flatnonzero(codes == code)
-        _fill(index, vectors, own, codes == code, terms, rows, scores)
+        inside = codes == code
+        members = np.flatnonzero(inside)
+        for start in range(0, len(members), SEARCHED_AT_ONCE):
+            _fill(index, vectors, members[start : start + SEARCHED_AT_ONCE], inside, terms, rows, scores)
     return rows, scores
 
 

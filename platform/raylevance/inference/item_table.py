@@ -57,7 +57,7 @@ class TriggerLists(NamedTuple):
 
 class Recommended(NamedTuple):
     """The items of m requests, best first: rows int64, scores float32 and the trigger (a row) that brought each, all
-    [m, k]; -1 stands for no item."""
+    [m, k]; rows of -1 and scores of -inf stand for no item."""
 
     items: Ints
     scores: npt.NDArray[np.float32]
@@ -79,6 +79,12 @@ class Recommender:
         """Return the ids of the items at `rows` [n]."""
         return self.ids.strings.take(pa.array(rows.ravel()))
 
+    def unknown_categories(self, categories: Sequence[str | None]) -> list[str]:
+        """Return those of `categories` that no item is in or below, each once."""
+        distinct = list(dict.fromkeys(category for category in categories if category is not None))
+        inside = _inside(distinct, self._categories[1])[1]
+        return [category for category, found in zip(distinct, inside, strict=False) if not found.any()]
+
     def recommend(
         self,
         triggers: TriggerLists,
@@ -92,12 +98,14 @@ class Recommender:
         - `categories` [m]: the category of each request's query, a path joined by ` > `: only items in it or below it
           are recommended, and only triggers in it count unless there is none; None for any category.
         - `allowed` bool [items]: the items that may be recommended, such as those in stock; None for all.
-        - `most_per_category`: the most items of one category in a list; None for no limit.
+        - `most_per_category`: the most items of one category in a list; None for no limit. Items without a
+        category have no limit.
 
         Of equal scores the lower row comes first.
         """
         requests = len(triggers.starts) - 1
         codes, names = self._categories
+        k = min(k, len(self.table))
         wanted, inside = _inside(categories or [None] * requests, names)
         fitting = triggers._replace(weights=_fitting_weights(triggers, codes, wanted, inside))
         items = np.full((requests, k), -1, np.int64)
@@ -118,6 +126,7 @@ class Recommender:
                 wanted[part],
                 inside,
                 most_per_category or k,
+                len(names) - 1,
                 items[part],
                 scores[part],
                 brought[part],
@@ -191,6 +200,7 @@ def _merge(
     wanted: Any,
     inside: Any,
     most: Any,
+    no_category: Any,
     out_items: Any,
     out_scores: Any,
     out_triggers: Any,
@@ -200,11 +210,11 @@ def _merge(
     mass, best, brought = np.zeros(size), np.zeros(size), np.full(size, -1)
     is_trigger = np.zeros(size, np.bool_)
     summed, damped = np.zeros(size), np.zeros(size)
-    per_category = np.zeros(categories.max() + 1, np.int64)
+    per_category = np.zeros(no_category + 1, np.int64)
     touched = np.empty(size, np.int64)
     for request in range(len(starts) - 1):
         begin, end = starts[request], starts[request + 1]
-        total, found = 0.0, 0
+        total, found, highest = 0.0, 0, -np.inf
         for place in range(begin, end):
             is_trigger[triggers[place]] = True
             summed[triggers[place]] += weights[place]
@@ -213,6 +223,8 @@ def _merge(
             if damped[trigger] == 0.0 and summed[trigger] > 0:
                 damped[trigger] = summed[trigger] ** DAMPING
                 total += damped[trigger]
+                if width and neighbours[trigger, 0] >= 0:
+                    highest = max(highest, cosines[trigger, 0])
         for place in range(begin, end):
             trigger = triggers[place]
             weight, damped[trigger], summed[trigger] = damped[trigger], 0.0, 0.0
@@ -224,7 +236,7 @@ def _merge(
                     break
                 if is_trigger[item] or not allowed[item] or not inside[wanted[request], categories[item]]:
                     continue
-                share = weight / total * np.exp((cosines[trigger, rank] - 1.0) / temperature)
+                share = weight / total * np.exp((cosines[trigger, rank] - highest) / temperature)
                 if brought[item] < 0:
                     touched[found] = item
                     found += 1
@@ -240,9 +252,9 @@ def _merge(
         filled = 0
         for place in order:
             item = rows[place]
-            if filled < k and per_category[categories[item]] < most:
+            if filled < k and (per_category[categories[item]] < most or categories[item] == no_category):
                 out_items[request, filled] = item
-                out_scores[request, filled] = 1.0 + temperature * np.log(mass[item])
+                out_scores[request, filled] = highest + temperature * np.log(mass[item])
                 out_triggers[request, filled] = brought[item]
                 per_category[categories[item]] += 1
                 filled += 1

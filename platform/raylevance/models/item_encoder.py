@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
-from raylevance.models.item_features import ItemVocabulary
+from raylevance.models.item_features import PRICE, ItemVocabulary
 
 WEIGHTS, SETTINGS, VOCABULARY = "model.safetensors", "item_encoder.json", "vocabulary.json"
 NEGATIVE_SLOPE = 0.2
@@ -44,10 +44,10 @@ class ItemEncoderSettings(Settings):
     dimension: PositiveInt = 64
     """Entries of an item's vector."""
     ids: bool = True
-    """Learn a vector for each item that has events. Without it, items with equal features are told apart by their
-    neighbours alone."""
+    """Learn a vector for each item, which is read where the item has events. Without it, items with equal features are
+    told apart by their neighbours alone."""
     id_rows: PositiveInt = 1_000_000
-    """The most vectors of ids; where there are more items, several share one by hash."""
+    """The most vectors of ids; where there are more items, those of equal remainder share one."""
     category: bool = True
     """Read the category."""
     brand: bool = True
@@ -59,7 +59,7 @@ class ItemEncoderSettings(Settings):
     neighbours: bool = True
     """Read the neighbours. Without them an item is what its features say."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of the entries of e_v that are dropped in training."""
+    """Share of the hidden entries of the MLP that are dropped in training; drawn by each worker for itself."""
 
 
 class NeighbourAttention(MessagePassing):  # type: ignore[misc]
@@ -123,7 +123,8 @@ class ItemEncoder(nn.Module):
             nn.init.normal_(table.weight, std=d**-0.5)
         self.text = nn.Linear(text_size, d) if text_size else None
         parts = bool(self.id_rows) + len(self.read) + bool(text_size)
-        if not parts:
+        told_apart = parts - (PRICE in self.read and not vocabulary.price_cuts)
+        if not told_apart:
             raise RaylevanceError("the item encoder reads no feature that the items have; switch on ids or another one")
         self.mlp = nn.Sequential(
             nn.Linear(parts * d, 2 * d), nn.ReLU(), nn.Dropout(settings.dropout), nn.Linear(2 * d, d)

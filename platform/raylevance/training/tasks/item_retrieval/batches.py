@@ -39,12 +39,13 @@ class Batches:
 
     def __init__(self, graph: ItemGraph, settings: "ItemRetrievalSettings", seed: int) -> None:
         self.items, self._settings, self._seed = len(graph), settings, seed
-        weighted = [name for name in OBJECTIVES if settings.weights.of(name) and name in graph.objectives]
-        positives = {name: above_chance(graph.objectives[name]) for name in weighted}
-        self.objectives = {name: each for name, each in positives.items() if len(each.indices)}
+        self._edges = {name: above_chance(graph.objectives[name]) for name in OBJECTIVES if name in graph.objectives}
+        """The edges of all objectives, by which negatives are masked, whether or not the objective has a weight."""
+        with_edges = {name: each for name, each in self._edges.items() if len(each.indices)}
+        self.objectives = {name: each for name, each in with_edges.items() if settings.weights.of(name)}
         self._samplers = {name: NeighbourSampler(objective) for name, objective in self.objectives.items()}
         self._has_events = graph.items["first_time"].is_valid().to_numpy()
-        degrees = np.sum([objective.degrees for objective in self.objectives.values()], axis=0)
+        degrees = np.sum([np.zeros(self.items), *(each.degrees for each in self.objectives.values())], axis=0)
         self.triggers = np.flatnonzero(degrees)
         """The items that are a trigger of an objective, int64."""
 
@@ -78,11 +79,11 @@ class Batches:
         a negative of relevance, and a clicked one that was not bought is a weak negative of purchase.
         """
         weights = np.ones((len(rows), len(batch.candidates)), np.float32)
-        if objective == "purchase" and "click" in self.objectives:
-            weights[self._known(batch, self.objectives["click"], rows)] = self._settings.clicked_not_bought
-        if objective == "relevance" and "purchase" in self.objectives:
-            weights[self._known(batch, self.objectives["purchase"], rows)] = 0
-        weights[self._known(batch, self.objectives[objective], rows)] = 0
+        if objective == "purchase" and "click" in self._edges:
+            weights[self._known(batch, self._edges["click"], rows)] = self._settings.clicked_not_bought
+        if objective == "relevance" and "purchase" in self._edges:
+            weights[self._known(batch, self._edges["purchase"], rows)] = 0
+        weights[self._known(batch, self._edges[objective], rows)] = 0
         weights[batch.candidates % self.items == batch.triggers[rows][:, None]] = 0
         return weights
 

@@ -50,7 +50,10 @@ class ItemRetrievalReplica(TaskReplica):
         return loss.detach()
 
     def logged(self) -> dict[str, torch.Tensor]:
-        """Return the loss of each objective in this worker's share of the latest step, a mean over triggers."""
+        """Return the loss of each objective in this worker's share of the latest step, a mean over triggers.
+
+        It is that of the triggers of the second view among the candidates of the first.
+        """
         return self._losses
 
     def _encoded(self, batch: Batch, step: int, view: int) -> tuple[torch.Tensor, torch.Tensor]:

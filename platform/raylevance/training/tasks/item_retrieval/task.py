@@ -48,7 +48,7 @@ class ItemRetrievalSettings(TrainSettings):
     """tau of the loss."""
     loss: Literal["removed", "other-positives"] = "removed"
     """What the denominator of a positive holds besides its negatives: no other positive (the paper's modified loss), or
-    all of them (its variant AP)."""
+    all that were drawn for the trigger (its variant AP)."""
     positives: PositiveInt = 2
     """Positives drawn for each trigger and objective, by the weight of their edge."""
     random_negatives: NonNegativeInt = 1024
@@ -80,7 +80,7 @@ class ItemRetrieval:
     settings: ItemRetrievalSettings
 
     def check(self) -> None:
-        """Raise `RaylevanceError` if the model or the graph can't be read."""
+        """Raise `RaylevanceError` if the model can't be read."""
         ItemEncoder.load(self.model)
 
     def describe(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class ItemRetrieval:
         graph = ItemGraph.load(self.graph)
         if not Batches(graph, self.settings, 0).objectives:
             names = ", ".join(name for name, edges in graph.objectives.items() if len(edges.indices)) or "none"
-            raise RaylevanceError(f"no objective with a weight has an edge; those that have one: {names}")
+            raise RaylevanceError(f"no objective with a weight has an edge; those with edges: {names}")
 
     def open(self, model: Path | None, context: WorkerContext) -> ItemRetrievalReplica:
         """Return a replica of the task, as `Task.open` does."""
