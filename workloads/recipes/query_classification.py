@@ -216,7 +216,7 @@ def check_settings(settings: ClassifierRecipe, store: Store) -> None:
     if settings.data is None and not (settings.labels.file and settings.sources.file):
         raise UsageError("data=null: without a shop set labels.file and sources.file")
     if "SetFit" in settings.baselines and importlib.util.find_spec("setfit") is None:
-        raise UsageError("baselines: SetFit is not installed; install raylevance[bench], or leave it out")
+        raise UsageError("baselines: SetFit is not installed; install raylevance[compare], or leave it out")
     if settings.knowledge.world and not settings.knowledge.world.startswith("tables/"):
         raise UsageError(f"knowledge.world={settings.knowledge.world}: expected tables/knowledge, of run knowledge")
     if settings.classifier.structure_enhanced and not settings.graph.any:

@@ -133,7 +133,7 @@ class SetFit:
             from datasets import Dataset
             from setfit import SetFitModel, Trainer, TrainingArguments
         except ImportError:
-            raise RaylevanceError("baseline SetFit: not installed; install raylevance[bench]") from None
+            raise RaylevanceError("baseline SetFit: not installed; install raylevance[compare]") from None
         known = TrainingRows.of(train, space, task)
         has_label = known.has_label.toarray() > 0
         seen = np.flatnonzero(has_label.any(axis=0))
