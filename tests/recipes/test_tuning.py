@@ -192,7 +192,7 @@ def test_a_search_measured_nothing_of_what_mattered_in_no_whole_trial() -> None:
 
 def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:
     ended = raylevance("tune", "judge", "--store", tmp_path)
-    known = "mine-and-refine, weak-supervision, query-classification or hybrid"
+    known = "mine-and-refine, weak-supervision, query-classification, item-retrieval or hybrid"
     assert ended.code == 2 and f"judge: can't be tuned; tune {known}" in ended.err
 
 

@@ -244,11 +244,10 @@ def _products(table: pa.Table, file: Path, by_locale: bool = False) -> pa.Table:
     _refuse_nulls(table, ("product_id",), file)
     ids = _product_ids(table, file, by_locale)
     columns = {"product_id": ids}
-    for field in PRODUCTS:
-        if field.name in RENAMED:
-            name = RENAMED[field.name]
-            given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
-            columns[field.name] = _converted(given, name, Kind.of(field), file)
+    for field in PRODUCTS.remove(PRODUCTS.get_field_index("product_id")):
+        name = RENAMED.get(field.name)
+        given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
+        columns[field.name] = _converted(given, name or field.name, Kind.of(field), file)
     columns["title"] = pc.fill_null(columns["title"], "")
     products = pa.table(columns, schema=PRODUCTS)
     _, first = np.unique(ids.to_numpy(), return_index=True)
