@@ -46,7 +46,8 @@ def run(
 @quiet
 def tune(
     recipe: Annotated[
-        str, typer.Argument(help="One of mine-and-refine, weak-supervision, query-classification, hybrid.")
+        str,
+        typer.Argument(help="One of mine-and-refine, weak-supervision, query-classification, item-retrieval, hybrid."),
     ],
     config: ConfigFile = None,
     overrides: Overrides = None,
