@@ -96,7 +96,8 @@ def judged() -> JudgedTables:
     made = {name: layout.rows(shop, 0, layout.units) for name, layout in layouts(shop).items() if name != "events"}
     for name in ("products", "queries"):
         locales = made[name]["locale"].to_pylist()
-        made[name] = made[name].set_column(made[name].num_columns - 1, "locale", pa.array([None, *locales[1:]]))
+        place = made[name].column_names.index("locale")
+        made[name] = made[name].set_column(place, "locale", pa.array([None, *locales[1:]]))
     return JudgedTables(**made)
 
 
