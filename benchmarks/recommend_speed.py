@@ -2,8 +2,8 @@
 
     python benchmarks/recommend_speed.py [--items 100000] [--triggers 10]
 
-One process, random lists; ours on every core, as it is served, the peer on one thread. The peer looks the rows up in the
-same arrays and adds up what each item gets with `np.unique` and `np.bincount`, as one would in a notebook.
+One process, random lists; ours on every core, as it is served, the peer on one thread. The peer looks the rows up in
+the same arrays and adds up what each item gets with `np.unique` and `np.bincount`, as one would in a notebook.
 """
 
 import time
