@@ -228,11 +228,11 @@ def test_a_search_of_settings_never_reads_the_test_days(tmp_path: Path, hours: t
     with Run(Store(tmp_path)) as run:
         tables = Store(tmp_path).get("tables/log")
         whole = ItemData.open(run, tables, ItemGraphSettings(), TimeSplitSettings())
-        split = TimeSplitSettings(test_days=whole.test_days)
+        split = TimeSplitSettings(test_days=whole.held_out_days)
         trial = ItemData.open(run, tables, ItemGraphSettings(), split, end=whole.cut)
     length = max(1, days // 8)
     first = datetime(2019, 6, 10, tzinfo=UTC)
-    assert (whole.test_days, trial.test_days) == (length, length)
+    assert (whole.held_out_days, trial.held_out_days) == (length, length)
     assert whole.cut == int((first + timedelta(days - length)).timestamp() * 1000)
     assert (trial.end, trial.cut) == (whole.cut, whole.cut - length * int(DAY))
 

@@ -28,7 +28,7 @@ from raylevance.training.tasks.item_retrieval import ItemRetrievalSettings
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
 from workloads.steps.item_baselines import BASELINES, BaselineName
-from workloads.steps.item_data import ItemData, TimeSplitSettings, graph_step, test_step, text_step
+from workloads.steps.item_data import ItemData, TimeSplitSettings, graph_step, held_out_requests_step, text_step
 from workloads.steps.item_report import MODEL, PER_REQUEST, ItemOutcome, read_per_request, report_step
 from workloads.steps.item_training import encoder_step, table_step
 from workloads.steps.tables import DataSettings, load_tables
@@ -60,7 +60,7 @@ def recipe(settings: ItemRecipe, run: Run) -> ItemOutcome:
     data = ItemData.open(run, tables, settings.graph, settings.split)
     texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
     graph, table = item_table(settings, data, data.cut, texts, "items-held-out")
-    requests = test_step(data, "items-test")
+    requests = held_out_requests_step(data, "items-test")
     report = report_step(data, graph, requests, texts, {MODEL: table}, settings.baselines, settings.seed)
     if settings.refit:
         item_table(settings, data, data.end, texts, "items")
@@ -103,11 +103,11 @@ def trial(settings: ItemRecipe, run: Run) -> Iterator[float]:
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     whole = ItemData.open(run, tables, settings.graph, settings.split)
-    split = settings.split.model_copy(update={"test_days": whole.test_days})
+    split = settings.split.model_copy(update={"test_days": whole.held_out_days})
     data = ItemData.open(run, tables, settings.graph, split, end=whole.cut)
     texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
     graph, table = item_table(settings, data, data.cut, texts, "items-trial")
-    requests = test_step(data, "items-trial")
+    requests = held_out_requests_step(data, "items-trial")
     report = report_step(data, graph, requests, texts, {MODEL: table}, (), settings.seed, "items-trial")
     yield float(np.nanmean(read_per_request(run.store.path(report.ref) / PER_REQUEST, MODEL)[METRIC]))
 

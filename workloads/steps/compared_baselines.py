@@ -16,7 +16,7 @@ from workloads.steps.token_networks import Lsan, XmlCnn
 
 @dataclass(frozen=True)
 class BaselineInputs:
-    """What baselines are made from."""
+    """Inputs of the baselines."""
 
     encoder: NamedEncoder
     """The backbone, untrained."""
@@ -45,7 +45,7 @@ CHEAP = ("majority", "nearest label", "vote of 20 products", "linear on tf-idf")
 
 @dataclass(frozen=True)
 class Compared:
-    """What a report compares a classifier with."""
+    """Baselines of a report, and what they are made from."""
 
     tables: Artifact | None
     """The shop, whose products vote; None without one."""

@@ -115,7 +115,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class BaselineData:
-    """What baselines learn from: an item graph, the folder that holds it, categories, and text vectors or None."""
+    """Data that baselines learn from: an item graph, the folder that holds it, categories, and text vectors or None."""
 
     graph: ItemGraph
     folder: Path

@@ -94,7 +94,7 @@ class ItemData:
         return cls(run, tables, settings, cut, end)
 
     @property
-    def test_days(self) -> float:
+    def held_out_days(self) -> float:
         """Length of the test part in days."""
         return (self.end - self.cut) / DAY
 
@@ -154,9 +154,7 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
         draft.metrics |= figures
         edges = ", ".join(f"{name} {count}" for name, count in figures["edges"].items())
         status(f"{name}: edges: {edges}; neighbours {figures['neighbour_edges']}")
-        left_out = data.events(until).count() - figures["events"]
-        draft.metrics["events_of_unknown_products"] = left_out
-        if left_out:
+        if left_out := figures["events_of_unknown_products"]:
             status(f"{name}: {left_out} events are of products that {data.tables.ref} does not have; left out")
         if figures["objectives_without_edges"]:
             status(f"{name}: objectives without edges: {', '.join(figures['objectives_without_edges'])}")
@@ -165,7 +163,7 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
     return data.run.step(f"graph/{name}", build, settings=settings, inputs=[data.tables])
 
 
-def test_step(data: ItemData, name: str) -> Artifact:
+def held_out_requests_step(data: ItemData, name: str) -> Artifact:
     """Return `requests/<name>`: the requests of the test part, with all triggers of the window of their users."""
 
     def build(draft: Draft) -> None:

@@ -70,7 +70,7 @@ class TestRequests:
 
     @classmethod
     def read(cls, folder: Path, graph: ItemGraph, most: int) -> "TestRequests":
-        """Read the requests that `test_step` wrote. Raises `RaylevanceError` if none can be measured."""
+        """Read the requests that `held_out_requests_step` wrote. Raises `RaylevanceError` if none can be measured."""
         order = [(name, "ascending") for name in ("time", "request_id", "user_id")]
         requests = pq.read_table(folder).sort_by(order)
         has_events = graph.items["first_time"].is_valid().to_numpy()

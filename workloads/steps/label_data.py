@@ -156,7 +156,7 @@ class LabelData:
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """What decides the labelled queries of each split."""
+    """Settings that decide the labelled queries of each split."""
 
     labels: LabelSettings
     sources: LabelSourceSettings

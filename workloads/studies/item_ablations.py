@@ -20,7 +20,7 @@ from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.progress import status
 from workloads.recipes.item_retrieval import ItemRecipe, check_settings, item_table
 from workloads.run import Run
-from workloads.steps.item_data import ItemData, test_step, text_step
+from workloads.steps.item_data import ItemData, held_out_requests_step, text_step
 from workloads.steps.item_report import MODEL, PER_REQUEST, Values, read_per_request, report_step
 from workloads.steps.tables import load_tables
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
@@ -75,7 +75,7 @@ def recipe(settings: ItemAblationSettings, run: Run) -> ItemAblationOutcome:
     run.check = partial(check_settings, first, run.store)
     tables = load_tables(settings.data, run)
     data = ItemData.open(run, tables, settings.graph, settings.split)
-    requests = test_step(data, f"items-test{SUFFIX}")
+    requests = held_out_requests_step(data, f"items-test{SUFFIX}")
     reports: dict[str, list[Artifact]] = {}
     for seed in settings.seeds:
         for name in settings.chosen():

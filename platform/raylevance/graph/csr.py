@@ -74,9 +74,7 @@ class Csr:
 
     def edge_positions(self, nodes: npt.NDArray[np.integer]) -> Ints:
         """Return the positions in `indices` of the edges of `nodes` [n], node by node, int64."""
-        rows = nodes - self.first
-        counts = self.degrees[rows]
-        return np.repeat(self.indptr[rows] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        return segment_positions(self.indptr, nodes - self.first)
 
     def transposed(self) -> "Csr":
         """Return the graph with every edge reversed. The graph must be a whole one, not a shard."""
@@ -156,3 +154,13 @@ class Csr:
             shards[0].columns,
             shards[0].first,
         )
+
+
+def segment_positions(starts: Ints, segments: npt.NDArray[np.integer]) -> Ints:
+    """Return the positions of the values of each of `segments` [n], segment by segment, int64.
+
+    The values of segment s are at the positions `starts[s]` to `starts[s + 1]` (exclusive). A segment may be given
+    several times.
+    """
+    counts = np.diff(starts)[segments]
+    return np.repeat(starts[segments] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())

@@ -118,7 +118,7 @@ def build_item_graph(
     write_parts(make_requests(events, items, settings.triggers), PartFiles(folder / REQUESTS_FOLDER, REQUESTS))
     requests = ray.data.read_parquet(str(folder / REQUESTS_FOLDER))
     first_time = first_times(requests, len(items))
-    counts = _event_counts(events, items)
+    counts, unknown = _event_counts(events, items)
     times = pa.array(first_time, mask=first_time == np.iinfo(np.int64).max)
     by_action = {action: counts[:, place] for place, action in enumerate(ACTIONS)}
     pq.write_table(_with_columns(products, {**by_action, "first_time": times}), folder / ITEMS)
@@ -152,6 +152,7 @@ def build_item_graph(
         "items": len(items),
         "items_with_events": int((first_time != np.iinfo(np.int64).max).sum()),
         "events": int(counts.sum()),
+        "events_of_unknown_products": unknown,
         "requests": int(figures["sum(requests)"]),
         "requests_with_triggers": int(figures["sum(with_triggers)"]),
         "edges": edges,
@@ -212,21 +213,26 @@ def users_or_requests(requests: pa.Table) -> pa.ChunkedArray:
     return pc.if_else(unknown, request, requests["user_id"])
 
 
-def _event_counts(events: ray.data.Dataset, items: NodeIds) -> Ints:
-    def count(block: pa.Table) -> pa.Table:
-        numbers = items.lookup(block["product_id"])
-        known = pa.table({"item": numbers, "action": block["action"]}).filter(pa.array(numbers >= 0))
-        return known.group_by(["item", "action"]).aggregate([([], "count_all")])
+def _event_counts(events: ray.data.Dataset, items: NodeIds) -> tuple[Ints, int]:
+    """Return how many events each item has, of each action, int64 [items, ACTIONS], and how many are of no item."""
 
+    def count(block: pa.Table) -> pa.Table:
+        numbered = pa.table({"item": items.lookup(block["product_id"]), "action": block["action"]})
+        return numbered.group_by(["item", "action"]).aggregate([([], "count_all")])
+
+    unknown = 0
     counts = np.zeros((len(items), len(ACTIONS)), np.int64)
     partial = events.select_columns(["product_id", "action"]).map_batches(
         count, batch_format="pyarrow", batch_size=None
     )
     blocks: Any = partial.iter_batches(batch_format="pyarrow", batch_size=None)
     for block in blocks:
-        actions = [ACTIONS.index(action) for action in block["action"].to_pylist()]
-        np.add.at(counts, (block["item"].to_numpy(), actions), block["count_all"].to_numpy())
-    return counts
+        item, seen = block["item"].to_numpy(), block["count_all"].to_numpy()
+        action = pc.index_in(block["action"], pa.array(ACTIONS)).to_numpy()
+        known = item >= 0
+        np.add.at(counts, (item[known], action[known]), seen[known])
+        unknown += int(seen[~known].sum())
+    return counts, unknown
 
 
 def _has_triggers(requests: pa.Table) -> pa.Table:

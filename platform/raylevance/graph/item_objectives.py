@@ -22,7 +22,7 @@ import ray
 import ray.data
 
 from raylevance.data.schema import ACTIONS
-from raylevance.graph.csr import Csr
+from raylevance.graph.csr import Csr, segment_positions
 
 Ints = npt.NDArray[np.int64]
 
@@ -119,11 +119,8 @@ def request_edges(
     codes = items + np.where(is_new, len(first_time), 0)
     starts = np.concatenate([[0], np.cumsum(np.bincount(item_rows, minlength=size))])
     # Each trigger, with each item of its request.
-    per_trigger = np.diff(starts)[trigger_rows]
-    left = np.repeat(np.arange(len(triggers)), per_trigger)
-    begins = starts[:-1][trigger_rows]
-    right = np.arange(len(left)) - np.repeat(np.cumsum(per_trigger) - per_trigger, per_trigger)
-    right = right + np.repeat(begins, per_trigger)
+    left = np.repeat(np.arange(len(triggers)), np.diff(starts)[trigger_rows])
+    right = segment_positions(starts, trigger_rows)
     other = (triggers[left] != items[right]) & (weights[left] > 0)
     left, right = left[other], right[other]
     parts = []

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.data.schema import GRADES
+from raylevance.graph.csr import segment_positions
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.item_objectives import sum_edges
 
@@ -33,9 +34,8 @@ def write_judged_relevance(judgements: pa.Table, items: NodeIds, folder: Path) -
     query, item = query[rank < MOST_ITEMS], item[rank < MOST_ITEMS]
     sizes = np.bincount(query) if len(query) else np.empty(0, np.int64)
     own = sizes[query]
-    begins = (np.cumsum(sizes) - sizes)[query]
     left = np.repeat(np.arange(len(item)), own)
-    right = np.arange(len(left)) - np.repeat(np.cumsum(own) - own, own) + np.repeat(begins, own)
+    right = segment_positions(np.concatenate([[0], np.cumsum(sizes)]), query)
     other = left != right
     left, right = left[other], right[other]
     weights = 1.0 / np.maximum(own[left] - 1, 1)

@@ -55,6 +55,16 @@ def categories_of(queries: pa.ChunkedArray, known: pa.Table) -> Ints:
     return np.asarray(pc.fill_null(pc.take(known["category"], places), 0).to_numpy(), np.int64)
 
 
+def fitting_or_all(rows: Ints, fits: npt.NDArray[np.bool_], requests: int) -> npt.NDArray[np.bool_]:
+    """Return which triggers a request keeps, bool [n]: those that fit, or all where none does.
+
+    `rows` [n] is the request of each trigger, of `requests` in all, and `fits` bool [n] whether it fits.
+    """
+    some = np.bincount(rows, fits, requests) > 0
+    kept: npt.NDArray[np.bool_] = fits | ~some[rows]
+    return kept
+
+
 def with_fitting_triggers(requests: pa.Table, known: pa.Table, categories: Ints) -> pa.Table:
     """Return `requests`, rows of `REQUESTS`, with those triggers only that have the category of the request's query.
 
@@ -63,8 +73,7 @@ def with_fitting_triggers(requests: pa.Table, known: pa.Table, categories: Ints)
     wanted = categories_of(requests["query_id"], known)
     rows, triggers = flat_lists(requests["triggers"])
     fits = categories[triggers] == wanted[rows]
-    some = np.bincount(rows, fits, requests.num_rows) > 0
-    kept = fits | ~some[rows] | (wanted[rows] == 0)
+    kept = fitting_or_all(rows, fits, requests.num_rows) | (wanted[rows] == 0)
     offsets = pa.array(
         np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=requests.num_rows))]), pa.int32()
     )

@@ -27,6 +27,7 @@ from raylevance.artifacts import Store
 from raylevance.data.schema import CATEGORY_SEPARATOR
 from raylevance.graph.compiled import compiled
 from raylevance.graph.edges import NodeIds
+from raylevance.graph.query_categories import fitting_or_all
 from raylevance.index.item_table import ItemTable
 
 Ints = npt.NDArray[np.int64]
@@ -99,7 +100,7 @@ class Recommender:
           are recommended, and only triggers in it count unless there is none; None for any category.
         - `allowed` bool [items]: the items that may be recommended, such as those in stock; None for all.
         - `most_per_category`: the most items of one category in a list; None for no limit. Items without a
-        category have no limit.
+          category have no limit.
 
         Of equal scores the lower row comes first.
         """
@@ -183,8 +184,7 @@ def _fitting_weights(triggers: TriggerLists, codes: Ints, wanted: Ints, inside: 
         return triggers.weights
     rows = np.repeat(np.arange(len(wanted)), np.diff(triggers.starts))
     fits = inside[wanted[rows], codes[triggers.items]]
-    some = np.bincount(rows, fits & (triggers.weights > 0), len(wanted)) > 0
-    return np.where(fits | ~some[rows], triggers.weights, 0.0)
+    return np.where(fitting_or_all(rows, fits & (triggers.weights > 0), len(wanted)), triggers.weights, 0.0)
 
 
 @compiled
