@@ -70,39 +70,10 @@ def recommend_file(
     """
     recommender = load_table(Store(store), table)
     asked = read_triggers(file, recommender)
-    started, rows, without = time.monotonic(), 0, 0
-    schema = pa.schema(
-        {
-            "request_id": asked.requests.type,
-            "rank": pa.int32(),
-            "product_id": pa.string(),
-            "score": pa.float32(),
-            "trigger": pa.string(),
-        }
-    )
+    started = time.monotonic()
     draft = output.with_name(f".{output.name}.{uuid.uuid4().hex}.draft")
     try:
-        with (
-            pq.ParquetWriter(draft, schema) as writer,
-            progress_bar("recommending", "requests", len(asked.requests)) as bar,
-        ):
-            for first in range(0, len(asked.requests), REQUESTS_AT_ONCE):
-                end = min(first + REQUESTS_AT_ONCE, len(asked.requests))
-                found = recommender.recommend(
-                    asked.lists(first, end), k, asked.categories[first:end], most_per_category=most_per_category
-                )
-                request, place = np.nonzero(found.items >= 0)
-                columns = {
-                    "request_id": asked.requests.take(pa.array(request + first)),
-                    "rank": (place + 1).astype(np.int32),
-                    "product_id": recommender.product_ids(found.items[request, place]),
-                    "score": found.scores[request, place],
-                    "trigger": recommender.product_ids(found.triggers[request, place]),
-                }
-                writer.write_table(pa.table(columns).cast(schema))
-                rows += len(request)
-                without += int((found.items[:, 0] < 0).sum())
-                bar.advance(end - first)
+        rows, without = _write_lists(draft, asked, recommender, k, most_per_category)
         draft.replace(output)
     finally:
         draft.unlink(missing_ok=True)
@@ -127,6 +98,34 @@ def recommend_file(
         "rows": rows,
         "seconds": round(time.monotonic() - started, 2),
     }
+
+
+def _write_lists(
+    file: Path, asked: RequestedTriggers, recommender: Recommender, k: int, most_per_category: int | None
+) -> tuple[int, int]:
+    """Write the lists of all requests to `file`, and return how many rows it has and how many requests have none."""
+    columns = {"rank": pa.int32(), "product_id": pa.string(), "score": pa.float32(), "trigger": pa.string()}
+    schema = pa.schema({"request_id": asked.requests.type, **columns})
+    rows, without, requests = 0, 0, len(asked.requests)
+    with pq.ParquetWriter(file, schema) as writer, progress_bar("recommending", "requests", requests) as bar:
+        for first in range(0, requests, REQUESTS_AT_ONCE):
+            end = min(first + REQUESTS_AT_ONCE, requests)
+            found = recommender.recommend(
+                asked.lists(first, end), k, asked.categories[first:end], most_per_category=most_per_category
+            )
+            request, place = np.nonzero(found.items >= 0)
+            values = {
+                "request_id": asked.requests.take(pa.array(request + first)),
+                "rank": (place + 1).astype(np.int32),
+                "product_id": recommender.product_ids(found.items[request, place]),
+                "score": found.scores[request, place],
+                "trigger": recommender.product_ids(found.triggers[request, place]),
+            }
+            writer.write_table(pa.table(values).cast(schema))
+            rows += len(request)
+            without += int((found.items[:, 0] < 0).sum())
+            bar.advance(end - first)
+    return rows, without
 
 
 def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:

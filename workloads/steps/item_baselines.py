@@ -23,6 +23,7 @@ from raylevance.graph.csr import Csr
 from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, users_or_requests
 from raylevance.graph.item_objectives import flat_lists
 from raylevance.graph.item_similarity import ease, item_cf
+from raylevance.graph.query_categories import fitting_or_all
 from raylevance.graph.swing import SwingSettings, swing
 from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.inference.item_table import DAMPING, TriggerLists, recommender
@@ -93,9 +94,9 @@ class Rule:
         rows = np.repeat(np.arange(requests), counts)
         size = len(self.of_items)
         fits = (categories[rows] == 0) | (categories[rows] == self.of_items[triggers.items])
-        some = np.bincount(rows, fits & (triggers.weights > 0), requests) > 0
+        kept = fitting_or_all(rows, fits & (triggers.weights > 0), requests)
         # The weights are damped as those of the table are: undamped, baselines find less.
-        fitting = np.where(fits | ~some[rows], triggers.weights, 0.0) ** DAMPING
+        fitting = np.where(kept, triggers.weights, 0.0) ** DAMPING
         weights = sp.csr_matrix((fitting, (rows, triggers.items)), (requests, size))
         for start in range(0, requests, REQUESTS_AT_ONCE):
             scores = np.asarray(self.score(weights[start : start + REQUESTS_AT_ONCE]), np.float64)
