@@ -19,6 +19,7 @@ FLOORS = {
             "judges",
             "training",
             "inference",
+            "client",
             "workloads serve",
         ]
     )

@@ -17,7 +17,8 @@ from raylevance.index.fusion import FusionSettings, fuse_graded, fuse_weighted
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.hybrid_search import search_hybrid
 from raylevance.index.lexical import LexicalIndex
-from raylevance.index.products import MODES, ProductIndex, ProductIndexSettings
+from raylevance.index.products import ProductIndex, ProductIndexSettings
+from raylevance.index.ranking import MODES
 from raylevance.index.vectors import Vectors
 
 ROWS, DIMENSION, K = 400, 16, 8

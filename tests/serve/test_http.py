@@ -14,7 +14,7 @@ from ray import serve
 from raylevance.artifacts import Store
 from raylevance.errors import RaylevanceError
 from raylevance.index.filters import Filters
-from raylevance.index.products import Mode
+from raylevance.index.ranking import Mode
 from raylevance.inference.search import needs_vector
 from serve.app import BATCH_SIZE_METRIC, QUERIES_METRIC, QueryEncoder, Search, application
 from serve.client import send_query

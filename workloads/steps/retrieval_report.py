@@ -19,7 +19,8 @@ from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.margins import OVERLAP_THRESHOLD, query_margins, word_overlap
 from raylevance.evaluation.ranking_metrics import METRICS, RankedRun, evaluate_run, read_run, write_qrels, write_run
 from raylevance.index.filters import Filters
-from raylevance.index.products import Mode, ProductIndex
+from raylevance.index.products import ProductIndex
+from raylevance.index.ranking import Mode
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from raylevance.inference.embeddings import embed_items
 from raylevance.inference.encoder import NamedEncoder, backbone_digest

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,13 +18,9 @@ from raylevance.index.grades import GradeBands
 from raylevance.index.hybrid_search import search_hybrid
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.lexical_fields import LexicalSettings
-from raylevance.index.ranking import Rows, Scores
+from raylevance.index.ranking import MODES, Mode, Rows, Scores
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 
-Mode = Literal["dense", "lexical", "hybrid"]
-"""How a search finds products: by vectors, by BM25, or by both."""
-
-MODES = ["dense", "lexical", "hybrid"]
 COLUMNS = ["product_id", "title", "brand", "color", "category", "locale"]
 VECTORS_FOLDER, LEXICAL_FOLDER, PRODUCTS_FILE, HEADER_FILE = "vectors", "lexical", "products.parquet", "index.json"
 

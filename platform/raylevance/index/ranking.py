@@ -1,7 +1,14 @@
 """Rankings as arrays of scores and rows: best score first, the lower row first among equals, -1 for no row."""
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
+
+Mode = Literal["dense", "lexical", "hybrid"]
+"""How a search finds products: by vectors, by BM25, or by both."""
+
+MODES = ["dense", "lexical", "hybrid"]
 
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

@@ -18,7 +18,8 @@ from raylevance.artifacts import Artifact, Store, parse_reference
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
-from raylevance.index.products import Hit, Mode, ProductIndex
+from raylevance.index.products import Hit, ProductIndex
+from raylevance.index.ranking import Mode
 from raylevance.index.vectors import Vectors
 
 if TYPE_CHECKING:

@@ -1,0 +1,3 @@
+from . import messages
+
+__all__ = ["messages"]
