@@ -4,13 +4,16 @@ Results go to stdout, everything else to stderr. Exit codes: 0 finished or inter
 """
 
 import json
+import os
 import signal
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
+from raylevance.client import Client
 from raylevance.config import load_settings
 from raylevance.progress import status
 from raylevance.terminal import quiet, results_console
@@ -18,6 +21,8 @@ from serve.settings import ServeSettings
 
 cli = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 DEFAULTS = ServeSettings()
+HITS = 5
+TIMEOUT_S = 60.0
 
 
 @cli.command(help=__doc__)
@@ -26,28 +31,44 @@ def serve_from_store(
     store: Annotated[
         str, typer.Option(envvar="RAYLEVANCE_STORE", help="Folder or URI of the artifact store.")
     ] = "./store",
+    bundle: Annotated[
+        str | None, typer.Option(help="bundle/NAME: its newest version, also while the server runs.")
+    ] = DEFAULTS.bundle,
     index: Annotated[str, typer.Option(help="index/NAME\\[@VERSION]; the newest version by default.")] = DEFAULTS.index,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = DEFAULTS.host,
+    classifier: Annotated[str | None, typer.Option(help="classifier/NAME\\[@VERSION], for `classify`.")] = None,
+    scorer: Annotated[str | None, typer.Option(help="scorer/NAME\\[@VERSION], for `relevance`.")] = None,
+    items: Annotated[str | None, typer.Option(help="table/NAME\\[@VERSION], for `recommend`.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 for all, which needs --tokens.")
+    ] = DEFAULTS.host,
     port: Annotated[int, typer.Option(help="The port to listen on; 0 for any free port.")] = DEFAULTS.port,
-    replicas: Annotated[int, typer.Option(help="The number of searchers, and of encoders.")] = DEFAULTS.replicas,
+    tokens: Annotated[
+        str | None, typer.Option(help="File of the tokens that clients must send; `raylevance token add` makes it.")
+    ] = None,
+    replicas: Annotated[int, typer.Option(help="The number of searchers.")] = DEFAULTS.replicas,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change another setting, such as batch_size=64. Repeatable.")
+        list[str] | None, typer.Option("--set", help="Change another setting, such as events=true. Repeatable.")
     ] = None,
     queries: Annotated[list[str] | None, typer.Option("--try", help="Search for this, then stop. Repeatable.")] = None,
 ) -> None:
     """Run the server with the options of the command line."""
-    options = {"store": store, "index": index, "host": host, "port": port, "replicas": replicas}
-    option_overrides = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
-    serve(load_settings(ServeSettings, overrides=[*option_overrides, *(overrides or [])]), queries or [])
+    options: dict[str, object] = {"store": store, "index": index, "host": host, "port": port, "replicas": replicas}
+    parts = {"bundle": bundle, "classifier": classifier, "scorer": scorer, "items": items, "tokens": tokens}
+    options |= {name: value for name, value in parts.items() if value is not None}
+    given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
+    serve(load_settings(ServeSettings, overrides=[*given, *(overrides or [])]), queries or [])
 
 
 def serve(settings: ServeSettings, queries: Sequence[str]) -> None:
     """Start a server, print its answers to `queries` and stop; without queries, serve until SIGINT or SIGTERM."""
+    if settings.tls_cert:
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"  # Ray 2.60's HAProxy does not speak TLS
     from serve.server import running
 
     _exit_on_signals()
     with running(settings) as server:
-        status(f"raylevance: serving {settings.index} at {server} (API documentation: {server}/docs)")
+        served = settings.bundle or settings.index
+        status(f"raylevance: serving {served} at {server} (search page: {server}/, API: {server}/docs)")
         if not queries:
             status("raylevance: press Ctrl-C to stop")
             while True:
@@ -56,11 +77,13 @@ def serve(settings: ServeSettings, queries: Sequence[str]) -> None:
 
 
 def _print_answers(server: str, queries: Sequence[str]) -> None:
-    from serve.client import format_answer, send_query
+    from serve.answer_table import format_answer
 
-    with results_console() as console:
+    with results_console() as console, Client(server, timeout_s=TIMEOUT_S) as client:
         for query in queries:
-            console.print(format_answer(*send_query(server, query)))
+            started = time.perf_counter()
+            answer = client.search(query, k=HITS)
+            console.print(format_answer(answer, 1000 * (time.perf_counter() - started)))
             console.print()
 
 

@@ -1,19 +1,65 @@
 """The HTTP API without Ray: `build_api` makes an ASGI application of the routes."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 
 from raylevance import __version__
-from serve.body_limit import BodyLimit
-from serve.error_responses import install_error_handlers
-from serve.routes import health, search, versions
-from serve.searcher import Searcher
+from serve.feedback import Feedback
+from serve.guard import Guard
+from serve.metrics import Metrics
+from serve.problems import install_problem_handlers
+from serve.routes import classify, events, health, page, query, recommend, relevance, search, versions
+from serve.service import Service
+from serve.settings import LimitSettings
+from serve.tokens import Tokens
 
 
-def build_api(searcher: Searcher, max_k: int = 100) -> FastAPI:
-    """Build the API around `searcher`; a request may ask for at most `max_k` hits."""
-    api = FastAPI(title="raylevance", version=__version__, description="E-commerce search relevance on Ray.")
-    api.add_middleware(BodyLimit)
-    install_error_handlers(api)
-    for router in (search.router(searcher, max_k), versions.router(searcher), health.router(searcher)):
+def build_api(
+    service: Service,
+    metrics: Metrics,
+    limits: LimitSettings,
+    *,
+    tokens: Tokens | None = None,
+    feedback: Feedback | None = None,
+    log_queries: bool = False,
+) -> FastAPI:
+    """Build the API around `service`.
+
+    - `tokens`: who may call it; None for anyone.
+    - `feedback`: where events are kept; None keeps none, and `POST /v1/events` says so.
+    - `log_queries`: whether the text of a query may stand in the log.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+            if feedback is not None:
+                await asyncio.to_thread(feedback.close)
+
+    api = FastAPI(
+        title="raylevance", version=__version__, description="E-commerce search relevance on Ray.", lifespan=lifespan
+    )
+    install_problem_handlers(api)
+    routers = [
+        search.router(service, feedback, log_queries),
+        classify.router(service),
+        relevance.router(service),
+        recommend.router(service),
+        query.router(service, feedback, log_queries),
+        events.router(feedback),
+        versions.router(service),
+        health.router(service),
+        page.router(service.max_k),
+    ]
+    for router in routers:
         api.include_router(router)
+    paths = frozenset(route.path for route in api.routes if hasattr(route, "path"))
+    api.add_middleware(Guard, limits=limits, metrics=metrics, tokens=tokens, routes=paths)
     return api

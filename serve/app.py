@@ -1,106 +1,158 @@
-"""The Ray Serve application: searchers behind HTTP that share a pool of query encoders.
+"""The Ray Serve application: searchers behind HTTP, and where wanted a pool of encoders that they share.
 
     serve.run(application(ServeSettings(store="store")))
 
-The `serve` command of Ray also takes it, as `serve.app:application` with the settings as arguments.
+The `serve` command of Ray also takes it, as `serve.app:application` with the settings as arguments
+(`serve/config.yaml`).
 """
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.serve.metrics import Counter, Histogram
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import LoggingConfig
 
 from raylevance.artifacts import Store
-from raylevance.inference.search import load_query_encoder
+from raylevance.client.messages import Versions
+from raylevance.inference import bundle as bundles
 from serve.api import build_api
-from serve.bundle import Bundle, Vectors, pin_versions
-from serve.messages import Versions
-from serve.searcher import Searcher
+from serve.bundle import Vectors, read_versions, versions_of
+from serve.feedback import Feedback
+from serve.metrics import BatchMetrics, Metrics
+from serve.models import LocalModels, RemoteModels
+from serve.service import Service
 from serve.settings import ServeSettings
+from serve.tokens import Tokens
 
-MAX_REQUESTS_PER_SEARCHER = 256
-"""Requests that one searcher holds at once; while they wait for their vectors they cost next to nothing."""
-
-MAX_BATCHES_PER_ENCODER = 2
-"""Batches that one encoder holds at once: the one that it encodes, and the next."""
-
-BATCH_SIZE_METRIC, QUERIES_METRIC = "raylevance_encoder_batch_size", "raylevance_encoder_queries"
-"""The sizes of batches, and the queries in them: Ray exports only an estimate of the sum of a histogram."""
-
-BATCH_SIZE_BOUNDARIES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
-
+MAX_BATCHES_PER_ENCODER = 4
+"""Batches that one encoder holds at once: those that it works on, and the next."""
 LOAD_ATTEMPTS = 2
 DRAIN_POLL_S = 0.2
+HEALTH_CHECK_S = 2.0
+LOGGING = LoggingConfig(encoding="TEXT", enable_access_log=False)
+"""The guard writes a line for each request, with its id and without the text of the query."""
 
 
-class QueryEncoder:
-    """Encodes the queries of all searchers, a batch at a time. The sizes of the batches are a metric."""
+class Encoders:
+    """A replica of the pool of encoders and scorers."""
 
-    def __init__(self, store: str, encoder: str, use_gpu: bool) -> None:
-        """Load the artifact `encoder` of `store`, and encode once because the first forward pass is slow."""
-        self._encoder = load_query_encoder(Store(store), encoder, use_gpu=use_gpu)
-        self._encoder.encode_queries(["warm"])
-        self._thread = ThreadPoolExecutor(1, "encode")
-        self._sizes = Histogram(
-            BATCH_SIZE_METRIC, description="Queries in a batch of the encoder.", boundaries=BATCH_SIZE_BOUNDARIES
-        )
-        self._queries = Counter(QUERIES_METRIC, description="Queries that the encoder has encoded.")
+    def __init__(self, settings: ServeSettings) -> None:
+        """Load models when they are first asked for."""
+        self._models = LocalModels(settings.store, use_gpu=settings.encoder_gpus > 0, observe=BatchMetrics().observe)
 
-    async def __call__(self, queries: list[str]) -> Vectors:
-        """Return unit vectors float32 [n, d] of `queries`."""
-        self._sizes.observe(len(queries))
-        self._queries.inc(len(queries))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._encoder.encode_queries, queries)
+    async def encode(self, reference: str, queries: list[str]) -> Vectors:
+        """Return unit vectors, as `Models.encode`."""
+        return await self._models.encode(reference, queries)
+
+    async def score(self, reference: str, pairs: list[tuple[str, str, str | None]]) -> list[float]:
+        """Return probabilities of relevance, as `Models.score`."""
+        return await self._models.score(reference, pairs)
 
 
 @serve.ingress()
 class Search:
     """The HTTP ingress. A replica takes requests once its bundle is loaded."""
 
-    def __init__(self, settings: ServeSettings, versions: Versions, encoder: Any) -> None:
-        """Load the bundle at `versions`; `encoder` is the handle of `QueryEncoder`."""
-        bundle = Bundle.load(Store(settings.store), versions, use_gpu=settings.search_gpus > 0)
-        self._searcher = Searcher(bundle, encoder.remote, settings.batch_size, settings.batch_wait_ms / 1000)
-        self._max_k = settings.max_k
+    def __init__(self, settings: ServeSettings, versions: Versions, encoders: Any = None) -> None:
+        """Load the artifacts at `versions`, or those of the newest bundle; `encoders` is the handle of `Encoders`."""
+        metrics = Metrics()
+        store = Store(settings.store)
+        if settings.bundle:
+            versions = read_versions(store, settings.bundle)
+        models = (
+            RemoteModels(encoders)
+            if encoders is not None
+            else LocalModels(settings.store, use_gpu=settings.encoder_gpus > 0, observe=BatchMetrics().observe)
+        )
+        self._service = Service(settings, versions, models, metrics)
+        self._probed = False
+        self._api = build_api(
+            self._service,
+            metrics,
+            settings,
+            tokens=Tokens(settings.tokens) if settings.tokens else None,
+            feedback=Feedback(settings.store) if settings.events else None,
+            log_queries=settings.log_queries,
+        )
+
+    async def check_health(self) -> None:
+        """Raise where the bundle can't answer. Ray Serve asks before it sends the first request.
+
+        That call loads the models, so that no request waits for them.
+        """
+        if not self._probed:
+            await self._service.answers.probe()
+            self._probed = True
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Build the routes; Ray Serve calls this in the replica."""
-        return build_api(self._searcher, self._max_k)
+        """Return the routes; Ray Serve calls this in the replica."""
+        return self._api
 
 
 def application(settings: ServeSettings) -> serve.Application:
-    """Build the application over the index that `settings` names.
+    """Build the application over the artifacts that `settings` names.
 
-    The versions are pinned here, once, and every replica loads these: also one that starts after a newer version was
-    published. Raises `RaylevanceError` when the index or its encoder is missing or damaged.
+    Without a bundle their versions are pinned here, once, and every replica loads these: also one that starts after a
+    newer version was published. Raises `RaylevanceError` when one is missing or damaged.
     """
-    versions = pin_versions(Store(settings.store), settings.index)
-    encoder = _deployment(
-        QueryEncoder,
-        replicas=settings.replicas,
-        cpus=settings.encoder_cpus,
-        gpus=settings.encoder_gpus,
-        max_ongoing_requests=MAX_BATCHES_PER_ENCODER,
-    ).bind(settings.store, versions.encoder, settings.encoder_gpus > 0)
+    versions = pin_versions(settings)
+    if settings.tokens:
+        Tokens(settings.tokens)
+    arguments: list[Any] = [settings, versions]
+    if settings.encoders:
+        arguments.append(
+            _deployment(
+                Encoders,
+                cpus=settings.encoder_cpus,
+                gpus=settings.encoder_gpus,
+                max_ongoing_requests=MAX_BATCHES_PER_ENCODER,
+                num_replicas=settings.encoders,
+            ).bind(settings)
+        )
     return _deployment(
         Search,
-        replicas=settings.replicas,
-        cpus=settings.search_cpus,
-        gpus=settings.search_gpus,
-        max_ongoing_requests=MAX_REQUESTS_PER_SEARCHER,
-    ).bind(settings, versions, encoder)
+        cpus=settings.search_cpus + (0 if settings.encoders else settings.encoder_cpus),
+        gpus=settings.search_gpus + (0 if settings.encoders else settings.encoder_gpus),
+        max_ongoing_requests=2 * settings.max_in_flight,
+        **_scaling(settings),
+    ).bind(*arguments)
+
+
+def pin_versions(settings: ServeSettings) -> Versions:
+    """Return the versions to serve: those of the bundle, or the newest of each artifact that `settings` names.
+
+    Raises `UsageError` for a reference of another kind, `RaylevanceError` when an artifact is missing or damaged.
+    """
+    store = Store(settings.store)
+    if settings.bundle:
+        return read_versions(store, settings.bundle)
+    return versions_of(bundles.pin(store, settings.index, settings.classifier, settings.scorer, settings.items))
+
+
+def _scaling(settings: ServeSettings) -> dict[str, Any]:
+    if settings.most_replicas is None or settings.most_replicas == settings.replicas:
+        return {"num_replicas": settings.replicas}
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=settings.replicas,
+            max_replicas=settings.most_replicas,
+            target_ongoing_requests=settings.max_in_flight / 8,
+            upscale_delay_s=10,
+            downscale_delay_s=120,
+        )
+    }
 
 
 def _deployment(
-    kind: type[Any], *, replicas: int, cpus: float, gpus: float, max_ongoing_requests: int
+    kind: type[Any], *, cpus: float, gpus: float, max_ongoing_requests: int, **options: Any
 ) -> serve.Deployment:
     return serve.deployment(
-        num_replicas=replicas,
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         max_ongoing_requests=max_ongoing_requests,
         max_constructor_retry_count=LOAD_ATTEMPTS,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
+        health_check_period_s=HEALTH_CHECK_S,
+        logging_config=LOGGING,
+        **options,
     )(kind)

@@ -19,14 +19,21 @@ class Batcher(Generic[Item, Result]):
     """
 
     def __init__(
-        self, work: Callable[[list[Item]], Awaitable[Sequence[Result]]], max_size: int, wait_s: float = 0.0
+        self,
+        work: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        limit: int,
+        size: Callable[[Item], int] = lambda _: 1,
+        wait_s: float = 0.0,
     ) -> None:
-        """Call `work` with at most `max_size` items; it returns a result for each.
+        """Call `work` with batches whose padded size is at most `limit`; it returns a result for each item.
 
-        `wait_s` is the time that an item waits for others when no work is going on, in seconds.
+        The padded size of a batch is the number of its items times the largest `size` among them, which for texts is
+        what a forward pass computes. An item above the limit is a batch of its own. `wait_s` is the time that an item
+        waits for others when no work is going on, in seconds.
         """
         self._work = work
-        self._max_size = max_size
+        self._limit = limit
+        self._size = size
         self._wait_s = wait_s
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -44,13 +51,23 @@ class Batcher(Generic[Item, Result]):
         """Work until nothing waits. An item whose caller has given up is left out."""
         try:
             await asyncio.sleep(self._wait_s)
-            while self._waiting:
-                taken = [self._waiting.popleft() for _ in range(min(self._max_size, len(self._waiting)))]
-                batch = [(item, result) for item, result in taken if not result.done()]
-                if batch:
-                    await self._work_on(batch)
+            while batch := self._next_batch():
+                await self._work_on(batch)
         finally:
             self._task = None
+
+    def _next_batch(self) -> list[tuple[Item, "asyncio.Future[Result]"]]:
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        largest = 0
+        while self._waiting:
+            item, result = self._waiting[0]
+            if not result.done():
+                largest = max(largest, self._size(item))
+                if batch and (len(batch) + 1) * largest > self._limit:
+                    break
+                batch.append((item, result))
+            self._waiting.popleft()
+        return batch
 
     async def _work_on(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:

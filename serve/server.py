@@ -3,6 +3,7 @@
 import logging
 import re
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,24 +25,25 @@ def running(settings: ServeSettings) -> Iterator[str]:
     Raises `RaylevanceError` when an artifact is missing or damaged, the port is taken, or the cluster is too small.
     """
     application = build_application(settings)
+    tls_options(settings)
     port = free_port(settings.host, settings.port)
     with connected():
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         _check_size(settings)
-        with deployed(application, settings.host, port) as server:
+        with deployed(application, settings.host, port, tls_options(settings)) as server:
             yield server
 
 
 @contextmanager
-def deployed(application: serve.Application, host: str, port: int) -> Iterator[str]:
+def deployed(application: serve.Application, host: str, port: int, tls: dict[str, str] | None = None) -> Iterator[str]:
     """Serve `application` on the Ray that this process is connected to while the block runs, and give it the URL.
 
-    Other applications of the cluster are not touched.
+    `tls` has the certificate and the key to answer over https with. Other applications of the cluster are not touched.
     """
-    serve.start(http_options={"host": host, "port": port})
+    serve.start(http_options={"host": host, "port": port, **(tls or {})})
     try:
         _run(application)
-        yield url(host, port)
+        yield url(host, port, "https" if tls else "http")
     finally:
         serve.delete(APPLICATION)
 
@@ -62,17 +64,31 @@ def free_port(host: str, port: int) -> int:
         raise RaylevanceError(f"can't listen on {host}:{port}: {error.strerror}; choose another --port") from None
 
 
-def url(host: str, port: int) -> str:
+def tls_options(settings: ServeSettings) -> dict[str, str]:
+    """Return Ray Serve's options for https. Raises `RaylevanceError` when a file can't be read as what it should be."""
+    if not (settings.tls_cert and settings.tls_key):
+        return {}
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:
+        raise RaylevanceError(f"tls_cert={settings.tls_cert}, tls_key={settings.tls_key}: {error}") from None
+    return {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
+
+
+def url(host: str, port: int, scheme: str = "http") -> str:
     """Return the URL at which a client on this machine reaches a server that listens on `host`."""
     reachable = LOOPBACK_OF_ANY_ADDRESS.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    return f"{scheme}://[{reachable}]:{port}" if ":" in reachable else f"{scheme}://{reachable}:{port}"
 
 
 def _check_size(settings: ServeSettings) -> None:
     """Raise where the replicas need more CPUs or GPUs than the cluster has, since Ray would wait for them forever."""
     present = {"cpus": count_cpus(), "gpus": count_gpus()}
     for kind, count in present.items():
-        needed = settings.replicas * (getattr(settings, f"encoder_{kind}") + getattr(settings, f"search_{kind}"))
+        encoders = settings.encoders or settings.replicas
+        needed = encoders * getattr(settings, f"encoder_{kind}") + settings.replicas * getattr(
+            settings, f"search_{kind}"
+        )
         if needed > count:
             raise RaylevanceError(
                 f"replicas={settings.replicas} need {needed:g} {kind.upper()[:-1]}s, the cluster has {count}; "

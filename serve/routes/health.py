@@ -6,16 +6,16 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from serve.error_responses import error_response
-from serve.messages import Failure, Health, Readiness
-from serve.searcher import Searcher
+from raylevance.client.messages import Health, Problem, Readiness
+from serve.problems import problem
+from serve.service import Service
 
 NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"model": Failure, "description": "The models are still being loaded."}
+    503: {"model": Problem, "description": "The models are still being loaded."}
 }
 
 
-def router(searcher: Searcher) -> APIRouter:
+def router(service: Service) -> APIRouter:
     """Build the two routes that a load balancer or Kubernetes asks, with GET or HEAD."""
     routes = APIRouter()
 
@@ -27,8 +27,8 @@ def router(searcher: Searcher) -> APIRouter:
     @routes.head("/readyz", response_model=None, include_in_schema=False)
     @routes.get("/readyz", response_model=Readiness, responses=NOT_READY, tags=["operations"], summary="Searches work")
     async def ready() -> Readiness | JSONResponse:
-        if await searcher.is_ready():
-            return Readiness(versions=searcher.bundle.versions)
-        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "the encoder does not answer yet", "not_ready")
+        if await service.is_ready():
+            return Readiness(versions=service.answers.bundle.versions)
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the models do not answer yet", "not_ready")
 
     return routes

@@ -1,26 +1,30 @@
 """`POST /v1/search`: products for a query."""
 
-from typing import Any
+import asyncio
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
-from raylevance.errors import UsageError
-from serve.messages import Answer, Failure, SearchRequest
-from serve.searcher import Searcher
-
-INVALID_REQUEST: dict[int | str, dict[str, Any]] = {
-    422: {"model": Failure, "description": "A field of the request is unknown, or its value is not allowed."}
-}
+from raylevance.client.messages import Answer, Answers, SearchBatch, SearchRequest
+from serve.feedback import Feedback
+from serve.responses import FAULTS, json_response, note_answer
+from serve.service import Service
 
 
-def router(searcher: Searcher, max_k: int) -> APIRouter:
-    """Build the search route; a request for more than `max_k` hits is refused."""
-    routes = APIRouter()
+def router(service: Service, feedback: Feedback | None = None, log_queries: bool = False) -> APIRouter:
+    """Build the search routes; `feedback` keeps the query of each answer, so that events can name it."""
+    routes = APIRouter(tags=["search"], responses=FAULTS)
 
-    @routes.post("/v1/search", responses=INVALID_REQUEST, tags=["search"], summary="Search products, with grades")
-    async def search(request: SearchRequest) -> Answer:
-        if request.k > max_k:
-            raise UsageError(f"k: at most {max_k} hits, got {request.k}")
-        return await searcher.answer(request)
+    @routes.post("/v1/search", response_model=Answer, summary="Search products, with grades")
+    async def search(request: SearchRequest, http: Request) -> Response:
+        answer = await service.answers.search(request)
+        note_answer(http, [answer], feedback, log_queries)
+        return json_response(answer)
+
+    @routes.post("/v1/search/batch", response_model=Answers, summary="Several searches, answered by one bundle")
+    async def search_all(batch: SearchBatch, http: Request) -> Response:
+        answers = service.answers
+        found = await asyncio.gather(*(answers.search(request) for request in batch.requests))
+        note_answer(http, found, feedback, log_queries)
+        return json_response(Answers(answers=found))
 
     return routes

@@ -1,18 +1,27 @@
-"""`GET /v1/versions`: the artifacts that answers are made from."""
+"""`GET /v1/versions` and `POST /v1/reload`: the artifacts that answers are made from."""
 
 from fastapi import APIRouter
 
-from serve.messages import Versions
-from serve.searcher import Searcher
+from raylevance.client.messages import Served
+from serve.service import Service
 
 
-def router(searcher: Searcher) -> APIRouter:
-    """Build the route that returns the versions of the searcher's bundle."""
-    routes = APIRouter()
+def router(service: Service) -> APIRouter:
+    """Build the routes that say what this replica answers from, and look for a newer bundle at once."""
+    routes = APIRouter(tags=["operations"])
+
+    def served() -> Served:
+        versions = service.answers.bundle.versions.model_dump()
+        return Served(**versions, loaded=service.loaded, refused=list(service.refused))
 
     @routes.head("/v1/versions", include_in_schema=False)
-    @routes.get("/v1/versions", tags=["operations"], summary="The artifacts that answers are made from")
-    async def versions() -> Versions:
-        return searcher.bundle.versions
+    @routes.get("/v1/versions", summary="The artifacts that answers are made from, and the bundles that were refused")
+    async def versions() -> Served:
+        return served()
+
+    @routes.post("/v1/reload", summary="Look for a newer bundle now; scope admin")
+    async def reload() -> Served:
+        await service.update()
+        return served()
 
     return routes

@@ -154,6 +154,9 @@ def test_a_time_outside_of_the_years_that_are_read() -> None:
     microseconds_as_milliseconds = pa.array([MILLISECONDS * 1000, MILLISECONDS], pa.timestamp("ms", "UTC"))
     assert converted(TIME, microseconds_as_milliseconds) == [(None, outside), (NOW, None)]
     assert converted(TIME, ["1969-12-31T00:00:00Z"]) == [(None, outside)]
+    not_in_utc = ["0001-01-01T00:00:00+10:00", "9999-12-31T23:00:00-10:00", "2100-01-01T00:00:00Z"]
+    assert converted(TIME, not_in_utc) == [(None, outside)] * 3
+    assert converted(TIME, ["2099-12-31T23:59:59-00:00", "2100-01-01T00:30:00+01:00"])[1][1] is None
     assert converted(TIME, pa.array([10**18], pa.timestamp("us"))) == [(None, outside)]
 
 

@@ -134,3 +134,41 @@ def test_a_request_with_several_texts(
     assert summary.quarantined == {"events": {"query_id has several texts in ubi_queries": 1}}
     requests = pq.read_table(tmp_path / "tables" / "events")["request_id"].to_pylist()
     assert sorted(requests) == ["r1", "r2", "r2", "s1"]
+
+
+@pytest.mark.parametrize("bytes_per_bucket", [1 << 20, 300])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_an_event_that_was_sent_twice(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_per_bucket: int, suffix: str
+) -> None:
+    """It is read once, wherever it was sent to. Events without an id, or of other queries, repeat nothing."""
+    monkeypatch.setattr("raylevance.data.streamed_files.BYTES_PER_BUCKET", bytes_per_bucket)
+    write_lines(tmp_path / "ubi_queries.jsonl", QUERIES)
+    sent = [
+        [
+            event("click", "r1", "9", 1, event_id="e1"),
+            event("click", "r1", "8", 2, event_id="e\U0001f600"),
+            event("click", "r1", "9", 1, event_id=None),
+            event("product_hover", "r1", "9", 1, event_id="e2"),
+        ],
+        [
+            event("click", "r1", "9", 1, event_id="e1"),
+            event("click", "r3", "9", 1, event_id="e1"),
+            event("cart", "r1", "9", 1, event_id="e2"),
+            event("click", "r1", "9", 1),
+            event("click", "r1", "8", 2, event_id="e\U0001f600"),
+            event("click", "r1", "9", 1, event_id="e1"),
+        ],
+    ]
+    for number, events in enumerate(sent):
+        file = tmp_path / f"ubi_events-{number}{suffix}"
+        write_lines(file, events) if suffix == ".jsonl" else pq.write_table(pa.Table.from_pylist(events), file)
+    summary = import_tables(read_ubi(tmp_path), tmp_path / "tables")
+    assert summary.dropped["events"] == {"action product_hover is not read": 1, "repeats an event_id": 3}
+    assert summary.read["events"] == 10
+    rows = pq.read_table(tmp_path / "tables" / "events").to_pylist()
+    found = sorted((row["request_id"], row["product_id"], row["action"]) for row in rows)
+    r1 = [("r1", "8", "click"), ("r1", "9", "cart"), *[("r1", "9", "click")] * 3]
+    assert found == [*r1, ("r3", "9", "click")]
+    assert summary.repeated_events == 2
+    assert "event_id" not in pq.read_schema(next((tmp_path / "tables" / "events").glob("*.parquet"))).names

@@ -36,6 +36,8 @@ READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
 
 READING = 4
 """Goes up when files are read in another way, so that an import from before is not taken for the same."""
+READING_OF = {"ubi": 5}
+"""The same for sources of which only the own reader changed."""
 
 SOURCES = ["auto", "esci", "alibaba", "uci", "tables", "demo"]
 PUBLIC_FOLDERS = {"esci": "esci", "alibaba": "alibaba_ecomm", "uci": "uci_online_retail"}
@@ -162,7 +164,13 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
         if said := [outcome for outcome in outcomes if not outcome.startswith("0 ")]:
             status(f"tables/{source}: {', '.join(said)}; raylevance store show tables/{source} names them")
 
-    settings = {"source": source, "files": files, "on_bad_row": on_bad_row, "reading": READING, **options}
+    settings = {
+        "source": source,
+        "files": files,
+        "on_bad_row": on_bad_row,
+        "reading": READING_OF.get(source, READING),
+        **options,
+    }
     return run.step(f"tables/{source}", build, settings=settings)
 
 

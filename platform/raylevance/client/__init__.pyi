@@ -1,3 +1,4 @@
 from . import messages
+from .http import ApiError, AsyncClient, Client
 
-__all__ = ["messages"]
+__all__ = ["ApiError", "AsyncClient", "Client", "messages"]

@@ -7,9 +7,20 @@ versions of the artifacts that it was made from.
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, PositiveInt, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from raylevance.config import Settings
+from raylevance.data.single_values import id_of
+from raylevance.data.times import time_of
 from raylevance.index.filters import Filters
 from raylevance.index.ranking import Mode
 
@@ -20,11 +31,29 @@ MAX_PAIRS = 100
 MAX_EXCLUDED = 1000
 MAX_EVENTS = 500
 
+LAST_POSITION = 2**31 - 1
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+def _importable(value: str) -> str:
+    """Return an id as it is. Raises `ValueError` for one that an import of events would refuse."""
+    id_of(_not_blank(value))
+    return value
+
+
 Grade = Literal[0, 1, 2]
-Query = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=512)]
+Query = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=512), AfterValidator(_not_blank)
+]
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 ItemText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Id = Annotated[Name, AfterValidator(_importable)]
 Weight = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -345,13 +374,13 @@ class RecommendationAnswers(Settings):
 class EventObject(Request):
     """The product that an event is about."""
 
-    object_id: ProductId
+    object_id: Annotated[ProductId, AfterValidator(_importable)]
 
 
 class EventPosition(Request):
     """Where the product stood in the answer, counted from 1."""
 
-    ordinal: PositiveInt
+    ordinal: Annotated[int, Field(ge=1, le=LAST_POSITION)]
 
 
 class EventAttributes(Request):
@@ -364,20 +393,24 @@ class EventAttributes(Request):
 class Event(Request):
     """What a user did with a product of an answer, in the fields of User Behavior Insights (UBI)."""
 
-    event_id: Name = Field(description="Unique for the event: one that is sent again is kept once.")
+    event_id: Name = Field(description="Unique among the events of its query_id: one that is sent again is kept once.")
     action_name: Literal["exposure", "click", "cart", "purchase"]
-    query_id: Name = Field(description="The `query_id` of the answer.")
-    timestamp: datetime = Field(description="When it happened, with its offset from UTC.", strict=False)
-    client_id: Name | None = Field(default=None, description="The user.")
-    session_id: Name | None = None
+    query_id: Id = Field(description="The `query_id` of the answer.")
+    timestamp: datetime = Field(
+        description="When it happened, with its offset from UTC, to the millisecond.", strict=False
+    )
+    client_id: Id | None = Field(default=None, description="The user.")
+    session_id: Id | None = None
     event_attributes: EventAttributes
 
     @field_validator("timestamp")
     @classmethod
-    def _with_offset(cls, timestamp: datetime) -> datetime:
+    def _in_utc(cls, timestamp: datetime) -> datetime:
         if timestamp.tzinfo is None:
             raise ValueError("timestamp has no offset from UTC, such as Z")
-        return timestamp
+        time = time_of(timestamp)
+        assert time is not None, "only texts and numbers may say no time"
+        return time
 
 
 class EventBatch(Request):
@@ -405,7 +438,7 @@ class EventsKept(Settings):
     """The answer of `POST /v1/events`: the events are on disk."""
 
     accepted: int
-    repeated: int = Field(description="Events among them whose event_id this request has more than once.")
+    repeated: int = Field(description="Events among them that repeat the query_id and event_id of an earlier one.")
 
 
 class Readiness(Settings):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, dropped_rows
+from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, dropped_rows, row_schema
 from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import KEYS
 
@@ -78,9 +78,30 @@ def distinct_rows(
 
     `rows` are those of `table` in the schema of `checked_rows.row_schema`. Bad rows stay.
     """
-    distinct = functools.partial(_distinct, table=table, columns=columns, reason=reason)
+    distinct = functools.partial(distinct_of_table, table=table, columns=columns, reason=reason)
     distinct_in_blocks = rows.map_batches(distinct, batch_format="pyarrow", batch_size=None)
     return map_buckets(distinct_in_blocks, KEYS[table], distinct, buckets)
+
+
+def distinct_of_table(rows: pa.Table, table: str, columns: Sequence[str], reason: str) -> pa.Table:
+    """Do for one Arrow table what `distinct_rows` does, and sort it by file and row.
+
+    `columns` may be further ones than those of `checked_rows.row_schema`; the result does not have them.
+    """
+    rows = rows.sort_by([(FILE, "ascending"), (ROW, "ascending")])
+    is_good = rows[FAULT].combine_chunks().is_null()
+    good, others = rows.filter(is_good), rows.filter(pc.invert(is_good))
+    content = pc.binary_join_element_wise(*(pc.fill_null(good[name], "") for name in columns), "\0")
+    is_first = np.zeros(good.num_rows, np.bool_)
+    is_first[np.unique(hash_strings(content), return_index=True)[1]] = True
+    schema = row_schema(table)
+    if is_first.all():
+        return rows.select(schema.names)
+    repeats = good.filter(pa.array(~is_first)).drop_columns([DROPPED])
+    repeats = repeats.append_column(DROPPED, pa.repeat(reason, repeats.num_rows))
+    first = good.filter(pa.array(is_first))
+    kept = [part.select(schema.names) for part in (first, others)]
+    return pa.concat_tables([*kept, dropped_rows(repeats, table)]).sort_by([(FILE, "ascending"), (ROW, "ascending")])
 
 
 def _add_bucket_number(rows: pa.Table, key: str, buckets: int) -> pa.Table:
@@ -102,20 +123,3 @@ def _unwrap_side(bucket: pa.Table, side: str) -> pa.Table:
     rows = bucket[side].combine_chunks()
     rows = rows.filter(rows.is_valid())
     return pa.table(dict(zip(rows.type.names, rows.flatten(), strict=True)))
-
-
-def _distinct(rows: pa.Table, table: str, columns: Sequence[str], reason: str) -> pa.Table:
-    rows = rows.sort_by([(FILE, "ascending"), (ROW, "ascending")])
-    is_good = rows[FAULT].combine_chunks().is_null()
-    good, others = rows.filter(is_good), rows.filter(pc.invert(is_good))
-    content = pc.binary_join_element_wise(*(pc.fill_null(good[name], "") for name in columns), "\0")
-    is_first = np.zeros(good.num_rows, np.bool_)
-    is_first[np.unique(hash_strings(content), return_index=True)[1]] = True
-    if is_first.all():
-        return rows
-    repeats = good.filter(pa.array(~is_first)).drop_columns([DROPPED])
-    repeats = repeats.append_column(DROPPED, pa.repeat(reason, repeats.num_rows))
-    first = good.filter(pa.array(is_first))
-    return pa.concat_tables([first, others, dropped_rows(repeats, table)]).sort_by(
-        [(FILE, "ascending"), (ROW, "ascending")]
-    )

@@ -90,13 +90,18 @@ class Columns:
 
 
 def read_rows(
-    files: Sequence[Path], table: str, columns: Columns, mapping: RowMapping, delimiter: str = ","
+    files: Sequence[Path],
+    table: str,
+    columns: Columns,
+    mapping: RowMapping,
+    delimiter: str = ",",
+    beside: Sequence[str] = (),
 ) -> ray.data.Dataset:
     """Return the rows of `table`, read lazily, in the order of `files` and the schema of `checked_rows.row_schema`.
 
     `mapping` gets a batch with `columns` in their types, FILE and ROW. It returns the table's columns together with
     FILE and ROW, and may add FAULT, and DROPPED with the reason why a row is left out. `delimiter` separates the values
-    of a .csv file.
+    of a .csv file. The columns `beside` of the mapping, which are strings, are kept beside those of the table.
 
     A file without rows is left out if others have some.
 
@@ -112,7 +117,9 @@ def read_rows(
             empty.append(error)
     if not fragments:
         raise empty[0]
-    read = functools.partial(_read_fragment, table=table, columns=columns, mapping=mapping, delimiter=delimiter)
+    read = functools.partial(
+        _read_fragment, table=table, columns=columns, mapping=mapping, delimiter=delimiter, beside=beside
+    )
     return ray.data.from_items(fragments, override_num_blocks=len(fragments)).map_batches(
         read, batch_size=1, batch_format="numpy"
     )
@@ -223,18 +230,20 @@ def raw_blocks(
 
 
 def _read_fragment(
-    batch: dict[str, Any], table: str, columns: Columns, mapping: RowMapping, delimiter: str
+    batch: dict[str, Any], table: str, columns: Columns, mapping: RowMapping, delimiter: str, beside: Sequence[str]
 ) -> Iterator[pa.Table]:
     file = Path(batch["file"][0])
     groups = range(int(batch["first_group"][0]), int(batch["end_group"][0]))
     try:
         for block in raw_blocks(file, columns.paths, delimiter, int(batch["first_row"][0]), groups):
-            yield from _mapped(block, file, table, columns, mapping)
+            yield from _mapped(block, file, table, columns, mapping, beside)
     except (pa.ArrowInvalid, OSError, ValueError) as error:
         raise RaylevanceError(f"{file}: incomplete or unreadable: {one_line(error)}") from None
 
 
-def _mapped(block: RawBlock, file: Path, table: str, columns: Columns, mapping: RowMapping) -> Iterator[pa.Table]:
+def _mapped(
+    block: RawBlock, file: Path, table: str, columns: Columns, mapping: RowMapping, beside: Sequence[str]
+) -> Iterator[pa.Table]:
     """Yield the rows of `table` from a block: the good ones, the bad ones, and how many were left out."""
     if len(block.numbers):
         typed, faults, raw = _typed(block, columns)
@@ -248,9 +257,9 @@ def _mapped(block: RawBlock, file: Path, table: str, columns: Columns, mapping: 
         if DROPPED in kept.column_names:
             left_out = kept[DROPPED].combine_chunks()
             if left_out.null_count < len(left_out):
-                yield dropped_rows(kept.filter(left_out.is_valid()), table)
+                yield _with_columns(dropped_rows(kept.filter(left_out.is_valid()), table), beside)
             kept = kept.filter(left_out.is_null()).drop_columns([DROPPED])
-        yield conform_to_schema(kept, table)
+        yield _with_columns(conform_to_schema(kept, table), beside, kept)
     if block.bad:
         numbers, reasons, texts = zip(*block.bad, strict=True)
         bad = {
@@ -259,7 +268,14 @@ def _mapped(block: RawBlock, file: Path, table: str, columns: Columns, mapping: 
             FAULT: pa.array(reasons, pa.string()),
             RAW: pa.array(texts, pa.string()),
         }
-        yield conform_to_schema(pa.table(bad), table)
+        yield _with_columns(conform_to_schema(pa.table(bad), table), beside)
+
+
+def _with_columns(rows: pa.Table, names: Sequence[str], source: pa.Table | None = None) -> pa.Table:
+    """Append the columns `names` of `source`, which has the same rows; null without a source."""
+    for name in names:
+        rows = rows.append_column(name, source[name] if source else pa.nulls(rows.num_rows, pa.string()))
+    return rows
 
 
 def _typed(block: RawBlock, columns: Columns) -> tuple[dict[str, pa.Array], pa.Array, pa.Array]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import numpy as np
@@ -105,11 +105,12 @@ def _from_text(text: str) -> datetime:
     offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
     if offset >= timedelta(days=1):
         raise ValueError(NOT_A_TIME)
-    return _checked(time + offset if sign == "-" else time - offset)
+    return _checked(time.replace(tzinfo=timezone(-offset if sign == "-" else offset)))
 
 
 def _checked(time: datetime) -> datetime:
-    if not 1990 <= time.astimezone(UTC).year < 2100:
+    # The first comparison is for times of the years 1 and 9999 that UTC does not have.
+    if not 1989 <= time.year <= 2100 or not 1990 <= time.astimezone(UTC).year < 2100:
         raise ValueError(OUTSIDE)
     return time.astimezone(UTC).replace(microsecond=time.microsecond // 1000 * 1000)
 

@@ -77,7 +77,7 @@ class ProductIndex:
         self.lexical = lexical
         self.bands = bands
         self.fusion = fusion
-        self._ids: list[str] = products["product_id"].to_pylist()
+        self.product_ids: list[str] = products["product_id"].to_pylist()
         self._columns = FilterColumns(products)
 
     @classmethod
@@ -103,7 +103,7 @@ class ProductIndex:
         return cls(products.select(COLUMNS), VectorIndex.build(vectors, settings), lexical, bands, settings.fusion)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.product_ids)
 
     def describe(self) -> dict[str, Any]:
         """Return the number of products, the description of the vector index, and the grade bands."""
@@ -223,6 +223,6 @@ class ProductIndex:
         dense_scores = missing if cosines is None else cosines.tolist()
         grades = missing if cosines is None or self.bands is None else self.bands.grade(cosines).tolist()
         return [
-            Hit(self._ids[row], row, score, dense_score, bm25.get(row), grade)
+            Hit(self.product_ids[row], row, score, dense_score, bm25.get(row), grade)
             for row, score, dense_score, grade in zip(rows.tolist(), scores.tolist(), dense_scores, grades, strict=True)
         ]

@@ -75,9 +75,9 @@ class QueryLabels:
 
         Queries are read in their normal form, in which training queries are written.
         """
-        labels = self._of(task)
-        vectors = encode_texts(self.encoder, [normal_form(query) for query in queries], "query")
-        return label_probabilities(vectors, labels.rows, labels.bias)
+        self._of(task)
+        vectors = encode_texts(self.encoder, [query_text(query) for query in queries], "query")
+        return self.probabilities_of(vectors, task)
 
     def classify(
         self, queries: Sequence[str], task: str, k: int, minimum: float | None = None
@@ -86,7 +86,12 @@ class QueryLabels:
 
         A label below its threshold, or below `minimum` where given, is left out, so a query may have none.
         """
-        probabilities = self.probabilities(queries, task)
+        return self.best_labels(self.probabilities(queries, task), task, k, minimum)
+
+    def best_labels(
+        self, probabilities: Vectors, task: str, k: int, minimum: float | None = None
+    ) -> list[list[Prediction]]:
+        """Return up to `k` labels of each row of `probabilities`, float32 [queries, labels], as `classify` does."""
         limits = self.thresholds(task) if minimum is None else np.full(probabilities.shape[1], minimum)
         rows = self._predicted_rows(task)
         best = best_columns(probabilities, k)
@@ -99,6 +104,11 @@ class QueryLabels:
             for row, columns in zip(probabilities, best, strict=True)
         ]
 
+    def probabilities_of(self, vectors: Vectors, task: str) -> Vectors:
+        """Return the probability of each label, float32 [queries, labels], from the encoder's vectors of queries."""
+        labels = self._of(task)
+        return label_probabilities(vectors, labels.rows, labels.bias)
+
     def _predicted_rows(self, task: str) -> list[int]:
         self._of(task)
         rows = np.arange(len(self.space))[self.space.rows(task)]
@@ -108,6 +118,11 @@ class QueryLabels:
         if task not in self.by_task:
             raise UsageError(f"task {task!r}: the classifier has none; {nearest(task, list(self.by_task))}")
         return self.by_task[task]
+
+
+def query_text(query: str) -> str:
+    """Return the text of `query` that the classifier's encoder reads: its normal form, as in training."""
+    return normal_form(query)
 
 
 def best_columns(scores: Vectors, k: int) -> npt.NDArray[np.int64]:

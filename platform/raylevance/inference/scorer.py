@@ -69,7 +69,7 @@ def load(store: Store, reference: str) -> Scorer:
         products=ProductQueries.load(folder / NEIGHBOURS),
         hybrid=Hybrid.load(folder / HYBRID),
         text=text,
-        threshold=_read_threshold(folder / THRESHOLD, reference),
+        threshold=read_threshold(store, reference),
     )
 
 
@@ -108,6 +108,11 @@ def gather_evidence(
     vectors = model.encoder.encode_queries(list(row_of))[[row_of[query] for query in queries]]
     transfer, highest = products.neighbours.transfer(vectors, products.rows(texts, product_ids))
     return Evidence(model.score(queries, texts).astype(np.float64), transfer, highest)
+
+
+def read_threshold(store: Store, reference: str) -> float | None:
+    """Return the probability from which a pair counts as relevant to `scorer/NAME[@VERSION]`; None if it has none."""
+    return _read_threshold(store.path(reference) / THRESHOLD, reference)
 
 
 def _read_threshold(file: Path, reference: str) -> float | None:

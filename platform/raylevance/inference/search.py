@@ -9,7 +9,9 @@ A server holds the index and the encoder in different processes. It calls `pin` 
 `load_query_encoder` where each is needed, so that all processes use the same versions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -18,6 +20,7 @@ from raylevance.artifacts import Artifact, Store, parse_reference
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
+from raylevance.index.lexical_words import stems
 from raylevance.index.products import Hit, ProductIndex
 from raylevance.index.ranking import Mode
 from raylevance.index.vectors import Vectors
@@ -114,6 +117,16 @@ def needs_vector(mode: Mode, minimum_grade: int) -> bool:
     return mode != "lexical" or minimum_grade > 0
 
 
+def words_found(query: str, texts: Sequence[str]) -> list[list[str]]:
+    """Return the words of `query` that each of n texts has, by their stems, without stop words, in their order."""
+    words = list(dict.fromkeys(query.split()))
+    of_words, of_texts = stems(words), [set(found) for found in stems(texts)]
+    return [
+        [word for word, found in zip(words, of_words, strict=True) if found and text.issuperset(found)]
+        for text in of_texts
+    ]
+
+
 def load(store: Store, reference: str) -> TextSearch:
     """Load `index/NAME[@VERSION]` of the store with the encoder that it was built with; the newest version by default.
 
@@ -153,16 +166,25 @@ def load_query_encoder(store: Store, reference: str, *, use_gpu: bool = False) -
 
     Raises `RaylevanceError` when it is missing or damaged, or when `use_gpu` is set and torch sees no GPU.
     """
+    from raylevance.inference.encoder import load as load_encoder
+
+    return read_query_encoder(load_encoder(store, reference).path, use_gpu=use_gpu)
+
+
+def read_query_encoder(folder: Path, *, use_gpu: bool = False) -> "Encoder":
+    """Load the encoder in `folder` to encode queries, on the CPU or on the GPU of this process.
+
+    Raises `RaylevanceError` when it is damaged, or when `use_gpu` is set and torch sees no GPU.
+    """
     # Imported here because a process that only holds an index does without torch.
     import torch
 
-    from raylevance.inference.encoder import load as load_encoder
     from raylevance.models.encoder import Encoder
     from raylevance.models.precision import prepare_for_inference
 
     if use_gpu and not torch.cuda.is_available():
-        raise RaylevanceError(f"{reference}: torch sees no GPU to encode on; install raylevance[gpu], or use the CPU")
-    encoder = Encoder.load(load_encoder(store, reference).path).to("cuda" if use_gpu else "cpu")
+        raise RaylevanceError(f"{folder}: torch sees no GPU to encode on; install raylevance[gpu], or use the CPU")
+    encoder = Encoder.load(folder).to("cuda" if use_gpu else "cpu")
     prepare_for_inference(encoder)
     return encoder
 

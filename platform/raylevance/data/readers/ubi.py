@@ -12,7 +12,7 @@ import ray.data
 from raylevance.data.actions import our_action
 from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, missing_faults, row_schema, with_fault
 from raylevance.data.conversions import ID, POSITION, TEXT, TIME
-from raylevance.data.hash_buckets import distinct_rows, join_buckets
+from raylevance.data.hash_buckets import distinct_of_table, distinct_rows, join_buckets
 from raylevance.data.input_files import matching_files
 from raylevance.data.streamed_files import Columns, buckets_for_files, read_rows
 from raylevance.data.text import query_key
@@ -26,6 +26,7 @@ OBJECT_ID = "event_attributes.object.object_id"
 PLACE = "event_attributes.position"
 ORDINAL = f"{PLACE}.ordinal"
 NESTED_SESSION = "event_attributes.session_id"
+EVENT_ID = "event_id"
 EVENT_COLUMNS = Columns(
     {
         "action_name": TEXT,
@@ -37,6 +38,7 @@ EVENT_COLUMNS = Columns(
         ORDINAL: POSITION,
         PLACE: POSITION,  # of a log that writes the number without an object around it
         NESTED_SESSION: ID,
+        EVENT_ID: TEXT,
     },
     required=("action_name", "query_id", "timestamp", OBJECT_ID),
     inside={ORDINAL: "index", PLACE: ""},
@@ -59,13 +61,19 @@ def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
 
     An event of a query_id that stands for several texts is a bad row: which of them was searched is not known.
 
+    If events have an `event_id`, one that repeats the query_id and event_id of an earlier event is left out. (UBI has
+    no such column. The two together, because clients choose the ids of events.)
+
     Raises `RaylevanceError` if queries or events are missing, or if a column is missing.
     """
     query_files, event_files = _files(folder, "ubi_queries"), _files(folder, "ubi_events")
     requests = read_rows(query_files, "queries", QUERY_COLUMNS, _requests)
-    events = read_rows(event_files, "events", EVENT_COLUMNS, _events)
+    events = read_rows(event_files, "events", EVENT_COLUMNS, _events, beside=[EVENT_ID])
     texts = requests.map_batches(_keyed_by_text, batch_format="pyarrow", batch_size=None)
-    schemas = row_schema("events"), pa.schema([("query_id", pa.string()), ("query", pa.string())])
+    schemas = (
+        row_schema("events").append(pa.field(EVENT_ID, pa.string())),
+        pa.schema([("query_id", pa.string()), ("query", pa.string())]),
+    )
     buckets = buckets_for_files([*query_files, *event_files])
     return {
         "queries": distinct_rows(
@@ -101,6 +109,7 @@ def _events(rows: pa.Table) -> pa.Table:
             "position": pc.coalesce(rows[ORDINAL], rows[PLACE]),
             "action": action,
             "timestamp": rows["timestamp"],
+            EVENT_ID: _identity(rows),
             FILE: rows[FILE],
             ROW: rows[ROW],
             FAULT: missing_faults(rows, ("action_name", OBJECT_ID, "timestamp")),
@@ -109,12 +118,19 @@ def _events(rows: pa.Table) -> pa.Table:
     )
 
 
+def _identity(rows: pa.Table) -> pa.ChunkedArray:
+    """Return the event_id of each event, and its place for one without an id, which repeats no other."""
+    place = pc.binary_join_element_wise(rows[FILE], rows[ROW].cast(pa.string()), "\n")
+    return pc.coalesce(rows[EVENT_ID], place)
+
+
 def _keyed_by_text(requests: pa.Table) -> pa.Table:
     return requests.set_column(requests.column_names.index("query_id"), "query_id", query_key(requests["query"]))
 
 
 def _with_text_key(events: pa.Table, requests: pa.Table) -> pa.Table:
-    """Replace the query_id of the events in one bucket by the key of their request's text."""
+    """Replace the query_id of the events in one bucket by the key of their request's text, and leave out repeats."""
+    events = distinct_of_table(events, "events", ["query_id", EVENT_ID], "repeats an event_id")
     requests = requests.filter(requests["query"].is_valid())
     texts = pa.table({"query_id": requests["query_id"], "key": query_key(requests["query"])})
     texts = texts.group_by("query_id").aggregate([("key", "count_distinct"), ("key", "min")])
@@ -125,5 +141,4 @@ def _with_text_key(events: pa.Table, requests: pa.Table) -> pa.Table:
     several = pc.greater(pc.take(texts["key_count_distinct"], request_rows), 1)
     several = pc.and_(events["query_id"].is_valid(), pc.fill_null(several, False)).combine_chunks()
     events = with_fault(events, several, "query_id has several texts in ubi_queries")
-    events = events.set_column(events.column_names.index("query_id"), "query_id", keys)
-    return events.sort_by([(FILE, "ascending"), (ROW, "ascending")])
+    return events.set_column(events.column_names.index("query_id"), "query_id", keys)

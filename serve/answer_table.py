@@ -1,30 +1,10 @@
-"""The client behind `--try`: sends a query over HTTP and shows the answer as a small table."""
+"""Answers as a small table, for `--try`."""
 
-import time
-
-import httpx
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from raylevance.errors import RaylevanceError
-from serve.messages import Answer, Failure
-
-HITS = 5
-TIMEOUT_S = 60
-
-
-def send_query(server: str, query: str) -> tuple[Answer, float]:
-    """Send `query` to the server at the URL `server`; return its answer and the time it took, in milliseconds.
-
-    Raises `RaylevanceError` with the server's own message when the server answers with a failure.
-    """
-    started = time.perf_counter()
-    response = httpx.post(f"{server}/v1/search", json={"query": query, "k": HITS}, timeout=TIMEOUT_S, trust_env=False)
-    took_ms = 1000 * (time.perf_counter() - started)
-    if response.is_error:
-        raise RaylevanceError(f"{query!r}: {Failure.model_validate_json(response.content).error.message}")
-    return Answer.model_validate_json(response.content), took_ms
+from raylevance.client.messages import Answer
 
 
 def format_answer(answer: Answer, took_ms: float) -> Group:

@@ -1,0 +1,262 @@
+"""A client of the HTTP API, sync and async: typed answers, time limits, and retries while the server is busy.
+
+    with Client("http://127.0.0.1:8000", token="...") as client:
+        answer = client.search("wireless earbuds", k=5)
+        print(answer.hits[0].title, answer.versions.index)
+
+    async with AsyncClient("http://127.0.0.1:8000") as client:
+        page = await client.query("garden hose", triggers=[{"product_id": "B07X1"}])
+
+A request that the server refuses raises `ApiError` with the server's own problem. A request that meets status 429 or
+503, or no server, is sent again after a pause that doubles with each attempt, or as long as Retry-After says. That is
+safe for every route: events are kept once by their id.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from raylevance.client.messages import (
+    Answer,
+    Answers,
+    Classification,
+    ClassifyRequest,
+    Event,
+    EventBatch,
+    EventsKept,
+    Page,
+    Problem,
+    QueryRequest,
+    Recommendations,
+    RecommendRequest,
+    RelevanceRequest,
+    Relevances,
+    SearchBatch,
+    SearchRequest,
+    Served,
+)
+from raylevance.errors import RaylevanceError, UsageError
+
+M = TypeVar("M", bound=BaseModel)
+
+RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 10.0
+
+
+class ApiError(RaylevanceError):
+    """An answer that is not 2xx. `problem` is the server's, None where the answer was none of ours."""
+
+    def __init__(self, status: int, problem: Problem | None, text: str = "") -> None:
+        """Describe an answer of `status` by its problem, or else by the beginning of its text."""
+        detail = problem.detail if problem else text[:200]
+        super().__init__(f"{status}: {detail}" + (f" (request {problem.request_id})" if problem else ""))
+        self.status = status
+        self.problem = problem
+
+
+class _Calls:
+    """The requests of the API, which a client sends in its own way."""
+
+    def __init__(self, url: str, token: str | None, timeout_s: float, retries: int) -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._options: dict[str, Any] = {"base_url": url, "headers": headers, "timeout": timeout_s, "trust_env": False}
+        self._retries = retries
+
+    def _pauses(self) -> Iterator[float]:
+        """Yield the longest pause before each further attempt, in seconds."""
+        return (min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) for attempt in range(self._retries))
+
+
+class Client(_Calls):
+    """A client for scripts and threads; it keeps its connections, so use one for many requests, and close it."""
+
+    def __init__(
+        self, url: str, token: str | None = None, timeout_s: float = 10.0, retries: int = 4, **options: Any
+    ) -> None:
+        """Call the server at `url`.
+
+        `timeout_s` bounds the wait for each part of an answer, and `retries` the further attempts at a request.
+        `options` go to `httpx.Client`, such as `verify` for a certificate of one's own.
+        """
+        super().__init__(url, token, timeout_s, retries)
+        self._client = httpx.Client(**self._options, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def search(self, query: str, **fields: Any) -> Answer:
+        """Search products. `fields` are those of `SearchRequest`, such as k, mode and filters."""
+        return self._post("/v1/search", body(SearchRequest, query=query, **fields), Answer)
+
+    def search_all(self, requests: Sequence[SearchRequest]) -> list[Answer]:
+        """Send up to `MAX_BATCH` searches at once; one bundle answers them all, in their order."""
+        return self._post("/v1/search/batch", body(SearchBatch, requests=list(requests)), Answers).answers
+
+    def query(self, query: str, **fields: Any) -> Page:
+        """Get a search page. `fields` are those of `QueryRequest`."""
+        return self._post("/v1/query", body(QueryRequest, query=query, **fields), Page)
+
+    def classify(self, query: str, **fields: Any) -> Classification:
+        """Classify a query. `fields` are those of `ClassifyRequest`."""
+        return self._post("/v1/classify", body(ClassifyRequest, query=query, **fields), Classification)
+
+    def relevance(self, query: str, products: Sequence[dict[str, str]]) -> Relevances:
+        """Score products, each {"product_id": ...} or {"text": ...}, for a query."""
+        return self._post("/v1/relevance", body(RelevanceRequest, query=query, products=list(products)), Relevances)
+
+    def recommend(self, triggers: Sequence[dict[str, Any]], **fields: Any) -> Recommendations:
+        """Recommend items for triggers, each {"product_id": ..., "weight": 1.0}."""
+        request = body(RecommendRequest, triggers=list(triggers), **fields)
+        return self._post("/v1/recommend", request, Recommendations)
+
+    def events(self, events: Sequence[Event | dict[str, Any]]) -> EventsKept:
+        """Send events. They are on the server's disk when this returns."""
+        return self._post("/v1/events", body(EventBatch, events=list(events)), EventsKept)
+
+    def versions(self) -> Served:
+        """Return what the server answers from."""
+        return _read(self._send("GET", "/v1/versions"), Served)
+
+    def _post(self, path: str, request: BaseModel, answer: type[M]) -> M:
+        return _read(self._send("POST", path, request), answer)
+
+    def _send(self, method: str, path: str, request: BaseModel | None = None) -> httpx.Response:
+        pauses = self._pauses()
+        while True:
+            try:
+                response = self._client.request(method, path, **_content(request))
+            except httpx.TransportError as error:
+                failure, response = error, None
+            pause = next(pauses, None)
+            if pause is None or (response is not None and response.status_code not in RETRIED):
+                return _answered(response, f"{self._client.base_url}{path}", failure if response is None else None)
+            time.sleep(_wait(response, pause))
+
+
+class AsyncClient(_Calls):
+    """The same client for asyncio."""
+
+    def __init__(
+        self, url: str, token: str | None = None, timeout_s: float = 10.0, retries: int = 4, **options: Any
+    ) -> None:
+        """Call the server at `url`, as `Client` does; `options` go to `httpx.AsyncClient`."""
+        super().__init__(url, token, timeout_s, retries)
+        self._client = httpx.AsyncClient(**self._options, **options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def search(self, query: str, **fields: Any) -> Answer:
+        """Search products, as `Client.search`."""
+        return await self._post("/v1/search", body(SearchRequest, query=query, **fields), Answer)
+
+    async def search_all(self, requests: Sequence[SearchRequest]) -> list[Answer]:
+        """Send several searches at once, as `Client.search_all`."""
+        return (await self._post("/v1/search/batch", body(SearchBatch, requests=list(requests)), Answers)).answers
+
+    async def query(self, query: str, **fields: Any) -> Page:
+        """Get a search page, as `Client.query`."""
+        return await self._post("/v1/query", body(QueryRequest, query=query, **fields), Page)
+
+    async def classify(self, query: str, **fields: Any) -> Classification:
+        """Classify a query, as `Client.classify`."""
+        return await self._post("/v1/classify", body(ClassifyRequest, query=query, **fields), Classification)
+
+    async def relevance(self, query: str, products: Sequence[dict[str, str]]) -> Relevances:
+        """Score products for a query, as `Client.relevance`."""
+        request = body(RelevanceRequest, query=query, products=list(products))
+        return await self._post("/v1/relevance", request, Relevances)
+
+    async def recommend(self, triggers: Sequence[dict[str, Any]], **fields: Any) -> Recommendations:
+        """Recommend items for triggers, as `Client.recommend`."""
+        request = body(RecommendRequest, triggers=list(triggers), **fields)
+        return await self._post("/v1/recommend", request, Recommendations)
+
+    async def events(self, events: Sequence[Event | dict[str, Any]]) -> EventsKept:
+        """Send events, as `Client.events`."""
+        return await self._post("/v1/events", body(EventBatch, events=list(events)), EventsKept)
+
+    async def versions(self) -> Served:
+        """Return what the server answers from."""
+        return _read(await self._send("GET", "/v1/versions"), Served)
+
+    async def _post(self, path: str, request: BaseModel, answer: type[M]) -> M:
+        return _read(await self._send("POST", path, request), answer)
+
+    async def _send(self, method: str, path: str, request: BaseModel | None = None) -> httpx.Response:
+        pauses = self._pauses()
+        while True:
+            try:
+                response = await self._client.request(method, path, **_content(request))
+            except httpx.TransportError as error:
+                failure, response = error, None
+            pause = next(pauses, None)
+            if pause is None or (response is not None and response.status_code not in RETRIED):
+                return _answered(response, f"{self._client.base_url}{path}", failure if response is None else None)
+            await asyncio.sleep(_wait(response, pause))
+
+
+def body(model: type[M], **fields: Any) -> M:
+    """Return a request of `fields`. Raises `UsageError` for a field that the API does not take."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise UsageError(f"{where}: {fault['msg']}") from None
+
+
+def _content(request: BaseModel | None) -> dict[str, Any]:
+    if request is None:
+        return {}
+    return {"content": request.model_dump_json(), "headers": {"content-type": "application/json"}}
+
+
+def _wait(response: httpx.Response | None, pause: float) -> float:
+    """Return the seconds to wait: as the server says, else up to `pause`, at random so that clients do not align."""
+    said = response.headers.get("retry-after", "") if response is not None else ""
+    return min(float(said), LONGEST_PAUSE_S) if said.isdigit() else random.uniform(pause / 2, pause)
+
+
+def _answered(response: httpx.Response | None, where: str, failure: Exception | None) -> httpx.Response:
+    """Return a response of status 2xx. Raises `ApiError` for another, `RaylevanceError` where there is none."""
+    if response is None:
+        raise RaylevanceError(f"{where}: no answer ({type(failure).__name__}: {failure})") from failure
+    if response.is_success:
+        return response
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        problem = None
+    raise ApiError(response.status_code, problem, response.text)
+
+
+def _read(response: httpx.Response, model: type[M]) -> M:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise RaylevanceError(
+            f"{response.url}: the answer is not a {model.__name__} ({fault['msg']}); is the server another version?"
+        ) from None

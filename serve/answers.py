@@ -1,0 +1,247 @@
+"""Answers to requests from one bundle: encode, search, classify, score and recommend."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+
+from raylevance.client.messages import (
+    Answer,
+    Classification,
+    ClassifyRequest,
+    Explanation,
+    Hit,
+    Label,
+    Recommendations,
+    RecommendedItem,
+    RecommendRequest,
+    Relevance,
+    RelevanceRequest,
+    Relevances,
+    SearchRequest,
+)
+from raylevance.errors import UsageError
+from raylevance.inference.item_table import TriggerLists
+from raylevance.inference.query_classifier import query_text
+from raylevance.inference.search import ProductHit, needs_vector, words_found
+from serve.batching import Batcher
+from serve.bundle import Bundle, Vectors
+from serve.cache import Cache
+from serve.metrics import Metrics
+from serve.models import Models, padded_tokens
+from serve.settings import AnswerSettings
+
+T = TypeVar("T")
+Found = tuple[SearchRequest, Vectors | None]
+LEVELS = " > "
+"""Joins the levels of a category path."""
+
+
+class Answers:
+    """Answers requests from one bundle. Vectors of its queries come from its own encoders and go to its own index.
+
+    Queries that arrive while others are encoded are encoded together, and searches that arrive while others run are run
+    together, on a thread, so that the event loop is free.
+    """
+
+    def __init__(self, bundle: Bundle, models: Models, settings: AnswerSettings, metrics: Metrics) -> None:
+        """Answer from `bundle`, with vectors and probabilities from `models`."""
+        self.bundle = bundle
+        self.settings = settings
+        self.metrics = metrics
+        self._models = models
+        self._thread = ThreadPoolExecutor(1, "search")
+        self._searches: Batcher[Found, list[ProductHit]] = Batcher(self._search_all, settings.search_batch)
+        self._encoders = {
+            reference: Batcher(
+                partial(self._encode_rows, reference),
+                settings.batch_tokens,
+                padded_tokens,
+                settings.batch_wait_ms / 1000,
+            )
+            for reference in (bundle.versions.encoder, bundle.versions.classifier)
+            if reference
+        }
+        self._vectors: Cache[tuple[str, str], Vectors] = Cache(settings.cached_vectors)
+        self._hits: Cache[str, list[Hit]] = Cache(settings.cached_answers)
+
+    def close(self) -> None:
+        """Stop the thread once the searches in progress have ended."""
+        self._thread.shutdown(wait=False)
+
+    async def search(self, request: SearchRequest) -> Answer:
+        """Encode the query if need be, and search for it. Raises `UsageError` for more hits than the limit."""
+        started = time.perf_counter()
+        self.check_k(request.k)
+        key = request.model_dump_json()
+        hits = self._hits.get(key)
+        self.metrics.cached("answer", hits is not None)
+        if hits is None:
+            hits = await self.find(request)
+            if request.explain:
+                hits = await self._explained(request.query, hits)
+            self._hits.put(key, hits)
+        self.metrics.found(len(hits))
+        return Answer(query=request.query, mode=request.mode, hits=hits, **self.reply(started))
+
+    async def classify(self, request: ClassifyRequest) -> Classification:
+        """Classify the query. Raises `NotServed` without a classifier, `UsageError` for a task that it has not."""
+        started = time.perf_counter()
+        classifier = self.bundle.need_classifier()
+        tasks = list(classifier.by_task) if request.task is None else [request.task]
+        found = {task: await self.labels(request.query, task, request.k, request.minimum) for task in tasks}
+        return Classification(query=request.query, tasks=found, **self.reply(started))
+
+    async def relevance(self, request: RelevanceRequest) -> Relevances:
+        """Score pairs. Raises `NotServed` without a scorer."""
+        started = time.perf_counter()
+        scorer = self.bundle.need_scorer()
+        ids = [pair.product_id for pair in request.products]
+        found = iter(scorer.texts.find([product_id for product_id in ids if product_id is not None]))
+        texts = [pair.text if pair.product_id is None else next(found) for pair in request.products]
+        probabilities = await self.score(request.query, ids, texts)
+        products = [
+            Relevance(product_id=product_id, probability=probability, relevant=scorer.is_relevant(probability))
+            for product_id, probability in zip(ids, probabilities, strict=True)
+        ]
+        unknown = [str(pair.product_id) for pair in products if pair.probability is None]
+        return Relevances(query=request.query, products=products, unknown=unknown, **self.reply(started))
+
+    async def recommend(self, request: RecommendRequest) -> Recommendations:
+        """Recommend items. Raises `NotServed` without a table, `UsageError` for an unknown category or a large k."""
+        started = time.perf_counter()
+        self.check_k(request.k)
+        self.bundle.need_items()
+        with self.metrics.stage("recommend"):
+            items, unknown = await self.run(self._recommended, request)
+        return Recommendations(items=items, unknown=unknown, **self.reply(started))
+
+    async def find(self, request: SearchRequest) -> list[Hit]:
+        """Return the hits of `request`, best first, without explanations."""
+        vector = None
+        if needs_vector(request.mode, request.minimum_grade):
+            vector = await self._vector(self.bundle.versions.encoder, request.query)
+        found = await self._searches((request, vector))
+        return [Hit.model_validate(hit, from_attributes=True) for hit in found]
+
+    async def labels(self, query: str, task: str, k: int, minimum: float | None = None) -> list[Label]:
+        """Return up to `k` labels of a task, the most probable first, as `QueryLabels.classify` does."""
+        classifier = self.bundle.need_classifier()
+        classifier.thresholds(task)  # refuses an unknown task before the query is encoded
+        vector = await self._vector(str(self.bundle.versions.classifier), query_text(query))
+        [best] = classifier.best_labels(classifier.probabilities_of(vector[None, :], task), task, k, minimum)
+        return [Label(label=label, probability=probability, path=path) for label, probability, path in best]
+
+    async def score(self, query: str, ids: Sequence[str | None], texts: Sequence[str | None]) -> list[float | None]:
+        """Return the scorer's probability of each product by its id and its text; None where it has no text."""
+        pairs = [(query, text, product_id) for product_id, text in zip(ids, texts, strict=True) if text is not None]
+        with self.metrics.stage("score"):
+            scores = iter(await self._models.score(str(self.bundle.versions.scorer), pairs) if pairs else [])
+        return [None if text is None else next(scores) for text in texts]
+
+    async def probe(self) -> None:
+        """Answer a request of each kind that the bundle serves. Raises what fails, such as vectors that do not fit."""
+        query = "ready"
+        hits = await self.find(SearchRequest(query=query, k=1))
+        if len(self.bundle.products.index) and not hits:
+            raise UsageError("a search finds no product")
+        if self.bundle.classifier:
+            await self.classify(ClassifyRequest(query=query))
+        if self.bundle.scorer:
+            await self.score(query, [None], ["a product"])
+
+    def reply(self, started: float) -> dict[str, Any]:
+        """Return what every answer has, for one that was begun at `started` of `time.perf_counter`."""
+        took_ms = round(1000 * (time.perf_counter() - started), 1)
+        return {"query_id": uuid4().hex, "took_ms": took_ms, "versions": self.bundle.versions}
+
+    def check_k(self, k: int) -> None:
+        """Raise `UsageError` for more hits than the server's limit."""
+        if k > self.settings.max_k:
+            raise UsageError(f"k: at most {self.settings.max_k} hits, got {k}")
+
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call `function` on the thread of the searches."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def _vector(self, reference: str, query: str) -> Vectors:
+        vector = self._vectors.get((reference, query))
+        self.metrics.cached("vector", vector is not None)
+        if vector is None:
+            vector = await self._encoders[reference](query)
+            self._vectors.put((reference, query), vector)
+        return vector
+
+    async def _encode_rows(self, reference: str, queries: list[str]) -> list[Vectors]:
+        with self.metrics.stage("encode"):
+            return list(await self._models.encode(reference, queries))
+
+    async def _search_all(self, requests: list[Found]) -> list[list[ProductHit]]:
+        with self.metrics.stage("search"):
+            return await self.run(lambda: [self._search_one(*request) for request in requests])
+
+    def _search_one(self, request: SearchRequest, vector: Vectors | None) -> list[ProductHit]:
+        return self.bundle.products.search(
+            request.query,
+            vector,
+            request.k,
+            mode=request.mode,
+            filters=request.filters,
+            minimum_grade=request.minimum_grade,
+        )
+
+    async def _explained(self, query: str, hits: list[Hit]) -> list[Hit]:
+        """Return `hits` with the words that they share with the query and, with a scorer, their relevance."""
+        ids = [hit.product_id for hit in hits]
+        scores: list[float | None] = [None] * len(hits)
+        if self.bundle.scorer:
+            scores = await self.score(query, ids, self.bundle.scorer.texts.find(ids))
+        texts = [" ".join([hit.title, hit.brand or "", *(hit.category or [])]) for hit in hits]
+        words = await self.run(words_found, query, texts)
+        return [
+            hit.model_copy(update={"explanation": Explanation(words=found, relevance=score)})
+            for hit, found, score in zip(hits, words, scores, strict=True)
+        ]
+
+    def _recommended(self, request: RecommendRequest) -> tuple[list[RecommendedItem], list[str]]:
+        """Return the items of a request, and its triggers that the table does not have."""
+        recommender = self.bundle.need_items()
+        category = LEVELS.join(request.category) if request.category else None
+        if recommender.unknown_categories([category]):
+            raise UsageError(f"category: no item is in {category!r} or below it")
+        triggers = [trigger.product_id for trigger in request.triggers]
+        rows = recommender.lookup(pa.array(triggers))
+        weights = np.array([trigger.weight for trigger in request.triggers])
+        lists = TriggerLists.of([(rows[rows >= 0].tolist(), weights[rows >= 0].tolist())])
+        found = recommender.recommend(
+            lists,
+            request.k,
+            [category],
+            self._allowed(request.exclude),
+            request.most_per_category,
+        )
+        known = found.items[0] >= 0
+        ids = recommender.product_ids(found.items[0][known]).to_pylist()
+        brought = recommender.product_ids(found.triggers[0][known]).to_pylist()
+        scores = found.scores[0][known].tolist()
+        items = [
+            RecommendedItem(product_id=product_id, score=score, trigger=trigger, **shown)
+            for product_id, score, trigger, shown in zip(ids, scores, brought, self.bundle.shown(ids), strict=True)
+        ]
+        return items, [trigger for trigger, row in zip(triggers, rows, strict=True) if row < 0]
+
+    def _allowed(self, excluded: Sequence[str]) -> Any:
+        """Return which items of the table may be recommended, bool [items]; None for all."""
+        if not excluded:
+            return None
+        recommender = self.bundle.need_items()
+        allowed = np.ones(len(recommender.table), np.bool_)
+        rows = recommender.lookup(pa.array(excluded))
+        allowed[rows[rows >= 0]] = False
+        return allowed

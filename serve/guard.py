@@ -1,0 +1,155 @@
+"""What every request passes before a route sees it: its id, its token, and limits on its body, number and time.
+
+The checks stand in order of their cost: the token is checked before a byte of the body is read.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from http import HTTPStatus
+from uuid import uuid4
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.metrics import Metrics
+from serve.problems import problem
+from serve.request_id import REQUEST_ID
+from serve.settings import LimitSettings
+from serve.tokens import Tokens
+
+log = logging.getLogger("ray.serve")
+
+OPEN = frozenset({"/", "/healthz", "/readyz"})
+"""Paths that need no token: the page, which has no data of its own, and what a load balancer asks."""
+PAGE = "/page/"
+"""Where the files of the page are."""
+ADMIN = frozenset({"/v1/reload"})
+UNBOUNDED = frozenset({"/healthz", "/readyz"})
+"""Paths that are answered however many requests are in flight."""
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+RETRY_AFTER_S = 1
+
+
+class Guard:
+    """ASGI middleware around the routes."""
+
+    def __init__(
+        self, app: ASGIApp, limits: LimitSettings, metrics: Metrics, tokens: Tokens | None, routes: frozenset[str]
+    ) -> None:
+        """Pass the requests that are allowed on to `app`; metrics name the path of a request if it is in `routes`."""
+        self.app = app
+        self._limits = limits
+        self._metrics = metrics
+        self._tokens = tokens
+        self._routes = routes
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if ID.fullmatch(given) else uuid4().hex
+        REQUEST_ID.set(request_id)
+        request = _Request(self._limits, receive, send, request_id)
+        self._in_flight += 1
+        try:
+            refusal = self._refusal(scope["path"], headers)
+            if refusal:
+                await problem(*refusal)(scope, receive, request.send)
+            else:
+                await self._answer(scope, request)
+        finally:
+            self._in_flight -= 1
+            route = scope["path"] if scope["path"] in self._routes else "other"
+            seconds = time.perf_counter() - started
+            self._metrics.answered(route, request.status, seconds)
+            self._metrics.in_flight(self._in_flight)
+            if route not in UNBOUNDED:
+                log.info(_line(scope, route, request, seconds))
+
+    def _refusal(
+        self, path: str, headers: dict[bytes, bytes]
+    ) -> tuple[HTTPStatus, str, str | None, dict[str, str]] | None:
+        """Return why a request is refused by its head alone, None if it is not."""
+        if self._tokens is not None and path not in OPEN and not path.startswith(PAGE):
+            kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+            scopes = self._tokens.scopes(token.strip()) if kind.lower() == "bearer" else frozenset()
+            if not scopes:
+                message = "a token is needed: send the header 'Authorization: Bearer TOKEN'"
+                return HTTPStatus.UNAUTHORIZED, message, None, {"WWW-Authenticate": "Bearer"}
+            needed = "admin" if path in ADMIN else "search"
+            if needed not in scopes:
+                return HTTPStatus.FORBIDDEN, f"the token lacks the scope {needed!r}", None, {}
+        if self._in_flight > self._limits.max_in_flight and path not in UNBOUNDED:
+            message = f"{self._limits.max_in_flight} requests are in flight; try again in {RETRY_AFTER_S} s"
+            return HTTPStatus.TOO_MANY_REQUESTS, message, None, {"Retry-After": str(RETRY_AFTER_S)}
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self._limits.max_body_bytes:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long(self._limits), None, {}
+        return None
+
+    async def _answer(self, scope: Scope, request: "_Request") -> None:
+        try:
+            async with asyncio.timeout(self._limits.timeout_s):
+                await self.app(scope, request.receive, request.send)
+        except TimeoutError:
+            if request.status:
+                raise  # the answer has begun, so that it can only be cut off
+            if request.has_body:
+                status, what = HTTPStatus.GATEWAY_TIMEOUT, "no answer"
+            else:
+                status, what = HTTPStatus.REQUEST_TIMEOUT, "the body has not arrived"
+            await problem(status, f"{what} within {self._limits.timeout_s:g} s")(scope, request.receive, request.send)
+
+
+class _Request:
+    """What is known of a request while it is answered."""
+
+    def __init__(self, limits: LimitSettings, receive: Receive, send: Send, request_id: str) -> None:
+        self.status = 0
+        self.has_body = False
+        self.id = request_id
+        self._limits, self._receive, self._send = limits, receive, send
+        self._received = 0
+
+    async def receive(self) -> Message:
+        """Receive a part of the body. Raises an `HTTPException` of status 413 when it turns out to be too long."""
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        self.has_body = not message.get("more_body", False)
+        if self._received > self._limits.max_body_bytes:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long(self._limits))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer; its head gets the id of the request."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.id.encode())]
+        await self._send(message)
+
+
+def too_long(limits: LimitSettings) -> str:
+    """Return the message for a body that is too long."""
+    return f"the body is longer than {limits.max_body_bytes} bytes"
+
+
+def _line(scope: Scope, route: str, request: _Request, seconds: float) -> str:
+    """Return the line of the log for a request, in JSON; a path that is not a route of ours stays out of it."""
+    return json.dumps(
+        {
+            "request_id": request.id,
+            "method": scope["method"],
+            "route": route,
+            "status": request.status,
+            "ms": round(1000 * seconds, 1),
+            **scope.get("state", {}).get("logged", {}),
+        }
+    )

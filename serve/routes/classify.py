@@ -1,0 +1,26 @@
+"""`POST /v1/classify`: categories, brands or intents of a query."""
+
+import asyncio
+
+from fastapi import APIRouter, Response
+
+from raylevance.client.messages import Classification, Classifications, ClassifyBatch, ClassifyRequest
+from serve.responses import FAULTS, NOT_SERVED, json_response
+from serve.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    """Build the routes for one request and for several."""
+    routes = APIRouter(tags=["classify"], responses={**FAULTS, **NOT_SERVED})
+
+    @routes.post("/v1/classify", response_model=Classification, summary="Labels of a query")
+    async def classify(request: ClassifyRequest) -> Response:
+        return json_response(await service.answers.classify(request))
+
+    @routes.post("/v1/classify/batch", response_model=Classifications, summary="Several requests of one bundle")
+    async def classify_all(batch: ClassifyBatch) -> Response:
+        answers = service.answers
+        found = await asyncio.gather(*(answers.classify(request) for request in batch.requests))
+        return json_response(Classifications(answers=found))
+
+    return routes

@@ -1,0 +1,26 @@
+"""`POST /v1/recommend`: items like those that a user acted on."""
+
+import asyncio
+
+from fastapi import APIRouter, Response
+
+from raylevance.client.messages import RecommendationAnswers, Recommendations, RecommendBatch, RecommendRequest
+from serve.responses import FAULTS, NOT_SERVED, json_response
+from serve.service import Service
+
+
+def router(service: Service) -> APIRouter:
+    """Build the routes for one request and for several."""
+    routes = APIRouter(tags=["recommend"], responses={**FAULTS, **NOT_SERVED})
+
+    @routes.post("/v1/recommend", response_model=Recommendations, summary="Items for what a user acted on")
+    async def recommend(request: RecommendRequest) -> Response:
+        return json_response(await service.answers.recommend(request))
+
+    @routes.post("/v1/recommend/batch", response_model=RecommendationAnswers, summary="Several requests of one bundle")
+    async def recommend_all(batch: RecommendBatch) -> Response:
+        answers = service.answers
+        found = await asyncio.gather(*(answers.recommend(request) for request in batch.requests))
+        return json_response(RecommendationAnswers(answers=found))
+
+    return routes

@@ -1,0 +1,115 @@
+"""Bearer tokens: their hashes in a file, which is read again when it changes, so that tokens rotate without a restart.
+
+The file is a JSON object: the name of a token to its sha256 in hex and its scopes.
+
+    {"shop": {"sha256": "9f86...", "scopes": ["search"]}, "ops": {"sha256": "60303...", "scopes": ["search", "admin"]}}
+"""
+
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from raylevance.config import Settings
+from raylevance.errors import RaylevanceError, UsageError
+
+Scope = Literal["search", "admin"]
+CHECK_EVERY_S = 1.0
+
+
+class Token(Settings):
+    """A token as the file keeps it. The token itself is kept nowhere."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
+
+
+TOKENS = TypeAdapter(dict[str, Token])
+
+
+class Tokens:
+    """The tokens of a file. While a new version of the file can't be read, the last good one holds."""
+
+    def __init__(self, file: str) -> None:
+        """Read `file`. Raises `RaylevanceError` if it can't be read, or has no token."""
+        self._file = Path(file)
+        self._stamp = self._stat()
+        self._tokens = read_tokens(self._file)
+        self._checked = time.monotonic()
+        self.fault: str | None = None
+        """Why the newest version of the file is not in force; None if it is."""
+
+    def scopes(self, token: str) -> frozenset[str]:
+        """Return the scopes of `token`, empty for one that is unknown, in a time that does not depend on the token."""
+        self._reread()
+        presented = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+        found: frozenset[str] = frozenset()
+        for known in self._tokens.values():
+            if hmac.compare_digest(presented, known.sha256):
+                found = found | frozenset(known.scopes)
+        return found
+
+    def _reread(self) -> None:
+        now = time.monotonic()
+        if now - self._checked < CHECK_EVERY_S:
+            return
+        self._checked = now
+        stamp = self._stat()
+        if stamp == self._stamp:
+            return
+        try:
+            self._tokens, self._stamp, self.fault = read_tokens(self._file), stamp, None
+        except RaylevanceError as error:
+            self.fault = str(error)
+
+    def _stat(self) -> tuple[int, int, int]:
+        try:
+            found = self._file.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def read_tokens(file: Path) -> dict[str, Token]:
+    """Read the tokens of `file`. Raises `RaylevanceError` if it can't be read, or has no token."""
+    try:
+        tokens = TOKENS.validate_json(file.read_bytes())
+    except OSError as error:
+        raise RaylevanceError(f"{file}: can't be read: {error.strerror}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise RaylevanceError(f"{file}: not a file of tokens: {where} {fault['msg']}".replace("  ", " ")) from None
+    if not tokens:
+        raise RaylevanceError(f"{file}: has no token; add one with `raylevance token add`")
+    return tokens
+
+
+def add_token(file: Path, name: str, scopes: tuple[Scope, ...]) -> str:
+    """Add a new token to `file`, which is made if needed, and return it. Raises `UsageError` for a name that exists."""
+    tokens = read_tokens(file) if file.exists() else {}
+    if name in tokens:
+        raise UsageError(f"{file}: has a token {name!r}; remove it first, or choose another name")
+    token = secrets.token_urlsafe(32)
+    _write(file, {**tokens, name: Token(sha256=hashlib.sha256(token.encode()).hexdigest(), scopes=scopes)})
+    return token
+
+
+def remove_token(file: Path, name: str) -> None:
+    """Remove the token `name` from `file`. Raises `UsageError` if there is none."""
+    tokens = read_tokens(file)
+    if name not in tokens:
+        raise UsageError(f"{file}: has no token {name!r}; it has {', '.join(sorted(tokens))}")
+    _write(file, {other: token for other, token in tokens.items() if other != name})
+
+
+def _write(file: Path, tokens: dict[str, Token]) -> None:
+    draft = file.with_name(f".{file.name}.draft")
+    draft.write_text(json.dumps({name: token.model_dump() for name, token in tokens.items()}, indent=1) + "\n")
+    draft.chmod(0o600)
+    draft.replace(file)
