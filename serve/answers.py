@@ -26,7 +26,7 @@ from raylevance.client.messages import (
     Relevances,
     SearchRequest,
 )
-from raylevance.errors import UsageError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference.item_table import TriggerLists
 from raylevance.inference.query_classifier import query_text
 from raylevance.inference.search import ProductHit, needs_vector, words_found
@@ -39,6 +39,7 @@ from serve.settings import AnswerSettings
 
 T = TypeVar("T")
 Found = tuple[SearchRequest, Vectors | None]
+PROBE = "ready"
 LEVELS = " > "
 """Joins the levels of a category path."""
 
@@ -70,10 +71,6 @@ class Answers:
         }
         self._vectors: Cache[tuple[str, str], Vectors] = Cache(settings.cached_vectors)
         self._hits: Cache[str, list[Hit]] = Cache(settings.cached_answers)
-
-    def close(self) -> None:
-        """Stop the thread once the searches in progress have ended."""
-        self._thread.shutdown(wait=False)
 
     async def search(self, request: SearchRequest) -> Answer:
         """Encode the query if need be, and search for it. Raises `UsageError` for more hits than the limit."""
@@ -146,15 +143,17 @@ class Answers:
         return [None if text is None else next(scores) for text in texts]
 
     async def probe(self) -> None:
-        """Answer a request of each kind that the bundle serves. Raises what fails, such as vectors that do not fit."""
-        query = "ready"
-        hits = await self.find(SearchRequest(query=query, k=1))
+        """Answer a request of each kind that the bundle serves, without the caches. Raises what fails."""
+        versions = self.bundle.versions
+        vectors = {reference: await encode(PROBE) for reference, encode in self._encoders.items()}
+        hits = await self._searches((SearchRequest(query=PROBE, k=1), vectors[versions.encoder]))
         if len(self.bundle.products.index) and not hits:
-            raise UsageError("a search finds no product")
-        if self.bundle.classifier:
-            await self.classify(ClassifyRequest(query=query))
+            raise RaylevanceError(f"{versions.index}: a search finds no product")
+        if self.bundle.classifier and versions.classifier:
+            for task in self.bundle.classifier.by_task:
+                self.bundle.classifier.probabilities_of(vectors[versions.classifier][None, :], task)
         if self.bundle.scorer:
-            await self.score(query, [None], ["a product"])
+            await self.score(PROBE, [None], ["a product"])
 
     def reply(self, started: float) -> dict[str, Any]:
         """Return what every answer has, for one that was begun at `started` of `time.perf_counter`."""

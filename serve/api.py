@@ -14,7 +14,7 @@ from serve.problems import install_problem_handlers
 from serve.routes import classify, events, health, page, query, recommend, relevance, search, versions
 from serve.service import Service
 from serve.settings import LimitSettings
-from serve.tokens import Tokens
+from raylevance.tokens import Tokens
 
 
 def build_api(

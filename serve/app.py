@@ -23,7 +23,7 @@ from serve.metrics import BatchMetrics, Metrics
 from serve.models import LocalModels, RemoteModels
 from serve.service import Service
 from serve.settings import ServeSettings
-from serve.tokens import Tokens
+from raylevance.tokens import Tokens
 
 MAX_BATCHES_PER_ENCODER = 4
 """Batches that one encoder holds at once: those that it works on, and the next."""

@@ -18,7 +18,7 @@ from serve.metrics import Metrics
 from serve.problems import problem
 from serve.request_id import REQUEST_ID
 from serve.settings import LimitSettings
-from serve.tokens import Tokens
+from raylevance.tokens import Tokens
 
 log = logging.getLogger("ray.serve")
 

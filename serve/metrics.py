@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from ray.util.metrics import Counter, Gauge, Histogram
 
 LATENCY_S = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
+BATCH_SIZE_METRIC, QUERIES_METRIC = "raylevance_encoder_batch_size", "raylevance_encoder_queries"
 SIZES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
 
 
@@ -83,10 +84,8 @@ class BatchMetrics:
 
     def __init__(self) -> None:
         """Register the metrics with Ray."""
-        self._sizes = Histogram(
-            "raylevance_encoder_batch_size", description="Queries in a batch of the encoder.", boundaries=SIZES
-        )
-        self._queries = Counter("raylevance_encoder_queries", description="Queries that the encoder has encoded.")
+        self._sizes = Histogram(BATCH_SIZE_METRIC, description="Queries in a batch of the encoder.", boundaries=SIZES)
+        self._queries = Counter(QUERIES_METRIC, description="Queries that the encoder has encoded.")
 
     def observe(self, queries: int) -> None:
         """Count a batch. Ray only estimates the sum of a histogram, so queries have a counter of their own."""

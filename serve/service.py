@@ -88,16 +88,10 @@ class Service:
         """Load a bundle beside the one in service, probe it, and replace the one in service by it."""
         versions = await asyncio.to_thread(read_versions, self._store, reference)
         new = await asyncio.to_thread(self._load, versions)
-        try:
-            await asyncio.wait_for(new.probe(), PROBE_TIMEOUT_S)
-        except BaseException:
-            new.close()
-            raise
-        old, self.answers, self.loaded = self.answers, new, datetime.now(UTC)
-        old.close()
+        await asyncio.wait_for(new.probe(), PROBE_TIMEOUT_S)
+        self.answers, self.loaded = new, datetime.now(UTC)
         self._metrics.bundle("taken")
         log.info("bundle %s is in service", reference)
-        del old
         await asyncio.to_thread(_return_memory)
 
     async def _follow(self) -> None:

@@ -10,6 +10,7 @@ import typer
 from raylevance import __version__
 from raylevance.terminal import Verbose, show_everything
 from workloads.commands import (
+    bundle,
     classify,
     data,
     doctor,
@@ -22,6 +23,7 @@ from workloads.commands import (
     serve,
     store,
     submit,
+    token,
 )
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
@@ -32,7 +34,8 @@ for command in (run.run, run.tune, submit.submit):
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
 for command in (encode.encode, label.label, classify.classify, recommend.recommend, doctor.doctor):
     app.command()(command)
-for name, group in {"evaluate": evaluate, "index": index, "data": data, "store": store}.items():
+groups = {"evaluate": evaluate, "index": index, "data": data, "store": store, "bundle": bundle, "token": token}
+for name, group in groups.items():
     app.add_typer(group.app, name=name)
 
 

@@ -20,7 +20,7 @@ export const fixed = (value, digits) =>
 
 export const percent = (probability) => `${fixed(100 * probability, probability < 0.1 ? 1 : 0)}%`;
 
-export const milliseconds = (value) => `${fixed(value, value < 10 ? 1 : 0)} ms`;
+export const duration = (ms) => (ms < 1000 ? `${fixed(ms, ms < 10 ? 1 : 0)} ms` : `${fixed(ms / 1000, 1)} s`);
 
 export const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 

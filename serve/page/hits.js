@@ -1,6 +1,6 @@
 /** Lists of products, and what stands in their place. */
 
-import { element, fixed, milliseconds, path, percent, plural, unseen } from "./dom.js";
+import { element, fixed, duration, path, percent, plural, unseen } from "./dom.js";
 
 export const MODES = { hybrid: "Hybrid", dense: "Dense", lexical: "Lexical" };
 const GRADES = { 2: ["relevant", "Relevant"], 1: ["moderate", "Moderately relevant"], 0: ["not", "Not relevant"] };
@@ -60,7 +60,7 @@ export function columns(answers) {
     { class: "columns" },
     answers.map((answer) =>
       element("section", { "aria-label": MODES[answer.mode] },
-        element("h2", {}, MODES[answer.mode], element("span", { class: "note" }, milliseconds(answer.took_ms))),
+        element("h2", {}, MODES[answer.mode], element("span", { class: "note" }, duration(answer.took_ms))),
         answer.hits.length
           ? hitList(answer, answers.filter((other) => other !== answer))
           : element("p", { class: "notice" }, "No product found."),

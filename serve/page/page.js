@@ -1,6 +1,6 @@
 /** The search page: the address holds query and mode, and everything shown follows from the address. */
 
-import { milliseconds, plural } from "./dom.js";
+import { duration, plural } from "./dom.js";
 import { clicked, unwatch, watch } from "./events.js";
 import {
   categoryChips, columns, failed, hitList, MODES, nothingFound, shownBy, versionDetails, welcome,
@@ -9,7 +9,8 @@ import { installKeys } from "./keys.js";
 import { fill, moreLike, serveItems, why } from "./panels.js";
 import { ask, token } from "./server.js";
 
-const SLOW_MS = 150; // Before this, a spinner would only flicker.
+const SLOW_MS = 150; // Before this, a sign of waiting would only flicker.
+const CATEGORIES_MS = 100; // Products wait so long for the categories above them, so that they seldom move.
 const HITS = Number(document.body.dataset.hits);
 const HITS_SIDE_BY_SIDE = Math.min(10, HITS);
 const COMPARE = "compare";
@@ -22,6 +23,7 @@ const [form, query, access, tokenField, results, status, categories, versions, h
 let current = new AbortController();
 let server = loadServer();
 let classifies = true;
+let classified = null; // The query whose categories are shown.
 
 // ---- The address ----
 
@@ -56,11 +58,12 @@ async function show() {
 
   const slow = setTimeout(() => wait(true), SLOW_MS);
   const started = performance.now();
-  classify(text, mine.signal);
+  const categorised = classify(text, mine.signal);
   try {
     const answers = await search(text, mode, mine.signal);
-    if (mine.signal.aborted) return;
-    presentAnswers(answers, text, mode, performance.now() - started);
+    const elapsed = performance.now() - started;
+    await Promise.race([categorised, new Promise((resolve) => setTimeout(resolve, CATEGORIES_MS))]);
+    if (!mine.signal.aborted) presentAnswers(answers, text, mode, elapsed);
   } catch (failure) {
     if (!mine.signal.aborted) presentFailure(failure);
   } finally {
@@ -76,13 +79,12 @@ async function search(text, mode, signal) {
 }
 
 async function classify(text, signal) {
-  categories.replaceChildren();
-  categories.hidden = true;
   await server;
-  if (!classifies || signal.aborted) return;
+  if (!classifies || classified === text) return;
   try {
     const { tasks } = await ask("v1/classify", { query: text, k: 3 }, { signal });
     if (signal.aborted) return;
+    classified = text;
     categories.replaceChildren(...categoryChips(tasks));
     categories.hidden = !categories.childElementCount;
   } catch (failure) {
@@ -96,23 +98,22 @@ function present(content, text = "") {
   unwatch();
   results.replaceChildren(content);
   status.textContent = text;
-  categories.hidden ||= !address().text;
+  if (classified !== address().text) categories.hidden = true;
   document.body.classList.toggle("wide", content.matches(".columns"));
   wait(false);
 }
 
 function presentAnswers(answers, text, mode, elapsed) {
   const counted = Math.max(...answers.map(({ hits }) => hits.length));
-  const took = `${milliseconds(Math.max(...answers.map(({ took_ms }) => took_ms)))} on the server`;
-  const summary = `${plural(counted, "product")}${mode === COMPARE ? " a list" : ""} · ${took}, ${milliseconds(elapsed)} in all`;
+  const took = `${duration(Math.max(...answers.map(({ took_ms }) => took_ms)))} on the server`;
+  const summary = `${plural(counted, "product")}${mode === COMPARE ? " a list" : ""} · ${took}, ${duration(elapsed)} in all`;
   if (!counted) present(nothingFound(text, mode, (other) => go(text, other)), "No product found");
   else present(mode === COMPARE ? columns(answers) : hitList(answers[0]), summary);
   for (const item of results.querySelectorAll(".hit")) {
     const { answer, hit, rank } = shownBy.get(item);
     watch(item, answer, hit, rank);
   }
-  server = server.then((known) => ({ ...known, versions: answers[0].versions }));
-  server.then(presentVersions);
+  noteVersions(answers[0].versions);
 }
 
 function presentFailure(failure) {
@@ -141,6 +142,14 @@ async function loadServer() {
   }
 }
 
+/** Show the versions that answered. Where they are others than before, ask since when, and what was refused. */
+async function noteVersions(named) {
+  let known = await server;
+  if (JSON.stringify(known.versions) === JSON.stringify(named)) return;
+  if (known.versions) known = await (server = loadServer());
+  presentVersions({ ...known, versions: named });
+}
+
 function presentVersions({ versions: named, loaded, refused }) {
   if (!named) return;
   classifies = named.classifier !== null;
@@ -150,8 +159,10 @@ function presentVersions({ versions: named, loaded, refused }) {
 }
 
 function askForToken(reason) {
-  present(document.createElement("div"), "");
   document.getElementById("access-reason").textContent = reason;
+  if (!access.hidden) return; // It is being filled in.
+  present(document.createElement("div"));
+  categories.hidden = true;
   access.hidden = false;
   document.getElementById("forget").hidden = true;
   tokenField.value = "";
@@ -234,7 +245,7 @@ form.addEventListener("submit", (event) => {
   go(query.value.trim(), form.elements.mode.value);
 });
 form.addEventListener("change", (event) => {
-  if (event.target.name === "mode") go(address().text, event.target.value);
+  if (event.target.name === "mode") go(query.value.trim(), event.target.value);
 });
 access.addEventListener("submit", useToken);
 document.getElementById("forget").addEventListener("click", forgetToken);

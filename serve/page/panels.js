@@ -79,7 +79,8 @@ async function recommended(hit) {
 
 async function searched(hit) {
   const reason = itemsServed ? "The table of items lacks this product" : "This server has no table of items";
-  const { hits } = await ask("v1/search", { query: hit.title.slice(0, 512), mode: "dense", k: SIMILAR + 1 });
+  const query = [...hit.title].slice(0, 512).join("");
+  const { hits } = await ask("v1/search", { query, mode: "dense", k: SIMILAR + 1 });
   const others = hits.filter(({ product_id }) => product_id !== hit.product_id).slice(0, SIMILAR);
   return [others, `${reason}: a dense search for its title`];
 }

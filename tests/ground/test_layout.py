@@ -13,7 +13,7 @@ FLOORS = {
     name: number
     for number, floor in enumerate(
         [
-            "errors artifacts config hugging_face progress terminal cluster",
+            "errors artifacts config hugging_face progress terminal cluster tokens",
             "data",
             "demo graph llm losses models index evaluation",
             "judges",

@@ -15,9 +15,9 @@ from rich.console import Console
 from typer.main import get_command
 
 import raylevance as package
+from raylevance.client.messages import Answer
 from serve.__main__ import cli as serve_cli
-from serve.client import format_answer
-from serve.messages import Answer
+from serve.answer_table import format_answer
 from tests.conftest import Ended
 from workloads.cli import app
 from workloads.readable import readable_rows

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,43 @@ from fastapi.testclient import TestClient
 
 from raylevance.artifacts import Store
 from raylevance.index.vectors import Vectors
-from serve import searcher as searcher_module
+from serve import service as service_module
 from serve.api import build_api
-from serve.bundle import Bundle, pin_versions
-from serve.searcher import Searcher
+from serve.metrics import Metrics
+from serve.service import Service
+from serve.settings import LimitSettings
+
+LIMITS = LimitSettings()
+MakeService = Callable[..., Service]
+
+
+class Encoder:
+    """Models of which only the encoder is asked."""
+
+    def __init__(self, encode: Callable[[list[str]], Awaitable[Vectors]]) -> None:
+        self._encode = encode
+
+    async def encode(self, _: str, queries: list[str]) -> Vectors:
+        return await self._encode(queries)
+
+    async def score(self, _: str, pairs: list[Any]) -> list[float]:
+        raise AssertionError(pairs)
 
 
 @pytest.fixture(scope="module")
-def searcher(shop: Any) -> Searcher:
-    async def encode(queries: list[str]) -> Vectors:
-        vectors: Vectors = shop.encoder.encode_queries(queries)
-        return vectors
-
-    store = Store(shop.root)
-    return Searcher(Bundle.load(store, pin_versions(store, "index/shop")), encode)
-
-
-@pytest.fixture(scope="module")
-def client(searcher: Searcher) -> Iterator[TestClient]:
-    with TestClient(build_api(searcher, max_k=100), raise_server_exceptions=False) as client:
+def client(service: Service, metrics: Metrics) -> Iterator[TestClient]:
+    with TestClient(build_api(service, metrics, LIMITS), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def client_of(make_service: MakeService, metrics: Metrics) -> Callable[..., TestClient]:
+    """Return a function that makes a client of a server whose encoder is a function."""
+
+    def make(encode: Callable[[list[str]], Awaitable[Vectors]], **options: Any) -> TestClient:
+        return TestClient(build_api(make_service(Encoder(encode)), metrics, LIMITS), **options)
+
+    return make
 
 
 def search(client: TestClient, **request: Any) -> dict[str, Any]:
@@ -49,7 +67,7 @@ def test_an_answer_has_hits_and_versions(client: TestClient, shop: Any) -> None:
     assert answer["versions"]["index"] == store.get("index/shop").ref
     assert answer["versions"]["encoder"] == store.get("encoder/shop").ref
     assert answer["versions"]["tables"] == store.get("tables/shop").ref
-    assert client.get("/v1/versions").json() == answer["versions"]
+    assert client.get("/v1/versions").json().items() >= answer["versions"].items()
     first = answer["hits"][0]
     assert len(answer["hits"]) == 3
     assert first["title"].lower().startswith("red running shoe")
@@ -64,7 +82,9 @@ def test_an_answer_has_hits_and_versions(client: TestClient, shop: Any) -> None:
         "grade",
         "dense_score",
         "lexical_score",
+        "explanation",
     }
+    assert first["explanation"] is None
 
 
 def test_filters_narrow_the_hits(client: TestClient) -> None:
@@ -83,14 +103,14 @@ def test_an_empty_filter_places_no_condition(client: TestClient, filters: Any) -
     assert search(client, **request, filters=filters)["hits"] == search(client, **request)["hits"]
 
 
-def test_a_lexical_search_encodes_only_for_grades(searcher: Searcher) -> None:
+def test_a_lexical_search_encodes_only_for_grades(client_of: Callable[..., TestClient]) -> None:
     encoded: list[str] = []
 
     async def encode(queries: list[str]) -> Vectors:
         encoded.extend(queries)
         return np.full((len(queries), 384), 384**-0.5, np.float32)
 
-    with TestClient(build_api(Searcher(searcher.bundle, encode))) as client:
+    with client_of(encode) as client:
         hits = search(client, query="red sock", mode="lexical")["hits"]
         assert not encoded
         search(client, query="red sock", mode="lexical", minimum_grade=1)
@@ -135,7 +155,16 @@ def test_any_text_is_a_valid_query(client: TestClient, query: str) -> None:
 def test_an_invalid_request_is_explained_in_one_line(client: TestClient, request_body: Any, message: str) -> None:
     response = client.post("/v1/search", json=request_body)
     assert response.status_code == 422
-    assert response.json() == {"error": {"code": "invalid_request", "message": message}}
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem.pop("request_id") == response.headers["x-request-id"]
+    assert problem == {
+        "type": "about:blank",
+        "title": HTTPStatus.UNPROCESSABLE_ENTITY.phrase,
+        "status": 422,
+        "detail": message,
+        "code": "invalid_request",
+    }
 
 
 @pytest.mark.parametrize(
@@ -144,8 +173,9 @@ def test_an_invalid_request_is_explained_in_one_line(client: TestClient, request
 def test_a_body_that_is_not_a_request_is_refused_in_json(client: TestClient, body: bytes) -> None:
     response = client.post("/v1/search", content=body, headers={"content-type": "application/json"})
     assert response.status_code in (400, 422)
-    fault = response.json()["error"]
-    assert "\n" not in fault["message"] and "Traceback" not in fault["message"]
+    assert response.headers["content-type"] == "application/problem+json"
+    detail = response.json()["detail"]
+    assert "\n" not in detail and "Traceback" not in detail
 
 
 def test_a_body_that_is_too_long_is_refused(client: TestClient) -> None:
@@ -154,22 +184,18 @@ def test_a_body_that_is_too_long_is_refused(client: TestClient) -> None:
     for content in (body, chunks):
         response = client.post("/v1/search", content=content, headers={"content-type": "application/json"})
         assert response.status_code == 413
-        assert response.json()["error"]["message"] == "the body is longer than 65536 bytes"
+        assert response.json()["detail"] == "the body is longer than 262144 bytes"
 
 
 def test_an_unknown_path_or_method_is_a_json_error(client: TestClient) -> None:
     missing = client.get("/v1/serch")
     assert missing.status_code == 404
-    assert missing.json()["error"] == {
-        "code": "not_found",
-        "message": "no such path '/v1/serch'; did you mean '/v1/search'?",
-    }
+    assert missing.json()["code"] == "not_found"
+    assert missing.json()["detail"] == "no such path '/v1/serch'; did you mean '/v1/search'?"
     not_allowed = client.get("/v1/search")
     assert (not_allowed.status_code, not_allowed.headers["allow"]) == (405, "POST")
-    assert not_allowed.json()["error"] == {
-        "code": "method_not_allowed",
-        "message": "/v1/search does not take GET, it takes POST",
-    }
+    assert not_allowed.json()["code"] == "method_not_allowed"
+    assert not_allowed.json()["detail"] == "/v1/search does not take GET, it takes POST"
     assert client.post("/healthz").headers["allow"] == "GET, HEAD"
 
 
@@ -180,44 +206,51 @@ def test_head_is_answered_wherever_get_is(client: TestClient, path: str) -> None
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
-def test_an_unexpected_error_is_answered_without_its_traceback(searcher: Searcher) -> None:
+def test_an_unexpected_error_is_answered_without_its_traceback(client_of: Callable[..., TestClient]) -> None:
     async def failing_encode(_: list[str]) -> Vectors:
         raise KeyError("a secret of the encoder")
 
-    with TestClient(build_api(Searcher(searcher.bundle, failing_encode)), raise_server_exceptions=False) as client:
+    with client_of(failing_encode, raise_server_exceptions=False) as client:
         response = client.post("/v1/search", json={"query": "a"})
     assert response.status_code == 500
-    assert response.json()["error"]["code"] == "internal_server_error"
+    assert response.json()["code"] == "internal_server_error"
     assert "secret" not in response.text and "Traceback" not in response.text
 
 
-def test_readiness_follows_the_encoder(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readiness_follows_the_encoder(
+    client_of: Callable[..., TestClient], service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = False
 
     async def encode(queries: list[str]) -> Vectors:
         while not loaded:
             await asyncio.sleep(0.01)
-        return np.ones((len(queries), 4), np.float32)
+        return np.ones((len(queries), 384), np.float32)
 
-    monkeypatch.setattr(searcher_module, "PROBE_TIMEOUT_S", 0.1)
-    with TestClient(build_api(Searcher(searcher.bundle, encode))) as client:
+    monkeypatch.setattr(service_module, "READY_TIMEOUT_S", 0.1)
+    with client_of(encode) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         before = client.get("/readyz")
         loaded = True
         after = client.get("/readyz")
     assert before.status_code == 503
-    assert before.json()["error"] == {"code": "not_ready", "message": "the encoder does not answer yet"}
+    assert (before.json()["code"], before.json()["detail"]) == ("not_ready", "the models do not answer yet")
     assert after.status_code == 200
-    assert after.json() == {"status": "ready", "versions": searcher.bundle.versions.model_dump()}
+    assert after.json() == {"status": "ready", "versions": service.answers.bundle.versions.model_dump()}
+
+
+ROUTES = {"search", "classify", "relevance", "recommend"}
 
 
 def test_the_schema_describes_every_route(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert schema["info"]["title"] == "raylevance"
-    assert set(schema["paths"]) == {"/v1/search", "/v1/versions", "/healthz", "/readyz"}
+    batches = {f"/v1/{name}/batch" for name in ROUTES}
+    others = {"/v1/query", "/v1/events", "/v1/versions", "/v1/reload", "/healthz", "/readyz"}
+    assert set(schema["paths"]) == {f"/v1/{name}" for name in ROUTES} | batches | others
     assert schema["components"]["schemas"]["SearchRequest"]["examples"][0] == {"query": "wireless earbuds"}
-    failure = schema["paths"]["/v1/search"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
-    assert failure == {"$ref": "#/components/schemas/Failure"}
+    failure = schema["paths"]["/v1/search"]["post"]["responses"]["422"]["content"]
+    assert failure["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     filters = schema["components"]["schemas"]["SearchRequest"]["properties"]["filters"]
     assert {"type": "null"} in filters["anyOf"]

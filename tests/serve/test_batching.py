@@ -27,7 +27,7 @@ class Doubler:
 def test_what_arrives_one_by_one_during_a_batch_is_the_next_batch() -> None:
     async def run() -> list[list[int]]:
         double = Doubler(seconds=0.1)
-        batcher = Batcher(double, max_size=32)
+        batcher = Batcher(double, limit=32)
         tasks = []
         for number in range(9):
             tasks.append(asyncio.create_task(batcher(number)))
@@ -41,7 +41,7 @@ def test_what_arrives_one_by_one_during_a_batch_is_the_next_batch() -> None:
 def test_a_single_item_does_not_wait_unless_told() -> None:
     async def run(wait_s: float) -> list[list[int]]:
         double = Doubler()
-        batcher = Batcher(double, max_size=32, wait_s=wait_s)
+        batcher = Batcher(double, limit=32, wait_s=wait_s)
         first = asyncio.create_task(batcher(0))
         await asyncio.sleep(0.005)
         await asyncio.gather(first, batcher(1))
@@ -77,7 +77,7 @@ def test_a_failed_batch_fails_its_callers_and_no_others() -> None:
         return [1 / item for item in items]
 
     async def run() -> None:
-        batcher = Batcher(reciprocals, max_size=2)
+        batcher = Batcher(reciprocals, limit=2)
         results = await asyncio.gather(*map(batcher, (1, 0, 2, 4)), return_exceptions=True)
         assert [type(result) for result in results] == [ZeroDivisionError, ZeroDivisionError, float, float]
         assert await batcher(8) == 1 / 8
@@ -90,13 +90,13 @@ def test_too_few_results_are_an_error() -> None:
         return items[1:]
 
     with pytest.raises(ValueError, match="0 results for 1 items"):
-        asyncio.run(Batcher(forgetful, max_size=2)(1))
+        asyncio.run(Batcher(forgetful, limit=2)(1))
 
 
 def test_a_caller_that_gives_up_takes_nobody_along() -> None:
     async def run() -> list[list[int]]:
         double = Doubler(seconds=0.05)
-        batcher = Batcher(double, max_size=32)
+        batcher = Batcher(double, limit=32)
         tasks = [asyncio.create_task(batcher(number)) for number in range(3)]
         await asyncio.sleep(0.01)
         tasks.append(asyncio.create_task(batcher(3)))
@@ -109,3 +109,19 @@ def test_a_caller_that_gives_up_takes_nobody_along() -> None:
         return double.batches
 
     assert asyncio.run(run()) == [[0, 1, 2], [4]]
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=40), limit=st.integers(1, 100))
+def test_the_padded_size_of_a_batch_keeps_to_the_limit(lengths: list[int], limit: int) -> None:
+    async def run() -> list[list[int]]:
+        double = Doubler(seconds=0)
+        batcher = Batcher(double, limit, size=lambda length: length)
+        assert await asyncio.gather(*map(batcher, lengths)) == [2 * length for length in lengths]
+        return double.batches
+
+    batches = asyncio.run(run())
+    assert [length for batch in batches for length in batch] == lengths
+    for batch, following in zip(batches, [*batches[1:], []], strict=True):
+        assert len(batch) == 1 or len(batch) * max(batch) <= limit
+        if following:
+            assert (len(batch) + 1) * max(*batch, following[0]) > limit, "the batch could have been larger"

@@ -1,13 +1,14 @@
-"""Pinned versions, loaded bundles, and the errors for an index that cannot be served."""
+"""Pinned versions, and the errors for an index that cannot be served."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raylevance.artifacts import Store
 from raylevance.errors import RaylevanceError, UsageError
-from serve.bundle import Bundle, pin_versions
+from serve.app import pin_versions
+from serve.bundle import Bundle
+from serve.settings import ServeSettings
 
 
 @pytest.fixture
@@ -25,31 +26,35 @@ def publish_index(store: Store) -> str:
     return publish(store, "index/stage1", (publish(store, "tables/esci"), publish(store, "encoder/stage1")))
 
 
+def settings(store: Store, index: str = "index/stage1") -> ServeSettings:
+    return ServeSettings(store=str(store), index=index)
+
+
 def test_the_newest_index_pins_its_encoder_and_tables(store: Store) -> None:
     index = publish_index(store)
-    versions = pin_versions(store, "index/stage1")
+    versions = pin_versions(settings(store))
     assert versions.index == index
     assert versions.encoder == store.get("encoder/stage1").ref
     assert versions.tables == store.get("tables/esci").ref
-    assert pin_versions(store, index) == versions
+    assert pin_versions(settings(store, index)) == versions
 
 
 def test_a_missing_index_names_the_nearest(store: Store) -> None:
     publish_index(store)
     with pytest.raises(RaylevanceError, match=r"index/stage2: no such artifact .* did you mean 'index/stage1'"):
-        pin_versions(store, "index/stage2")
+        pin_versions(settings(store, "index/stage2"))
 
 
 def test_only_an_index_is_served(store: Store) -> None:
     with pytest.raises(UsageError, match="encoder/stage1: not an index"):
-        pin_versions(store, "encoder/stage1")
+        pin_versions(settings(store, "encoder/stage1"))
 
 
 @pytest.mark.parametrize(("parent", "missing"), [("tables/esci", "encoder"), ("encoder/stage1", "tables")])
 def test_an_index_without_a_parent_is_refused(store: Store, parent: str, missing: str) -> None:
     publish(store, "index/stage1", (publish(store, parent),))
     with pytest.raises(RaylevanceError, match=f"does not name the {missing} that it was made from"):
-        pin_versions(store, "index/stage1")
+        pin_versions(settings(store))
 
 
 @pytest.mark.parametrize("kind", ["index", "encoder"])
@@ -58,17 +63,10 @@ def test_a_damaged_file_is_named(store: Store, kind: str) -> None:
     damaged = store.path(f"{kind}/stage1") / "weights"
     damaged.write_text("torn")
     with pytest.raises(RaylevanceError, match=f"{damaged} is damaged"):
-        pin_versions(store, "index/stage1")
+        pin_versions(settings(store))
 
 
 def test_an_artifact_without_the_files_of_an_index_is_refused(store: Store) -> None:
     publish_index(store)
     with pytest.raises(RaylevanceError):
-        Bundle.load(store, pin_versions(store, "index/stage1"))
-
-
-def test_a_bundle_cannot_be_changed(shop: Any) -> None:
-    store = Store(shop.root)
-    bundle: Any = Bundle.load(store, pin_versions(store, "index/shop"))
-    with pytest.raises(AttributeError):
-        bundle.products = None
+        Bundle.load(store, pin_versions(settings(store)))

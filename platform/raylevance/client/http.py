@@ -258,5 +258,5 @@ def _read(response: httpx.Response, model: type[M]) -> M:
     except ValidationError as error:
         fault = error.errors()[0]
         raise RaylevanceError(
-            f"{response.url}: the answer is not a {model.__name__} ({fault['msg']}); is the server another version?"
+            f"{response.url}: the answer is no {model.__name__} ({fault['msg']}); is the server another version?"
         ) from None

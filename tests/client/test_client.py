@@ -1,0 +1,181 @@
+"""The client against a server over TCP: typed answers, retries, failures and time limits, sync and async."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from raylevance.client import ApiError, AsyncClient, Client
+from raylevance.client import http as client_module
+from raylevance.client.messages import SearchRequest
+from raylevance.errors import RaylevanceError, UsageError
+
+VERSIONS = {"index": "index/a@1", "encoder": "encoder/a@1", "tables": "tables/a@1", "raylevance": "0"}
+ANSWER = {"query_id": "q1", "took_ms": 1.0, "versions": VERSIONS, "query": "lamp", "mode": "hybrid", "hits": []}
+Reply = Callable[[], Response]
+
+
+class Server:
+    """Answers every request with the next of its replies, the last of which repeats; it keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.replies: list[Reply] = []
+        self.sent: list[tuple[float, str, bytes, dict[str, str]]] = []
+        self.url = ""
+
+    async def answer(self, request: Request) -> Response:
+        self.sent.append((time.monotonic(), request.url.path, await request.body(), dict(request.headers)))
+        return (self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])()
+
+
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    app = Starlette(routes=[Route("/{path:path}", made.answer, methods=["GET", "POST"])])
+    with running(app) as made.url:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 0.02)
+
+
+def ok(body: Any = ANSWER) -> Reply:
+    return lambda: JSONResponse(body)
+
+
+def problem(status: int, detail: str, **headers: str) -> Reply:
+    body = {"title": "T", "status": status, "detail": detail, "code": "c", "request_id": "r7"}
+    return lambda: JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def search(server: Server, *, use_async: bool = False, **options: Any) -> Any:
+    """Search with either client."""
+    if not use_async:
+        with Client(server.url, **options) as client:
+            return client.search("lamp", k=3)
+
+    async def run() -> Any:
+        async with AsyncClient(server.url, **options) as client:
+            return await client.search("lamp", k=3)
+
+    return asyncio.run(run())
+
+
+BOTH = pytest.mark.parametrize("use_async", [False, True])
+
+
+@BOTH
+def test_an_answer_is_typed_and_the_token_is_sent(server: Server, use_async: bool) -> None:
+    server.replies = [ok()]
+    answer = search(server, use_async=use_async, token="secret")
+    assert (answer.query_id, answer.versions.index, answer.hits) == ("q1", "index/a@1", [])
+    [(_, path, body, headers)] = server.sent
+    assert path == "/v1/search"
+    assert SearchRequest.model_validate_json(body) == SearchRequest(query="lamp", k=3)
+    assert headers["authorization"] == "Bearer secret"
+
+
+@BOTH
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again(server: Server, status: int, use_async: bool) -> None:
+    server.replies = [problem(status, "busy"), problem(status, "busy"), ok()]
+    assert search(server, use_async=use_async).query_id == "q1"
+    assert len(server.sent) == 3
+
+
+@BOTH
+def test_it_waits_as_long_as_the_server_says(server: Server, use_async: bool) -> None:
+    server.replies = [problem(429, "busy", **{"Retry-After": "1"}), ok()]
+    search(server, use_async=use_async)
+    (first, *_), (second, *_) = server.sent
+    assert 1.0 <= second - first < 5.0
+
+
+@BOTH
+def test_it_gives_up_after_the_retries_with_the_problem_of_the_server(server: Server, use_async: bool) -> None:
+    server.replies = [problem(503, "no models")]
+    with pytest.raises(ApiError, match=r"^503: no models \(request r7\)$") as raised:
+        search(server, use_async=use_async, retries=2)
+    assert len(server.sent) == 3
+    assert raised.value.status == 503
+    assert raised.value.problem is not None and raised.value.problem.code == "c"
+
+
+@BOTH
+@pytest.mark.parametrize("status", [401, 404, 422, 500, 504])
+def test_other_failures_are_not_tried_again(server: Server, status: int, use_async: bool) -> None:
+    server.replies = [problem(status, "no"), ok()]
+    with pytest.raises(ApiError, match=f"^{status}: no"):
+        search(server, use_async=use_async)
+    assert len(server.sent) == 1
+
+
+@BOTH
+def test_an_answer_of_another_server_is_named(server: Server, use_async: bool) -> None:
+    server.replies = [lambda: Response("<html>a proxy says no</html>", 502)]
+    with pytest.raises(ApiError, match=r"^502: <html>a proxy says no") as raised:
+        search(server, use_async=use_async)
+    assert raised.value.problem is None
+    server.replies = [ok({"some": "thing"})]
+    with pytest.raises(RaylevanceError, match="is no Answer"):
+        search(server, use_async=use_async)
+
+
+@BOTH
+def test_no_server_is_named_after_the_retries(use_async: bool) -> None:
+    gone = Server()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gone.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    started = time.monotonic()
+    with pytest.raises(RaylevanceError, match=rf"{gone.url}/v1/search: no answer \(ConnectError"):
+        search(gone, use_async=use_async, retries=3)
+    assert time.monotonic() - started > 0.02 / 2 + 0.04 / 2 + 0.08 / 2
+
+
+@BOTH
+def test_a_slow_answer_is_given_up(server: Server, use_async: bool) -> None:
+    def slow() -> Response:
+        time.sleep(1.5)
+        return JSONResponse(ANSWER)
+
+    server.replies = [slow]
+    with pytest.raises(RaylevanceError, match=r"no answer .*ReadTimeout"):
+        search(server, use_async=use_async, timeout_s=0.2, retries=0)
+
+
+def test_a_wrong_field_is_refused_before_it_is_sent(server: Server) -> None:
+    with Client(server.url) as client:
+        with pytest.raises(UsageError, match="kk: Extra inputs"):
+            client.search("lamp", kk=3)
+        with pytest.raises(UsageError, match=r"triggers.0.weight"):
+            client.recommend([{"product_id": "a", "weight": -1.0}])
+    assert server.sent == []
+
+
+def test_every_route_has_a_method_in_both_clients() -> None:
+    names = {name for name in vars(Client) if not name.startswith("_")}
+    assert names == {name for name in vars(AsyncClient) if not name.startswith("_")}
+    assert names >= {"search", "search_all", "query", "classify", "relevance", "recommend", "events", "versions"}

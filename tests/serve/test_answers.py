@@ -1,0 +1,270 @@
+"""What is served equals what the predictors give offline: classify, relevance, recommend, and the search page."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+
+from raylevance.artifacts import Store
+from raylevance.client.messages import Hit, RecommendedItem
+from raylevance.inference import item_table, query_classifier, scorer
+from raylevance.inference.item_table import TriggerLists
+from serve.api import build_api
+from serve.metrics import Metrics
+from serve.search_page import ranked_hits
+from serve.service import Service
+from serve.settings import LimitSettings, PageSettings
+
+QUERIES = ["Red running shoes", "白い lamp", "something for the kitchen", "KESTREL hose"]
+PROBABILITY = 1e-4
+
+
+@pytest.fixture(scope="module")
+def client(full_service: Service, metrics: Metrics) -> Iterator[TestClient]:
+    with TestClient(build_api(full_service, metrics, LimitSettings())) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def store(full_shop: Any) -> Store:
+    return Store(full_shop.root)
+
+
+def post(client: TestClient, path: str, **request: Any) -> dict[str, Any]:
+    response = client.post(path, json=request)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_classify_answers_as_the_classifier_does(client: TestClient, store: Store, query: str) -> None:
+    offline = query_classifier.load(store, "classifier/query")
+    answer = post(client, "/v1/classify", query=query, k=4, minimum=0.0)
+    assert set(answer["tasks"]) == {"category", "brand"}
+    for task, labels in answer["tasks"].items():
+        [expected] = offline.classify([query], task, 4, 0.0)
+        assert [label["label"] for label in labels] == [label.label_id for label in expected]
+        assert [label["path"] for label in labels] == [label.path for label in expected]
+        given = [label["probability"] for label in labels]
+        assert given == pytest.approx([label.probability for label in expected], abs=PROBABILITY)
+
+
+def test_classify_leaves_out_labels_below_their_thresholds(client: TestClient) -> None:
+    every = post(client, "/v1/classify", query="kettle", task="category", k=5, minimum=0.0)["tasks"]["category"]
+    counted = post(client, "/v1/classify", query="kettle", task="category", k=5)["tasks"]["category"]
+    assert counted == [label for label in every if label["probability"] >= np.float32(0.3)]
+
+
+def test_an_unknown_task_is_named(client: TestClient) -> None:
+    response = client.post("/v1/classify", json={"query": "kettle", "task": "categry"})
+    assert response.status_code == 422
+    assert "did you mean 'category'" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_relevance_answers_as_the_scorer_does(client: TestClient, store: Store, query: str) -> None:
+    offline = scorer.load(store, "scorer/relevance")
+    table = pq.read_table(store.path("tables/shop") / "products")
+    rows = [150, 3, 77]
+    ids = table["product_id"].take(pa.array(rows)).to_pylist()
+    texts = offline.item_texts(table.take(pa.array(rows)))
+    products = [
+        {"product_id": ids[0]},
+        {"text": "a blue kettle"},
+        {"product_id": "no such"},
+        *[{"product_id": i} for i in ids[1:]],
+    ]
+    answer = post(client, "/v1/relevance", query=query, products=products)
+    expected = offline.score([query] * 4, [texts[0], "a blue kettle", *texts[1:]], [ids[0], None, *ids[1:]])
+    given = [product["probability"] for product in answer["products"]]
+    assert given[2] is None and answer["products"][2]["relevant"] is None
+    assert given[:2] + given[3:] == pytest.approx(expected.tolist(), abs=PROBABILITY)
+    assert answer["unknown"] == ["no such"]
+    for product in answer["products"]:
+        if product["probability"] is not None:
+            assert product["relevant"] == (product["probability"] >= offline.threshold)
+
+
+def test_recommend_answers_as_the_table_does(client: TestClient, store: Store) -> None:
+    offline = item_table.load(store, "table/items")
+    triggers = [("P199", 1.0), ("P007", 4.0), ("P042", 0.5)]
+    rows = offline.lookup(pa.array([product_id for product_id, _ in triggers]))
+    lists = TriggerLists.of([(rows.tolist(), [weight for _, weight in triggers])])
+    expected = offline.recommend(lists, 40)
+    known = expected.items[0] >= 0
+    sent = [{"product_id": product_id, "weight": weight} for product_id, weight in [*triggers, ("unknown", 9.0)]]
+    answer = post(client, "/v1/recommend", triggers=sent, k=40)
+    assert [item["product_id"] for item in answer["items"]] == offline.product_ids(expected.items[0][known]).to_pylist()
+    assert [item["score"] for item in answer["items"]] == pytest.approx(expected.scores[0][known].tolist(), abs=1e-6)
+    assert [item["trigger"] for item in answer["items"]] == offline.product_ids(expected.triggers[0][known]).to_pylist()
+    assert answer["unknown"] == ["unknown"]
+    assert not {item["product_id"] for item in answer["items"]} & {product_id for product_id, _ in triggers}
+    assert all(item["title"] for item in answer["items"])
+
+
+def test_recommend_keeps_to_a_category_and_leaves_out_what_is_excluded(client: TestClient) -> None:
+    request = {"triggers": [{"product_id": "P042"}], "k": 30}
+    every = post(client, "/v1/recommend", **request)["items"]
+    excluded = [item["product_id"] for item in every[::2]]
+    left = post(client, "/v1/recommend", **request, exclude=[*excluded, "unknown"])["items"]
+    assert [item["product_id"] for item in left] == [item["product_id"] for item in every[1::2]]
+    clothing = post(client, "/v1/recommend", **request, category=["Clothing"])["items"]
+    assert clothing and {item["category"][0] for item in clothing} == {"Clothing"}
+    assert len(post(client, "/v1/recommend", **request, most_per_category=2)["items"]) <= 2 * 5
+    response = client.post("/v1/recommend", json={**request, "category": ["Clothes"]})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+def test_only_unknown_triggers_bring_nothing(client: TestClient) -> None:
+    answer = post(client, "/v1/recommend", triggers=[{"product_id": "x"}, {"product_id": "y"}])
+    assert (answer["items"], answer["unknown"]) == ([], ["x", "y"])
+
+
+@pytest.mark.parametrize("name", ["search", "classify", "relevance", "recommend"])
+def test_a_batch_answers_as_single_requests_do(client: TestClient, name: str) -> None:
+    requests: dict[str, list[dict[str, Any]]] = {
+        "search": [{"query": query, "k": 3 + row, "explain": row == 1} for row, query in enumerate(QUERIES)],
+        "classify": [{"query": query, "minimum": 0.0} for query in QUERIES],
+        "relevance": [{"query": query, "products": [{"product_id": "P001"}]} for query in QUERIES],
+        "recommend": [{"triggers": [{"product_id": f"P00{row}"}]} for row in range(4)],
+    }
+    answers = post(client, f"/v1/{name}/batch", requests=requests[name])["answers"]
+    singles = [post(client, f"/v1/{name}", **request) for request in requests[name]]
+    for answer, single in zip(answers, singles, strict=True):
+        assert without_ids(answer) == rounded(without_ids(single))
+    assert len({answer["query_id"] for answer in answers}) == len(answers)
+
+
+def without_ids(answer: dict[str, Any]) -> Any:
+    return rounded({name: value for name, value in answer.items() if name not in ("query_id", "took_ms")})
+
+
+def rounded(value: Any) -> Any:
+    """Round floats: a query that is encoded with others may differ in the last bits."""
+    return json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 3))
+
+
+def test_a_batch_has_a_limit(client: TestClient) -> None:
+    response = client.post("/v1/search/batch", json={"requests": [{"query": "a"}] * 33})
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith("requests: list should have at most 32 items")
+
+
+def test_explanations_name_the_words_that_a_product_has(client: TestClient, store: Store) -> None:
+    hits = post(client, "/v1/search", query="red shoes for women", k=5, explain=True)["hits"]
+    assert {tuple(hit["explanation"]["words"]) for hit in hits[:1]} == {("red", "shoes", "women")}
+    offline = scorer.load(store, "scorer/relevance")
+    table = pq.read_table(store.path("tables/shop") / "products")
+    texts = dict(zip(table["product_id"].to_pylist(), offline.item_texts(table), strict=True))
+    ids = [hit["product_id"] for hit in hits]
+    expected = offline.score(["red shoes for women"] * 5, [texts[i] for i in ids], ids)
+    assert [hit["explanation"]["relevance"] for hit in hits] == pytest.approx(expected.tolist(), abs=PROBABILITY)
+
+
+def test_the_page_joins_all_parts_by_its_formula(client: TestClient, full_service: Service) -> None:
+    weights = full_service.answers.settings.page
+    triggers = [{"product_id": "P190"}, {"product_id": "nope"}]
+    page = post(client, "/v1/query", query="red lamp", k=20, triggers=triggers)
+    hybrid = post(client, "/v1/search", query="red lamp", k=weights.candidates)["hits"]
+    prior = {
+        label["label"]: label["probability"]
+        for label in post(client, "/v1/classify", query="red lamp", task="category", k=100, minimum=0.0)["tasks"][
+            "category"
+        ]
+    }
+    brought = post(client, "/v1/recommend", triggers=[{"product_id": "P190"}], k=200)["items"]
+    scores = {hit["product_id"]: hit["score"] for hit in hybrid}
+    low, high = min(scores.values()), max(scores.values())
+    table = {item["product_id"]: item["score"] for item in brought}
+    worst, best = min(table.values()), max(table.values())
+    expected = {}
+    for hit in hybrid:
+        score = (hit["score"] - low) / (high - low)
+        score += weights.category_weight * prior.get(" > ".join(hit["category"]), 0.0)
+        if hit["product_id"] in table:
+            score += weights.trigger_weight * (table[hit["product_id"]] - worst) / (best - worst)
+        expected[hit["product_id"]] = score
+    judged = sorted(expected, key=lambda product_id: -expected[product_id])[: weights.judged]
+    products = [{"product_id": product_id} for product_id in judged]
+    for product in post(client, "/v1/relevance", query="red lamp", products=products)["products"]:
+        expected[product["product_id"]] += weights.relevance_weight * product["probability"]
+    assert page["unknown"] == ["nope"]
+    assert len(page["hits"]) == 20
+    for hit in page["hits"]:
+        assert hit["score"] == pytest.approx(expected[hit["product_id"]], abs=2e-3)
+        assert hit["trigger"] == ("P190" if hit["product_id"] in table else None)
+    given = [hit["score"] for hit in page["hits"]]
+    assert given == sorted(given, reverse=True)
+
+
+def test_the_page_cuts_at_the_grade_and_counts_what_it_cut(client: TestClient) -> None:
+    every = post(client, "/v1/query", query="blue wool socks", k=100)
+    relevant = post(client, "/v1/query", query="blue wool socks", k=100, minimum_grade=2)
+    assert {hit["grade"] for hit in relevant["hits"]} == {2}
+    assert len(relevant["hits"]) + relevant["cut"] == len(every["hits"])
+
+
+def hit(product_id: str, score: float, category: list[str] | None = None) -> Hit:
+    return Hit(
+        product_id=product_id,
+        title="",
+        brand=None,
+        category=category,
+        score=score,
+        grade=None,
+        dense_score=None,
+        lexical_score=None,
+    )
+
+
+def test_the_deepest_label_above_a_product_counts() -> None:
+    hits = [hit("a", 1.0, ["Home", "Kitchen", "Pans"]), hit("b", 1.0, ["Garden"]), hit("c", 1.0)]
+    prior = {"Home": 0.25, "Home > Kitchen": 0.75}
+    ranked = ranked_hits(hits, prior, {}, PageSettings(category_weight=2.0))
+    assert [(one.product_id, one.score) for one in ranked] == [("a", 2.5), ("b", 1.0), ("c", 1.0)]
+
+
+def test_without_parts_the_page_is_the_hybrid_order() -> None:
+    hits = [hit("a", 9.0), hit("b", 5.0), hit("c", 1.0)]
+    ranked = ranked_hits(hits, None, {}, PageSettings())
+    assert [(one.product_id, one.score) for one in ranked] == [("a", 1.0), ("b", 0.5), ("c", 0.0)]
+    item = RecommendedItem(product_id="c", score=3.0, trigger="t", title=None, brand=None, category=None)
+    moved = ranked_hits(hits, None, {"c": item}, PageSettings(trigger_weight=0.75))
+    assert [one.product_id for one in moved] == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize(
+    ("path", "request_body"),
+    [
+        ("/v1/classify", {"query": "a"}),
+        ("/v1/relevance", {"query": "a", "products": [{"text": "b"}]}),
+        ("/v1/recommend", {"triggers": [{"product_id": "P001"}]}),
+        ("/v1/events", None),
+    ],
+)
+def test_a_part_that_is_not_served_says_how_to_serve_it(
+    service: Service, metrics: Metrics, path: str, request_body: Any
+) -> None:
+    if request_body is None:
+        event = {"event_id": "e", "action_name": "click", "query_id": "q", "timestamp": "2026-05-01T10:00:00Z"}
+        request_body = {"events": [{**event, "event_attributes": {"object": {"object_id": "P001"}}}]}
+    with TestClient(build_api(service, metrics, LimitSettings())) as client:
+        response = client.post(path, json=request_body)
+    assert (response.status_code, response.json()["code"]) == (404, "not_served")
+    assert "start the server with" in response.json()["detail"]
+
+
+def test_answers_are_kept_for_equal_requests_alone(full_service: Service, metrics: Metrics) -> None:
+    with TestClient(build_api(full_service, metrics, LimitSettings())) as client:
+        first = post(client, "/v1/search", query="a green hose", k=4)
+        again = post(client, "/v1/search", query="a green hose", k=4)
+        other = post(client, "/v1/search", query="a green hose", k=4, mode="lexical")
+    assert again["hits"] == first["hits"]
+    assert again["query_id"] != first["query_id"]
+    assert other["hits"] != first["hits"]

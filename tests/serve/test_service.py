@@ -1,0 +1,221 @@
+"""A bundle in service is replaced by a better one as a whole, and stays where the newer one can't answer."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.artifacts import Artifact, Store
+from raylevance.client.messages import SearchRequest
+from raylevance.errors import RaylevanceError, UsageError
+from raylevance.inference import bundle as bundles
+from raylevance.inference.bundle import BundleVersions
+from raylevance.models.encoder import Encoder
+from serve.bundle import Bundle, read_versions
+from serve.metrics import Metrics
+from serve.models import LocalModels
+from serve.service import Service
+from serve.settings import ServeSettings
+from tests.serve.conftest import publish_index
+
+REQUEST = SearchRequest(query="red lamp", k=3, mode="dense")
+
+
+@pytest.fixture
+def store(shop: Any, tmp_path: Path) -> Store:
+    """A copy of the shop's store with `bundle/shop`."""
+    for kind in ("encoder", "index", "tables"):
+        shutil.copytree(shop.root / kind / "shop", tmp_path / kind / "shop")
+    store = Store(tmp_path)
+    bundles.publish(store, "shop", bundles.pin(store, "index/shop"))
+    return store
+
+
+@pytest.fixture
+def service(store: Store, metrics: Metrics) -> Service:
+    settings = ServeSettings(store=str(store), bundle="bundle/shop", refresh_s=0.1)
+    return Service(settings, read_versions(store, "bundle/shop"), LocalModels(str(store)), metrics)
+
+
+def smaller_index(store: Store, rows: int, encoder: str | None = None) -> Artifact:
+    """Publish an index of the first rows of the products; return its artifact."""
+    tables = store.get("tables/shop").ref
+    table = pq.read_table(store.path(tables) / "products").slice(0, rows)
+    made_with = store.get(encoder or "encoder/shop")
+    publish_index(store, Encoder.load(store.path(made_with.ref)), table, "index/shop", [made_with.ref, tables])
+    return store.get("index/shop")
+
+
+def publish(store: Store, rows: int) -> Artifact:
+    smaller_index(store, rows)
+    return bundles.publish(store, "shop", bundles.pin(store, "index/shop"))
+
+
+def test_a_newer_bundle_takes_over_while_requests_run(store: Store, service: Service) -> None:
+    async def run() -> None:
+        first = service.answers.bundle.versions
+        held = service.answers
+        newer = publish(store, 60)
+        assert await service.update()
+        assert not await service.update(), "it is in service already"
+        now = await service.answers.search(REQUEST)
+        before = await held.search(REQUEST)
+        assert (before.versions, len(held.bundle.products.index)) == (first, 200)
+        assert (now.versions.bundle, now.versions.index) == (newer.ref, store.get("index/shop").ref)
+        assert {hit.product_id for hit in now.hits} <= {f"P{row:03}" for row in range(60)}
+
+    asyncio.run(run())
+
+
+def test_replicas_that_follow_converge(store: Store, metrics: Metrics) -> None:
+    settings = ServeSettings(store=str(store), bundle="bundle/shop", refresh_s=0.05)
+    versions = read_versions(store, "bundle/shop")
+
+    async def run() -> None:
+        services = [Service(settings, versions, LocalModels(str(store)), metrics) for _ in range(2)]
+        for one in services:
+            one.start()
+        newer = publish(store, 60)
+        for _ in range(400):
+            if all(one.answers.bundle.versions.bundle == newer.ref for one in services):
+                break
+            await asyncio.sleep(0.05)
+        assert {one.answers.bundle.versions.bundle for one in services} == {newer.ref}
+        for one in services:
+            await one.stop()
+
+    asyncio.run(run())
+
+
+def damage_index(store: Store) -> str:
+    newer = publish(store, 60)
+    file = next((store.path(store.get("index/shop").ref) / "vectors").iterdir())
+    file.write_bytes(file.read_bytes()[:-7] + b"garbage")
+    assert newer.ref
+    return "is damaged"
+
+
+def tear_bundle(store: Store) -> str:
+    newer = publish(store, 60)
+    (store.path(newer.ref) / bundles.FILE).write_text('{"index": "index/sh')
+    return "is damaged"
+
+
+def lose_a_file(store: Store) -> str:
+    publish(store, 60)
+    next((store.path(store.get("index/shop").ref) / "lexical").iterdir()).unlink()
+    return "is missing"
+
+
+def name_another_encoder(store: Store) -> str:
+    """Publish, past the checks of `publish`, a bundle whose encoder is not the one that its index was made with."""
+    made = Encoder.load(store.path("encoder/shop"))
+    made.settings = made.settings.model_copy(update={"query_prompt": "query: "})
+    with store.publish("encoder/other") as draft:
+        made.save(draft.path)
+    versions = bundles.pin(store, "index/shop").model_copy(update={"encoder": draft.ref})
+    with store.publish("bundle/shop", parents=versions.references()) as bundle_draft:
+        (bundle_draft.path / bundles.FILE).write_text(versions.model_dump_json())
+    return "was made with encoder/shop@"
+
+
+def fit_no_vectors(store: Store, tiny_backbone: Path) -> str:
+    """Publish a bundle whose encoder has another dimension than the vectors of its index."""
+    with store.publish("encoder/tiny") as draft:
+        Encoder.load(tiny_backbone).save(draft.path)
+    with store.publish("index/shop", parents=[draft.ref, store.get("tables/shop").ref]) as index_draft:
+        shutil.copytree(
+            store.path("index/shop"), index_draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest*")
+        )
+    bundles.publish(store, "shop", bundles.pin(store, "index/shop"))
+    return "384 dimensions"
+
+
+@pytest.mark.parametrize("fault", [damage_index, tear_bundle, lose_a_file, name_another_encoder, fit_no_vectors])
+def test_a_bundle_that_cannot_answer_is_refused_and_the_last_good_one_stays(
+    store: Store, service: Service, tiny_backbone: Path, fault: Callable[..., str]
+) -> None:
+    async def run() -> None:
+        good = service.answers
+        before = await good.search(REQUEST)
+        reason = fault(store, tiny_backbone) if fault is fit_no_vectors else fault(store)
+        newest = [artifact for artifact in store.artifacts() if artifact.name == "bundle/shop"][-1].ref
+        assert not await service.update()
+        assert not await service.update(), "it is not tried again and again"
+        assert service.answers is good
+        assert len(service.refused) == 1
+        assert service.refused[0].bundle == newest
+        assert reason in service.refused[0].reason
+        after = await service.answers.search(REQUEST.model_copy(update={"k": 4}))
+        assert after.hits[:3] == before.hits
+        assert after.versions == before.versions
+        repaired = publish(store, 70)
+        assert await service.update()
+        assert service.answers.bundle.versions.bundle == repaired.ref
+
+    asyncio.run(run())
+
+
+def test_rollback_puts_the_bundle_before_back(store: Store, service: Service) -> None:
+    first = store.get("bundle/shop")
+
+    async def run() -> None:
+        second = publish(store, 60)
+        assert await service.update()
+        left, now = bundles.rollback(store, "shop")
+        assert (left.ref, now.ref) == (second.ref, first.ref)
+        assert await service.update()
+        assert service.answers.bundle.versions.bundle == first.ref
+        bundles.rollback(store, "shop")
+        assert await service.update()
+        assert service.answers.bundle.versions.bundle == second.ref
+
+    asyncio.run(run())
+
+
+def test_there_must_be_a_bundle_to_go_back_to(store: Store) -> None:
+    with pytest.raises(RaylevanceError, match="is the only version of bundle/shop"):
+        bundles.rollback(store, "shop")
+    with pytest.raises(UsageError, match="expected bundle/NAME"):
+        bundles.read(store, "index/shop")
+
+
+@pytest.mark.parametrize(
+    ("part", "reference"), [("classifier", "scorer/a"), ("scorer", "classifier/a"), ("items", "index/shop")]
+)
+def test_a_part_of_another_kind_is_refused(store: Store, part: str, reference: str) -> None:
+    with pytest.raises(UsageError, match=f"{part} '{reference}': expected"):
+        bundles.pin(store, "index/shop", **{part: reference})
+
+
+def test_a_bundle_with_another_encoder_is_not_published(store: Store) -> None:
+    versions = bundles.pin(store, "index/shop")
+    other = BundleVersions(**{**versions.model_dump(), "encoder": "encoder/shop@000000000000"})
+    with pytest.raises(RaylevanceError, match=f"{versions.index} was made with {versions.encoder}, not with"):
+        bundles.publish(store, "shop", other)
+
+
+def test_a_bundle_cannot_be_changed(service: Service) -> None:
+    bundle: Any = service.answers.bundle
+    assert isinstance(bundle, Bundle)
+    with pytest.raises(AttributeError):
+        bundle.products = None
+
+
+def test_a_fixed_version_is_not_followed(store: Store, metrics: Metrics) -> None:
+    fixed = store.get("bundle/shop").ref
+    settings = ServeSettings(store=str(store), bundle=fixed, refresh_s=0.05)
+    service = Service(settings, read_versions(store, fixed), LocalModels(str(store)), metrics)
+
+    async def run() -> None:
+        service.start()
+        publish(store, 60)
+        await asyncio.sleep(0.3)
+        assert not await service.update()
+        assert service.answers.bundle.versions.bundle == fixed
+
+    asyncio.run(run())
