@@ -1,10 +1,12 @@
 """Measure searches per second over HTTP against FastAPI with sentence-transformers and FAISS, in one run.
 
-    python benchmarks/serving_speed.py --data ../shared/data --clients 1 32 --seconds 10
+    python benchmarks/serving_speed.py --data ../shared/data --clients 1 8 32 128 --seconds 10
 
 Both serve the ESCI sample with MiniLM and exact search. Each has the machine to itself, and both get the same queries
 from the same clients: threads of this process, each with a connection that it keeps and no pause between requests.
-Neither server caches answers.
+Ours runs without its caches, so that queries which come again do not flatter it; `ours, cached` is a run of its own, in
+which the frequency of queries falls with their rank (Zipf). `echo` is a Ray Serve application that parses the same
+request and answers at once, behind the same proxy: what is left for a search to be fast in.
 
 The plain server is what a user would write: a `def` endpoint, which FastAPI runs in its pool of threads, calls
 `SentenceTransformer.encode` and `IndexFlatIP.search`, in one process of uvicorn. It only searches by vectors, so our
@@ -40,11 +42,13 @@ VECTORS, PRODUCTS, QUERIES = "vectors.npy", "products.json", "queries.json"
 
 
 class Figures(NamedTuple):
-    """Answers per second, and the median and the 99th percentile of the times to an answer, in milliseconds."""
+    """Answers per second, the median and two percentiles of the times to an answer, in milliseconds, and failures."""
 
     qps: float
     p50_ms: float
+    p95_ms: float
     p99_ms: float
+    errors: int
 
 
 def prepare(data: Path, folder: Path) -> None:
@@ -111,6 +115,32 @@ def serve_plainly(folder: Path, port: int) -> None:
     uvicorn.run(api, port=port, log_level="warning")
 
 
+def serve_echo(port: int) -> None:
+    """Run the echo until it is interrupted."""
+    from fastapi import FastAPI
+    from ray import serve
+    from ray.serve.schema import LoggingConfig
+
+    from raylevance.client.messages import SearchRequest
+    from raylevance.cluster import connected
+    from serve.server import deployed  # first: it sets the environment of Ray's proxy
+
+    api = FastAPI()
+
+    @api.post(SEARCH)
+    async def echo(request: SearchRequest) -> dict[str, str]:
+        return {"query": request.query}
+
+    @api.get(HEALTH)
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    kept = LoggingConfig(enable_access_log=False)
+    answers = serve.deployment(max_ongoing_requests=512, logging_config=kept)(serve.ingress(api)(type("Echo", (), {})))
+    with connected(), deployed(answers.bind(), "127.0.0.1", port):
+        signal.pause()
+
+
 @contextmanager
 def running(command: list[str]) -> Iterator[int]:
     """Run a server for the block, and give it the port once the server answers."""
@@ -152,11 +182,17 @@ def measure(port: int, path: str, bodies: list[bytes | None], clients: int, seco
     numbers = count()
     ends = time.perf_counter() + seconds
 
+    errors = count()
+
     def client(_: int) -> list[float]:
         times, connection = [], http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         while (started := time.perf_counter()) < ends:
-            send(connection, path, bodies[next(numbers) % len(bodies)])
-            times.append(time.perf_counter() - started)
+            try:
+                send(connection, path, bodies[next(numbers) % len(bodies)])
+                times.append(time.perf_counter() - started)
+            except (OSError, http.client.HTTPException, RuntimeError):
+                next(errors)
+                connection.close()
         connection.close()
         return times
 
@@ -164,8 +200,8 @@ def measure(port: int, path: str, bodies: list[bytes | None], clients: int, seco
     with ThreadPoolExecutor(clients) as threads:
         times = [took for of_client in threads.map(client, range(clients)) for took in of_client]
     took = time.perf_counter() - started
-    p50, p99 = np.percentile(times, [50, 99]) * 1000
-    return Figures(len(times) / took, float(p50), float(p99))
+    p50, p95, p99 = (float(value) for value in np.percentile(times, [50, 95, 99]) * 1000)
+    return Figures(len(times) / took, p50, p95, p99, next(errors))
 
 
 def bodies_of(queries: list[str], **fields: str) -> list[bytes | None]:
@@ -180,38 +216,71 @@ def found(port: int, bodies: list[bytes | None]) -> list[set[str]]:
     return [{hit["product_id"] for hit in answer["hits"]} for answer in answers]
 
 
+def zipf(bodies: list[bytes | None], seed: int = 0) -> list[bytes | None]:
+    """Return requests in which the body of rank r is drawn with a probability that falls as 1 / r."""
+    ranks = np.random.default_rng(seed).zipf(1.1, 20_000)
+    return [bodies[rank % len(bodies)] for rank in ranks]
+
+
 def race(folder: Path, clients: list[int], seconds: float) -> dict[str, Any]:
-    """Run both servers, one after the other. Return the figures of each load, and how alike the answers are."""
+    """Run the servers, one after the other. Return the figures of each load, and how alike the answers are."""
     queries = json.loads((folder / QUERIES).read_text(encoding="utf-8"))
     modes = {f"ours, {mode}": bodies_of(queries, mode=mode) for mode in ("dense", "hybrid", "lexical")}
-    plain = [sys.executable, __file__, "--plain", str(folder)]
+    this = [sys.executable, __file__]
+    plain = [*this, "--plain", str(folder)]
     ours = [sys.executable, "-m", "serve", "--store", str(folder / "store"), "--index", "index/esci"]
+    uncached = ["--set", "cached_vectors=0", "--set", "cached_answers=0"]
     figures: dict[str, dict[int, Figures]] = {}
     products: dict[str, list[set[str]]] = {}
-    for command, loads in ((plain, {"plain": bodies_of(queries)}), (ours, modes)):
+    for command, loads in (
+        ([*this, "--echo"], {"echo": bodies_of(queries)}),
+        (plain, {"plain": bodies_of(queries)}),
+        ([*ours, *uncached], modes),
+        (ours, {"ours, cached": zipf(bodies_of(queries, mode="hybrid"))}),
+    ):
         with running(command) as port:
             for name, bodies in loads.items():
-                products[name] = found(port, bodies)
+                if name in ("plain", "ours, dense"):
+                    products[name] = found(port, bodies)
                 measure(port, SEARCH, bodies, max(clients), WARM_UP_S)
                 figures[name] = {number: measure(port, SEARCH, bodies, number, seconds) for number in clients}
-            name = f"{next(iter(loads)).split(',')[0]}, {HEALTH}"
-            figures[name] = {number: measure(port, HEALTH, [None], number, seconds) for number in clients}
     shared = [len(mine & theirs) / K for mine, theirs in zip(products["ours, dense"], products["plain"], strict=True)]
     return {
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "figures": {name: {n: by_clients[n]._asdict() for n in clients} for name, by_clients in figures.items()},
         "qps_ratio": {n: figures["ours, dense"][n].qps / figures["plain"][n].qps for n in clients},
+        "encode_ms": encoding_ms(queries),
         "same_products": float(np.mean(shared)),
     }
 
 
+def encoding_ms(queries: list[str]) -> float:
+    """Return the median time to encode one query on one thread, as a replica does it, in milliseconds."""
+    import torch
+
+    from raylevance.inference.encoder import backbone_path
+    from raylevance.inference.search import read_query_encoder
+
+    torch.set_num_threads(1)
+    encoder = read_query_encoder(backbone_path("minilm"))
+    times = []
+    for query in queries[:50]:
+        started = time.perf_counter()
+        encoder.encode_queries([query])
+        times.append(time.perf_counter() - started)
+    return float(np.median(times) * 1000)
+
+
 def print_report(report: dict[str, Any]) -> None:
     """Print the figures as a table, and our ratio to the plain server."""
-    print(f"{'server':18}{'clients':>8}{'QPS':>9}{'p50 ms':>9}{'p99 ms':>9}")
+    names = ("QPS", "p50 ms", "p95 ms", "p99 ms", "errors")
+    print(f"{'server':18}{'clients':>8}" + "".join(f"{name:>9}" for name in names))
     for name, by_clients in report["figures"].items():
         for clients, row in by_clients.items():
-            print(f"{name:18}{clients:8}{row['qps']:9.1f}{row['p50_ms']:9.1f}{row['p99_ms']:9.1f}")
+            *values, errors = row.values()
+            print(f"{name:18}{clients:8}" + "".join(f"{value:9.1f}" for value in values) + f"{errors:9}")
+    print(f"one query is encoded in {report['encode_ms']:.1f} ms (median, one thread)")
     for clients, ratio in report["qps_ratio"].items():
         print(
             f"{clients} clients: ours (dense) answers {ratio:.2f} times as many queries per second as the plain server"
@@ -223,14 +292,18 @@ def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
         serve_plainly(options.plain, options.port)
+        return
+    if options.echo:
+        serve_echo(options.port)
         return
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +34,7 @@ from serve.bundle import Bundle, Vectors
 from serve.cache import Cache
 from serve.metrics import Metrics
 from serve.models import Models, padded_tokens
+from serve.request_id import new_id
 from serve.settings import AnswerSettings
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ class Answers:
     def reply(self, started: float) -> dict[str, Any]:
         """Return what every answer has, for one that was begun at `started` of `time.perf_counter`."""
         took_ms = round(1000 * (time.perf_counter() - started), 1)
-        return {"query_id": uuid4().hex, "took_ms": took_ms, "versions": self.bundle.versions}
+        return {"query_id": new_id(), "took_ms": took_ms, "versions": self.bundle.versions}
 
     def check_k(self, k: int) -> None:
         """Raise `UsageError` for more hits than the server's limit."""

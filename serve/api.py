@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from raylevance import __version__
+from raylevance.tokens import Tokens
 from serve.feedback import Feedback
 from serve.guard import Guard
 from serve.metrics import Metrics
@@ -14,7 +15,6 @@ from serve.problems import install_problem_handlers
 from serve.routes import classify, events, health, page, query, recommend, relevance, search, versions
 from serve.service import Service
 from serve.settings import LimitSettings
-from raylevance.tokens import Tokens
 
 
 def build_api(

@@ -16,6 +16,7 @@ from ray.serve.schema import LoggingConfig
 from raylevance.artifacts import Store
 from raylevance.client.messages import Versions
 from raylevance.inference import bundle as bundles
+from raylevance.tokens import Tokens
 from serve.api import build_api
 from serve.bundle import Vectors, read_versions, versions_of
 from serve.feedback import Feedback
@@ -23,7 +24,6 @@ from serve.metrics import BatchMetrics, Metrics
 from serve.models import LocalModels, RemoteModels
 from serve.service import Service
 from serve.settings import ServeSettings
-from raylevance.tokens import Tokens
 
 MAX_BATCHES_PER_ENCODER = 4
 """Batches that one encoder holds at once: those that it works on, and the next."""

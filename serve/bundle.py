@@ -12,7 +12,6 @@ import pyarrow as pa
 from raylevance import __version__
 from raylevance.artifacts import Store
 from raylevance.client.messages import Versions
-from raylevance.errors import UsageError
 from raylevance.inference import bundle as bundles
 from raylevance.inference import item_table, product_texts, query_classifier, scorer, search
 from raylevance.inference.bundle import BundleVersions
@@ -20,13 +19,10 @@ from raylevance.inference.item_table import Recommender
 from raylevance.inference.product_texts import ProductTexts
 from raylevance.inference.query_classifier import QueryLabels
 from raylevance.inference.search import ProductSearch, SearchVersions
+from serve.problems import NotServed
 
 Vectors = npt.NDArray[np.float32]
 """A unit vector [d], or unit vectors [n, d]."""
-
-
-class NotServed(UsageError):
-    """The bundle has no artifact that could answer the request."""
 
 
 @dataclass(frozen=True)

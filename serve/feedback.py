@@ -41,6 +41,8 @@ FOLDER = "feedback"
 EVENTS_SUFFIX = ".parquet"
 """Of events whose queries are in the store already, in the folder of journals."""
 DAMAGED_SUFFIX = ".damaged"
+EVENTS_WAIT = 1.5
+"""More than 1, because no process publishes to the second."""
 
 TIME = pa.timestamp("ms", "UTC")
 OBJECT = pa.struct([("object_id", pa.string())])
@@ -57,9 +59,12 @@ EVENTS = pa.schema(
     ]
 )
 QUERIES = pa.schema([("query_id", pa.string()), ("user_query", pa.string()), ("timestamp", TIME)])
-LINES = pa.schema([*EVENTS, QUERIES.field("user_query")]).set(3, pa.field("timestamp", pa.string()))
+LINES = pa.schema([*EVENTS, QUERIES.field("user_query")])
 """The lines of a journal: events, and queries, which have a `user_query`."""
-AS_LINES = pyarrow.json.ParseOptions(explicit_schema=LINES, unexpected_field_behavior="ignore")
+AS_LINES = pyarrow.json.ParseOptions(
+    explicit_schema=LINES.set(LINES.get_field_index("timestamp"), pa.field("timestamp", pa.string())),
+    unexpected_field_behavior="ignore",
+)
 
 
 @dataclass
@@ -89,11 +94,12 @@ class Feedback:
     def __init__(self, store: str | Path, publish_every_s: float = 300, segment_bytes: int = 8 << 20) -> None:
         """Keep events in the store at `store`, a folder or URI, and begin with the journals of processes that died.
 
-        The queries of a journal are published every `publish_every_s` seconds. Its events follow after as long again:
-        by then, the queries that other processes answered are published too. A journal is about `segment_bytes` long,
-        which bounds the memory to publish it.
+        Every `publish_every_s` seconds, the journal ends and its queries are published. Its events follow when its last
+        line is `EVENTS_WAIT` times as old, for other processes have then published their queries too, which the events
+        may be about. A journal is about `segment_bytes` long, which bounds the memory to publish it.
 
-        Raises `UsageError` if there is no such file system.
+        Raises `UsageError` if there is no such file system, and `RaylevanceError` if the folder of journals can't be
+        made.
         """
         root = Store(store)
         self._fs, base = (
@@ -130,9 +136,9 @@ class Feedback:
         return EventsKept(accepted=len(events), repeated=len(events) - len(distinct))
 
     def answered(self, query_id: str, query: str) -> None:
-        """Record the text of an answered query. It is written in the background, at once or with the next events.
+        """Record the text of an answered query. It is written with the next events, or within `NOTES_WAIT_S` seconds.
 
-        A crash may lose the queries of the last `NOTES_WAIT_S` seconds. Events of a query that was lost are kept, and
+        A crash may lose the queries of these seconds. Events of a query that was lost are kept, and
         an import names and counts them as `query_id is not in ubi_queries`.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -156,10 +162,11 @@ class Feedback:
         return f"{FOLDER}-{hashlib.sha256(str(store).encode()).hexdigest()[:16]}"
 
     def _run(self) -> None:
-        self._publish(time.time() - self._every_s)
+        wait_s = EVENTS_WAIT * self._every_s
+        self._publish(time.time() - wait_s)
         while not self._stop.wait(self._every_s):
             self._journal.end_segment()
-            self._publish(time.time() - self._every_s)
+            self._publish(time.time() - wait_s)
 
     def _publish(self, written_before: float) -> None:
         """Publish the queries of all journals without a lock, then the events `written_before` that time."""
@@ -184,8 +191,6 @@ class Feedback:
         if damaged:
             _write_durably(b"\n".join(damaged), journal.with_suffix(DAMAGED_SUFFIX))
             log.error("%s: %d damaged lines are put aside", journal.with_suffix(DAMAGED_SUFFIX), len(damaged))
-        times = lines["timestamp"].cast(pa.timestamp("us", "UTC")).cast(TIME)
-        lines = lines.set_column(lines.column_names.index("timestamp"), "timestamp", times)
         events = lines.filter(lines["event_id"].is_valid()).select(EVENTS.names)
         distinct = _first_of_each(events)
         if distinct.num_rows:
@@ -242,7 +247,9 @@ def read_lines(journal: Path) -> tuple[pa.Table, bool, list[bytes]]:
 def _parsed(lines: bytes) -> pa.Table:
     if not lines:
         return LINES.empty_table()
-    return pyarrow.json.read_json(pa.BufferReader(lines), parse_options=AS_LINES).select(LINES.names).cast(LINES)
+    table = pyarrow.json.read_json(pa.BufferReader(lines), parse_options=AS_LINES)
+    times = table["timestamp"].cast(pa.timestamp("us", "UTC")).cast(TIME)
+    return table.set_column(table.column_names.index("timestamp"), "timestamp", times).select(LINES.names)
 
 
 def _is_readable(line: bytes) -> bool:

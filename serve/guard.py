@@ -9,16 +9,15 @@ import logging
 import re
 import time
 from http import HTTPStatus
-from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from raylevance.tokens import Tokens
 from serve.metrics import Metrics
 from serve.problems import problem
-from serve.request_id import REQUEST_ID
+from serve.request_id import REQUEST_ID, new_id
 from serve.settings import LimitSettings
-from raylevance.tokens import Tokens
 
 log = logging.getLogger("ray.serve")
 
@@ -55,7 +54,7 @@ class Guard:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if ID.fullmatch(given) else uuid4().hex
+        request_id = given if ID.fullmatch(given) else new_id()
         REQUEST_ID.set(request_id)
         request = _Request(self._limits, receive, send, request_id)
         self._in_flight += 1

@@ -14,12 +14,15 @@ from starlette.routing import Route
 from raylevance.client.messages import Problem
 from raylevance.config import setting_names
 from raylevance.errors import UsageError, nearest
-from serve.bundle import NotServed
 from serve.request_id import REQUEST_ID
 
 MAX_ECHO_CHARACTERS = 80
 """A value of the request is repeated in a message up to this length."""
 MEDIA_TYPE = "application/problem+json"
+
+
+class NotServed(UsageError):
+    """A request for which this server has nothing, such as no classifier. Its text is the detail, with status 404."""
 
 
 class Unavailable(Exception):

@@ -1,18 +1,19 @@
 """`POST /v1/events`: what users did with the products of answers."""
 
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.exceptions import HTTPException
 
 from raylevance.client.messages import EventBatch, EventsKept
-from serve.bundle import NotServed
 from serve.feedback import Feedback
 from serve.journal import NotKeptError
+from serve.problems import NotServed
 from serve.responses import FAULTS, NOT_SERVED
 
 RETRY_AFTER_S = 5
-FAILURES = {
+FAILURES: dict[int | str, dict[str, Any]] = {
     404: NOT_SERVED[404] | {"description": "The server keeps no events."},
     503: NOT_SERVED[404] | {"description": "The events were not kept; Retry-After says when to send them again."},
 }

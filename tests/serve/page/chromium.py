@@ -1,6 +1,8 @@
 """Visits to the search page in Chromium, and messages that stand in for the server's."""
 
+import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +13,29 @@ from urllib.parse import quote
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from raylevance.client.messages import Answer, Hit, Problem
 
+HOW_TO_INSTALL = "install it (Debian: apt-get install chromium), or set RAYLEVANCE_CHROMIUM to its path"
 REFUSED = re.compile(r"^Failed to load resource: the server responded with a status of (\d+)")
+
+
+def find_chromium() -> str | None:
+    """The path of Chromium, None where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("RAYLEVANCE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Start Chromium without a window."""
+    # As root, Chromium does not start with its sandbox.
+    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=arguments)
+        yield browser
+        browser.close()
 
 
 @contextmanager

@@ -1,20 +1,16 @@
 """A real Chromium, and real servers of the small shop, each on a port of its own."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from serve.api import build_api
 from serve.feedback import Feedback
 from serve.settings import LimitSettings
-from tests.serve.page.chromium import Visit, running
-
-HOW_TO_INSTALL = "install it (Debian: apt-get install chromium), or set RAYLEVANCE_CHROMIUM to its path"
+from tests.serve.page.chromium import HOW_TO_INSTALL, Visit, browsing, find_chromium, running
 
 
 @pytest.fixture(scope="session")
@@ -38,16 +34,10 @@ def plain_server(make_service: Any, metrics: Any) -> Iterator[str]:
 # Playwright keeps an event loop running in this thread, where other files call asyncio.run: it ends with the file.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("RAYLEVANCE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
+    if find_chromium() is None:
         pytest.skip(f"no Chromium: {HOW_TO_INSTALL}")
-    # As root, Chromium does not start with its sandbox.
-    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+    with browsing() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

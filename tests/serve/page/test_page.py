@@ -1,10 +1,8 @@
 """The search page in a real Chromium, before a real server of the small shop."""
 
 import json
-import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -223,23 +221,3 @@ def test_exposures_and_clicks_are_sent(visit: Visits) -> None:
     assert click["query_id"] == answer.query_id
     assert click["session_id"] == exposures[0].session_id != click["client_id"]
     assert len({event.event_id for event in exposures} | {click["event_id"]}) == len(exposures) + 1
-
-
-def test_pictures(visit: Visits, tmp_path: Path) -> None:
-    """The pictures of docs/pictures are of a full page. RAYLEVANCE_PICTURES=docs/pictures writes them there."""
-    folder = Path(os.environ.get("RAYLEVANCE_PICTURES", tmp_path))
-    phone = {"viewport": {"width": 390, "height": 844}}
-    for name, mode, options in (
-        ("light", "hybrid", {}),
-        ("dark", "hybrid", {"color_scheme": "dark"}),
-        ("phone", "hybrid", phone),
-        ("side_by_side", "compare", {}),
-    ):
-        page = visit(**options).open(QUERY, mode)
-        if mode == "hybrid":
-            page.locator(".hit").nth(1).get_by_role("button", name="Why here").click()
-            expect(page.locator(".why")).to_be_visible()
-        page.get_by_role("searchbox").hover()
-        file = folder / f"page_{name}.png"
-        page.screenshot(path=file)
-        assert file.stat().st_size > 20_000, "an empty page is smaller"

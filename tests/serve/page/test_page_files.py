@@ -69,7 +69,7 @@ def test_the_page_asks_for_no_more_hits_than_the_server_allows() -> None:
         assert f'data-hits="{asked}"' in TestClient(api).get("/").text
 
 
-def test_a_wheel_has_the_page(tmp_path: Path) -> None:
+def test_a_wheel_has_the_page_and_every_other_file_of_the_server(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for folder in ("serve", "workloads", "platform"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -78,5 +78,6 @@ def test_a_wheel_has_the_page(tmp_path: Path) -> None:
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('..'))"
     done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=True)
     with ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
-        packed = {name for name in wheel.namelist() if name.startswith("serve/page/")}
-    assert packed == {f"serve/page/{file.name}" for file in page.FOLDER.iterdir()}
+        packed = {name for name in wheel.namelist() if name.startswith("serve/")}
+    assert packed == {str(file.relative_to(source)) for file in (source / "serve").rglob("*") if file.is_file()}
+    assert "serve/page/index.html" in packed
