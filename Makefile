@@ -36,9 +36,10 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 run: $(READY)  ## data -> training -> index -> report, then three queries answered over HTTP
 	$(BIN)/raylevance run mine-and-refine
 	$(BIN)/raylevance serve --try "tan strappy heels for women" --try "wireless earbuds" --try "garden hose 50 ft"
+	@echo "raylevance: 'make serve' answers from these models; the search page is then at http://127.0.0.1:8000/"
 
-serve: $(READY)  ## answer over HTTP at http://127.0.0.1:8000 until interrupted
-	$(BIN)/raylevance serve
+serve: $(READY)  ## answer over HTTP until interrupted, and open the search page, http://127.0.0.1:8000/
+	$(BIN)/raylevance serve --open
 
 test: $(READY)  ## the tests, but for the long ones
 	$(BIN)/python -m pytest -m "not long"

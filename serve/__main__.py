@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+import webbrowser
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -23,6 +24,8 @@ cli = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 DEFAULTS = ServeSettings()
 HITS = 5
 TIMEOUT_S = 60.0
+TOKEN_VARIABLE = "RAYLEVANCE_TOKEN"
+"""The environment variable with the token that `--try` sends."""
 
 
 @cli.command(help=__doc__)
@@ -50,16 +53,17 @@ def serve_from_store(
         list[str] | None, typer.Option("--set", help="Change another setting, such as events=true. Repeatable.")
     ] = None,
     queries: Annotated[list[str] | None, typer.Option("--try", help="Search for this, then stop. Repeatable.")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the search page in a browser.")] = False,
 ) -> None:
     """Run the server with the options of the command line."""
     options: dict[str, object] = {"store": store, "index": index, "host": host, "port": port, "replicas": replicas}
     parts = {"bundle": bundle, "classifier": classifier, "scorer": scorer, "items": items, "tokens": tokens}
     options |= {name: value for name, value in parts.items() if value is not None}
     given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
-    serve(load_settings(ServeSettings, overrides=[*given, *(overrides or [])]), queries or [])
+    serve(load_settings(ServeSettings, overrides=[*given, *(overrides or [])]), queries or [], open_page=open_page)
 
 
-def serve(settings: ServeSettings, queries: Sequence[str]) -> None:
+def serve(settings: ServeSettings, queries: Sequence[str], *, open_page: bool = False) -> None:
     """Start a server, print its answers to `queries` and stop; without queries, serve until SIGINT or SIGTERM."""
     if settings.tls_cert:
         os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"  # Ray 2.60's HAProxy does not speak TLS
@@ -69,6 +73,8 @@ def serve(settings: ServeSettings, queries: Sequence[str]) -> None:
     with running(settings) as server:
         served = settings.bundle or settings.index
         status(f"raylevance: serving {served} at {server} (search page: {server}/, API: {server}/docs)")
+        if open_page:
+            webbrowser.open(f"{server}/")
         if not queries:
             status("raylevance: press Ctrl-C to stop")
             while True:
@@ -79,7 +85,7 @@ def serve(settings: ServeSettings, queries: Sequence[str]) -> None:
 def _print_answers(server: str, queries: Sequence[str]) -> None:
     from serve.answer_table import format_answer
 
-    with results_console() as console, Client(server, timeout_s=TIMEOUT_S) as client:
+    with results_console() as console, Client(server, os.environ.get(TOKEN_VARIABLE), TIMEOUT_S) as client:
         for query in queries:
             started = time.perf_counter()
             answer = client.search(query, k=HITS)

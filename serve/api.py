@@ -15,6 +15,7 @@ from serve.problems import install_problem_handlers
 from serve.routes import classify, events, health, page, query, recommend, relevance, search, versions
 from serve.service import Service
 from serve.settings import LimitSettings
+from serve.tracing import Tracing
 
 
 def build_api(
@@ -22,16 +23,20 @@ def build_api(
     metrics: Metrics,
     limits: LimitSettings,
     *,
+    tracing: Tracing | None = None,
     tokens: Tokens | None = None,
     feedback: Feedback | None = None,
     log_queries: bool = False,
 ) -> FastAPI:
     """Build the API around `service`.
 
+    - `tracing`: where spans of requests go; by default where the environment says.
     - `tokens`: who may call it; None for anyone.
     - `feedback`: where events are kept; None keeps none, and `POST /v1/events` says so.
     - `log_queries`: whether the text of a query may stand in the log.
     """
+
+    tracing = tracing or Tracing()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -40,6 +45,7 @@ def build_api(
             yield
         finally:
             await service.stop()
+            await asyncio.to_thread(tracing.close)
             if feedback is not None:
                 await asyncio.to_thread(feedback.close)
 
@@ -61,5 +67,5 @@ def build_api(
     for router in routers:
         api.include_router(router)
     paths = frozenset(route.path for route in api.routes if hasattr(route, "path"))
-    api.add_middleware(Guard, limits=limits, metrics=metrics, tokens=tokens, routes=paths)
+    api.add_middleware(Guard, limits=limits, metrics=metrics, tracing=tracing, tokens=tokens, routes=paths)
     return api

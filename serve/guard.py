@@ -18,6 +18,7 @@ from serve.metrics import Metrics
 from serve.problems import problem
 from serve.request_id import REQUEST_ID, new_id
 from serve.settings import LimitSettings
+from serve.tracing import Tracing
 
 log = logging.getLogger("ray.serve")
 
@@ -36,12 +37,19 @@ class Guard:
     """ASGI middleware around the routes."""
 
     def __init__(
-        self, app: ASGIApp, limits: LimitSettings, metrics: Metrics, tokens: Tokens | None, routes: frozenset[str]
+        self,
+        app: ASGIApp,
+        limits: LimitSettings,
+        metrics: Metrics,
+        tracing: Tracing,
+        tokens: Tokens | None,
+        routes: frozenset[str],
     ) -> None:
         """Pass the requests that are allowed on to `app`; metrics name the path of a request if it is in `routes`."""
         self.app = app
         self._limits = limits
         self._metrics = metrics
+        self._tracing = tracing
         self._tokens = tokens
         self._routes = routes
         self._in_flight = 0
@@ -57,21 +65,26 @@ class Guard:
         request_id = given if ID.fullmatch(given) else new_id()
         REQUEST_ID.set(request_id)
         request = _Request(self._limits, receive, send, request_id)
+        route = scope["path"] if scope["path"] in self._routes else "other"
         self._in_flight += 1
         try:
-            refusal = self._refusal(scope["path"], headers)
-            if refusal:
-                await problem(*refusal)(scope, receive, request.send)
-            else:
-                await self._answer(scope, request)
+            with self._tracing.request(scope["method"], route, headers) as span:
+                await self._pass(scope, headers, request)
+                span |= {"http.route": route, "http.response.status_code": request.status, "request.id": request.id}
         finally:
             self._in_flight -= 1
-            route = scope["path"] if scope["path"] in self._routes else "other"
             seconds = time.perf_counter() - started
             self._metrics.answered(route, request.status, seconds)
             self._metrics.in_flight(self._in_flight)
             if route not in UNBOUNDED:
                 log.info(_line(scope, route, request, seconds))
+
+    async def _pass(self, scope: Scope, headers: dict[bytes, bytes], request: "_Request") -> None:
+        refusal = self._refusal(scope["path"], headers)
+        if refusal:
+            await problem(*refusal)(scope, request.receive, request.send)
+        else:
+            await self._answer(scope, request)
 
     def _refusal(
         self, path: str, headers: dict[bytes, bytes]

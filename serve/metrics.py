@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from raylevance.client.messages import Versions
+
 LATENCY_S = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
 BATCH_SIZE_METRIC, QUERIES_METRIC = "raylevance_encoder_batch_size", "raylevance_encoder_queries"
 SIZES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
@@ -45,6 +47,18 @@ class Metrics:
         self._bundles = Counter(
             "raylevance_bundles", description="Bundles taken into service and refused.", tag_keys=("outcome",)
         )
+
+        self._serving = Gauge(
+            "raylevance_serving",
+            description="1 for the index and the bundle in service, 0 for those before.",
+            tag_keys=("index", "bundle"),
+        )
+
+    def serving(self, versions: Versions, before: Versions | None = None) -> None:
+        """Record the versions in service, in place of those `before`."""
+        for found, value in ((before, 0), (versions, 1)):
+            if found is not None:
+                self._serving.set(value, {"index": found.index, "bundle": found.bundle or ""})
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count an answer, and the time that it took."""

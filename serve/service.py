@@ -38,6 +38,7 @@ class Service:
         self._store = Store(settings.store)
         self.answers = self._load(versions)
         self.loaded = datetime.now(UTC)
+        metrics.serving(versions)
         self.refused: deque[Refused] = deque(maxlen=KEPT_REFUSALS)
         self._judged: set[tuple[str, datetime]] = set()
         self._lock = asyncio.Lock()
@@ -89,7 +90,9 @@ class Service:
         versions = await asyncio.to_thread(read_versions, self._store, reference)
         new = await asyncio.to_thread(self._load, versions)
         await asyncio.wait_for(new.probe(), PROBE_TIMEOUT_S)
+        before = self.answers.bundle.versions
         self.answers, self.loaded = new, datetime.now(UTC)
+        self._metrics.serving(versions, before)
         self._metrics.bundle("taken")
         log.info("bundle %s is in service", reference)
         await asyncio.to_thread(_return_memory)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import json
 import os
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 from raylevance.client.messages import Event
 from serve.feedback import Feedback
-from serve.journal import NotKeptError, unlocked
+from serve.journal import Journal, NotKeptError, unlocked
 
 NEVER_S = 3600
 
@@ -264,19 +265,24 @@ def test_a_request_that_was_given_up(open_feedback: Callable[..., Feedback], tmp
 
 
 def test_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journals are in a cache that all object stores share; each has its own."""
+    """The journals are in a cache that all object stores share; each takes over its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    one, other = Feedback("mock:///one"), Feedback("mock:///other")
-    one.answered("q1", "lamp")
-    keep(one, event("e1"))
+    dead = Feedback("mock:///one", NEVER_S)
+    dead.answered("q1", "lamp")
+    keep(dead, event("e1"))
+    dead._journal.close()
+    other, again = Feedback("mock:///other", NEVER_S), Feedback("mock:///one", NEVER_S)
     keep(other, event("e2"))
-    other.close()
-    one.close()
-    for feedback, name in ((one, "e1"), (other, "e2")):
-        files = feedback._fs.get_file_info(pa.fs.FileSelector(feedback._folder))
-        tables = {info.base_name[:10]: pq.read_table(feedback._fs.open_input_file(info.path)) for info in files}
-        assert tables["ubi_events"]["event_id"].to_pylist() == [name]
-        assert ("ubi_querie" in tables) == (name == "e1")
+    keep(again, event("e3"))
+    for feedback, names in ((other, ["e2"]), (again, ["e1", "e3"])):
+        feedback.close()
+        infos = feedback._fs.get_file_info(pa.fs.FileSelector(feedback._folder))
+        files = {info.base_name: pq.read_table(feedback._fs.open_input_file(info.path)) for info in infos}
+        events = [file["event_id"].to_pylist() for name, file in files.items() if name.startswith("ubi_events-")]
+        queries = [file["query_id"].to_pylist() for name, file in files.items() if name.startswith("ubi_queries-")]
+        assert sorted(sum(events, [])) == names
+        assert queries == ([["q1"]] if feedback is again else [])
+    dead.close()
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
@@ -288,3 +294,26 @@ def test_a_lock_is_of_the_file_that_has_the_name(tmp_path: Path) -> None:
         file.unlink()
     with unlocked(file) as gone:
         assert not gone
+
+
+def test_a_file_that_is_replaced_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process published and removed it, or took a file for abandoned that was just made."""
+    lock = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        for file in tmp_path.iterdir():
+            file.unlink()
+            if file.name == "published":
+                file.touch()
+        lock(descriptor, how)
+
+    (tmp_path / "published").touch()
+    monkeypatch.setattr(fcntl, "flock", late)
+    with unlocked(tmp_path / "published") as is_ours:
+        assert not is_ours
+    monkeypatch.setattr(fcntl, "flock", late)
+    journal = Journal(tmp_path, 1 << 20)
+    journal.append(b"line\n").result(10)
+    journal.close()
+    assert [file.read_bytes() for file in tmp_path.glob("*.jsonl")] == [b"line\n"]

@@ -85,9 +85,7 @@ def test_the_page_and_health_need_no_token(guarded: TestClient, path: str) -> No
     assert guarded.get(path).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "path", ["//healthz", "/page/../v1/versions", "/page/..%2fv1/versions", "/healthz/../v1/versions"]
-)
+@pytest.mark.parametrize("path", ["/page/../v1/versions", "/page/..%2fv1/versions", "/healthz/../v1/versions"])
 def test_no_spelling_of_a_path_goes_around_the_token(guarded: TestClient, path: str) -> None:
     response = guarded.get(path)
     assert response.status_code in (401, 404)

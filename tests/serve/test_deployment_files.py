@@ -1,0 +1,88 @@
+"""The files that people deploy with: they name what exists."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from serve import app
+from serve import metrics as metrics_module
+from serve.metrics import BatchMetrics, Metrics
+from serve.settings import LOOPBACK, ServeSettings
+
+ROOT = Path(__file__).parents[2]
+SUFFIX = r"_(total|bucket|count|sum)$"
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """The names that Prometheus sees of our metrics, with their tags."""
+    found: dict[str, set[str]] = {}
+
+    def record(kind: str) -> Any:
+        def make(name: str, **options: Any) -> None:
+            suffixes = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket", "_count", "_sum"]}[kind]
+            for suffix in suffixes:
+                found[f"ray_{name}{suffix}"] = set(options.get("tag_keys", ())) | {"le"}
+
+        return make
+
+    for kind in ("Counter", "Gauge", "Histogram"):
+        monkeypatch.setattr(metrics_module, kind, record(kind))
+    Metrics()
+    BatchMetrics()
+    return found
+
+
+def test_the_dashboard_asks_for_metrics_that_are_exported(exported: dict[str, set[str]]) -> None:
+    dashboard = json.loads((ROOT / "serve" / "grafana.json").read_text())
+    asked: set[str] = set()
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            names = set(re.findall(r"ray_raylevance_\w+", target["expr"]))
+            asked |= names
+            assert names and names <= set(exported), target["expr"]
+            tags = set().union(*(exported[name] for name in names))
+            for listed in re.findall(r"by \(([\w, ]+)\)", target["expr"]):
+                assert {tag.strip() for tag in listed.split(",")} <= tags, target["expr"]
+            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= tags
+    bare = {re.sub(SUFFIX, "", name) for name in asked}
+    assert bare == {re.sub(SUFFIX, "", name) for name in exported}, "a metric has no panel"
+
+
+def test_the_dashboard_has_the_shape_that_grafana_loads() -> None:
+    dashboard = json.loads((ROOT / "serve" / "grafana.json").read_text())
+    assert {"uid", "title", "schemaVersion", "panels", "templating", "time"} <= set(dashboard)
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [panel["gridPos"] for panel in panels]
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    assert len({(place["x"], place["y"]) for place in places}) == len(places)
+    [variable] = dashboard["templating"]["list"]
+    assert (variable["name"], variable["type"]) == ("datasource", "datasource")
+    assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
+
+
+def test_the_configuration_deploys_the_application_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    schema = ServeDeploySchema.model_validate(config)
+    assert schema.http_options.host in LOOPBACK
+    [application] = schema.applications
+    module, _, name = application.import_path.partition(":")
+    assert (module, callable(getattr(app, name))) == ("serve.app", True)
+    settings = ServeSettings.model_validate(application.args)
+    assert settings.bundle == "bundle/shop"
+
+
+def test_the_container_starts_the_command_with_tokens() -> None:
+    text = (ROOT / "Containerfile").read_text()
+    entrypoint = json.loads(text.split("ENTRYPOINT ")[1])
+    assert entrypoint[:2] == ["raylevance", "serve"]
+    assert "--tokens" in entrypoint
+    copied = re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert (ROOT / name).exists(), name
