@@ -60,7 +60,7 @@ def build_api(
         recommend.router(service),
         query.router(service, feedback, log_queries),
         events.router(feedback),
-        versions.router(service),
+        versions.router(service, events=feedback is not None),
         health.router(service),
         page.router(service.max_k),
     ]

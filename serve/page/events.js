@@ -25,6 +25,12 @@ const observer = new IntersectionObserver(
   { threshold: 0.5 },
 );
 
+/** Say whether the server keeps events; nothing is recorded where it does not. */
+export function serveEvents(kept) {
+  served &&= kept;
+  if (!served) waiting = [];
+}
+
 /** Record an exposure of `hit` of `answer` at `rank`, counted from 1, once `shown` comes into view. */
 export function watch(shown, answer, hit, rank) {
   exposures.set(shown, { answer, hit, rank });

@@ -1,7 +1,7 @@
 /** The search page: the address holds query and mode, and everything shown follows from the address. */
 
 import { duration, plural } from "./dom.js";
-import { clicked, unwatch, watch } from "./events.js";
+import { clicked, serveEvents, unwatch, watch } from "./events.js";
 import {
   categoryChips, columns, failed, hitList, MODES, nothingFound, shownBy, versionDetails, welcome,
 } from "./hits.js";
@@ -72,9 +72,12 @@ async function show() {
   }
 }
 
+/** The hits that were asked for at most, which a search must repeat to explain the answer. */
+const asked = () => (address().mode === COMPARE ? HITS_SIDE_BY_SIDE : HITS);
+
 async function search(text, mode, signal) {
-  if (mode !== COMPARE) return [await ask("v1/search", { query: text, mode, k: HITS }, { signal })];
-  const requests = Object.keys(MODES).map((each) => ({ query: text, mode: each, k: HITS_SIDE_BY_SIDE }));
+  if (mode !== COMPARE) return [await ask("v1/search", { query: text, mode, k: asked() }, { signal })];
+  const requests = Object.keys(MODES).map((each) => ({ query: text, mode: each, k: asked() }));
   return (await ask("v1/search/batch", { requests }, { signal })).answers;
 }
 
@@ -98,7 +101,7 @@ function present(content, text = "") {
   unwatch();
   results.replaceChildren(content);
   status.textContent = text;
-  if (classified !== address().text) categories.hidden = true;
+  categories.hidden = classified !== address().text || !categories.childElementCount;
   document.body.classList.toggle("wide", content.matches(".columns"));
   wait(false);
 }
@@ -133,7 +136,8 @@ function wait(waiting) {
 /** Ask which versions answer. What the server does not have is not asked for later. */
 async function loadServer() {
   try {
-    const { loaded, refused = [], ...named } = await ask("v1/versions");
+    const { loaded, refused = [], events = true, ...named } = await ask("v1/versions");
+    serveEvents(events);
     presentVersions({ versions: named, loaded, refused });
     return { versions: named, loaded, refused };
   } catch (failure) {
@@ -196,7 +200,7 @@ function act(event) {
   const name = button.dataset.action === "why" ? "why" : "more";
   if (item.dataset.open === name) return close(item);
   close(item);
-  open(item, name, () => (name === "why" ? why(answer, hit, answer.hits.length) : moreLike(hit, searchFor)));
+  open(item, name, () => (name === "why" ? why(answer, hit, asked()) : moreLike(hit, searchFor)));
 }
 
 const searchFor = (text) => link(text, address().mode);

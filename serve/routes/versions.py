@@ -6,13 +6,16 @@ from raylevance.client.messages import Served
 from serve.service import Service
 
 
-def router(service: Service) -> APIRouter:
-    """Build the routes that say what this replica answers from, and look for a newer bundle at once."""
+def router(service: Service, *, events: bool = False) -> APIRouter:
+    """Build the routes that say what this replica answers from, and look for a newer bundle at once.
+
+    `events` says whether it keeps events.
+    """
     routes = APIRouter(tags=["operations"])
 
     def served() -> Served:
         versions = service.answers.bundle.versions.model_dump()
-        return Served(**versions, loaded=service.loaded, refused=list(service.refused))
+        return Served(**versions, loaded=service.loaded, events=events, refused=list(service.refused))
 
     @routes.head("/v1/versions", include_in_schema=False)
     @routes.get("/v1/versions", summary="The artifacts that answers are made from, and the bundles that were refused")

@@ -73,8 +73,7 @@ def test_serve_loads_predictors_through_inference_alone() -> None:
         for module, file in sources()
         if room(module) == "serve"
         for name in imports(file)
-        if name.split(".")[0] in ("raylevance", "workloads")
-        and room(name) not in below
+        if name.split(".")[0] in ("raylevance", "workloads") and room(name) not in below
     ]
     assert faults == []
 

@@ -104,7 +104,7 @@ def test_a_taken_port_is_reported_before_anything_starts(shop: Any) -> None:
         (["--index", "encoder/shop"], 2, "encoder/shop: not an index"),
         (["--index", "shop"], 2, "'shop' is not a reference"),
         (["--port", "70000"], 2, "setting 'port': input should be less than or equal to 65535, got 70000"),
-        (["--set", "batchsize=3"], 2, "unknown setting 'batchsize'; did you mean 'batch_size'"),
+        (["--set", "maxk=3"], 2, "unknown setting 'maxk'; did you mean 'max_k'"),
     ],
 )
 def test_a_mistake_is_reported_in_one_line(shop: Any, arguments: list[str], code: int, message: str) -> None:

@@ -278,9 +278,9 @@ def test_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         feedback.close()
         infos = feedback._fs.get_file_info(pa.fs.FileSelector(feedback._folder))
         files = {info.base_name: pq.read_table(feedback._fs.open_input_file(info.path)) for info in infos}
-        events = [file["event_id"].to_pylist() for name, file in files.items() if name.startswith("ubi_events-")]
+        tables = [file for name, file in files.items() if name.startswith("ubi_events-")]
         queries = [file["query_id"].to_pylist() for name, file in files.items() if name.startswith("ubi_queries-")]
-        assert sorted(sum(events, [])) == names
+        assert sorted(pa.concat_tables(tables)["event_id"].to_pylist()) == names
         assert queries == ([["q1"]] if feedback is again else [])
     dead.close()
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

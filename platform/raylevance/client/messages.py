@@ -97,6 +97,7 @@ class Served(Versions):
     """The answer of `GET /v1/versions`: what this replica answers from, since when, and what it refused."""
 
     loaded: datetime
+    events: bool = Field(description="Whether `POST /v1/events` keeps events.")
     refused: list[Refused] = Field(description="The last bundles that were refused, newest first.")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from raylevance.client.messages import Answer, EventBatch
 from tests.serve.page.chromium import Visit, a_problem, focused, post, titles
@@ -191,6 +191,15 @@ def test_predicted_categories_and_versions(visit: Visits, full_server: str) -> N
         for label in labels
     ]
     assert len(expected) > 0
+    expect(page.get_by_role("group", name="Predicted categories")).to_be_visible()
+    assert page.locator(".chip").all_inner_texts() == expected
+    held: list[Route] = []
+    page.route("**/v1/classify", lambda route: held.append(route))
+    page.get_by_role("searchbox").fill("desk lamp")
+    page.keyboard.press("Enter")
+    expect(page.locator(".title").first).to_contain_text("lamp")
+    expect(page.get_by_role("group", name="Predicted categories")).to_be_hidden()
+    page.go_back()
     expect(page.get_by_role("group", name="Predicted categories")).to_be_visible()
     assert page.locator(".chip").all_inner_texts() == expected
     page.locator("#versions summary").click()
