@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,7 +137,7 @@ def serve_echo(port: int) -> None:
 
     kept = LoggingConfig(enable_access_log=False)
     answers = serve.deployment(max_ongoing_requests=512, logging_config=kept)(serve.ingress(api)(type("Echo", (), {})))
-    with connected(), deployed(answers.bind(), "127.0.0.1", port):
+    with suppress(KeyboardInterrupt), connected(), deployed(answers.bind(), "127.0.0.1", port):
         signal.pause()
 
 
