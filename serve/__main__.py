@@ -37,7 +37,9 @@ def serve_from_store(
     bundle: Annotated[
         str | None, typer.Option(help="bundle/NAME: its newest version, also while the server runs.")
     ] = DEFAULTS.bundle,
-    index: Annotated[str, typer.Option(help="index/NAME\\[@VERSION]; the newest version by default.")] = DEFAULTS.index,
+    index: Annotated[
+        str | None, typer.Option(help=f"index/NAME\\[@VERSION]; {DEFAULTS.index} by default, at its newest version.")
+    ] = None,
     classifier: Annotated[str | None, typer.Option(help="classifier/NAME\\[@VERSION], for `classify`.")] = None,
     scorer: Annotated[str | None, typer.Option(help="scorer/NAME\\[@VERSION], for `relevance`.")] = None,
     items: Annotated[str | None, typer.Option(help="table/NAME\\[@VERSION], for `recommend`.")] = None,
@@ -56,8 +58,15 @@ def serve_from_store(
     open_page: Annotated[bool, typer.Option("--open", help="Open the search page in a browser.")] = False,
 ) -> None:
     """Run the server with the options of the command line."""
-    options: dict[str, object] = {"store": store, "index": index, "host": host, "port": port, "replicas": replicas}
-    parts = {"bundle": bundle, "classifier": classifier, "scorer": scorer, "items": items, "tokens": tokens}
+    options: dict[str, object] = {"store": store, "host": host, "port": port, "replicas": replicas}
+    parts = {
+        "bundle": bundle,
+        "index": index,
+        "classifier": classifier,
+        "scorer": scorer,
+        "items": items,
+        "tokens": tokens,
+    }
     options |= {name: value for name, value in parts.items() if value is not None}
     given = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in options.items()]
     serve(load_settings(ServeSettings, overrides=[*given, *(overrides or [])]), queries or [], open_page=open_page)

@@ -24,6 +24,7 @@ from raylevance.client.messages import (
     RelevanceRequest,
     Relevances,
     SearchRequest,
+    Trigger,
 )
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference.item_table import TriggerLists
@@ -33,12 +34,14 @@ from serve.batching import Batcher
 from serve.bundle import Bundle, Vectors
 from serve.cache import Cache
 from serve.metrics import Metrics
-from serve.models import Models, padded_tokens
+from serve.models import Models, estimated_tokens
 from serve.request_id import new_id
 from serve.settings import AnswerSettings
 
 T = TypeVar("T")
-Found = tuple[SearchRequest, Vectors | None]
+H = TypeVar("H", bound=Hit)
+Search = tuple[SearchRequest, Vectors | None]
+"""A request, and the vector of its query if it needs one."""
 PROBE = "ready"
 LEVELS = " > "
 """Joins the levels of a category path."""
@@ -58,31 +61,35 @@ class Answers:
         self.metrics = metrics
         self._models = models
         self._thread = ThreadPoolExecutor(1, "search")
-        self._searches: Batcher[Found, list[ProductHit]] = Batcher(self._search_all, settings.search_batch)
+        # No part refers back to this object, so that all of it goes with the last request that holds it.
+        self._searches: Batcher[Search, list[ProductHit] | Exception] = Batcher(
+            partial(search_all, bundle, self._thread, metrics), settings.search_batch
+        )
+        wait_s = settings.batch_wait_ms / 1000
         self._encoders = {
             reference: Batcher(
-                partial(self._encode_rows, reference),
-                settings.batch_tokens,
-                padded_tokens,
-                settings.batch_wait_ms / 1000,
+                partial(encode_rows, models, metrics, reference), settings.batch_tokens, estimated_tokens, wait_s
             )
             for reference in (bundle.versions.encoder, bundle.versions.classifier)
             if reference
         }
         self._vectors: Cache[tuple[str, str], Vectors] = Cache(settings.cached_vectors)
         self._hits: Cache[str, list[Hit]] = Cache(settings.cached_answers)
+        self.answered_at = 0.0
+        """When the last answer was made, in seconds of `time.monotonic`."""
 
     async def search(self, request: SearchRequest) -> Answer:
         """Encode the query if need be, and search for it. Raises `UsageError` for more hits than the limit."""
         started = time.perf_counter()
         self.check_k(request.k)
+        self.check_grade(request.minimum_grade)
         key = request.model_dump_json()
         hits = self._hits.get(key)
         self.metrics.cached("answer", hits is not None)
         if hits is None:
             hits = await self.find(request)
             if request.explain:
-                hits = await self._explained(request.query, hits)
+                hits = await self.explained(request.query, hits)
             self._hits.put(key, hits)
         self.metrics.found(len(hits))
         return Answer(query=request.query, mode=request.mode, hits=hits, **self.reply(started))
@@ -125,6 +132,8 @@ class Answers:
         if needs_vector(request.mode, request.minimum_grade):
             vector = await self._vector(self.bundle.versions.encoder, request.query)
         found = await self._searches((request, vector))
+        if isinstance(found, Exception):
+            raise found
         return [Hit.model_validate(hit, from_attributes=True) for hit in found]
 
     async def labels(self, query: str, task: str, k: int, minimum: float | None = None) -> list[Label]:
@@ -144,26 +153,43 @@ class Answers:
 
     async def probe(self) -> None:
         """Answer a request of each kind that the bundle serves, without the caches. Raises what fails."""
-        versions = self.bundle.versions
+        versions, bundle = self.bundle.versions, self.bundle
         vectors = {reference: await encode(PROBE) for reference, encode in self._encoders.items()}
+        for reference, vector in vectors.items():
+            if not np.isclose(np.linalg.norm(vector), 1.0, atol=1e-2):
+                raise RaylevanceError(f"{reference}: its vectors do not have length 1")
         hits = await self._searches((SearchRequest(query=PROBE, k=1), vectors[versions.encoder]))
-        if len(self.bundle.products.index) and not hits:
+        if isinstance(hits, Exception):
+            raise hits
+        if len(bundle.products.index) and not hits:
             raise RaylevanceError(f"{versions.index}: a search finds no product")
-        if self.bundle.classifier and versions.classifier:
-            for task in self.bundle.classifier.by_task:
-                self.bundle.classifier.probabilities_of(vectors[versions.classifier][None, :], task)
-        if self.bundle.scorer:
+        if bundle.classifier and versions.classifier:
+            for task in bundle.classifier.by_task:
+                bundle.classifier.probabilities_of(vectors[versions.classifier][None, :], task)
+        if bundle.scorer:
             await self.score(PROBE, [None], ["a product"])
+        if bundle.items and len(bundle.items.table):
+            [item] = bundle.items.product_ids(np.zeros(1, np.int64)).to_pylist()
+            await self.recommend(RecommendRequest(triggers=[Trigger(product_id=item)], k=1))
 
     def reply(self, started: float) -> dict[str, Any]:
         """Return what every answer has, for one that was begun at `started` of `time.perf_counter`."""
         took_ms = round(1000 * (time.perf_counter() - started), 1)
+        self.answered_at = time.monotonic()
         return {"query_id": new_id(), "took_ms": took_ms, "versions": self.bundle.versions}
 
     def check_k(self, k: int) -> None:
         """Raise `UsageError` for more hits than the server's limit."""
         if k > self.settings.max_k:
             raise UsageError(f"k: at most {self.settings.max_k} hits, got {k}")
+
+    def check_grade(self, minimum: int) -> None:
+        """Raise `UsageError` for a minimum grade where the index has no grade bands."""
+        if minimum and self.bundle.products.index.bands is None:
+            raise UsageError(
+                "minimum_grade needs grade bands, and this index has none: its tables had no judgements of two grades "
+                "for its encoder; add some, and build it again"
+            )
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call `function` on the thread of the searches."""
@@ -173,29 +199,11 @@ class Answers:
         vector = self._vectors.get((reference, query))
         self.metrics.cached("vector", vector is not None)
         if vector is None:
-            vector = await self._encoders[reference](query)
+            vector = (await self._encoders[reference](query)).copy()  # of its own, not a row of the whole batch
             self._vectors.put((reference, query), vector)
         return vector
 
-    async def _encode_rows(self, reference: str, queries: list[str]) -> list[Vectors]:
-        with self.metrics.stage("encode"):
-            return list(await self._models.encode(reference, queries))
-
-    async def _search_all(self, requests: list[Found]) -> list[list[ProductHit]]:
-        with self.metrics.stage("search"):
-            return await self.run(lambda: [self._search_one(*request) for request in requests])
-
-    def _search_one(self, request: SearchRequest, vector: Vectors | None) -> list[ProductHit]:
-        return self.bundle.products.search(
-            request.query,
-            vector,
-            request.k,
-            mode=request.mode,
-            filters=request.filters,
-            minimum_grade=request.minimum_grade,
-        )
-
-    async def _explained(self, query: str, hits: list[Hit]) -> list[Hit]:
+    async def explained(self, query: str, hits: list[H]) -> list[H]:
         """Return `hits` with the words that they share with the query and, with a scorer, their relevance."""
         ids = [hit.product_id for hit in hits]
         scores: list[float | None] = [None] * len(hits)
@@ -244,3 +252,32 @@ class Answers:
         rows = recommender.lookup(pa.array(excluded))
         allowed[rows[rows >= 0]] = False
         return allowed
+
+
+async def encode_rows(models: Models, metrics: Metrics, reference: str, queries: list[str]) -> list[Vectors]:
+    """Return the vector of each of `queries` by the encoder of `reference`."""
+    with metrics.stage("encode"):
+        return list(await models.encode(reference, queries))
+
+
+async def search_all(
+    bundle: Bundle, thread: ThreadPoolExecutor, metrics: Metrics, searches: list[Search]
+) -> list[list[ProductHit] | Exception]:
+    """Return the hits of each search, or what it raised, so that one that can't be answered fails alone."""
+
+    def search_one(request: SearchRequest, vector: Vectors | None) -> list[ProductHit] | Exception:
+        try:
+            return bundle.products.search(
+                request.query,
+                vector,
+                request.k,
+                mode=request.mode,
+                filters=request.filters,
+                minimum_grade=request.minimum_grade,
+            )
+        except Exception as error:
+            return error
+
+    with metrics.stage("search"):
+        work = asyncio.get_running_loop().run_in_executor(thread, lambda: [search_one(*search) for search in searches])
+        return await work

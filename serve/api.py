@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 from fastapi import FastAPI
 
@@ -16,6 +17,8 @@ from serve.routes import classify, events, health, page, query, recommend, relev
 from serve.service import Service
 from serve.settings import LimitSettings
 from serve.tracing import Tracing
+
+COUNT_EVERY_S = 10.0
 
 
 def build_api(
@@ -41,9 +44,12 @@ def build_api(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        counting = asyncio.create_task(count_feedback(feedback, metrics)) if feedback is not None else None
         try:
             yield
         finally:
+            if counting is not None:
+                counting.cancel()
             await service.stop()
             await asyncio.to_thread(tracing.close)
             if feedback is not None:
@@ -62,10 +68,17 @@ def build_api(
         events.router(feedback),
         versions.router(service, events=feedback is not None),
         health.router(service),
-        page.router(service.max_k),
+        page.router(service.answers.settings.max_k),
     ]
     for router in routers:
         api.include_router(router)
     paths = frozenset(route.path for route in api.routes if hasattr(route, "path"))
     api.add_middleware(Guard, limits=limits, metrics=metrics, tracing=tracing, tokens=tokens, routes=paths)
     return api
+
+
+async def count_feedback(feedback: Feedback, metrics: Metrics) -> None:
+    """Record what became of events every few seconds."""
+    while True:
+        metrics.feedback(asdict(feedback.counts))
+        await asyncio.sleep(COUNT_EVERY_S)

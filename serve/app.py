@@ -2,8 +2,7 @@
 
     serve.run(application(ServeSettings(store="store")))
 
-The `serve` command of Ray also takes it, as `serve.app:application` with the settings as arguments
-(`serve/config.yaml`).
+The `serve` command of Ray takes `serve.app:deployment`, with the settings as arguments (`serve/config.yaml`).
 """
 
 from typing import Any
@@ -15,22 +14,26 @@ from ray.serve.schema import LoggingConfig
 
 from raylevance.artifacts import Store
 from raylevance.client.messages import Versions
+from raylevance.errors import UsageError
 from raylevance.inference import bundle as bundles
 from raylevance.tokens import Tokens
 from serve.api import build_api
-from serve.bundle import Vectors, read_versions, versions_of
+from serve.bundle import Vectors, newest_versions, versions_of
 from serve.feedback import Feedback
 from serve.metrics import BatchMetrics, Metrics
-from serve.models import LocalModels, RemoteModels
+from serve.models import MOST_IN_POOL, LocalModels, RemoteModels
 from serve.service import Service
 from serve.settings import ServeSettings
 
-MAX_BATCHES_PER_ENCODER = 4
-"""Batches that one encoder holds at once: those that it works on, and the next."""
+MAX_BATCHES_PER_ENCODER = 64
+"""Batches that one encoder holds at once; those that wait for a model to load must not keep others out."""
 LOAD_ATTEMPTS = 2
 DRAIN_POLL_S = 0.2
 HEALTH_CHECK_S = 2.0
-LOGGING = LoggingConfig(encoding="TEXT", enable_access_log=False)
+HEALTH_TIMEOUT_S = 120.0
+"""The first check loads the models."""
+MOST_FAILURES = 5
+LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
 """The guard writes a line for each request, with its id and without the text of the query."""
 
 
@@ -39,7 +42,9 @@ class Encoders:
 
     def __init__(self, settings: ServeSettings) -> None:
         """Load models when they are first asked for."""
-        self._models = LocalModels(settings.store, use_gpu=settings.encoder_gpus > 0, observe=BatchMetrics().observe)
+        self._models = LocalModels(
+            settings.store, use_gpu=settings.encoder_gpus > 0, most=MOST_IN_POOL, observe=BatchMetrics().observe
+        )
 
     async def encode(self, reference: str, queries: list[str]) -> Vectors:
         """Return unit vectors, as `Models.encode`."""
@@ -57,9 +62,8 @@ class Search:
     def __init__(self, settings: ServeSettings, versions: Versions, encoders: Any = None) -> None:
         """Load the artifacts at `versions`, or those of the newest bundle; `encoders` is the handle of `Encoders`."""
         metrics = Metrics()
-        store = Store(settings.store)
         if settings.bundle:
-            versions = read_versions(store, settings.bundle)
+            versions = newest_versions(Store(settings.store), settings.bundle)
         models = (
             RemoteModels(encoders)
             if encoders is not None
@@ -67,6 +71,7 @@ class Search:
         )
         self._service = Service(settings, versions, models, metrics)
         self._probed = False
+        self._failures = 0
         self._api = build_api(
             self._service,
             metrics,
@@ -77,13 +82,17 @@ class Search:
         )
 
     async def check_health(self) -> None:
-        """Raise where the bundle can't answer. Ray Serve asks before it sends the first request.
+        """Raise where searches do not work. Ray Serve asks before it sends the first request, and every 2 seconds.
 
-        That call loads the models, so that no request waits for them.
+        The first call loads the models, so that no request waits for them. Later, a few failures in a row are needed,
+        because a replica that is replaced in the middle of a peak makes it worse.
         """
         if not self._probed:
-            await self._service.answers.probe()
+            await self._service.warm()
             self._probed = True
+        self._failures = 0 if await self._service.is_ready() else self._failures + 1
+        if self._failures >= MOST_FAILURES:
+            raise RuntimeError(f"{self._failures} probes in a row had no answer")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the routes; Ray Serve calls this in the replica."""
@@ -119,6 +128,19 @@ def application(settings: ServeSettings) -> serve.Application:
     ).bind(*arguments)
 
 
+def deployment(settings: ServeSettings) -> serve.Application:
+    """Build the application for `serve deploy`, whose file decides the address (`http_options`).
+
+    Raises `UsageError` where `args` sets what has no effect there, or no tokens: the address may be open.
+    """
+    given = settings.model_fields_set & {"host", "port", "tls_cert", "tls_key"}
+    if given:
+        raise UsageError(f"args.{min(given)}: has no effect in a file for `serve deploy`; set it in http_options")
+    if settings.tokens is None:
+        raise UsageError("args.tokens: is needed in a file for `serve deploy`; `raylevance token add` makes the file")
+    return application(settings)
+
+
 def pin_versions(settings: ServeSettings) -> Versions:
     """Return the versions to serve: those of the bundle, or the newest of each artifact that `settings` names.
 
@@ -126,7 +148,7 @@ def pin_versions(settings: ServeSettings) -> Versions:
     """
     store = Store(settings.store)
     if settings.bundle:
-        return read_versions(store, settings.bundle)
+        return newest_versions(store, settings.bundle)
     return versions_of(bundles.pin(store, settings.index, settings.classifier, settings.scorer, settings.items))
 
 
@@ -153,6 +175,7 @@ def _deployment(
         max_constructor_retry_count=LOAD_ATTEMPTS,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         health_check_period_s=HEALTH_CHECK_S,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
         logging_config=LOGGING,
         **options,
     )(kind)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raylevance import __version__
-from raylevance.artifacts import Store
+from raylevance.artifacts import Store, parse_reference
 from raylevance.client.messages import Versions
+from raylevance.errors import RaylevanceError
 from raylevance.inference import bundle as bundles
 from raylevance.inference import item_table, product_texts, query_classifier, scorer, search
 from raylevance.inference.bundle import BundleVersions
@@ -105,6 +106,23 @@ class Bundle:
 def versions_of(found: BundleVersions, bundle: str | None = None) -> Versions:
     """Return the versions of an answer from the artifacts of a bundle, and the version of the code."""
     return Versions(**found.model_dump(), bundle=bundle, raylevance=__version__)
+
+
+def newest_versions(store: Store, bundle: str) -> Versions:
+    """Return the versions of the newest version of `bundle/NAME` that can be read; those of the one that it names.
+
+    Raises `RaylevanceError` with the reason of the newest where none can be read.
+    """
+    name, version = parse_reference(bundle)
+    found = [] if version else [artifact.ref for artifact in store.versions(name)[0]]
+    reason: RaylevanceError | None = None
+    for reference in found or [bundle]:
+        try:
+            return read_versions(store, reference)
+        except RaylevanceError as error:
+            reason = reason or error
+    assert reason is not None
+    raise reason
 
 
 def read_versions(store: Store, bundle: str) -> Versions:

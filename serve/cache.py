@@ -1,4 +1,4 @@
-"""A bounded cache that counts its hits."""
+"""A bounded cache."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -14,17 +14,12 @@ class Cache(Generic[Key, Value]):
         """Keep at most `most` values; 0 keeps none."""
         self._most = most
         self._values: OrderedDict[Key, Value] = OrderedDict()
-        self.hits = 0
-        self.misses = 0
 
     def get(self, key: Key) -> Value | None:
         """Return the value of `key`, and None if it is not kept."""
         value = self._values.get(key)
-        if value is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._values.move_to_end(key)
+        if value is not None:
+            self._values.move_to_end(key)
         return value
 
     def put(self, key: Key, value: Value) -> None:

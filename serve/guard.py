@@ -31,6 +31,8 @@ UNBOUNDED = frozenset({"/healthz", "/readyz"})
 """Paths that are answered however many requests are in flight."""
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 RETRY_AFTER_S = 1
+CLIENT_LEFT = 499
+"""The status in metrics and the log for a client that left before its answer, as nginx writes it."""
 
 
 class Guard:
@@ -73,6 +75,7 @@ class Guard:
                 span |= {"http.route": route, "http.response.status_code": request.status, "request.id": request.id}
         finally:
             self._in_flight -= 1
+            request.status = request.status or CLIENT_LEFT
             seconds = time.perf_counter() - started
             self._metrics.answered(route, request.status, seconds)
             self._metrics.in_flight(self._in_flight)
@@ -108,17 +111,24 @@ class Guard:
         return None
 
     async def _answer(self, scope: Scope, request: "_Request") -> None:
+        """Let the routes answer; a fault of ours is a problem too, with its traceback in the log alone."""
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 await self.app(scope, request.receive, request.send)
         except TimeoutError:
             if request.status:
                 raise  # the answer has begun, so that it can only be cut off
-            if request.has_body:
-                status, what = HTTPStatus.GATEWAY_TIMEOUT, "no answer"
-            else:
+            if request.is_waiting:
                 status, what = HTTPStatus.REQUEST_TIMEOUT, "the body has not arrived"
+            else:
+                status, what = HTTPStatus.GATEWAY_TIMEOUT, "no answer"
             await problem(status, f"{what} within {self._limits.timeout_s:g} s")(scope, request.receive, request.send)
+        except Exception:
+            log.exception("request %s failed", request.id)
+            if request.status:
+                raise
+            detail = "the request failed; the server's log says why"
+            await problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)(scope, request.receive, request.send)
 
 
 class _Request:
@@ -126,16 +136,18 @@ class _Request:
 
     def __init__(self, limits: LimitSettings, receive: Receive, send: Send, request_id: str) -> None:
         self.status = 0
-        self.has_body = False
+        self.is_waiting = False
+        """Whether a part of the body is waited for."""
         self.id = request_id
         self._limits, self._receive, self._send = limits, receive, send
         self._received = 0
 
     async def receive(self) -> Message:
         """Receive a part of the body. Raises an `HTTPException` of status 413 when it turns out to be too long."""
+        self.is_waiting = True
         message = await self._receive()
+        self.is_waiting = False
         self._received += len(message.get("body", b""))
-        self.has_body = not message.get("more_body", False)
         if self._received > self._limits.max_body_bytes:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long(self._limits))
         return message

@@ -4,12 +4,11 @@
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 
 from ray.util.metrics import Counter, Gauge, Histogram
-
-from raylevance.client.messages import Versions
 
 LATENCY_S = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
 BATCH_SIZE_METRIC, QUERIES_METRIC = "raylevance_encoder_batch_size", "raylevance_encoder_queries"
@@ -48,17 +47,28 @@ class Metrics:
             "raylevance_bundles", description="Bundles taken into service and refused.", tag_keys=("outcome",)
         )
 
-        self._serving = Gauge(
-            "raylevance_serving",
-            description="1 for the index and the bundle in service, 0 for those before.",
-            tag_keys=("index", "bundle"),
+        self._since = Gauge(
+            "raylevance_bundle_taken_seconds", description="When the bundle in service was taken, as a Unix time."
+        )
+        self._events = Gauge(
+            "raylevance_feedback",
+            description="What became of events and queries since the replica started, by outcome.",
+            tag_keys=("outcome",),
         )
 
-    def serving(self, versions: Versions, before: Versions | None = None) -> None:
-        """Record the versions in service, in place of those `before`."""
-        for found, value in ((before, 0), (versions, 1)):
-            if found is not None:
-                self._serving.set(value, {"index": found.index, "bundle": found.bundle or ""})
+    def taken(self, since: datetime) -> None:
+        """Count a bundle that was taken into service."""
+        self._since.set(since.timestamp())
+        self._bundles.inc(1, {"outcome": "taken"})
+
+    def refused(self) -> None:
+        """Count a bundle that was refused."""
+        self._bundles.inc(1, {"outcome": "refused"})
+
+    def feedback(self, counts: Mapping[str, int]) -> None:
+        """Record what became of events, by outcome."""
+        for outcome, count in counts.items():
+            self._events.set(count, {"outcome": outcome})
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count an answer, and the time that it took."""
@@ -78,10 +88,6 @@ class Metrics:
         self._searches.inc(1)
         if not hits:
             self._empty.inc(1)
-
-    def bundle(self, outcome: str) -> None:
-        """Count a bundle that was `taken` or `refused`."""
-        self._bundles.inc(1, {"outcome": outcome})
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

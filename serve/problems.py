@@ -30,10 +30,7 @@ class Unavailable(Exception):
 
 
 def install_problem_handlers(api: FastAPI) -> None:
-    """Make `api` answer every exception with a `Problem`.
-
-    An unexpected exception is raised again after the answer, so that the server's log has its traceback.
-    """
+    """Make `api` answer the exceptions of a request that can't be answered with a `Problem`; `Guard` has all others."""
 
     @api.exception_handler(RequestValidationError)
     def answer_invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -69,10 +66,6 @@ def install_problem_handlers(api: FastAPI) -> None:
         elif error.status_code == HTTPStatus.BAD_REQUEST:
             message = "the body is not JSON that can be read"
         return problem(HTTPStatus(error.status_code), message, None, headers)
-
-    @api.exception_handler(Exception)
-    def answer_unexpected_error(_: Request, error: Exception) -> JSONResponse:
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the request failed; the server's log says why")
 
 
 def problem(

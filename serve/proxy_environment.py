@@ -17,12 +17,15 @@ REPLICA_PORTS = 200
 
 def prepare_environment() -> None:
     """Set what is not set yet."""
-    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_SERVE_ENABLE_HA_PROXY"):
+    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "0":
         return
     free = _free_ports(3)
     first = 20_000 + 10 * (os.getpid() % 1000)
     defaults: dict[str, object] = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        # The routes do nothing long on the event loop, so a thread of their own costs more than it gives.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_STATS_PORT": free[0],
         "RAY_SERVE_HAPROXY_METRICS_PORT": free[1],
@@ -40,7 +43,8 @@ def prepare_environment() -> None:
     if binary and os.access(HAPROXY, os.X_OK):
         defaults |= {"RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY), "RAYLEVANCE_HAPROXY": binary}
     else:  # without the script its two ports would be open to other machines
-        defaults = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
+        return
     for name, value in defaults.items():
         os.environ.setdefault(name, str(value))
 

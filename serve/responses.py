@@ -1,14 +1,19 @@
 """Responses that routes share: answers as JSON, and the failures that OpenAPI lists."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel
 
 from raylevance.client.messages import Problem
+from raylevance.errors import UsageError
 from serve.feedback import Feedback
 from serve.problems import MEDIA_TYPE
+
+R = TypeVar("R")
+A = TypeVar("A")
 
 
 def _fault(description: str) -> dict[str, Any]:
@@ -40,6 +45,23 @@ class Answered(Protocol):
     @property
     def query(self) -> str:
         """The text that was searched for."""
+
+
+async def answer_all(answer: Callable[[R], Awaitable[A]], requests: Sequence[R]) -> list[A]:
+    """Answer the requests of a batch together, in their order. The first that fails ends the others, and is named."""
+
+    async def one(number: int, request: R) -> A:
+        try:
+            return await answer(request)
+        except UsageError as error:
+            raise type(error)(f"requests.{number}: {error}") from None
+
+    tasks = [asyncio.ensure_future(one(number, request)) for number, request in enumerate(requests)]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def json_response(answer: BaseModel) -> Response:

@@ -9,7 +9,7 @@ The candidates are the best hits of a hybrid search, after the cut at the grade 
 - t(d): the score of the product in the lists of the user's triggers, from 0 to 1; 0 where no list has it;
 - r(q, d): the scorer's probability of relevance, of the `judged` best candidates by the other parts.
 
-A part that the bundle does not have counts 0. Our choice; the weights are settings.
+A part that the bundle does not have counts 0; triggers need a table of items. Our choice; the weights are settings.
 """
 
 import asyncio
@@ -25,7 +25,6 @@ from raylevance.client.messages import (
     RecommendRequest,
     SearchRequest,
 )
-from raylevance.errors import UsageError
 from serve.answers import LEVELS, Answers
 from serve.settings import PageSettings
 
@@ -40,6 +39,7 @@ async def search_page(answers: Answers, request: QueryRequest) -> Page:
     """Answer `request` from the bundle of `answers`. Raises `UsageError` for more hits than the limit."""
     started = time.perf_counter()
     answers.check_k(request.k)
+    answers.check_grade(request.minimum_grade)
     settings = answers.settings.page
     wide = SearchRequest(query=request.query, k=max(settings.candidates, request.k), filters=request.filters)
     hits, (shown, prior), (brought, unknown) = await asyncio.gather(
@@ -49,11 +49,14 @@ async def search_page(answers: Answers, request: QueryRequest) -> Page:
     ranked = ranked_hits(kept, prior, brought, settings)
     if answers.bundle.scorer:
         ranked = await _with_relevance(answers, request.query, ranked, settings)
+    ranked = ranked[: request.k]
+    if request.explain:
+        ranked = await answers.explained(request.query, ranked)
     answers.metrics.found(len(ranked))
     return Page(
         query=request.query,
         categories=shown,
-        hits=ranked[: request.k],
+        hits=ranked,
         cut=len(hits) - len(kept),
         unknown=unknown,
         **answers.reply(started),
@@ -115,8 +118,6 @@ async def _brought(answers: Answers, request: QueryRequest) -> tuple[dict[str, R
     """Return the items that the triggers recommend, by id, and the triggers that the table does not have."""
     if not request.triggers:
         return {}, []
-    if answers.bundle.items is None:
-        raise UsageError("triggers: no table of items is served; leave them out, or add a table to the bundle")
     wanted = RecommendRequest(triggers=request.triggers, k=answers.settings.max_k)
     found = await answers.recommend(wanted)
     return {item.product_id: item for item in found.items}, found.unknown

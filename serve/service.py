@@ -3,18 +3,23 @@
 A replica that follows `bundle/NAME` looks for a newer version every few seconds. It loads the newer one beside the one
 in service, checks every file, answers a probe of each kind from it, and then replaces one reference. A request holds
 the answers of one bundle from its first line to its last, so it can't meet two. A bundle that fails at any point is
-refused, with the reason in `GET /v1/versions`, and the one in service stays.
+refused, with the reason in `GET /v1/versions`, and the one in service stays; the refused one is tried again after a
+pause that doubles. A replica that starts takes the newest version that can be served.
 """
 
 import asyncio
+import contextvars
 import ctypes
+import gc
 import logging
+import time
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from raylevance.artifacts import Artifact, Store, parse_reference
 from raylevance.client.messages import Refused, Versions
+from raylevance.errors import RaylevanceError
 from serve.answers import Answers
 from serve.bundle import Bundle, read_versions
 from serve.metrics import Metrics
@@ -24,25 +29,33 @@ from serve.settings import ServeSettings
 log = logging.getLogger("ray.serve")
 
 KEPT_REFUSALS = 20
+LONGEST_PAUSE_S = 600.0
 PROBE_TIMEOUT_S = 60.0
-READY_TIMEOUT_S = 2.0
+READY_TIMEOUT_S = 5.0
+READY_FOR_S = 2.0
+"""How long an answer, or a probe, counts as a sign that searches work."""
+FREED_AFTER_S = 15.0
+"""When the memory of a bundle that left is given back: its last requests have ended by then."""
 
 
 class Service:
     """The answers of a replica, of the bundle that is in service."""
 
     def __init__(self, settings: ServeSettings, versions: Versions, models: Models, metrics: Metrics) -> None:
-        """Load the artifacts at `versions`. Raises `RaylevanceError` when one is missing or damaged."""
+        """Load the artifacts at `versions`; where they are of a bundle that can't be loaded, those of the one before.
+
+        Raises `RaylevanceError` when nothing can be served.
+        """
         self._settings, self._models, self._metrics = settings, models, metrics
-        self.max_k = settings.max_k
         self._store = Store(settings.store)
-        self.answers = self._load(versions)
-        self.loaded = datetime.now(UTC)
-        metrics.serving(versions)
         self.refused: deque[Refused] = deque(maxlen=KEPT_REFUSALS)
-        self._judged: set[tuple[str, datetime]] = set()
-        self._lock = asyncio.Lock()
+        self._attempts: dict[tuple[str, datetime], tuple[int, float]] = {}
+        self._updating: asyncio.Task[bool] | None = None
         self._follower: asyncio.Task[None] | None = None
+        self._ready: tuple[float, asyncio.Task[None]] | None = None
+        self.answers = self._load_first(versions)
+        self.loaded = datetime.now(UTC)
+        metrics.taken(self.loaded)
 
     def start(self) -> None:
         """Begin to follow the bundle, if the settings name one without a version. Called on the event loop."""
@@ -57,45 +70,80 @@ class Service:
             with suppress(asyncio.CancelledError):
                 await self._follower
 
+    async def warm(self) -> None:
+        """Probe the first bundle; where it fails, take the one before. Raises where none can answer."""
+        while True:
+            versions = self.answers.bundle.versions
+            try:
+                await asyncio.wait_for(self.answers.probe(), PROBE_TIMEOUT_S)
+                return
+            except Exception as error:
+                if versions.bundle is None:
+                    raise
+                self._refuse(versions.bundle, error)
+                earlier = await asyncio.to_thread(self._earlier, versions.bundle)
+                if not earlier:
+                    raise
+                self.answers = await asyncio.to_thread(self._load_first, earlier)
+
     async def is_ready(self) -> bool:
-        """Return whether the encoder answers within `READY_TIMEOUT_S` seconds; the bundle is loaded already."""
+        """Return whether searches work: one was answered a moment ago, or a probe is, which all who ask share."""
+        now = time.monotonic()
+        if now - self.answers.answered_at < READY_FOR_S:
+            return True
+        if self._ready is None or (self._ready[1].done() and now - self._ready[0] >= READY_FOR_S):
+            probe = asyncio.create_task(self.answers.probe(), context=contextvars.Context())
+            self._ready = (now, probe)
         try:
-            await asyncio.wait_for(self.answers.probe(), READY_TIMEOUT_S)
+            await asyncio.wait_for(asyncio.shield(self._ready[1]), READY_TIMEOUT_S)
         except Exception:
             return False
         return True
 
-    async def update(self) -> bool:
-        """Take the newest version of the bundle into service if it can answer; return whether it was taken."""
+    async def update(self, *, retry: bool = False) -> bool:
+        """Take the newest version of the bundle into service if it can answer; return whether it was taken.
+
+        The work goes on where the caller gives up. `retry` tries a refused one again at once.
+        """
+        if self._updating is None or self._updating.done():
+            if retry:
+                self._attempts.clear()
+            self._updating = asyncio.create_task(self._update(), context=contextvars.Context())
+        return await asyncio.shield(self._updating)
+
+    async def _update(self) -> bool:
         bundle = self._settings.bundle
-        if bundle is None:
+        if bundle is None or parse_reference(bundle)[1] is not None:
             return False
-        async with self._lock:
-            newest = await asyncio.to_thread(self._newest, bundle)
-            if newest is None or newest.ref == self.answers.bundle.versions.bundle:
-                return False
-            key = newest.ref, newest.created
-            if key in self._judged:
-                return False
-            self._judged.add(key)
-            try:
-                await self._take(newest.ref)
-            except Exception as error:
-                self._refuse(newest.ref, error)
-                return False
-            return True
+        newest = await asyncio.to_thread(self._newest, bundle)
+        if newest is None or newest.ref == self.answers.bundle.versions.bundle:
+            return False
+        key = newest.ref, newest.created
+        attempts, not_before = self._attempts.get(key, (0, 0.0))
+        if time.monotonic() < not_before:
+            return False
+        try:
+            await self._take(newest.ref)
+        except Exception as error:
+            pause = min(self._settings.refresh_s * 2 ** (attempts + 1), LONGEST_PAUSE_S)
+            self._attempts = {key: (attempts + 1, time.monotonic() + pause)}
+            self._refuse(newest.ref, error)
+            return False
+        finally:
+            self._models.keep(set(self.answers.bundle.versions.model_dump().values()))
+        self._attempts.clear()
+        return True
 
     async def _take(self, reference: str) -> None:
         """Load a bundle beside the one in service, probe it, and replace the one in service by it."""
         versions = await asyncio.to_thread(read_versions, self._store, reference)
         new = await asyncio.to_thread(self._load, versions)
         await asyncio.wait_for(new.probe(), PROBE_TIMEOUT_S)
-        before = self.answers.bundle.versions
         self.answers, self.loaded = new, datetime.now(UTC)
-        self._metrics.serving(versions, before)
-        self._metrics.bundle("taken")
+        self._metrics.taken(self.loaded)
         log.info("bundle %s is in service", reference)
-        await asyncio.to_thread(_return_memory)
+        loop = asyncio.get_running_loop()
+        loop.call_later(FREED_AFTER_S, loop.run_in_executor, None, return_memory)
 
     async def _follow(self) -> None:
         while True:
@@ -106,29 +154,60 @@ class Service:
                 log.exception("the bundle could not be looked for; trying again")
 
     def _newest(self, bundle: str) -> Artifact | None:
-        """Return the newest version of the bundle, None if the store can't say; it may be written at this moment."""
+        """Return the newest version of the bundle that can be read, None where the store can't say."""
         try:
-            return self._store.get(bundle)
-        except Exception as error:
-            self._refuse_once(bundle, error)
-            return None
+            found, faults = self._store.versions(parse_reference(bundle)[0])
+        except RaylevanceError as error:
+            found, faults = [], [str(error)]
+        for fault in faults:
+            self._refuse(bundle, RaylevanceError(fault))
+        return found[0] if found else None
 
-    def _refuse_once(self, bundle: str, error: Exception) -> None:
-        if not self.refused or self.refused[0].reason != str(error):
-            self._refuse(bundle, error)
+    def _earlier(self, reference: str) -> Versions | None:
+        """Return the versions of the bundle before `reference` that can be read; None where there is none."""
+        found, _ = self._store.versions(parse_reference(reference)[0])
+        references = [artifact.ref for artifact in found]
+        for earlier in references[references.index(reference) + 1 :]:
+            try:
+                return read_versions(self._store, earlier)
+            except RaylevanceError as error:
+                self._refuse(earlier, error)
+        return None
+
+    def _load_first(self, versions: Versions) -> Answers:
+        """Load `versions`, or those of the bundle before; raise the reason of the first where none can be loaded."""
+        reason: RaylevanceError | None = None
+        following: Versions | None = versions
+        while following is not None:
+            try:
+                return self._load(following)
+            except RaylevanceError as error:
+                reason = reason or error
+                if following.bundle is None:
+                    break
+                self._refuse(following.bundle, error)
+                following = self._earlier(following.bundle)
+        assert reason is not None
+        raise reason
 
     def _refuse(self, reference: str, error: Exception) -> None:
-        reason = str(error) or type(error).__name__
-        self.refused.appendleft(Refused(bundle=reference, reason=reason.splitlines()[0], time=datetime.now(UTC)))
-        self._metrics.bundle("refused")
+        """Keep and log why a bundle is not served; the same reason once, with the time of its last attempt."""
+        reason = (str(error) or type(error).__name__).splitlines()[0].replace(f"{self._store}/", "")
         log.error("bundle %s is refused: %s", reference, reason)
+        same = [known for known in self.refused if (known.bundle, known.reason) == (reference, reason)]
+        for known in same:
+            self.refused.remove(known)
+        if not same:
+            self._metrics.refused()
+        self.refused.appendleft(Refused(bundle=reference, reason=reason, time=datetime.now(UTC)))
 
     def _load(self, versions: Versions) -> Answers:
         bundle = Bundle.load(self._store, versions, use_gpu=self._settings.search_gpus > 0)
         return Answers(bundle, self._models, self._settings, self._metrics)
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Give the memory of the bundle that left back to the system; glibc would keep it."""
+    gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

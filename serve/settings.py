@@ -124,6 +124,9 @@ class ServeSettings(AnswerSettings, LimitSettings):
                 f"host={self.host} opens the server to other machines, which needs tokens: "
                 "make one with `raylevance token add NAME --file tokens.json`, and set tokens=tokens.json"
             )
+        others = self.model_fields_set & {"index", "classifier", "scorer", "items"}
+        if self.bundle is not None and others:
+            raise ValueError(f"{min(others)}: the bundle says what is served; set either it or bundle")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key: set both or neither")
         if self.most_replicas is not None and self.most_replicas < self.replicas:

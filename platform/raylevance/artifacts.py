@@ -183,6 +183,19 @@ class Store:
         hints = [nearest(name, names)] if (names := self.names()) else []
         raise RaylevanceError(f"{reference}: no such artifact in {self}; {'; '.join([*hints, made_by(name)])}")
 
+    def versions(self, name: str) -> tuple[list[Artifact], list[str]]:
+        """Return the versions of `kind/name`, newest first, and why others can't be read, one line each."""
+        found, faults = [], []
+        for version in self._folders(name):
+            try:
+                artifact = self._manifest(name, version)
+            except RaylevanceError as error:
+                faults.append(str(error))
+                continue
+            if artifact is not None:
+                found.append(artifact)
+        return sorted(found, key=lambda artifact: (artifact.created, artifact.version), reverse=True), faults
+
     def find(self, name: str, fingerprint: str) -> Artifact | None:
         """Return the newest version of `name` with this `fingerprint`, or None if there is none."""
         matching = [artifact for artifact in self._versions(name) if artifact.fingerprint == fingerprint]

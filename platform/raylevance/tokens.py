@@ -8,6 +8,7 @@ The file is a JSON object: the name of a token to its sha256 in hex and its scop
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ from raylevance.errors import RaylevanceError, UsageError
 Scope = Literal["search", "admin"]
 CHECK_EVERY_S = 1.0
 
+log = logging.getLogger("ray.serve")
+
 
 class Token(Settings):
     """A token as the file keeps it. The token itself is kept nowhere."""
@@ -33,16 +36,19 @@ TOKENS = TypeAdapter(dict[str, Token])
 
 
 class Tokens:
-    """The tokens of a file. While a new version of the file can't be read, the last good one holds."""
+    """The tokens of a file. While a new version of the file can't be read, the last good one holds.
+
+    A file from which the last token was removed admits nobody.
+    """
 
     def __init__(self, file: str) -> None:
         """Read `file`. Raises `RaylevanceError` if it can't be read, or has no token."""
         self._file = Path(file)
         self._stamp = self._stat()
         self._tokens = read_tokens(self._file)
+        if not self._tokens:
+            raise RaylevanceError(f"{file}: has no token; add one with `raylevance token add`")
         self._checked = time.monotonic()
-        self.fault: str | None = None
-        """Why the newest version of the file is not in force; None if it is."""
 
     def scopes(self, token: str) -> frozenset[str]:
         """Return the scopes of `token`, empty for one that is unknown, in a time that does not depend on the token."""
@@ -62,10 +68,11 @@ class Tokens:
         stamp = self._stat()
         if stamp == self._stamp:
             return
+        self._stamp = stamp
         try:
-            self._tokens, self._stamp, self.fault = read_tokens(self._file), stamp, None
+            self._tokens = read_tokens(self._file)
         except RaylevanceError as error:
-            self.fault = str(error)
+            log.error("the tokens stay as they were: %s", error)
 
     def _stat(self) -> tuple[int, int, int]:
         try:
@@ -76,7 +83,7 @@ class Tokens:
 
 
 def read_tokens(file: Path) -> dict[str, Token]:
-    """Read the tokens of `file`. Raises `RaylevanceError` if it can't be read, or has no token."""
+    """Read the tokens of `file`. Raises `RaylevanceError` if it can't be read."""
     try:
         tokens = TOKENS.validate_json(file.read_bytes())
     except OSError as error:
@@ -85,8 +92,6 @@ def read_tokens(file: Path) -> dict[str, Token]:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise RaylevanceError(f"{file}: not a file of tokens: {where} {fault['msg']}".replace("  ", " ")) from None
-    if not tokens:
-        raise RaylevanceError(f"{file}: has no token; add one with `raylevance token add`")
     return tokens
 
 

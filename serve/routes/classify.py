@@ -1,11 +1,9 @@
 """`POST /v1/classify`: categories, brands or intents of a query."""
 
-import asyncio
-
 from fastapi import APIRouter, Response
 
 from raylevance.client.messages import Classification, Classifications, ClassifyBatch, ClassifyRequest
-from serve.responses import FAULTS, NOT_SERVED, json_response
+from serve.responses import FAULTS, NOT_SERVED, answer_all, json_response
 from serve.service import Service
 
 
@@ -20,7 +18,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/classify/batch", response_model=Classifications, summary="Several requests of one bundle")
     async def classify_all(batch: ClassifyBatch) -> Response:
         answers = service.answers
-        found = await asyncio.gather(*(answers.classify(request) for request in batch.requests))
+        found = await answer_all(answers.classify, batch.requests)
         return json_response(Classifications(answers=found))
 
     return routes

@@ -1,11 +1,9 @@
 """`POST /v1/recommend`: items like those that a user acted on."""
 
-import asyncio
-
 from fastapi import APIRouter, Response
 
 from raylevance.client.messages import RecommendationAnswers, Recommendations, RecommendBatch, RecommendRequest
-from serve.responses import FAULTS, NOT_SERVED, json_response
+from serve.responses import FAULTS, NOT_SERVED, answer_all, json_response
 from serve.service import Service
 
 
@@ -20,7 +18,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/recommend/batch", response_model=RecommendationAnswers, summary="Several requests of one bundle")
     async def recommend_all(batch: RecommendBatch) -> Response:
         answers = service.answers
-        found = await asyncio.gather(*(answers.recommend(request) for request in batch.requests))
+        found = await answer_all(answers.recommend, batch.requests)
         return json_response(RecommendationAnswers(answers=found))
 
     return routes

@@ -1,11 +1,9 @@
 """`POST /v1/relevance`: how relevant products are to a query."""
 
-import asyncio
-
 from fastapi import APIRouter, Response
 
 from raylevance.client.messages import RelevanceAnswers, RelevanceBatch, RelevanceRequest, Relevances
-from serve.responses import FAULTS, NOT_SERVED, json_response
+from serve.responses import FAULTS, NOT_SERVED, answer_all, json_response
 from serve.service import Service
 
 
@@ -20,7 +18,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/relevance/batch", response_model=RelevanceAnswers, summary="Several requests of one bundle")
     async def relevance_all(batch: RelevanceBatch) -> Response:
         answers = service.answers
-        found = await asyncio.gather(*(answers.relevance(request) for request in batch.requests))
+        found = await answer_all(answers.relevance, batch.requests)
         return json_response(RelevanceAnswers(answers=found))
 
     return routes

@@ -1,12 +1,10 @@
 """`POST /v1/search`: products for a query."""
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 
 from raylevance.client.messages import Answer, Answers, SearchBatch, SearchRequest
 from serve.feedback import Feedback
-from serve.responses import FAULTS, json_response, note_answer
+from serve.responses import FAULTS, answer_all, json_response, note_answer
 from serve.service import Service
 
 
@@ -23,7 +21,7 @@ def router(service: Service, feedback: Feedback | None = None, log_queries: bool
     @routes.post("/v1/search/batch", response_model=Answers, summary="Several searches, answered by one bundle")
     async def search_all(batch: SearchBatch, http: Request) -> Response:
         answers = service.answers
-        found = await asyncio.gather(*(answers.search(request) for request in batch.requests))
+        found = await answer_all(answers.search, batch.requests)
         note_answer(http, found, feedback, log_queries)
         return json_response(Answers(answers=found))
 

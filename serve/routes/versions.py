@@ -22,9 +22,9 @@ def router(service: Service, *, events: bool = False) -> APIRouter:
     async def versions() -> Served:
         return served()
 
-    @routes.post("/v1/reload", summary="Look for a newer bundle now; scope admin")
+    @routes.post("/v1/reload", summary="Look for a newer bundle now, in the replica that answers; scope admin")
     async def reload() -> Served:
-        await service.update()
+        await service.update(retry=True)
         return served()
 
     return routes

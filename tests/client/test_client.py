@@ -163,7 +163,8 @@ def test_a_slow_answer_is_given_up(server: Server, use_async: bool) -> None:
 
     server.replies = [slow]
     with pytest.raises(RaylevanceError, match=r"no answer .*ReadTimeout"):
-        search(server, use_async=use_async, timeout_s=0.2, retries=0)
+        search(server, use_async=use_async, timeout_s=0.2)
+    assert len(server.sent) == 1, "a late answer is not asked for again"
 
 
 def test_a_wrong_field_is_refused_before_it_is_sent(server: Server) -> None:

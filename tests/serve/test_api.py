@@ -225,7 +225,7 @@ def test_readiness_follows_the_encoder(
     async def encode(queries: list[str]) -> Vectors:
         while not loaded:
             await asyncio.sleep(0.01)
-        return np.ones((len(queries), 384), np.float32)
+        return np.full((len(queries), 384), 384**-0.5, np.float32)
 
     monkeypatch.setattr(service_module, "READY_TIMEOUT_S", 0.1)
     with client_of(encode) as client:

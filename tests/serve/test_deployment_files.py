@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from raylevance.errors import UsageError
 from serve import app
 from serve import metrics as metrics_module
 from serve.metrics import BatchMetrics, Metrics
@@ -27,7 +28,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
         def make(name: str, **options: Any) -> None:
             suffixes = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket", "_count", "_sum"]}[kind]
             for suffix in suffixes:
-                found[f"ray_{name}{suffix}"] = set(options.get("tag_keys", ())) | {"le"}
+                found[f"ray_{name}{suffix}"] = set(options.get("tag_keys", ())) | {"le", "instance"}
 
         return make
 
@@ -67,7 +68,7 @@ def test_the_dashboard_has_the_shape_that_grafana_loads() -> None:
     assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
 
 
-def test_the_configuration_deploys_the_application_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configuration_deploys_the_application_on_loopback() -> None:
     config = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
     schema = ServeDeploySchema.model_validate(config)
     assert schema.http_options.host in LOOPBACK
@@ -76,6 +77,10 @@ def test_the_configuration_deploys_the_application_on_loopback(monkeypatch: pyte
     assert (module, callable(getattr(app, name))) == ("serve.app", True)
     settings = ServeSettings.model_validate(application.args)
     assert settings.bundle == "bundle/shop"
+    with pytest.raises(UsageError, match=r"args.port: has no effect"):
+        app.deployment(settings.model_copy(update={"port": 1}))
+    with pytest.raises(UsageError, match=r"args.tokens: is needed"):
+        app.deployment(ServeSettings(store="x"))
 
 
 def test_the_container_starts_the_command_with_tokens() -> None:

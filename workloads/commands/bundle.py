@@ -36,12 +36,17 @@ def publish(
 
 @app.command("rollback")
 @quiet
-def rollback(name: Name, store: StoreRoot = DEFAULT_STORE, as_json: AsJson = False) -> None:
+def rollback(
+    name: Name,
+    version: Annotated[str | None, typer.Option("--to", help="The version to go back to.")] = None,
+    store: StoreRoot = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
     """Make the bundle before the newest one the newest again. Servers that follow it take it within seconds."""
     from raylevance.artifacts import Store
     from raylevance.inference import bundle as bundles
 
-    left, now = bundles.rollback(Store(store), _bare(name))
+    left, now = bundles.rollback(Store(store), _bare(name), version)
     with results_console() as results:
         print_summary(results, {"bundle": now.ref, "before": left.ref}, as_json)
 

@@ -8,8 +8,9 @@
         page = await client.query("garden hose", triggers=[{"product_id": "B07X1"}])
 
 A request that the server refuses raises `ApiError` with the server's own problem. A request that meets status 429 or
-503, or no server, is sent again after a pause that doubles with each attempt, or as long as Retry-After says. That is
-safe for every route: events are kept once by their id.
+503, or a connection that fails, is sent again after a pause that doubles with each attempt, or as long as Retry-After
+says, up to ten seconds. That is safe for every route: events are kept once by their id. Proxies that the environment
+names are not used; `options` may set one.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ from raylevance.client.messages import (
     Answer,
     Answers,
     Classification,
+    Classifications,
+    ClassifyBatch,
     ClassifyRequest,
     Event,
     EventBatch,
@@ -33,8 +36,12 @@ from raylevance.client.messages import (
     Page,
     Problem,
     QueryRequest,
+    RecommendationAnswers,
     Recommendations,
+    RecommendBatch,
     RecommendRequest,
+    RelevanceAnswers,
+    RelevanceBatch,
     RelevanceRequest,
     Relevances,
     SearchBatch,
@@ -46,6 +53,8 @@ from raylevance.errors import RaylevanceError, UsageError
 M = TypeVar("M", bound=BaseModel)
 
 RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+"""Faults of the connection. An answer that is late is not asked for again, which would load a slow server more."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 
@@ -123,6 +132,21 @@ class Client(_Calls):
         request = body(RecommendRequest, triggers=list(triggers), **fields)
         return self._post("/v1/recommend", request, Recommendations)
 
+    def classify_all(self, requests: Sequence[ClassifyRequest]) -> list[Classification]:
+        """Classify up to `MAX_BATCH` queries at once."""
+        request = body(ClassifyBatch, requests=list(requests))
+        return self._post("/v1/classify/batch", request, Classifications).answers
+
+    def relevance_all(self, requests: Sequence[RelevanceRequest]) -> list[Relevances]:
+        """Send up to `MAX_BATCH` requests for relevance at once."""
+        request = body(RelevanceBatch, requests=list(requests))
+        return self._post("/v1/relevance/batch", request, RelevanceAnswers).answers
+
+    def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Recommendations]:
+        """Send up to `MAX_BATCH` requests for recommendations at once."""
+        request = body(RecommendBatch, requests=list(requests))
+        return self._post("/v1/recommend/batch", request, RecommendationAnswers).answers
+
     def events(self, events: Sequence[Event | dict[str, Any]]) -> EventsKept:
         """Send events. They are on the server's disk when this returns."""
         return self._post("/v1/events", body(EventBatch, events=list(events)), EventsKept)
@@ -130,6 +154,10 @@ class Client(_Calls):
     def versions(self) -> Served:
         """Return what the server answers from."""
         return _read(self._send("GET", "/v1/versions"), Served)
+
+    def reload(self) -> Served:
+        """Let the replica that answers look for a newer bundle now. Needs the scope admin."""
+        return _read(self._send("POST", "/v1/reload"), Served)
 
     def _post(self, path: str, request: BaseModel, answer: type[M]) -> M:
         return _read(self._send("POST", path, request), answer)
@@ -139,8 +167,10 @@ class Client(_Calls):
         while True:
             try:
                 response = self._client.request(method, path, **_content(request))
-            except httpx.TransportError as error:
+            except RETRIED_ERRORS as error:
                 failure, response = error, None
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                raise RaylevanceError(f"{self._client.base_url}{path}: {_named(error)}") from error
             pause = next(pauses, None)
             if pause is None or (response is not None and response.status_code not in RETRIED):
                 return _answered(response, f"{self._client.base_url}{path}", failure if response is None else None)
@@ -193,6 +223,21 @@ class AsyncClient(_Calls):
         request = body(RecommendRequest, triggers=list(triggers), **fields)
         return await self._post("/v1/recommend", request, Recommendations)
 
+    async def classify_all(self, requests: Sequence[ClassifyRequest]) -> list[Classification]:
+        """Classify several queries at once, as `Client.classify_all`."""
+        request = body(ClassifyBatch, requests=list(requests))
+        return (await self._post("/v1/classify/batch", request, Classifications)).answers
+
+    async def relevance_all(self, requests: Sequence[RelevanceRequest]) -> list[Relevances]:
+        """Send several requests at once, as `Client.relevance_all`."""
+        request = body(RelevanceBatch, requests=list(requests))
+        return (await self._post("/v1/relevance/batch", request, RelevanceAnswers)).answers
+
+    async def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Recommendations]:
+        """Send several requests at once, as `Client.recommend_all`."""
+        request = body(RecommendBatch, requests=list(requests))
+        return (await self._post("/v1/recommend/batch", request, RecommendationAnswers)).answers
+
     async def events(self, events: Sequence[Event | dict[str, Any]]) -> EventsKept:
         """Send events, as `Client.events`."""
         return await self._post("/v1/events", body(EventBatch, events=list(events)), EventsKept)
@@ -200,6 +245,10 @@ class AsyncClient(_Calls):
     async def versions(self) -> Served:
         """Return what the server answers from."""
         return _read(await self._send("GET", "/v1/versions"), Served)
+
+    async def reload(self) -> Served:
+        """Let a replica look for a newer bundle, as `Client.reload`."""
+        return _read(await self._send("POST", "/v1/reload"), Served)
 
     async def _post(self, path: str, request: BaseModel, answer: type[M]) -> M:
         return _read(await self._send("POST", path, request), answer)
@@ -209,8 +258,10 @@ class AsyncClient(_Calls):
         while True:
             try:
                 response = await self._client.request(method, path, **_content(request))
-            except httpx.TransportError as error:
+            except RETRIED_ERRORS as error:
                 failure, response = error, None
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                raise RaylevanceError(f"{self._client.base_url}{path}: {_named(error)}") from error
             pause = next(pauses, None)
             if pause is None or (response is not None and response.status_code not in RETRIED):
                 return _answered(response, f"{self._client.base_url}{path}", failure if response is None else None)
@@ -242,7 +293,7 @@ def _wait(response: httpx.Response | None, pause: float) -> float:
 def _answered(response: httpx.Response | None, where: str, failure: Exception | None) -> httpx.Response:
     """Return a response of status 2xx. Raises `ApiError` for another, `RaylevanceError` where there is none."""
     if response is None:
-        raise RaylevanceError(f"{where}: no answer ({type(failure).__name__}: {failure})") from failure
+        raise RaylevanceError(f"{where}: {_named(failure)}") from failure
     if response.is_success:
         return response
     try:
@@ -250,6 +301,10 @@ def _answered(response: httpx.Response | None, where: str, failure: Exception | 
     except ValidationError:
         problem = None
     raise ApiError(response.status_code, problem, response.text)
+
+
+def _named(error: Exception | None) -> str:
+    return f"no answer ({type(error).__name__}: {error})"
 
 
 def _read(response: httpx.Response, model: type[M]) -> M:

@@ -140,7 +140,7 @@ class SearchRequest(Request):
 class Explanation(Settings):
     """Why a product was found."""
 
-    words: list[str] = Field(description="The words of the query that BM25 finds in the product.")
+    words: list[str] = Field(description="The words of the query that its title, brand or category has, by stem.")
     relevance: float | None = Field(description="The scorer's probability of relevance; null without a scorer.")
 
 
@@ -263,7 +263,7 @@ class RecommendRequest(Request):
     exclude: Annotated[list[ProductId], Field(max_length=MAX_EXCLUDED)] = Field(
         default=[], description="Items not to recommend, such as those already bought. Triggers never are."
     )
-    most_per_category: PositiveInt | None = Field(
+    most_per_category: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="The most items of one category; null for no limit."
     )
 
@@ -311,7 +311,9 @@ class PageHit(Hit):
         description="The probability of the product's category; null without a classifier."
     )
     trigger: str | None = Field(description="The trigger whose list has the product; null where none has it.")
-    relevance: float | None = Field(description="The scorer's probability of relevance; null without a scorer.")
+    relevance: float | None = Field(
+        description="The scorer's probability of relevance; null without a scorer, and below the best that it judges."
+    )
 
 
 class Page(Reply):

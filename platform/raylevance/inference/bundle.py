@@ -74,25 +74,39 @@ def pin(
 def publish(store: Store, name: str, versions: BundleVersions) -> Artifact:
     """Publish `versions` as the newest version of `bundle/<name>`. Servers that follow the bundle take it.
 
-    Publishing the same versions again makes their bundle the newest again. Raises `RaylevanceError` as `read` does.
+    Publishing the same versions again makes their bundle the newest again. Raises `RaylevanceError` as `read` does, and
+    where another version is newer by its clock.
     """
     _check(store, versions, f"bundle/{name}")
     with store.publish(f"bundle/{name}", parents=versions.references()) as draft:
         (draft.path / FILE).write_text(versions.model_dump_json(indent=1), encoding="utf-8")
-    return store.get(draft.ref)
+    newest = store.versions(f"bundle/{name}")[0][0]
+    if newest.version != draft.ref.partition("@")[2]:
+        raise RaylevanceError(
+            f"{draft.ref}: published, but {newest.ref} was made at {newest.created:%Y-%m-%d %H:%M:%S} UTC, which is "
+            "later than this machine's clock; set the clock, and publish again"
+        )
+    return newest
 
 
-def rollback(store: Store, name: str) -> tuple[Artifact, Artifact]:
-    """Publish the bundle before the newest again; return the one that was newest, and the one that now is.
+def rollback(store: Store, name: str, version: str | None = None) -> tuple[Artifact, Artifact]:
+    """Publish an earlier bundle again; return the one that was newest, and the one that now is.
 
-    Raises `RaylevanceError` when there is no earlier bundle, or it can't be read any more.
+    Without `version` it is the last one before the newest that can still be served. A second rollback therefore
+    undoes the first; `version` goes back further. Raises `RaylevanceError` when there is no such bundle.
     """
-    newest = store.get(f"bundle/{name}")
-    earlier = [artifact for artifact in store.artifacts() if artifact.name == newest.name and artifact != newest]
-    if not earlier:
-        raise RaylevanceError(f"{newest.ref}: is the only version of bundle/{name}; there is none to go back to")
-    before = earlier[-1]
-    return newest, publish(store, name, read(store, before.ref))
+    found, _ = store.versions(f"bundle/{name}")
+    if not found:
+        store.get(f"bundle/{name}")  # raises, and names the nearest
+    faults = []
+    for artifact in found[1:] if version is None else [store.get(f"bundle/{name}@{version}")]:
+        try:
+            return found[0], publish(store, name, read(store, artifact.ref))
+        except RaylevanceError as error:
+            faults.append(str(error))
+    if not faults:
+        raise RaylevanceError(f"{found[0].ref}: is the only version of bundle/{name}; there is none to go back to")
+    raise RaylevanceError(f"bundle/{name}: no earlier version can be served; {faults[0]}")
 
 
 def read(store: Store, reference: str) -> BundleVersions:
