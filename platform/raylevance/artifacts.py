@@ -172,6 +172,8 @@ class Store:
         command that makes it.
         """
         name, version = parse_reference(reference)
+        if version is not None and (artifact := self._manifest(name, version)):
+            return artifact
         versions = self._versions(name)
         matching = [artifact for artifact in versions if version in (None, artifact.version)]
         if matching:

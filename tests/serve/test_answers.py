@@ -1,8 +1,11 @@
 """What is served equals what the predictors give offline: classify, relevance, recommend, and the search page."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +15,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from raylevance.artifacts import Store
-from raylevance.client.messages import Hit, RecommendedItem
+from raylevance.client.messages import Hit, RecommendedItem, SearchRequest
+from raylevance.errors import UsageError
 from raylevance.inference import item_table, query_classifier, scorer
 from raylevance.inference.item_table import TriggerLists
+from serve.answers import search_all
 from serve.api import build_api
 from serve.metrics import Metrics
+from serve.responses import answer_all
 from serve.search_page import ranked_hits
 from serve.service import Service
 from serve.settings import LimitSettings, PageSettings
@@ -269,3 +275,76 @@ def test_answers_are_kept_for_equal_requests_alone(full_service: Service, metric
     assert again["hits"] == first["hits"]
     assert again["query_id"] != first["query_id"]
     assert other["hits"] != first["hits"]
+
+
+def test_a_search_that_fails_leaves_the_others_of_its_batch_alone(full_service: Service, metrics: Metrics) -> None:
+    class Sometimes:
+        def search(self, query: str, *_: Any, **__: Any) -> list[Any]:
+            if query == "bad":
+                raise UsageError("no such thing")
+            return []
+
+    bundle: Any = replace(full_service.answers.bundle, products=Sometimes())
+    searches = [(SearchRequest(query=query), None) for query in ("good", "bad", "good")]
+    with ThreadPoolExecutor(1) as thread:
+        found = asyncio.run(search_all(bundle, thread, metrics, searches))
+    assert found[0] == found[2] == []
+    assert isinstance(found[1], UsageError)
+
+
+def test_a_batch_names_the_request_that_fails(client: TestClient) -> None:
+    requests = [{"query": "a"}, {"query": "b", "k": 1000}, {"query": "c"}]
+    response = client.post("/v1/search/batch", json={"requests": requests})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert response.json()["detail"] == "requests.1: k: at most 200 hits, got 1000"
+
+
+def test_a_batch_that_fails_ends_its_other_requests() -> None:
+    ended: list[int] = []
+
+    async def answer(number: int) -> int:
+        if number == 2:
+            raise UsageError("no")
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            ended.append(number)
+            raise
+        return number
+
+    async def run() -> None:
+        with pytest.raises(UsageError, match=r"requests\.2: no"):
+            await answer_all(answer, [0, 1, 2, 3])
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert sorted(ended) == [0, 1, 3]
+
+
+def test_the_page_explains_when_asked(client: TestClient) -> None:
+    hits = post(client, "/v1/query", query="red lamp", k=3, explain=True)["hits"]
+    assert ["red", "lamp"] in [hit["explanation"]["words"] for hit in hits]
+    assert {hit["explanation"] for hit in post(client, "/v1/query", query="red lamp", k=3)["hits"]} == {None}
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/query"])
+def test_a_grade_needs_bands(
+    full_service: Service, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(full_service.answers.bundle.products.index, "bands", None)
+    with TestClient(build_api(full_service, metrics, LimitSettings())) as client:
+        response = client.post(path, json={"query": "lamp", "minimum_grade": 1})
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith("minimum_grade needs grade bands, and this index has none")
+
+
+@pytest.mark.parametrize("most", [0, 2**63, 10**30])
+def test_a_number_that_no_array_holds_is_refused(client: TestClient, most: int) -> None:
+    request = {"triggers": [{"product_id": "P001"}], "most_per_category": most}
+    assert client.post("/v1/recommend", json=request).status_code == 422
+
+
+def test_triggers_need_a_table(service: Service, metrics: Metrics) -> None:
+    with TestClient(build_api(service, metrics, LimitSettings())) as client:
+        response = client.post("/v1/query", json={"query": "lamp", "triggers": [{"product_id": "P001"}]})
+    assert (response.status_code, response.json()["code"]) == (404, "not_served")

@@ -214,6 +214,7 @@ def test_an_unexpected_error_is_answered_without_its_traceback(client_of: Callab
         response = client.post("/v1/search", json={"query": "a"})
     assert response.status_code == 500
     assert response.json()["code"] == "internal_server_error"
+    assert response.json()["request_id"] == response.headers["x-request-id"]
     assert "secret" not in response.text and "Traceback" not in response.text
 
 

@@ -57,18 +57,28 @@ def bearer(token: str) -> dict[str, str]:
 )
 def test_a_wrong_token_is_refused_before_the_body_is_read(guarded: TestClient, headers: dict[str, str]) -> None:
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
-    read: list[int] = []
-
-    def body() -> Iterator[bytes]:
-        read.append(1)
-        yield json.dumps(SEARCH).encode()
-
     for path in ("/v1/search", "/v1/versions", "/openapi.json", "/no/such/path"):
         response = guarded.post(path, content=b"{" * 1000, headers=raw)
         assert response.status_code == 401, path
         assert response.headers["www-authenticate"] == "Bearer"
         assert response.json()["code"] == "unauthorized"
-    assert guarded.post("/v1/search", content=body(), headers=raw).status_code == 401
+
+
+def test_nothing_of_a_body_is_read_before_the_token_is_checked(
+    tokens: tuple[Path, str, str], service: Service, metrics: Metrics
+) -> None:
+    app = build_api(service, metrics, LimitSettings(), tokens=Tokens(str(tokens[0])))
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 401
 
 
 def test_tokens_open_what_their_scopes_say(guarded: TestClient, tokens: tuple[Path, str, str]) -> None:
@@ -109,6 +119,21 @@ def test_tokens_rotate_without_a_restart(
     assert (status(new), status(ops)) == (200, 200), "the last good file holds"
     file.unlink()
     assert (status(new), status(shop)) == (200, 401)
+
+
+def test_the_last_token_can_be_removed(
+    guarded: TestClient, tokens: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "CHECK_EVERY_S", 0.0)
+    file, shop, ops = tokens
+    remove_token(file, "shop")
+    remove_token(file, "ops")
+    for token in (shop, ops):
+        assert guarded.post("/v1/search", json=SEARCH, headers=bearer(token)).status_code == 401
+    with pytest.raises(RaylevanceError, match="has no token"):
+        Tokens(str(file))
+    new = add_token(file, "shop", ("search",))
+    assert guarded.post("/v1/search", json=SEARCH, headers=bearer(new)).status_code == 200
 
 
 def test_the_file_of_tokens_has_hashes_alone(tokens: tuple[Path, str, str]) -> None:

@@ -1,7 +1,9 @@
 """A bundle in service is replaced by a better one as a whole, and stays where the newer one can't answer."""
 
 import asyncio
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference import bundle as bundles
 from raylevance.inference.bundle import BundleVersions
 from raylevance.models.encoder import Encoder
-from serve.bundle import Bundle, read_versions
+from serve.bundle import Bundle, newest_versions, read_versions
 from serve.metrics import Metrics
 from serve.models import LocalModels
 from serve.service import Service
@@ -127,11 +129,11 @@ def fit_no_vectors(store: Store, tiny_backbone: Path) -> str:
     """Publish a bundle whose encoder has another dimension than the vectors of its index."""
     with store.publish("encoder/tiny") as draft:
         Encoder.load(tiny_backbone).save(draft.path)
-    with store.publish("index/shop", parents=[draft.ref, store.get("tables/shop").ref]) as index_draft:
+    with store.publish("index/unfit", parents=[draft.ref, store.get("tables/shop").ref]) as index_draft:
         shutil.copytree(
             store.path("index/shop"), index_draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest*")
         )
-    bundles.publish(store, "shop", bundles.pin(store, "index/shop"))
+    bundles.publish(store, "shop", bundles.pin(store, "index/unfit"))
     return "384 dimensions"
 
 
@@ -145,7 +147,7 @@ def test_a_bundle_that_cannot_answer_is_refused_and_the_last_good_one_stays(
         reason = fault(store, tiny_backbone) if fault is fit_no_vectors else fault(store)
         newest = [artifact for artifact in store.artifacts() if artifact.name == "bundle/shop"][-1].ref
         assert not await service.update()
-        assert not await service.update(), "it is not tried again and again"
+        assert not await service.update(), "a pause comes first"
         assert service.answers is good
         assert len(service.refused) == 1
         assert service.refused[0].bundle == newest
@@ -219,3 +221,137 @@ def test_a_fixed_version_is_not_followed(store: Store, metrics: Metrics) -> None
         assert service.answers.bundle.versions.bundle == fixed
 
     asyncio.run(run())
+
+
+def test_a_passing_fault_is_tried_again(store: Store, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Bundle.load
+    faults = [OSError("stale file handle")]
+
+    def sometimes(*arguments: Any, **options: Any) -> Bundle:
+        if faults:
+            raise faults.pop()
+        return load(*arguments, **options)
+
+    async def run() -> None:
+        newer = publish(store, 60)
+        monkeypatch.setattr(Bundle, "load", sometimes)
+        assert not await service.update()
+        assert "stale file handle" in service.refused[0].reason
+        assert await service.update(retry=True)
+        assert service.answers.bundle.versions.bundle == newer.ref
+
+    asyncio.run(run())
+
+
+def test_a_fault_is_tried_again_after_a_pause(store: Store, service: Service) -> None:
+    async def run() -> None:
+        reason = damage_index(store)
+        for _ in range(3):
+            assert not await service.update()
+            await asyncio.sleep(0.25)
+        assert len(service.refused) == 1, "the same reason is listed once"
+        assert reason in service.refused[0].reason
+        assert str(store) not in service.refused[0].reason
+        [(attempts, _)] = service._attempts.values()
+        assert attempts == 2, "0.2 s after the first attempt, then 0.4 s"
+
+    asyncio.run(run())
+
+
+def test_an_update_goes_on_where_its_caller_leaves(store: Store, service: Service) -> None:
+    async def run() -> None:
+        newer = publish(store, 60)
+        caller = asyncio.create_task(service.update())
+        await asyncio.sleep(0.01)
+        caller.cancel()
+        for _ in range(200):
+            if service.answers.bundle.versions.bundle == newer.ref:
+                break
+            await asyncio.sleep(0.05)
+        assert service.answers.bundle.versions.bundle == newer.ref
+
+    asyncio.run(run())
+
+
+def test_a_torn_manifest_does_not_keep_later_bundles_out(store: Store, service: Service) -> None:
+    torn = store.path(publish(store, 70).ref) / "manifest.json"
+    torn.write_text('{"name": "bundle/')
+
+    async def run() -> None:
+        newer = publish(store, 60)
+        assert await service.update()
+        assert service.answers.bundle.versions.bundle == newer.ref
+        assert any("not a manifest" in refused.reason for refused in service.refused)
+        _, before = bundles.rollback(store, "shop")
+        assert await service.update()
+        assert service.answers.bundle.versions.bundle == before.ref
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", [damage_index, tear_bundle, name_another_encoder, fit_no_vectors])
+def test_a_replica_that_starts_takes_the_last_good_bundle(
+    store: Store, metrics: Metrics, tiny_backbone: Path, fault: Callable[..., str]
+) -> None:
+    good = store.get("bundle/shop").ref
+    reason = fault(store, tiny_backbone) if fault is fit_no_vectors else fault(store)
+    settings = ServeSettings(store=str(store), bundle="bundle/shop")
+
+    async def run() -> None:
+        service = Service(settings, newest_versions(store, "bundle/shop"), LocalModels(str(store)), metrics)
+        await service.warm()
+        assert service.answers.bundle.versions.bundle == good
+        assert (await service.answers.search(REQUEST)).hits
+        assert not await service.update()
+        assert any(reason in refused.reason for refused in service.refused)
+
+    asyncio.run(run())
+
+
+def test_nothing_that_can_be_served_ends_the_start_with_the_reason(store: Store) -> None:
+    next((store.path(store.get("index/shop").ref) / "lexical").iterdir()).unlink()
+    with pytest.raises(RaylevanceError, match="is missing"):
+        newest_versions(store, "bundle/shop")
+
+
+def test_a_bundle_that_left_is_freed_and_its_models_dropped(store: Store) -> None:
+    """Also the first one, whose objects Ray Serve freezes out of the garbage collection once a replica has started."""
+    models = LocalModels(str(store))
+    settings = ServeSettings(store=str(store), bundle="bundle/shop")
+    service = Service(settings, read_versions(store, "bundle/shop"), models, Metrics())
+
+    async def run() -> None:
+        await service.warm()
+        await service.answers.search(REQUEST)
+        first = weakref.ref(service.answers.bundle)
+        gc.freeze()
+        try:
+            for rows, prompt in ((60, "a: "), (70, "b: ")):
+                encoder = Encoder.load(store.path("encoder/shop"))
+                encoder.settings = encoder.settings.model_copy(update={"query_prompt": prompt})
+                with store.publish("encoder/new") as draft:
+                    encoder.save(draft.path)
+                smaller_index(store, rows, draft.ref)
+                bundles.publish(store, "shop", bundles.pin(store, "index/shop"))
+                assert await service.update()
+            assert first() is None
+        finally:
+            gc.unfreeze()
+        assert set(models._loaded) == {service.answers.bundle.versions.encoder}
+
+    asyncio.run(run())
+
+
+def test_rollback_goes_back_further_when_told_and_past_what_is_damaged(store: Store) -> None:
+    first = store.get("bundle/shop")
+    second, third = publish(store, 60), publish(store, 70)
+    assert bundles.rollback(store, "shop", first.version)[1].ref == first.ref
+    bundles.publish(store, "shop", bundles.read(store, third.ref))
+    damaged = bundles.read(store, second.ref).index
+    next((store.path(damaged) / "lexical").iterdir()).unlink()
+    assert bundles.rollback(store, "shop")[1].ref == first.ref
+
+
+def test_a_bundle_and_artifacts_of_ones_own_choice_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="classifier: the bundle says what is served"):
+        ServeSettings(bundle="bundle/shop", classifier="classifier/query")
