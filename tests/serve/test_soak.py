@@ -122,9 +122,10 @@ class Soak:
         with httpx.Client(base_url=self.server, trust_env=False, timeout=30) as client:
             streak = 0
             while time.monotonic() < ends and streak < 20:
-                served = client.get("/v1/versions", headers={"connection": "close"}).json()
-                streak = streak + 1 if served["bundle"] == last else 0
-            self.report.refused += len(served["refused"])
+                response = client.get("/v1/versions", headers={"connection": "close"})
+                right = response.status_code == 200 and response.json()["bundle"] == last
+                streak = streak + 1 if right else 0
+                self.report.refused += len(response.json()["refused"]) if right else 0
         self.report.converged = streak >= 20
 
     def load(self) -> None:
