@@ -101,6 +101,15 @@ def test_setfit_leaves_labels_without_a_query_at_0(several: bool, space: LabelSp
     assert (scores[:, 2] == 0).all() and (scores[:, :2] > 0).all()
 
 
+def test_setfit_tells_rare_labels_from_a_frequent_one(space: LabelSpace, tiny_backbone: Path) -> None:
+    pytest.importorskip("setfit")
+    frequent = [f"{word} kettle" for word in ("tea", "new", "red", "big", "small", "bright")]
+    rows = [*((query, [2]) for query in frequent), ("frying pan", [3])]
+    settings = TRAINING.model_copy(update={"max_steps": 2})
+    scores = learned(SetFit(NamedEncoder(tiny_backbone, None, None), settings, 0), space, rows)
+    assert scores.argmax(axis=1).tolist() == [0] * len(frequent) + [1]
+
+
 def network(kind: type[XmlCnn] | type[Lsan]) -> XmlCnn | Lsan:
     torch.manual_seed(0)
     return kind(torch.randn(30, 8), [[3, 4], [5], [6, 7, 8]]).eval()

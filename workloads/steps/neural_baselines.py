@@ -40,6 +40,9 @@ from workloads.steps.token_networks import Lsan, XmlCnn
 SMGCN_ALPHA, SMGCN_BETA, SMGCN_TAU = 0.1, 0.8, 0.8
 """The cuts of SMGCN's two graphs and of its semi-supervised labels, which its paper does not state (our choice)."""
 QUERIES_AT_ONCE = 256
+HEAD_STRENGTH = 100.0
+"""C of SetFit's logistic regression. At its default of 1, vectors of length 1 and a few queries for each label give the
+most frequent labels to most queries."""
 Network = XmlCnn | Lsan
 
 
@@ -140,7 +143,9 @@ class SetFit:
         single = bool((has_label.sum(axis=1) == 1).all())
         labels: Any = has_label[:, seen].argmax(axis=1) if single else has_label[:, seen].astype(int)
         steps, batch = total_steps(self.training, -(-len(known.queries) // self.training.batch)), self.training.batch
-        strategy = {} if single else {"multi_target_strategy": "one-vs-rest"}
+        head: dict[str, Any] = {"head_params": {"C": HEAD_STRENGTH}}
+        if not single:
+            head["multi_target_strategy"] = "one-vs-rest"
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,
@@ -153,7 +158,7 @@ class SetFit:
                 logging_strategy="no",
                 show_progress_bar=False,
             )
-            model = SetFitModel.from_pretrained(str(self.encoder.path), **strategy)
+            model = SetFitModel.from_pretrained(str(self.encoder.path), **head)
             rows = Dataset.from_dict({"text": known.queries, "label": labels.tolist()})
             with warnings.catch_warnings():
                 # sentence-transformers asks for pinned memory on every machine.
