@@ -1,8 +1,10 @@
 """`python -m serve` as a user runs it: its output, its failures and its end."""
 
 import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import httpx
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.client import Client
 from raylevance.errors import RaylevanceError
 from serve.server import free_port, url
 
@@ -71,6 +74,37 @@ def wait_until_ready(server: str, process: "subprocess.Popen[str]") -> None:
         except httpx.TransportError:
             time.sleep(0.1)
     pytest.fail("the server was not ready within a minute")
+
+
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate: install it")
+def test_it_answers_over_https(shop: Any, tmp_path: Path) -> None:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+    port = free_port("127.0.0.1", 0)
+    arguments = ["--store", str(shop.root), "--index", "index/shop", "--port", str(port)]
+    tls = ["--set", f"tls_cert={cert}", "--set", f"tls_key={key}"]
+    with subprocess.Popen(command(*arguments, *tls), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        trusted = ssl.create_default_context(cafile=str(cert))
+        for _ in range(600):
+            assert process.poll() is None, process.communicate()
+            try:
+                if httpx.get(f"https://127.0.0.1:{port}/readyz", verify=trusted, timeout=5).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.2)
+        with Client(f"https://127.0.0.1:{port}", verify=trusted) as client:
+            assert client.search("lamp").hits
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    wrong = [*arguments, "--set", f"tls_cert={key}", "--set", f"tls_key={key}"]
+    code, line = run_failing_command(*wrong)
+    assert (code, f"tls_cert={key}" in line) == (1, True)
 
 
 @pytest.mark.long

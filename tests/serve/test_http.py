@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -189,3 +190,28 @@ def test_http_listens_on_loopback_alone(server: str) -> None:
     addresses = listening(ports)
     assert len(addresses) >= 4
     assert set(addresses) == {"0100007F"}
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /readyz HTTP/1.1\r\nHost: x\r\n" + b"X-Flood: a\r\n" * 20_000 + b"\r\n",
+        b"GET /readyz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 300_000 + b"\r\n\r\n",
+        b"GARBAGE\r\n\r\n",
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n",
+        b"GET /v1/../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b'POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 9\r\n\r\n{"query"',
+    ],
+)
+def test_what_is_no_request_is_refused_by_the_proxy_or_the_replica(server: str, request_bytes: bytes) -> None:
+    host, _, port = server.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        try:
+            connection.sendall(request_bytes)
+            answer = connection.recv(65_536)
+        except ConnectionError:
+            answer = b""
+    assert answer == b"" or answer.split()[1].startswith(b"4"), answer[:200]
+    assert b"Traceback" not in answer and b"root:" not in answer
+    assert httpx.get(f"{server}/readyz", timeout=30).status_code == 200
