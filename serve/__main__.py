@@ -14,11 +14,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from raylevance.artifacts import Store, parse_reference
 from raylevance.client import Client
 from raylevance.config import load_settings
 from raylevance.progress import status
 from raylevance.terminal import quiet, results_console
+from raylevance.tokens import Tokens
 from serve.settings import ServeSettings
+from serve.tls import tls_options
 
 cli = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 DEFAULTS = ServeSettings()
@@ -76,12 +79,14 @@ def serve(settings: ServeSettings, queries: Sequence[str], *, open_page: bool = 
     """Start a server, print its answers to `queries` and stop; without queries, serve until SIGINT or SIGTERM."""
     if settings.tls_cert:
         os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"  # Ray 2.60's HAProxy does not speak TLS
+    check_before_imports(settings)
+    status(f"raylevance: starting Ray and loading {settings.bundle or settings.index}")
     from serve.server import running
 
     _exit_on_signals()
-    with running(settings) as server:
-        served = settings.bundle or settings.index
-        status(f"raylevance: serving {served} at {server} (search page: {server}/, API: {server}/docs)")
+    with running(settings) as (server, versions):
+        where = f"search page: {server}/" + ("" if settings.tokens else f", API: {server}/docs")
+        status(f"raylevance: serving {versions.bundle or versions.index} at {server} ({where})")
         if open_page:
             webbrowser.open(f"{server}/")
         if not queries:
@@ -89,6 +94,22 @@ def serve(settings: ServeSettings, queries: Sequence[str], *, open_page: bool = 
             while True:
                 signal.pause()
         _print_answers(server, queries)
+
+
+def check_before_imports(settings: ServeSettings) -> None:
+    """Raise for what can be seen to be wrong before Ray and torch are imported, which takes ten seconds."""
+    if settings.tokens:
+        Tokens(settings.tokens)
+    tls_options(settings)
+    store = Store(settings.store)
+    if settings.bundle is not None:
+        found, _ = store.versions(parse_reference(settings.bundle)[0])
+        if not found:
+            store.get(settings.bundle)  # raises, and names the nearest
+        return
+    for reference in (settings.index, settings.classifier, settings.scorer, settings.items):
+        if reference is not None:
+            store.get(reference)
 
 
 def _print_answers(server: str, queries: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ def format_answer(answer: Answer, took_ms: float) -> Group:
     made_by = [f"{took_ms:.0f} ms", versions.index, versions.encoder, versions.tables]
     table = Table(box=None, pad_edge=False)
     for name in ("rank", "grade", "score"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=len("0.0000"))
+        table.add_column(name, justify="right", no_wrap=True, min_width=len("000.0000"))
     table.add_column("title", no_wrap=True, overflow="ellipsis")
     for rank, hit in enumerate(answer.hits, 1):
         grade = "-" if hit.grade is None else str(hit.grade)

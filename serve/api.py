@@ -30,6 +30,7 @@ def build_api(
     tokens: Tokens | None = None,
     feedback: Feedback | None = None,
     log_queries: bool = False,
+    adds_request_id: bool = True,
 ) -> FastAPI:
     """Build the API around `service`.
 
@@ -37,6 +38,7 @@ def build_api(
     - `tokens`: who may call it; None for anyone.
     - `feedback`: where events are kept; None keeps none, and `POST /v1/events` says so.
     - `log_queries`: whether the text of a query may stand in the log.
+    - `adds_request_id`: whether answers get their X-Request-Id here; Ray Serve adds it by itself.
     """
 
     tracing = tracing or Tracing()
@@ -73,7 +75,15 @@ def build_api(
     for router in routers:
         api.include_router(router)
     paths = frozenset(route.path for route in api.routes if hasattr(route, "path"))
-    api.add_middleware(Guard, limits=limits, metrics=metrics, tracing=tracing, tokens=tokens, routes=paths)
+    api.add_middleware(
+        Guard,
+        limits=limits,
+        metrics=metrics,
+        tracing=tracing,
+        tokens=tokens,
+        routes=paths,
+        adds_id=adds_request_id,
+    )
     return api
 
 

@@ -79,6 +79,7 @@ class Search:
             tokens=Tokens(settings.tokens) if settings.tokens else None,
             feedback=Feedback(settings.store) if settings.events else None,
             log_queries=settings.log_queries,
+            adds_request_id=False,
         )
 
     async def check_health(self) -> None:
@@ -99,13 +100,14 @@ class Search:
         return self._api
 
 
-def application(settings: ServeSettings) -> serve.Application:
+def application(settings: ServeSettings, versions: Versions | None = None) -> serve.Application:
     """Build the application over the artifacts that `settings` names.
 
     Without a bundle their versions are pinned here, once, and every replica loads these: also one that starts after a
-    newer version was published. Raises `RaylevanceError` when one is missing or damaged.
+    newer version was published; `versions` are those that the caller has pinned. Raises `RaylevanceError` when one is
+    missing or damaged.
     """
-    versions = pin_versions(settings)
+    versions = versions or pin_versions(settings)
     if settings.tokens:
         Tokens(settings.tokens)
     arguments: list[Any] = [settings, versions]

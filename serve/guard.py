@@ -46,14 +46,19 @@ class Guard:
         tracing: Tracing,
         tokens: Tokens | None,
         routes: frozenset[str],
+        adds_id: bool,
     ) -> None:
-        """Pass the requests that are allowed on to `app`; metrics name the path of a request if it is in `routes`."""
+        """Pass the requests that are allowed on to `app`; metrics name the path of a request if it is in `routes`.
+
+        `adds_id` puts the id of the request into the head of its answer. Ray Serve does that by itself.
+        """
         self.app = app
         self._limits = limits
         self._metrics = metrics
         self._tracing = tracing
         self._tokens = tokens
         self._routes = routes
+        self._adds_id = adds_id
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +71,8 @@ class Guard:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if ID.fullmatch(given) else new_id()
         REQUEST_ID.set(request_id)
-        request = _Request(self._limits, receive, send, request_id)
+        adds_id = self._adds_id or request_id != given
+        request = _Request(self._limits, receive, send, request_id, adds_id=adds_id)
         route = scope["path"] if scope["path"] in self._routes else "other"
         self._in_flight += 1
         try:
@@ -98,6 +104,8 @@ class Guard:
             scopes = self._tokens.scopes(token.strip()) if kind.lower() == "bearer" else frozenset()
             if not scopes:
                 message = "a token is needed: send the header 'Authorization: Bearer TOKEN'"
+                if token:
+                    message = "the token is not known here; it may have been removed, or is not sent as Bearer TOKEN"
                 return HTTPStatus.UNAUTHORIZED, message, None, {"WWW-Authenticate": "Bearer"}
             needed = "admin" if path in ADMIN else "search"
             if needed not in scopes:
@@ -134,11 +142,12 @@ class Guard:
 class _Request:
     """What is known of a request while it is answered."""
 
-    def __init__(self, limits: LimitSettings, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(self, limits: LimitSettings, receive: Receive, send: Send, request_id: str, *, adds_id: bool) -> None:
         self.status = 0
         self.is_waiting = False
         """Whether a part of the body is waited for."""
         self.id = request_id
+        self._adds_id = adds_id
         self._limits, self._receive, self._send = limits, receive, send
         self._received = 0
 
@@ -153,9 +162,10 @@ class _Request:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer; its head gets the id of the request."""
+        """Send a part of the answer; its head gets the id of the request where wanted."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+        if message["type"] == "http.response.start" and self._adds_id:
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.id.encode())]
         await self._send(message)
 

@@ -18,6 +18,7 @@ from serve.request_id import REQUEST_ID
 
 MAX_ECHO_CHARACTERS = 80
 """A value of the request is repeated in a message up to this length."""
+MOST_FAULTS = 3
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -90,12 +91,12 @@ def body_model(request: Request) -> type[BaseModel] | None:
 
 
 def describe_faults(faults: Any, model: type[BaseModel] | None) -> str:
-    """Describe the first of a request's faults (pydantic's list of errors) in one line, and count the others.
+    """Describe the first faults of a request (pydantic's list of errors) in one line, and count the others.
 
     `model` is that of the body, whose fields are named where one is unknown.
     """
-    others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return _describe_fault(faults[0], model) + others
+    others = f" (and {len(faults) - MOST_FAULTS} more)" if len(faults) > MOST_FAULTS else ""
+    return "; ".join(_describe_fault(fault, model) for fault in faults[:MOST_FAULTS]) + others
 
 
 def _describe_fault(fault: dict[str, Any], model: type[BaseModel] | None) -> str:
@@ -113,7 +114,7 @@ def _describe_fault(fault: dict[str, Any], model: type[BaseModel] | None) -> str
     if kind == "literal_error" and isinstance(value, str):
         allowed = re.findall(r"'(.+?)'", fault["ctx"]["expected"])
         return f"{_plain(field)}: unknown value {_echo(value)}; {nearest(value, allowed)}"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = re.sub(r" after validation, not (\d+)$", "", fault["msg"].removeprefix("Value error, "))
     return f"{_plain(field)}: {message[:1].lower()}{message[1:]}, got {_echo(value)}"
 
 

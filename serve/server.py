@@ -3,35 +3,39 @@
 import logging
 import re
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray import serve
 
+from raylevance.client.messages import Versions
 from raylevance.cluster import connected, count_cpus, count_gpus
 from raylevance.errors import RaylevanceError
 from serve.app import application as build_application
+from serve.app import pin_versions
 from serve.settings import ServeSettings
+from serve.tls import tls_options
 
 APPLICATION = "raylevance"
 LOOPBACK_OF_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @contextmanager
-def running(settings: ServeSettings) -> Iterator[str]:
-    """Serve while the block runs, and give it the URL; requests in flight are answered before the server stops.
+def running(settings: ServeSettings) -> Iterator[tuple[str, Versions]]:
+    """Serve while the block runs, and give it the URL and the versions that the server starts with.
+
+    Requests in flight are answered before the server stops.
 
     Raises `RaylevanceError` when an artifact is missing or damaged, the port is taken, or the cluster is too small.
     """
-    application = build_application(settings)
-    tls_options(settings)
+    versions = pin_versions(settings)
+    application = build_application(settings, versions)
     port = free_port(settings.host, settings.port)
     with connected():
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         _check_size(settings)
         with deployed(application, settings.host, port, tls_options(settings)) as server:
-            yield server
+            yield server, versions
 
 
 @contextmanager
@@ -62,17 +66,6 @@ def free_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         raise RaylevanceError(f"can't listen on {host}:{port}: {error.strerror}; choose another --port") from None
-
-
-def tls_options(settings: ServeSettings) -> dict[str, str]:
-    """Return Ray Serve's options for https. Raises `RaylevanceError` when a file can't be read as what it should be."""
-    if not (settings.tls_cert and settings.tls_key):
-        return {}
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
-    except OSError as error:
-        raise RaylevanceError(f"tls_cert={settings.tls_cert}, tls_key={settings.tls_key}: {error}") from None
-    return {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
 
 
 def url(host: str, port: int, scheme: str = "http") -> str:

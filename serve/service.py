@@ -57,10 +57,15 @@ class Service:
         self.loaded = datetime.now(UTC)
         metrics.taken(self.loaded)
 
-    def start(self) -> None:
-        """Begin to follow the bundle, if the settings name one without a version. Called on the event loop."""
+    @property
+    def follows(self) -> bool:
+        """Whether newer versions are looked for: where the settings name a bundle without a version."""
         bundle = self._settings.bundle
-        if bundle and parse_reference(bundle)[1] is None and self._follower is None:
+        return bundle is not None and parse_reference(bundle)[1] is None
+
+    def start(self) -> None:
+        """Begin to follow the bundle, if it is followed. Called on the event loop."""
+        if self.follows and self._follower is None:
             self._follower = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -113,7 +118,7 @@ class Service:
 
     async def _update(self) -> bool:
         bundle = self._settings.bundle
-        if bundle is None or parse_reference(bundle)[1] is not None:
+        if bundle is None or not self.follows:
             return False
         newest = await asyncio.to_thread(self._newest, bundle)
         if newest is None or newest.ref == self.answers.bundle.versions.bundle:
@@ -140,6 +145,8 @@ class Service:
         new = await asyncio.to_thread(self._load, versions)
         await asyncio.wait_for(new.probe(), PROBE_TIMEOUT_S)
         self.answers, self.loaded = new, datetime.now(UTC)
+        for known in [known for known in self.refused if known.bundle == reference]:
+            self.refused.remove(known)
         self._metrics.taken(self.loaded)
         log.info("bundle %s is in service", reference)
         loop = asyncio.get_running_loop()

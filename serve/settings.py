@@ -23,6 +23,11 @@ def _absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
+def _bundle(name: str) -> str:
+    """Add the kind to the name of a bundle, as `raylevance bundle` takes it."""
+    return name if "/" in name else f"bundle/{name}"
+
+
 class PageSettings(Settings):
     """How `POST /v1/query` ranks; `serve/search_page.py` has the formula."""
 
@@ -72,7 +77,7 @@ class ServeSettings(AnswerSettings, LimitSettings):
 
     store: Annotated[str, AfterValidator(_absolute)] = "./store"
     """The folder or URI of the artifact store."""
-    bundle: str | None = None
+    bundle: Annotated[str, AfterValidator(_bundle)] | None = None
     """The bundle to serve, as bundle/NAME: its newest version, also while the server runs. bundle/NAME@VERSION stays.
     Null serves the artifacts below at their newest versions at the start."""
     index: str = "index/stage2"
@@ -122,7 +127,7 @@ class ServeSettings(AnswerSettings, LimitSettings):
         if self.host not in LOOPBACK and self.tokens is None:
             raise ValueError(
                 f"host={self.host} opens the server to other machines, which needs tokens: "
-                "make one with `raylevance token add NAME --file tokens.json`, and set tokens=tokens.json"
+                "make one with `raylevance token add NAME --file tokens.json`, and give --tokens tokens.json"
             )
         others = self.model_fields_set & {"index", "classifier", "scorer", "items"}
         if self.bundle is not None and others:

@@ -87,7 +87,9 @@ def read_tokens(file: Path) -> dict[str, Token]:
     try:
         tokens = TOKENS.validate_json(file.read_bytes())
     except OSError as error:
-        raise RaylevanceError(f"{file}: can't be read: {error.strerror}") from None
+        raise RaylevanceError(
+            f"{file}: can't be read: {error.strerror}; `raylevance token add` makes a file of tokens"
+        ) from None
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])

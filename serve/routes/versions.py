@@ -1,8 +1,12 @@
 """`GET /v1/versions` and `POST /v1/reload`: the artifacts that answers are made from."""
 
+from typing import Any
+
 from fastapi import APIRouter
 
 from raylevance.client.messages import Served
+from serve.problems import NotServed
+from serve.responses import FAULTS, NOT_SERVED
 from serve.service import Service
 
 
@@ -11,7 +15,8 @@ def router(service: Service, *, events: bool = False) -> APIRouter:
 
     `events` says whether it keeps events.
     """
-    routes = APIRouter(tags=["operations"])
+    guarded: dict[int | str, dict[str, Any]] = {status: FAULTS[status] for status in (401, 403)}
+    routes = APIRouter(tags=["operations"], responses=guarded)
 
     def served() -> Served:
         versions = service.answers.bundle.versions.model_dump()
@@ -22,8 +27,14 @@ def router(service: Service, *, events: bool = False) -> APIRouter:
     async def versions() -> Served:
         return served()
 
-    @routes.post("/v1/reload", summary="Look for a newer bundle now, in the replica that answers; scope admin")
+    @routes.post(
+        "/v1/reload",
+        responses=NOT_SERVED,
+        summary="Look for a newer bundle now, in the replica that answers; scope admin",
+    )
     async def reload() -> Served:
+        if not service.follows:
+            raise NotServed("no bundle is followed; start the server with --bundle bundle/NAME")
         await service.update(retry=True)
         return served()
 

@@ -47,7 +47,7 @@ def test_it_answers_the_queries_and_stops(shop: Any) -> None:
     assert second.startswith('"白い lamp"')
     for answer in (first, second):
         assert re.search(r"\d+ ms \| index/shop@\w{12} \| encoder/shop@\w{12} \| tables/shop@\w{12}", answer)
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 2, done.stderr
 
 
 @pytest.mark.long

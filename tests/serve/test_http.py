@@ -110,6 +110,13 @@ def test_versions_health_and_readiness(server: str, shop: Any) -> None:
     assert "/v1/search" in httpx.get(f"{server}/openapi.json").json()["paths"]
 
 
+def test_an_answer_has_one_request_id(server: str) -> None:
+    sent = httpx.post(f"{server}/v1/search", json={"query": "a"}, headers={"x-request-id": "r-1"})
+    assert sent.headers.get_list("x-request-id") == ["r-1"]
+    failed = httpx.post(f"{server}/v1/search", json={})
+    assert failed.headers.get_list("x-request-id") == [failed.json()["request_id"]]
+
+
 def test_a_failure_is_json(server: str) -> None:
     response = httpx.post(f"{server}/v1/search", json={"query": "a", "limit": 3})
     assert response.status_code == 422

@@ -158,6 +158,7 @@ def test_a_bundle_that_cannot_answer_is_refused_and_the_last_good_one_stays(
         repaired = publish(store, 70)
         assert await service.update()
         assert service.answers.bundle.versions.bundle == repaired.ref
+        assert [refused.bundle for refused in service.refused] == [newest]
 
     asyncio.run(run())
 
@@ -182,6 +183,8 @@ def test_rollback_puts_the_bundle_before_back(store: Store, service: Service) ->
 def test_there_must_be_a_bundle_to_go_back_to(store: Store) -> None:
     with pytest.raises(RaylevanceError, match="is the only version of bundle/shop"):
         bundles.rollback(store, "shop")
+    with pytest.raises(UsageError, match=f"bundle/shop: has no version 00; it has {store.get('bundle/shop').version}"):
+        bundles.rollback(store, "shop", "00")
     with pytest.raises(UsageError, match="expected bundle/NAME"):
         bundles.read(store, "index/shop")
 
@@ -239,6 +242,7 @@ def test_a_passing_fault_is_tried_again(store: Store, service: Service, monkeypa
         assert "stale file handle" in service.refused[0].reason
         assert await service.update(retry=True)
         assert service.answers.bundle.versions.bundle == newer.ref
+        assert not service.refused, "it is in service now"
 
     asyncio.run(run())
 

@@ -98,8 +98,11 @@ def rollback(store: Store, name: str, version: str | None = None) -> tuple[Artif
     found, _ = store.versions(f"bundle/{name}")
     if not found:
         store.get(f"bundle/{name}")  # raises, and names the nearest
+    chosen = found[1:] if version is None else [artifact for artifact in found if artifact.version == version]
+    if version is not None and not chosen:
+        raise UsageError(f"bundle/{name}: has no version {version}; it has {', '.join(made.version for made in found)}")
     faults = []
-    for artifact in found[1:] if version is None else [store.get(f"bundle/{name}@{version}")]:
+    for artifact in chosen:
         try:
             return found[0], publish(store, name, read(store, artifact.ref))
         except RaylevanceError as error:
