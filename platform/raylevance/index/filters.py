@@ -1,14 +1,18 @@
 """Filters of a search: which products may be returned."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import StringConstraints
 
 from raylevance.config import Settings
 
+Value = Annotated[str, StringConstraints(max_length=1000)]
+"""A value of a filter. With a constraint pydantic also refuses half of a surrogate pair, which is no Unicode."""
 LEVEL_SEPARATOR = "\x1f"
 """Joins the levels of a category path into one key. No category name contains this character."""
 
@@ -19,11 +23,11 @@ class Filters(Settings):
     An empty list is what a form sends in which nothing is chosen.
     """
 
-    brand: list[str] | None = None
+    brand: list[Value] | None = None
     """The product's brand must be one of these, spelt as in the catalogue. An empty list means any brand."""
-    category: list[str] | None = None
+    category: list[Value] | None = None
     """The product's category path must begin with these levels, from the root. An empty list means any category."""
-    locale: str | None = None
+    locale: Value | None = None
     """The product's locale must be this one."""
 
 
