@@ -25,7 +25,7 @@ from serve.service import Service
 from serve.settings import LimitSettings
 
 LIMITS = LimitSettings(max_body_bytes=20_000, timeout_s=5)
-EACH = 25
+EACH = 12
 """Generated requests of each operation here; the long test takes more, 5,000 in all."""
 OPERATIONS = [
     *(f"/v1/{name}{batch}" for name in ("search", "classify", "relevance", "recommend") for batch in ("", "/batch")),

@@ -221,7 +221,7 @@ def check_report(report: Report) -> None:
 
 
 def test_killed_replicas_and_bad_bundles_spoil_no_answer(soak: Soak) -> None:
-    report = soak.run(seconds=40, kill_every=8, publish_every=4)
+    report = soak.run(seconds=25, kill_every=8, publish_every=3)
     assert report.kills >= 1
     assert min(report.published.values()) >= 3
     check_report(report)
