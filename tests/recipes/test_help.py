@@ -110,7 +110,7 @@ def test_values_inside_of_values_have_rows_of_their_own() -> None:
 def test_a_hit_without_a_grade() -> None:
     hit = {"product_id": "a", "score": 0.5, "dense_score": None, "lexical_score": 0.5, "grade": None, "title": "mug"}
     versions = dict.fromkeys(("index", "encoder", "tables", "raylevance"), "x@1")
-    answer = {"query": "mug", "mode": "lexical", "took_ms": 1, "versions": versions}
+    answer = {"query": "mug", "mode": "lexical", "query_id": "q", "took_ms": 1, "versions": versions}
     full = Answer.model_validate({**answer, "hits": [{**hit, "brand": None, "category": None}]})
     console = Console(width=100)
     with console.capture() as captured:
