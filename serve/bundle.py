@@ -28,7 +28,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ScorerSide:
-    """What a searcher needs beside a scorer's model: the item texts of the catalogue as the model reads them, and the
+    """The parts of a scorer beside its model: the item texts of the catalogue as the model reads them, and the
     probability from which a pair counts as relevant (None for a scorer without one)."""
 
     texts: ProductTexts

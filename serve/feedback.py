@@ -30,10 +30,10 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from raylevance.artifacts import Store
+from raylevance.artifacts import Store, flush
 from raylevance.client.messages import Event, EventsKept
 from raylevance.errors import one_line
-from serve.journal import SUFFIX, Journal, flush_folder, unlocked
+from serve.journal import SUFFIX, Journal, unlocked
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ AS_LINES = pyarrow.json.ParseOptions(
 
 @dataclass
 class Counts:
-    """What has become of events and queries since this process started.
+    """The events and queries of this process by what has become of them since it started.
 
     `repeated_events` were left out of files that have them already. `torn_lines` were cut off by a crash before they
     were acknowledged. `damaged_lines` can't be read, and are kept aside. `failures` count the journals that could not
@@ -117,7 +117,7 @@ class Feedback:
 
     @property
     def counts(self) -> Counts:
-        """What has become of events and queries; for metrics."""
+        """The events and queries by what has become of them; for metrics."""
         self._counts.lost_queries = self._journal.lost_notes
         return self._counts
 
@@ -220,9 +220,9 @@ class Feedback:
             folder = Path(self._folder)
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
-                flush_folder(folder.parent)
+                flush(folder.parent)
             file.replace(folder / name)
-            flush_folder(folder)
+            flush(folder)
         else:
             self._fs.create_dir(self._folder)
             fs.copy_files(str(file), f"{self._folder}/{name}", fs.LocalFileSystem(), self._fs)
@@ -284,4 +284,4 @@ def _write_durably(data: bytes | pa.Buffer, file: Path, modified_ns: int | None 
     if modified_ns is not None:
         os.utime(draft, ns=(modified_ns, modified_ns))
     draft.replace(file)
-    flush_folder(file.parent)
+    flush(file.parent)

@@ -140,7 +140,7 @@ class Guard:
 
 
 class _Request:
-    """What is known of a request while it is answered."""
+    """A request while it is answered."""
 
     def __init__(self, limits: LimitSettings, receive: Receive, send: Send, request_id: str, *, adds_id: bool) -> None:
         self.status = 0

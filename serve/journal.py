@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from raylevance.artifacts import flush
 from raylevance.errors import RaylevanceError
 
 log = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class Journal:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if os.fstat(descriptor).st_nlink:
-                    flush_folder(self._folder)
+                    flush(self._folder)
                     break
             except OSError:
                 os.close(descriptor)
@@ -194,15 +195,6 @@ def unlocked(file: Path) -> Iterator[bool]:
         else:
             # Whoever held the lock before may have removed or renamed the file.
             yield file.exists() and file.stat().st_ino == os.fstat(descriptor).st_ino
-    finally:
-        os.close(descriptor)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make the names of the files in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -16,7 +16,7 @@ SIZES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
 
 
 class Metrics:
-    """What a replica counts and times."""
+    """The counters and times of a replica."""
 
     def __init__(self) -> None:
         """Register the metrics with Ray; without Ray they are kept nowhere."""

@@ -18,7 +18,7 @@ MOST_IN_POOL = 6
 
 
 class Models(Protocol):
-    """What encodes and scores: `LocalModels`, or the handle of a deployment of them."""
+    """Encoders and scorers: `LocalModels`, or the handle of a deployment of them."""
 
     async def encode(self, reference: str, queries: list[str]) -> Vectors:
         """Return unit vectors float32 [n, d] of queries by the encoder of `encoder/...` or `classifier/...`."""

@@ -62,7 +62,7 @@ class AnswerSettings(Settings):
 
 
 class LimitSettings(Settings):
-    """What a request may cost."""
+    """Limits of a request."""
 
     max_body_bytes: PositiveInt = 256 << 10
     """The longest body; longer ones are refused with status 413 while they arrive."""
@@ -73,7 +73,7 @@ class LimitSettings(Settings):
 
 
 class ServeSettings(AnswerSettings, LimitSettings):
-    """What to serve, where to listen, and how much of the machine to use."""
+    """The artifacts to serve, the address to listen on, and the share of the machine to use."""
 
     store: Annotated[str, AfterValidator(_absolute)] = "./store"
     """The folder or URI of the artifact store."""

@@ -315,7 +315,7 @@ class Store:
             return
         _write_durably(folder / MANIFEST, manifest)
         for path in folder.rglob("*"):
-            _flush(path)
+            flush(path)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.rename(target)
@@ -326,7 +326,7 @@ class Store:
                 Path(target, file.path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / file.path).replace(Path(target, file.path))
             (folder / MANIFEST).replace(Path(target, MANIFEST))
-        _flush(Path(target).parent)
+        flush(Path(target).parent)
 
     def _download(self, artifact: Artifact, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -399,7 +399,7 @@ def _write_durably(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Write the content of a file or a folder to the disk, before the rename that publishes it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

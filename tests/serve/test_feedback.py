@@ -193,6 +193,7 @@ def test_queries_are_written_without_events(open_feedback: Callable[..., Feedbac
     feedback = open_feedback(segment_bytes=1)
     feedback.answered("q1", "lamp")
     wait_until(lambda: any(file.stat().st_size for file in journals(tmp_path)), 5)
+    assert b"lamp" in b"".join(file.read_bytes() for file in journals(tmp_path))
 
 
 def test_a_disk_that_is_full_when_files_are_published(

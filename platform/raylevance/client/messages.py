@@ -102,7 +102,7 @@ class Served(Versions):
 
 
 class Reply(Settings):
-    """What every answer has. `query_id` names the answer in events, and `took_ms` is the time spent on it."""
+    """The fields of every answer. `query_id` names the answer in events, and `took_ms` is the time spent on it."""
 
     query_id: str
     took_ms: float
@@ -394,7 +394,7 @@ class EventAttributes(Request):
 
 
 class Event(Request):
-    """What a user did with a product of an answer, in the fields of User Behavior Insights (UBI)."""
+    """An act of a user on a product of an answer, in the fields of User Behavior Insights (UBI)."""
 
     event_id: Name = Field(description="Unique among the events of its query_id: one that is sent again is kept once.")
     action_name: Literal["exposure", "click", "cart", "purchase"]

@@ -67,6 +67,7 @@ def test_a_change_of_mode_searches_for_what_is_in_the_box(visit: Visits) -> None
     page.get_by_role("searchbox").fill("garden hose")
     page.get_by_text("Dense", exact=True).click()
     expect(page.locator("[data-mode=dense] .title").first).to_contain_text("hose")
+    assert "q=garden" in page.url and "mode=dense" in page.url
 
 
 def test_keys(visit: Visits) -> None:

@@ -68,6 +68,7 @@ def test_nothing_found(visit: Visits) -> None:
     page.get_by_role("button", name="Search in dense mode").click()
     page.wait_for_url("**/?q=zzzz&mode=dense")
     expect(page.locator(".hit")).to_have_count(20)
+    assert page.get_by_text("No product found").count() == 0
 
 
 def test_failures_are_shown_with_their_request_id(visit: Visits) -> None:
