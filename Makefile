@@ -55,7 +55,7 @@ check-long: $(READY)  ## the tests that take minutes: memory bounds, scale
 
 bench: $(READY)  ## each speed figure beside its peer
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS) -e '.[$(EXTRAS),bench]'
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/*_*.py; do $(BIN)/python $$script || exit 1; done
 
 ablations: $(READY)  ## the recipe with one setting changed at a time, 3 seeds each; a killed run goes on
 	$(BIN)/raylevance run judge --config workloads/studies/ablations_judge.yaml

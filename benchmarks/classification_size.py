@@ -9,7 +9,6 @@ process and Ray's), queries tokenised and trained a second, and the seconds of a
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from legs import run_leg
 from raylevance.data.label_space import LABELS, LabelSpace
 from raylevance.data.query_labels import QUERY_LABELS
 
@@ -107,36 +106,6 @@ def leg(labels: int, queries: int, steps: int) -> dict[str, Any]:
     }
 
 
-def measured(labels: int, queries: int, steps: int) -> dict[str, Any]:
-    """Measure one size in a process of its own, and the peak memory of that and of Ray's processes in MiB."""
-    command = [sys.executable, __file__, "--leg", "--labels", str(labels), "--queries", str(queries)]
-    peak = 0.0
-    with (
-        tempfile.TemporaryFile("w+") as output,
-        subprocess.Popen([*command, "--steps", str(steps)], stdout=output) as process,
-    ):
-        while process.poll() is None:
-            peak = max(peak, memory(process.pid))
-            time.sleep(0.5)
-        output.seek(0)
-        text = output.read()
-    if process.returncode:
-        raise SystemExit(f"{labels} labels, {queries} queries: failed")
-    figures: dict[str, Any] = json.loads(text.splitlines()[-1])
-    return figures | {"peak_mib": peak}
-
-
-def memory(pid: int) -> float:
-    """Return the memory (PSS, MiB) of a process and its children; 0 if it has ended."""
-    total = 0
-    try:
-        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-            total += process.memory_full_info().pss
-    except psutil.Error:
-        return 0.0
-    return total / 2**20
-
-
 def main() -> None:
     """Measure, and print a line of figures for each size."""
     parser = argparse.ArgumentParser()
@@ -154,7 +123,8 @@ def main() -> None:
         sizes += [(options.labels // part, options.queries) for part in (10, 100)]
         sizes += [(options.labels, options.queries // part) for part in (10, 100)]
     for labels, queries in sizes:
-        figures = measured(labels, queries, options.steps)
+        arguments = ["--labels", str(labels), "--queries", str(queries), "--steps", str(options.steps)]
+        figures = run_leg([sys.executable, __file__, "--leg", *arguments])
         print(", ".join(f"{name} {value:,.2f}" for name, value in figures.items()), flush=True)
 
 

@@ -9,17 +9,16 @@ the clock starts. We mine twice: the second time shows what another round costs 
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from legs import run_leg
 
 K = 100
 
@@ -93,33 +92,6 @@ def peer(folder: Path, products: int, queries: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "mined": len(mined), "products": catalogue.num_rows}
 
 
-def leg(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Run `ours` or `peer`. Return its figures, and the peak memory (PSS, MiB) of its process and its children."""
-    sizes = ["--products", str(options.products), "--queries", str(options.queries)]
-    command = [sys.executable, __file__, "--leg", name, "--folder", str(folder), *sizes]
-    peak = 0.0
-    with tempfile.TemporaryFile("w+") as output, subprocess.Popen(command, stdout=output) as process:
-        while process.poll() is None:
-            peak = max(peak, memory(process.pid))
-            time.sleep(0.5)
-        output.seek(0)
-        text = output.read()
-    if process.returncode:
-        raise SystemExit(f"{name} failed")
-    return json.loads(text.splitlines()[-1]) | {"peak_mib": peak}
-
-
-def memory(pid: int) -> float:
-    """Return the memory (PSS, MiB) of a process and its children; 0 if it has ended."""
-    total = 0
-    try:
-        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-            total += process.memory_full_info().pss
-    except psutil.Error:
-        return 0.0
-    return total / 2**20
-
-
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser()
@@ -136,7 +108,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         shop(folder, options.products, options.queries)
-        legs = {name: leg(name, folder, options) for name in ("ours", "peer")}
+        sizes = ["--products", str(options.products), "--queries", str(options.queries)]
+        command = [sys.executable, __file__, "--folder", root, *sizes, "--leg"]
+        legs = {name: run_leg([*command, name]) for name in ("ours", "peer")}
     ratio = legs["peer"]["seconds"] / legs["ours"]["seconds"]
     if options.json:
         print(json.dumps({**legs, "ratio": ratio}))

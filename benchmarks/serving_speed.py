@@ -1,12 +1,15 @@
 """Measure searches per second over HTTP against FastAPI with sentence-transformers and FAISS, in one run.
 
     python benchmarks/serving_speed.py --data ../shared/data --clients 1 8 32 128 --seconds 10
+    python benchmarks/serving_speed.py --demo 1000000 --shards 2 --folder big --clients 1 8 32
 
-Both serve the ESCI sample with MiniLM and exact search. Each has the machine to itself, and both get the same queries
-from the same clients: threads of this process, each with a connection that it keeps and no pause between requests.
-Ours runs without its caches, so that queries which come again do not flatter it; `ours, cached` is a run of its own, in
-which the frequency of queries falls with their rank (Zipf). `echo` is a Ray Serve application that parses the same
-request and answers at once, behind the same proxy: what is left for a search to be fast in.
+Both serve the ESCI sample with MiniLM and exact search, or with `--demo` so many products of the generated shop, which
+ours searches approximately. With `--shards`, `ours, shards` has its index in so many shards, each in a process of its
+own. Each server has the machine to itself, and all get the same queries from the same clients: threads of this process,
+each with a connection that it keeps and no pause between requests. Ours runs without its caches, so that queries which
+come again do not flatter it; `ours, cached` is a run of its own, in which the frequency of queries falls with their
+rank (Zipf). `echo` is a Ray Serve application that parses the same request and answers at once, behind the same proxy:
+what is left for a search to be fast in. Memory is that of all processes of a server, with shared pages counted once.
 
 The plain server is what a user would write: a `def` endpoint, which FastAPI runs in its pool of threads, calls
 `SentenceTransformer.encode` and `IndexFlatIP.search`, in one process of uvicorn. It only searches by vectors, so our
@@ -33,10 +36,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
+from legs import memory
+
 ROOT = Path(__file__).parents[1]
 K = 10
 START_TIMEOUT_S = 180
 WARM_UP_S = 3.0
+WHOLE, SHARDED = "index/whole", "index/sharded"
 SEARCH, HEALTH = "/v1/search", "/healthz"
 VECTORS, PRODUCTS, QUERIES = "vectors.npy", "products.json", "queries.json"
 
@@ -51,33 +57,48 @@ class Figures(NamedTuple):
     errors: int
 
 
-def prepare(data: Path, folder: Path) -> None:
-    """Write our store, the plain server's files with the same vectors, and ESCI's queries to `folder`."""
+def prepare(data: Path, demo: int | None, shards: int, folder: Path) -> None:
+    """Write our store, the plain server's files with the same vectors, and the queries to `folder`."""
     from raylevance.artifacts import Store
-    from raylevance.cluster import connected
-    from raylevance.data import import_tables
-    from raylevance.data.readers import read_esci
     from raylevance.data.text import baseline_text
     from raylevance.index.products import ProductIndex, ProductIndexSettings
     from raylevance.inference.encoder import backbone_path
+    from raylevance.inference.encoding import encode_distinct
     from raylevance.models.encoder import Encoder
 
-    with connected():
-        import_tables(read_esci(data / "esci"), folder / "tables", on_bad_row="quarantine")
+    write_tables(data, demo, folder / "tables")
     products, queries = (pq.read_table(folder / "tables" / name) for name in ("products", "queries"))
-    encoder = Encoder.load(backbone_path("minilm"))
-    vectors = encoder.encode_items(baseline_text(products))
+    if not (folder / VECTORS).exists():
+        np.save(folder / VECTORS, encode_distinct(backbone_path("minilm"), baseline_text(products), "item"))
+    vectors = np.load(folder / VECTORS)
     store = Store(folder / "store")
-    with store.publish("encoder/esci") as encoder_draft:
-        encoder.save(encoder_draft.path)
-    with store.publish("tables/esci") as tables_draft:
-        (tables_draft.path / "made-by").write_text(Path(__file__).name)
-    with store.publish("index/esci", parents=[encoder_draft.ref, tables_draft.ref]) as index_draft:
-        ProductIndex.build(products, vectors, ProductIndexSettings(kind="exact")).save(index_draft.path)
-    np.save(folder / VECTORS, vectors)
+    with store.publish("encoder/shop") as encoder:
+        Encoder.load(backbone_path("minilm")).save(encoder.path)
+    with store.publish("tables/shop") as tables:
+        (tables.path / "made-by").write_text(Path(__file__).name)
+    for name, parts in {WHOLE: 1, SHARDED: shards}.items():
+        if name == WHOLE or parts > 1:
+            settings = ProductIndexSettings(kind="auto" if demo else "exact", shards=parts)
+            with store.publish(name, parents=[encoder.ref, tables.ref]) as index:
+                ProductIndex.build(products, vectors, settings).save(index.path)
     shown = products.select(["product_id", "title", "brand"]).to_pylist()
     (folder / PRODUCTS).write_text(json.dumps(shown), encoding="utf-8")
     (folder / QUERIES).write_text(json.dumps(queries["query"].unique().to_pylist()), encoding="utf-8")
+
+
+def write_tables(data: Path, demo: int | None, folder: Path) -> None:
+    """Write the tables of the generated shop with `demo` products, or of the ESCI sample in `data`, to `folder`."""
+    from raylevance.cluster import connected
+    from raylevance.data import import_tables
+    from raylevance.data.readers import read_esci
+    from raylevance.demo.generating import generate
+    from raylevance.demo.settings import DemoSettings
+
+    if demo:
+        generate(DemoSettings(products=demo, queries=2000, events=2000), folder)
+        return
+    with connected():
+        import_tables(read_esci(data / "esci"), folder, on_bad_row="quarantine")
 
 
 def serve_plainly(folder: Path, port: int) -> None:
@@ -142,14 +163,14 @@ def serve_echo(port: int) -> None:
 
 
 @contextmanager
-def running(command: list[str]) -> Iterator[int]:
-    """Run a server for the block, and give it the port once the server answers."""
+def running(command: list[str]) -> Iterator[tuple[int, int]]:
+    """Run a server for the block, and give it the port and the process id once the server answers."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
     with subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         try:
             wait_until_up(process, port)
-            yield port
+            yield port, process.pid
         finally:
             process.send_signal(signal.SIGINT)
 
@@ -222,36 +243,47 @@ def zipf(bodies: list[bytes | None], seed: int = 0) -> list[bytes | None]:
     return [bodies[rank % len(bodies)] for rank in ranks]
 
 
-def race(folder: Path, clients: list[int], seconds: float) -> dict[str, Any]:
+def race(folder: Path, clients: list[int], seconds: float, shards: int) -> dict[str, Any]:
     """Run the servers, one after the other. Return the figures of each load, and how alike the answers are."""
     queries = json.loads((folder / QUERIES).read_text(encoding="utf-8"))
     modes = {f"ours, {mode}": bodies_of(queries, mode=mode) for mode in ("dense", "hybrid", "lexical")}
     this = [sys.executable, __file__]
     plain = [*this, "--plain", str(folder)]
-    ours = [sys.executable, "-m", "serve", "--store", str(folder / "store"), "--index", "index/esci"]
+    ours = [sys.executable, "-m", "serve", "--store", str(folder / "store"), "--index"]
     uncached = ["--set", "cached_vectors=0", "--set", "cached_answers=0"]
+    spread = ["--set", f"shard_processes={shards}", "--set", "search_cpus=0.25", "--set", "encoder_cpus=0.25"]
     figures: dict[str, dict[int, Figures]] = {}
     products: dict[str, list[set[str]]] = {}
-    for command, loads in (
+    memory_mib: dict[str, float] = {}
+    servers: list[tuple[list[str], dict[str, list[bytes | None]]]] = [
         ([*this, "--echo"], {"echo": bodies_of(queries)}),
         (plain, {"plain": bodies_of(queries)}),
-        ([*ours, *uncached], modes),
-        (ours, {"ours, cached": zipf(bodies_of(queries, mode="hybrid"))}),
-    ):
-        with running(command) as port:
+        ([*ours, WHOLE, *uncached], modes),
+        ([*ours, WHOLE], {"ours, cached": zipf(bodies_of(queries, mode="hybrid"))}),
+    ]
+    if shards > 1:
+        sharded = {name.replace("ours", "ours, shards"): bodies for name, bodies in modes.items()}
+        servers.append(([*ours, SHARDED, *uncached, *spread], sharded))
+    for command, loads in servers:
+        with running(command) as (port, pid):
             for name, bodies in loads.items():
-                if name in ("plain", "ours, dense"):
+                if name in ("plain", "ours, dense", "ours, shards, dense"):
                     products[name] = found(port, bodies)
                 measure(port, SEARCH, bodies, max(clients), WARM_UP_S)
                 figures[name] = {number: measure(port, SEARCH, bodies, number, seconds) for number in clients}
-    shared = [len(mine & theirs) / K for mine, theirs in zip(products["ours, dense"], products["plain"], strict=True)]
+                memory_mib[name] = memory(pid)
+    alike = {
+        name: float(np.mean([len(mine & theirs) / K for mine, theirs in zip(found, products["plain"], strict=True)]))
+        for name, found in products.items()
+    }
     return {
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "figures": {name: {n: by_clients[n]._asdict() for n in clients} for name, by_clients in figures.items()},
         "qps_ratio": {n: figures["ours, dense"][n].qps / figures["plain"][n].qps for n in clients},
         "encode_ms": encoding_ms(queries),
-        "same_products": float(np.mean(shared)),
+        "same_products": alike,
+        "memory_mib": memory_mib,
     }
 
 
@@ -285,13 +317,19 @@ def print_report(report: dict[str, Any]) -> None:
         print(
             f"{clients} clients: ours (dense) answers {ratio:.2f} times as many queries per second as the plain server"
         )
-    print(f"{report['same_products']:.1%} of the products found are the same")
+    for name, share in report["same_products"].items():
+        print(f"{name}: {share:.1%} of the products found are those of the plain server")
+    for name, mebibytes in report["memory_mib"].items():
+        print(f"{name}: {mebibytes:,.0f} MiB")
 
 
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
+    parser.add_argument("--demo", type=int, metavar="PRODUCTS", help="generated products instead of the ESCI sample")
+    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="keep what is prepared here, and take what is there")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--json", action="store_true")
@@ -305,10 +343,11 @@ def main() -> None:
     if options.echo:
         serve_echo(options.port)
         return
-    with tempfile.TemporaryDirectory() as root:
-        folder = Path(root)
-        prepare(options.data, folder)
-        report = race(folder, options.clients, options.seconds)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder: Path = options.folder or Path(temporary)
+        if not (folder / QUERIES).exists():
+            prepare(options.data, options.demo, options.shards, folder)
+        report = race(folder, options.clients, options.seconds, options.shards)
     if options.json:
         print(json.dumps(report))
     else:

@@ -81,15 +81,17 @@ def serve(settings: ServeSettings, queries: Sequence[str], *, open_page: bool = 
         os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"  # Ray 2.60's HAProxy does not speak TLS
     check_before_imports(settings)
     status(f"raylevance: starting Ray and loading {settings.bundle or settings.index}")
-    from serve.server import running
+    from serve.server import log_folder, metrics_urls, running
 
     _exit_on_signals()
     with running(settings) as (server, versions):
-        where = f"search page: {server}/" + ("" if settings.tokens else f", API: {server}/docs")
+        where = f"search page: {server}/, API: {server}/docs"
         status(f"raylevance: serving {versions.bundle or versions.index} at {server} ({where})")
         if open_page:
             webbrowser.open(f"{server}/")
         if not queries:
+            status(f"raylevance: metrics for Prometheus at {', '.join(metrics_urls())}")
+            status(f"raylevance: log of each request in {log_folder()}/replica_*.log")
             status("raylevance: press Ctrl-C to stop")
             while True:
                 signal.pause()

@@ -29,7 +29,7 @@ from raylevance.client.messages import (
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference.item_table import TriggerLists
 from raylevance.inference.query_classifier import query_text
-from raylevance.inference.search import ProductHit, needs_vector, words_found
+from raylevance.inference.search import ProductHit, ProductSearch, needs_vector, words_found
 from serve.batching import Batcher
 from serve.bundle import Bundle, Vectors
 from serve.cache import Cache
@@ -264,20 +264,27 @@ async def search_all(
     bundle: Bundle, thread: ThreadPoolExecutor, metrics: Metrics, searches: list[Search]
 ) -> list[list[ProductHit] | Exception]:
     """Return the hits of each search, or what it raised, so that one that can't be answered fails alone."""
-
-    def search_one(request: SearchRequest, vector: Vectors | None) -> list[ProductHit] | Exception:
-        try:
-            return bundle.products.search(
-                request.query,
-                vector,
-                request.k,
-                mode=request.mode,
-                filters=request.filters,
-                minimum_grade=request.minimum_grade,
-            )
-        except Exception as error:
-            return error
-
     with metrics.stage("search"):
-        work = asyncio.get_running_loop().run_in_executor(thread, lambda: [search_one(*search) for search in searches])
-        return await work
+        return await asyncio.get_running_loop().run_in_executor(thread, search_alike, bundle.products, searches)
+
+
+def search_alike(products: ProductSearch, searches: list[Search]) -> list[list[ProductHit] | Exception]:
+    """Search together for the queries of requests that are alike in all else."""
+    alike: dict[str, list[int]] = {}
+    for place, (request, _) in enumerate(searches):
+        alike.setdefault(request.model_dump_json(exclude={"query", "explain"}), []).append(place)
+    found: list[list[ProductHit] | Exception] = [[] for _ in searches]
+    for places in alike.values():
+        for place, answer in zip(places, _found(products, [searches[place] for place in places]), strict=True):
+            found[place] = answer
+    return found
+
+
+def _found(products: ProductSearch, searches: list[Search]) -> Sequence[list[ProductHit] | Exception]:
+    request, vector = searches[0]
+    queries = [request.query for request, _ in searches]
+    vectors = None if vector is None else np.stack([vector for _, vector in searches if vector is not None])
+    try:
+        return products.search_all(queries, vectors, request.k, request.mode, request.filters, request.minimum_grade)
+    except Exception as error:
+        return [error] if len(searches) == 1 else [_found(products, [search])[0] for search in searches]

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 
 from raylevance import __version__
 from raylevance.tokens import Tokens
@@ -13,12 +14,14 @@ from serve.feedback import Feedback
 from serve.guard import Guard
 from serve.metrics import Metrics
 from serve.problems import install_problem_handlers
-from serve.routes import classify, events, health, page, query, recommend, relevance, search, versions
+from serve.routes import classify, docs, events, health, page, query, recommend, relevance, search, versions
 from serve.service import Service
 from serve.settings import LimitSettings
 from serve.tracing import Tracing
 
 COUNT_EVERY_S = 10.0
+BEARER = HTTPBearer(auto_error=False, description="A token of `raylevance token add`.")
+"""Describes in the schema what `Guard` checks."""
 
 
 def build_api(
@@ -58,22 +61,27 @@ def build_api(
                 await asyncio.to_thread(feedback.close)
 
     api = FastAPI(
-        title="raylevance", version=__version__, description="E-commerce search relevance on Ray.", lifespan=lifespan
+        title="raylevance",
+        version=__version__,
+        description="E-commerce search relevance on Ray.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     install_problem_handlers(api)
     routers = [
         search.router(service, feedback, log_queries),
         classify.router(service),
         relevance.router(service),
-        recommend.router(service),
+        recommend.router(service, feedback),
         query.router(service, feedback, log_queries),
         events.router(feedback),
         versions.router(service, events=feedback is not None),
-        health.router(service),
-        page.router(service.answers.settings.max_k),
     ]
     for router in routers:
-        api.include_router(router)
+        api.include_router(router, dependencies=[Depends(BEARER)] if tokens is not None else None)
+    for open_router in (health.router(service), page.router(service.answers.settings.max_k), docs.router()):
+        api.include_router(open_router)
     paths = frozenset(route.path for route in api.routes if hasattr(route, "path"))
     api.add_middleware(
         Guard,

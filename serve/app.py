@@ -1,15 +1,17 @@
-"""The Ray Serve application: searchers behind HTTP, and where wanted a pool of encoders that they share.
+"""The Ray Serve application: searchers behind HTTP, and where wanted encoders and index shards that they share.
 
     serve.run(application(ServeSettings(store="store")))
 
 The `serve` command of Ray takes `serve.app:deployment`, with the settings as arguments (`serve/config.yaml`).
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
 from raylevance.artifacts import Store
@@ -18,15 +20,17 @@ from raylevance.errors import UsageError
 from raylevance.inference import bundle as bundles
 from raylevance.tokens import Tokens
 from serve.api import build_api
-from serve.bundle import Vectors, newest_versions, versions_of
+from serve.bundle import newest_versions, versions_of
 from serve.feedback import Feedback
 from serve.metrics import BatchMetrics, Metrics
-from serve.models import MOST_IN_POOL, LocalModels, RemoteModels
+from serve.models import MOST_IN_POOL, LocalModels, PooledModels, RemoteModels, models_of
+from serve.processes import Processes, encoders, searchers, shard_copies
 from serve.service import Service
 from serve.settings import ServeSettings
+from serve.shards import HeldShards, ShardProcesses
 
-MAX_BATCHES_PER_ENCODER = 64
-"""Batches that one encoder holds at once; those that wait for a model to load must not keep others out."""
+log = logging.getLogger("ray.serve")
+
 LOAD_ATTEMPTS = 2
 DRAIN_POLL_S = 0.2
 HEALTH_CHECK_S = 2.0
@@ -37,39 +41,56 @@ LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
 """The guard writes a line for each request, with its id and without the text of the query."""
 
 
-class Encoders:
-    """A replica of the pool of encoders and scorers."""
+class Encoders(PooledModels):
+    """A replica of the pool of encoders and scorers. It takes requests once it has those of `versions`."""
 
-    def __init__(self, settings: ServeSettings) -> None:
-        """Load models when they are first asked for."""
-        self._models = LocalModels(
-            settings.store, use_gpu=settings.encoder_gpus > 0, most=MOST_IN_POOL, observe=BatchMetrics().observe
-        )
+    def __init__(self, settings: ServeSettings, versions: Versions) -> None:
+        """Load the models of `versions`, or those of the newest bundle, before the first request; others later."""
+        use_gpu = settings.encoder_gpus > 0
+        models = LocalModels(settings.store, use_gpu=use_gpu, most=MOST_IN_POOL, observe=BatchMetrics().observe)
+        super().__init__(models)
+        self._first: list[str] | None = models_of(newest(settings, versions))
 
-    async def encode(self, reference: str, queries: list[str]) -> Vectors:
-        """Return unit vectors, as `Models.encode`."""
-        return await self._models.encode(reference, queries)
+    async def check_health(self) -> None:
+        """Load the models that the first requests need. Ray Serve asks before it sends them."""
+        first, self._first = self._first, None
+        with log_faults("models"):
+            await self.load(first or [])
 
-    async def score(self, reference: str, pairs: list[tuple[str, str, str | None]]) -> list[float]:
-        """Return probabilities of relevance, as `Models.score`."""
-        return await self._models.score(reference, pairs)
+
+class IndexShards(HeldShards):
+    """A replica of a process that holds shards. It takes requests once it has those of the index of `versions`."""
+
+    def __init__(self, settings: ServeSettings, versions: Versions, number: int) -> None:
+        """Load the shards of this process, the one of that number, before the first request."""
+        super().__init__(settings.store, number, settings.shard_processes, use_gpu=settings.search_gpus > 0)
+        self._first: str | None = newest(settings, versions).index
+
+    async def check_health(self) -> None:
+        """Load the shards that the first requests need. Ray Serve asks before it sends them."""
+        first, self._first = self._first, None
+        with log_faults("shards"):
+            if first:
+                await self.load(first)
 
 
 @serve.ingress()
 class Search:
     """The HTTP ingress. A replica takes requests once its bundle is loaded."""
 
-    def __init__(self, settings: ServeSettings, versions: Versions, encoders: Any = None) -> None:
-        """Load the artifacts at `versions`, or those of the newest bundle; `encoders` is the handle of `Encoders`."""
+    def __init__(self, settings: ServeSettings, versions: Versions, encoders: Any = None, *shards: Any) -> None:
+        """Load the artifacts at `versions`, or those of the newest bundle.
+
+        `encoders` is the handle of `Encoders`, and `shards` are those of `IndexShards`, where there are any.
+        """
         metrics = Metrics()
-        if settings.bundle:
-            versions = newest_versions(Store(settings.store), settings.bundle)
         models = (
             RemoteModels(encoders)
             if encoders is not None
             else LocalModels(settings.store, use_gpu=settings.encoder_gpus > 0, observe=BatchMetrics().observe)
         )
-        self._service = Service(settings, versions, models, metrics)
+        processes = ShardProcesses(shards, settings.timeout_s) if shards else None
+        self._service = Service(settings, newest(settings, versions), models, metrics, processes)
         self._probed = False
         self._failures = 0
         self._api = build_api(
@@ -110,24 +131,12 @@ def application(settings: ServeSettings, versions: Versions | None = None) -> se
     versions = versions or pin_versions(settings)
     if settings.tokens:
         Tokens(settings.tokens)
-    arguments: list[Any] = [settings, versions]
-    if settings.encoders:
-        arguments.append(
-            _deployment(
-                Encoders,
-                cpus=settings.encoder_cpus,
-                gpus=settings.encoder_gpus,
-                max_ongoing_requests=MAX_BATCHES_PER_ENCODER,
-                num_replicas=settings.encoders,
-            ).bind(settings)
-        )
-    return _deployment(
-        Search,
-        cpus=settings.search_cpus + (0 if settings.encoders else settings.encoder_cpus),
-        gpus=settings.search_gpus + (0 if settings.encoders else settings.encoder_gpus),
-        max_ongoing_requests=2 * settings.max_in_flight,
-        **_scaling(settings),
-    ).bind(*arguments)
+    pool = _deployment(Encoders, encoders(settings)).bind(settings, versions) if settings.encoders else None
+    shards = [
+        _deployment(IndexShards, shard_copies(settings), f"IndexShards{number}").bind(settings, versions, number)
+        for number in range(settings.shard_processes)
+    ]
+    return _deployment(Search, searchers(settings)).bind(settings, versions, pool, *shards)
 
 
 def deployment(settings: ServeSettings) -> serve.Application:
@@ -154,30 +163,27 @@ def pin_versions(settings: ServeSettings) -> Versions:
     return versions_of(bundles.pin(store, settings.index, settings.classifier, settings.scorer, settings.items))
 
 
-def _scaling(settings: ServeSettings) -> dict[str, Any]:
-    if settings.most_replicas is None or settings.most_replicas == settings.replicas:
-        return {"num_replicas": settings.replicas}
-    return {
-        "autoscaling_config": AutoscalingConfig(
-            min_replicas=settings.replicas,
-            max_replicas=settings.most_replicas,
-            target_ongoing_requests=settings.max_in_flight / 8,
-            upscale_delay_s=10,
-            downscale_delay_s=120,
-        )
-    }
+def newest(settings: ServeSettings, versions: Versions) -> Versions:
+    """Return the versions of the newest bundle that can be read, for a replica that starts; `versions` without one."""
+    return newest_versions(Store(settings.store), settings.bundle) if settings.bundle else versions
 
 
-def _deployment(
-    kind: type[Any], *, cpus: float, gpus: float, max_ongoing_requests: int, **options: Any
-) -> serve.Deployment:
+@contextmanager
+def log_faults(what: str) -> Iterator[None]:
+    """Log what fails, and go on: a bundle that is damaged must not keep a replica from answering from another one."""
+    try:
+        yield
+    except Exception as error:
+        log.error("the %s of the newest bundle can't be loaded: %s", what, error)
+
+
+def _deployment(kind: type[Any], processes: Processes, name: str | None = None) -> serve.Deployment:
     return serve.deployment(
-        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
-        max_ongoing_requests=max_ongoing_requests,
+        name=name or kind.__name__,
         max_constructor_retry_count=LOAD_ATTEMPTS,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         health_check_period_s=HEALTH_CHECK_S,
         health_check_timeout_s=HEALTH_TIMEOUT_S,
         logging_config=LOGGING,
-        **options,
+        **processes.options(),
     )(kind)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
@@ -21,6 +21,7 @@ from raylevance.inference.product_texts import ProductTexts
 from raylevance.inference.query_classifier import QueryLabels
 from raylevance.inference.search import ProductSearch, SearchVersions
 from serve.problems import NotServed
+from serve.shards import ShardProcesses
 
 Vectors = npt.NDArray[np.float32]
 """A unit vector [d], or unit vectors [n, d]."""
@@ -58,14 +59,19 @@ class Bundle:
     scorer: ScorerSide | None = None
 
     @classmethod
-    def load(cls, store: Store, versions: Versions, *, use_gpu: bool = False) -> Self:
+    def load(
+        cls, store: Store, versions: Versions, *, use_gpu: bool = False, processes: ShardProcesses | None = None
+    ) -> Self:
         """Load the predictors at `versions`; `use_gpu` searches vectors on the GPU.
+
+        With `processes`, these hold the shards of the index, and only its products are loaded here.
 
         Raises `RaylevanceError` when one is missing or damaged, or when the GPU can't search this index.
         """
+        shards = partial(processes.opened, versions.index) if processes else None
         found = SearchVersions(index=versions.index, encoder=versions.encoder, tables=versions.tables)
         return cls(
-            products=search.load_index(store, found, use_gpu=use_gpu),
+            products=search.load_index(store, found, use_gpu=use_gpu, shards=shards),
             versions=versions,
             classifier=query_classifier.load(store, versions.classifier) if versions.classifier else None,
             items=item_table.load(store, versions.items) if versions.items else None,

@@ -6,9 +6,10 @@ journal (`serve.journal`) in the store's folder for unfinished work. Journals be
     STORE/feedback/ubi_queries-<time>-<id>.parquet
     STORE/feedback/ubi_events-<time>-<id>.parquet
 
-`raylevance data import ubi --from STORE/feedback` reads them. A file has the name of its journal, so a journal that is
-published twice, because its process was killed before it could remove it, replaces its own files. The journal of a
-process that died is published by any other process on the same machine, or with the same store as a folder.
+`raylevance data import ubi --from STORE/feedback` reads them, and `raylevance feedback compact` makes one file a day of
+them. A file has the name of its journal, so a journal that is published twice, because its process was killed before it
+could remove it, replaces its own files. The journal of a process that died is published by any other process on the
+same machine, or with the same store as a folder.
 """
 
 import asyncio
@@ -26,18 +27,19 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from raylevance.artifacts import Store, flush
 from raylevance.client.messages import Event, EventsKept
+from raylevance.data.feedback_files import FOLDER
 from raylevance.errors import one_line
 from serve.journal import SUFFIX, Journal, unlocked
 
 log = logging.getLogger(__name__)
 
-FOLDER = "feedback"
 EVENTS_SUFFIX = ".parquet"
 """Of events whose queries are in the store already, in the folder of journals."""
 DAMAGED_SUFFIX = ".damaged"
@@ -60,7 +62,7 @@ EVENTS = pa.schema(
 )
 QUERIES = pa.schema([("query_id", pa.string()), ("user_query", pa.string()), ("timestamp", TIME)])
 LINES = pa.schema([*EVENTS, QUERIES.field("user_query")])
-"""The lines of a journal: events, and queries, which have a `user_query`."""
+"""The lines of a journal: events, and answers, which have no `event_id`."""
 AS_LINES = pyarrow.json.ParseOptions(
     explicit_schema=LINES.set(LINES.get_field_index("timestamp"), pa.field("timestamp", pa.string())),
     unexpected_field_behavior="ignore",
@@ -135,11 +137,12 @@ class Feedback:
         await asyncio.wrap_future(self._journal.append(lines))
         return EventsKept(accepted=len(events), repeated=len(events) - len(distinct))
 
-    def answered(self, query_id: str, query: str) -> None:
-        """Record the text of an answered query. It is written with the next events, or within `NOTES_WAIT_S` seconds.
+    def answered(self, query_id: str, query: str | None = None) -> None:
+        """Record an answer, and the text of its query; one of recommendations has none.
 
-        A crash may lose the queries of these seconds. Events of a query that was lost are kept, and
-        an import names and counts them as `query_id is not in ubi_queries`.
+        It is written with the next events, or within `NOTES_WAIT_S` seconds. A crash may lose the answers of these
+        seconds. Events of an answer that was lost are kept, and an import names and counts them as `query_id is not in
+        ubi_queries`.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = json.dumps({"query_id": query_id, "user_query": query, "timestamp": now}, ensure_ascii=False)
@@ -195,7 +198,8 @@ class Feedback:
         distinct = _first_of_each(events)
         if distinct.num_rows:
             _write_table(distinct, journal.with_suffix(EVENTS_SUFFIX), journal.stat().st_mtime_ns)
-        queries = lines.filter(lines["user_query"].is_valid()).select(QUERIES.names)
+        is_answer = pc.and_(lines["event_id"].is_null(), lines["query_id"].is_valid())
+        queries = lines.filter(is_answer).select(QUERIES.names)
         if queries.num_rows:
             file = journal.with_suffix(".queries")
             _write_table(queries, file, journal.stat().st_mtime_ns)

@@ -17,15 +17,14 @@ from raylevance.tokens import Tokens
 from serve.metrics import Metrics
 from serve.problems import problem
 from serve.request_id import REQUEST_ID, new_id
+from serve.routes import docs, page
 from serve.settings import LimitSettings
 from serve.tracing import Tracing
 
 log = logging.getLogger("ray.serve")
 
-OPEN = frozenset({"/", "/healthz", "/readyz"})
-"""Paths that need no token: the page, which has no data of its own, and what a load balancer asks."""
-PAGE = "/page/"
-"""Where the files of the page are."""
+OPEN = page.PATHS | docs.PATHS | {"/openapi.json", "/healthz", "/readyz"}
+"""Paths that need no token: the page and the documentation, which have no data, and what a load balancer asks."""
 ADMIN = frozenset({"/v1/reload"})
 UNBOUNDED = frozenset({"/healthz", "/readyz"})
 """Paths that are answered however many requests are in flight."""
@@ -99,7 +98,7 @@ class Guard:
         self, path: str, headers: dict[bytes, bytes]
     ) -> tuple[HTTPStatus, str, str | None, dict[str, str]] | None:
         """Return why a request is refused by its head alone, None if it is not."""
-        if self._tokens is not None and path not in OPEN and not path.startswith(PAGE):
+        if self._tokens is not None and path not in OPEN:
             kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             scopes = self._tokens.scopes(token.strip()) if kind.lower() == "bearer" else frozenset()
             if not scopes:

@@ -1,17 +1,19 @@
 """The transformers of the server: encoders of queries, and scorers of pairs, loaded by reference when first used."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from raylevance.artifacts import Store
+from raylevance.client.messages import Versions
 from raylevance.inference import query_classifier, scorer
 from raylevance.inference.scorer import Scorer
 from raylevance.inference.search import load_query_encoder, read_query_encoder
+from serve.arrays import Packed, pack, unpack
 from serve.bundle import Vectors
-from serve.problems import Unavailable
+from serve.handles import answer_of, by_value
+from serve.loaded import Loaded
 
 MOST_IN_POOL = 6
 """Models that a process of the pool keeps: those of a bundle that leaves and of the one that comes, three each."""
@@ -26,6 +28,9 @@ class Models(Protocol):
     async def score(self, reference: str, pairs: list[tuple[str, str, str | None]]) -> list[float]:
         """Return the probability of relevance by `scorer/...` of pairs (query, item text, product_id)."""
 
+    async def load(self, references: Iterable[str]) -> None:
+        """Load models, so that no request waits for them. Raises `RaylevanceError` when one is missing or damaged."""
+
     def keep(self, references: set[str]) -> None:
         """Drop the models of all other references; requests that use one keep it to their end."""
 
@@ -33,8 +38,7 @@ class Models(Protocol):
 class LocalModels:
     """Encoders and scorers of this process. A model is loaded, and its files checked, when it is first asked for.
 
-    Calls of one kind run one at a time on a thread; loading has a thread of its own, so that the models in service go
-    on answering while another is loaded.
+    Calls of one kind run one at a time on a thread.
     """
 
     def __init__(
@@ -47,43 +51,36 @@ class LocalModels:
         self._store = Store(store)
         self._use_gpu = use_gpu
         self._observe = observe
-        self._most = most
-        self._loaded: OrderedDict[str, asyncio.Task[Any]] = OrderedDict()
-        self._work = {kind: ThreadPoolExecutor(1, kind) for kind in ("encode", "score", "load")}
+        self._models: Loaded[str, Any] = Loaded(self._read, most)
+        self._work = {kind: ThreadPoolExecutor(1, kind) for kind in ("encode", "score")}
 
     async def encode(self, reference: str, queries: list[str]) -> Vectors:
         """Return unit vectors float32 [n, d] of `queries`, as `Models.encode`."""
-        encoder = await self._model(reference)
+        encoder = await self._models.get(reference)
         self._observe(len(queries))
         vectors: Vectors = await self._run("encode", encoder.encode_queries, queries)
         return vectors
 
     async def score(self, reference: str, pairs: list[tuple[str, str, str | None]]) -> list[float]:
         """Return probabilities of relevance, as `Models.score`."""
-        model: Scorer = await self._model(reference)
+        model: Scorer = await self._models.get(reference)
         queries, texts, ids = zip(*pairs, strict=True)
         scores: Any = await self._run("score", model.score, queries, texts, ids)
         return [float(score) for score in scores]
 
+    async def load(self, references: Iterable[str]) -> None:
+        """Load models, as `Models.load`."""
+        for reference in references:
+            await self._models.get(reference)
+
     def keep(self, references: set[str]) -> None:
         """Drop the models of all other references, as `Models.keep`."""
-        for reference in self._loaded.keys() - references:
-            del self._loaded[reference]
+        self._models.keep(references)
 
     async def _run(self, kind: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._work[kind], function, *arguments)
 
-    async def _model(self, reference: str) -> Any:
-        task = self._loaded.get(reference)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = self._loaded[reference] = asyncio.create_task(self._run("load", self._load, reference))
-        self._loaded.move_to_end(reference)
-        if self._most is not None and len(self._loaded) > self._most:
-            self._loaded.popitem(last=False)
-        # A request that is given up must not cancel the loading that others wait for.
-        return await asyncio.shield(task)
-
-    def _load(self, reference: str) -> Any:
+    def _read(self, reference: str) -> Any:
         if reference.startswith("scorer/"):
             return scorer.load(self._store, reference)
         if reference.startswith("classifier/"):
@@ -95,34 +92,53 @@ class LocalModels:
         return encoder
 
 
-class RemoteModels:
-    """The models of a deployment, by its handle."""
+class PooledModels:
+    """Models for other processes, which send and get MessagePack: what a process of the pool answers with."""
 
-    def __init__(self, handle: Any) -> None:
-        """Ask the replicas behind `handle`, a deployment of `LocalModels`."""
-        self._handle = handle
+    def __init__(self, models: LocalModels) -> None:
+        """Answer from `models`."""
+        self._models = models
 
-    async def encode(self, reference: str, queries: list[str]) -> Vectors:
+    async def encode(self, reference: str, queries: list[str]) -> Packed:
         """Return unit vectors, as `Models.encode`."""
-        vectors: Vectors = await self._answer(self._handle.encode.remote(reference, queries))
-        return vectors
+        return pack(await self._models.encode(reference, queries))
 
     async def score(self, reference: str, pairs: list[tuple[str, str, str | None]]) -> list[float]:
         """Return probabilities of relevance, as `Models.score`."""
-        scores: list[float] = await self._answer(self._handle.score.remote(reference, pairs))
+        return await self._models.score(reference, pairs)
+
+    async def load(self, references: list[str]) -> None:
+        """Load models, as `Models.load`."""
+        await self._models.load(references)
+
+
+class RemoteModels:
+    """The models of a pool of processes, by its handle."""
+
+    def __init__(self, handle: Any) -> None:
+        """Ask the replicas behind `handle`, a deployment of `PooledModels`."""
+        self._handle = by_value(handle)
+
+    async def encode(self, reference: str, queries: list[str]) -> Vectors:
+        """Return unit vectors, as `Models.encode`."""
+        return unpack(await answer_of(self._handle.encode.remote(reference, queries), "the encoders"))
+
+    async def score(self, reference: str, pairs: list[tuple[str, str, str | None]]) -> list[float]:
+        """Return probabilities of relevance, as `Models.score`."""
+        scores: list[float] = await answer_of(self._handle.score.remote(reference, pairs), "the encoders")
         return scores
+
+    async def load(self, references: Iterable[str]) -> None:
+        """Load models in every process of the pool, as `Models.load`."""
+        await asyncio.to_thread(self._handle.broadcast("load", list(references)).results)
 
     def keep(self, references: set[str]) -> None:
         """Leave it to the pool, which searchers with other bundles share."""
 
-    async def _answer(self, response: Any) -> Any:
-        from ray.exceptions import RayActorError
-        from ray.serve.exceptions import RayServeException
 
-        try:
-            return await response
-        except (RayActorError, RayServeException) as error:
-            raise Unavailable(f"the encoders do not answer ({type(error).__name__})") from error
+def models_of(versions: Versions) -> list[str]:
+    """Return the references of the models that a bundle answers with."""
+    return [reference for reference in (versions.encoder, versions.classifier, versions.scorer) if reference]
 
 
 def estimated_tokens(text: str) -> int:

@@ -3,20 +3,26 @@
 import logging
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
+import ray
 from ray import serve
+from ray._private.worker import global_worker
+from ray.serve.context import _get_global_client
 
 from raylevance.client.messages import Versions
 from raylevance.cluster import connected, count_cpus, count_gpus
 from raylevance.errors import RaylevanceError
 from serve.app import application as build_application
 from serve.app import pin_versions
+from serve.processes import encoders, searchers, shard_copies
 from serve.settings import ServeSettings
 from serve.tls import tls_options
 
 APPLICATION = "raylevance"
+COUNTS = ("replicas", "encoders", "shard_processes")
 LOOPBACK_OF_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -43,13 +49,28 @@ def deployed(application: serve.Application, host: str, port: int, tls: dict[str
     """Serve `application` on the Ray that this process is connected to while the block runs, and give it the URL.
 
     `tls` has the certificate and the key to answer over https with. Other applications of the cluster are not touched.
+    Raises `RaylevanceError` when Ray Serve already runs on the cluster at another address.
     """
-    serve.start(http_options={"host": host, "port": port, **(tls or {})})
+    options = {"host": host, "port": port, **(tls or {})}
+    serve.start(http_options=options)
+    _check_address(options)
     try:
         _run(application)
         yield url(host, port, "https" if tls else "http")
     finally:
         serve.delete(APPLICATION)
+
+
+def metrics_urls() -> list[str]:
+    """Return where Prometheus finds the metrics: an address for each node of the cluster."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["MetricsExportPort"] > 0]
+    return [f"{url(node['NodeManagerAddress'], node['MetricsExportPort'])}/metrics" for node in nodes]
+
+
+def log_folder() -> Path:
+    """Return the folder of the logs of Ray Serve on this node, which other nodes have at the same path."""
+    assert global_worker.node is not None, "connected"
+    return Path(global_worker.node.get_logs_dir_path()) / "serve"
 
 
 def free_port(host: str, port: int) -> int:
@@ -74,18 +95,30 @@ def url(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://[{reachable}]:{port}" if ":" in reachable else f"{scheme}://{reachable}:{port}"
 
 
-def _check_size(settings: ServeSettings) -> None:
-    """Raise where the replicas need more CPUs or GPUs than the cluster has, since Ray would wait for them forever."""
-    present = {"cpus": count_cpus(), "gpus": count_gpus()}
-    for kind, count in present.items():
-        encoders = settings.encoders or settings.replicas
-        needed = encoders * getattr(settings, f"encoder_{kind}") + settings.replicas * getattr(
-            settings, f"search_{kind}"
-        )
-        if needed > count:
+def _check_address(options: Mapping[str, object]) -> None:
+    """Raise where Ray Serve was running with other options: it keeps those, and its address may be open to others."""
+    client = _get_global_client()  # Ray has no public way to read the options of a running Serve
+    assert client is not None, "started"
+    present = client.http_config
+    for name, wanted in options.items():
+        if getattr(present, name) != wanted:
             raise RaylevanceError(
-                f"replicas={settings.replicas} need {needed:g} {kind.upper()[:-1]}s, the cluster has {count}; "
-                f"lower replicas, encoder_{kind} or search_{kind}"
+                f"Ray Serve already runs on this cluster with {name}={getattr(present, name)}, not {wanted}; "
+                "end it with `serve shutdown`, or start the server with its options"
+            )
+
+
+def _check_size(settings: ServeSettings) -> None:
+    """Raise where the processes need more CPUs or GPUs than the cluster has, since Ray would wait for them forever."""
+    present = {"cpus": count_cpus(), "gpus": count_gpus()}
+    kinds = [searchers(settings), encoders(settings), *[shard_copies(settings)] * settings.shard_processes]
+    for kind, count in present.items():
+        needed = sum(processes.least * getattr(processes, kind) for processes in kinds)
+        if needed > count:
+            names = [f"{name}={value}" for name in COUNTS if (value := getattr(settings, name))]
+            raise RaylevanceError(
+                f"{', '.join(names)} need {needed:g} {kind.upper()[:-1]}s, the cluster has {count}; "
+                f"lower them, encoder_{kind} or search_{kind}"
             )
 
 

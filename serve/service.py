@@ -23,8 +23,9 @@ from raylevance.errors import RaylevanceError
 from serve.answers import Answers
 from serve.bundle import Bundle, read_versions
 from serve.metrics import Metrics
-from serve.models import Models
+from serve.models import Models, models_of
 from serve.settings import ServeSettings
+from serve.shards import ShardProcesses
 
 log = logging.getLogger("ray.serve")
 
@@ -41,12 +42,19 @@ FREED_AFTER_S = 15.0
 class Service:
     """The answers of a replica, of the bundle that is in service."""
 
-    def __init__(self, settings: ServeSettings, versions: Versions, models: Models, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ServeSettings,
+        versions: Versions,
+        models: Models,
+        metrics: Metrics,
+        processes: ShardProcesses | None = None,
+    ) -> None:
         """Load the artifacts at `versions`; where they are of a bundle that can't be loaded, those of the one before.
 
-        Raises `RaylevanceError` when nothing can be served.
+        With `processes`, these hold the shards of the index. Raises `RaylevanceError` when nothing can be served.
         """
-        self._settings, self._models, self._metrics = settings, models, metrics
+        self._settings, self._models, self._metrics, self._processes = settings, models, metrics, processes
         self._store = Store(settings.store)
         self.refused: deque[Refused] = deque(maxlen=KEPT_REFUSALS)
         self._attempts: dict[tuple[str, datetime], tuple[int, float]] = {}
@@ -80,7 +88,7 @@ class Service:
         while True:
             versions = self.answers.bundle.versions
             try:
-                await asyncio.wait_for(self.answers.probe(), PROBE_TIMEOUT_S)
+                await self._prepare(self.answers)
                 return
             except Exception as error:
                 if versions.bundle is None:
@@ -143,7 +151,7 @@ class Service:
         """Load a bundle beside the one in service, probe it, and replace the one in service by it."""
         versions = await asyncio.to_thread(read_versions, self._store, reference)
         new = await asyncio.to_thread(self._load, versions)
-        await asyncio.wait_for(new.probe(), PROBE_TIMEOUT_S)
+        await self._prepare(new)
         self.answers, self.loaded = new, datetime.now(UTC)
         for known in [known for known in self.refused if known.bundle == reference]:
             self.refused.remove(known)
@@ -151,6 +159,14 @@ class Service:
         log.info("bundle %s is in service", reference)
         loop = asyncio.get_running_loop()
         loop.call_later(FREED_AFTER_S, loop.run_in_executor, None, return_memory)
+
+    async def _prepare(self, answers: Answers) -> None:
+        """Load what the processes hold that searchers share, in each of them, and probe. Raises what fails."""
+        versions = answers.bundle.versions
+        await self._models.load(models_of(versions))
+        if self._processes:
+            await self._processes.load(versions.index)
+        await asyncio.wait_for(answers.probe(), PROBE_TIMEOUT_S)
 
     async def _follow(self) -> None:
         while True:
@@ -209,7 +225,8 @@ class Service:
         self.refused.appendleft(Refused(bundle=reference, reason=reason, time=datetime.now(UTC)))
 
     def _load(self, versions: Versions) -> Answers:
-        bundle = Bundle.load(self._store, versions, use_gpu=self._settings.search_gpus > 0)
+        use_gpu = self._settings.search_gpus > 0
+        bundle = Bundle.load(self._store, versions, use_gpu=use_gpu, processes=self._processes)
         return Answers(bundle, self._models, self._settings, self._metrics)
 
 

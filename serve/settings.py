@@ -112,15 +112,24 @@ class ServeSettings(AnswerSettings, LimitSettings):
     encoders: NonNegativeInt = 0
     """The number of encoder processes that all searchers share; with 0 every searcher encodes in its own process,
     which saves a hop."""
+    most_encoders: PositiveInt | None = None
+    """The most encoder processes that load may start; null keeps `encoders`."""
+    shard_processes: NonNegativeInt = 0
+    """The number of processes that hold the index's shards (`index build --set shards=N`) for all searchers, each its
+    share of them; with 0 every searcher holds the whole index."""
+    shard_replicas: PositiveInt = 1
+    """The number of copies of each of these processes at the start, which is also the least."""
+    most_shard_replicas: PositiveInt | None = None
+    """The most copies of each of these processes that load may start; null keeps `shard_replicas`."""
     encoder_cpus: PositiveFloat = 0.5
     """The number of CPUs that Ray reserves for each encoder."""
     search_cpus: PositiveFloat = 0.5
-    """The number of CPUs that Ray reserves for each searcher."""
+    """The number of CPUs that Ray reserves for each searcher, and for each process that holds shards."""
     encoder_gpus: float = Field(default=0, ge=0, le=1)
     """The share of a GPU that Ray reserves for each encoder, which then encodes there; 0 encodes on the CPU."""
     search_gpus: float = Field(default=0, ge=0, le=1)
-    """The share of a GPU that Ray reserves for each searcher, which then searches there, but for filtered searches. It
-    needs faiss-gpu and an index of kind exact; 0 searches on the CPU."""
+    """The share of a GPU that Ray reserves for each process that holds vectors, which then searches there, but for
+    filtered searches. It needs faiss-gpu and an index of kind exact; 0 searches on the CPU."""
 
     @model_validator(mode="after")
     def _closed_unless_guarded(self) -> Self:
@@ -134,6 +143,8 @@ class ServeSettings(AnswerSettings, LimitSettings):
             raise ValueError(f"{min(others)}: the bundle says what is served; set either it or bundle")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key: set both or neither")
-        if self.most_replicas is not None and self.most_replicas < self.replicas:
-            raise ValueError(f"most_replicas={self.most_replicas} is less than replicas={self.replicas}")
+        for name in ("replicas", "encoders", "shard_replicas"):
+            least, most = getattr(self, name), getattr(self, f"most_{name}")
+            if most is not None and most < least:
+                raise ValueError(f"most_{name}={most} is less than {name}={least}")
         return self

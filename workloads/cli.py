@@ -16,6 +16,7 @@ from workloads.commands import (
     doctor,
     encode,
     evaluate,
+    feedback,
     index,
     label,
     recommend,
@@ -34,7 +35,15 @@ for command in (run.run, run.tune, submit.submit):
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve.serve)
 for command in (encode.encode, label.label, classify.classify, recommend.recommend, doctor.doctor):
     app.command()(command)
-groups = {"evaluate": evaluate, "index": index, "data": data, "store": store, "bundle": bundle, "token": token}
+groups = {
+    "evaluate": evaluate,
+    "index": index,
+    "data": data,
+    "store": store,
+    "bundle": bundle,
+    "token": token,
+    "feedback": feedback,
+}
 for name, group in groups.items():
     app.add_typer(group.app, name=name)
 

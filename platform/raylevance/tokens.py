@@ -11,9 +11,12 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError
 
 from raylevance.config import Settings
@@ -21,6 +24,7 @@ from raylevance.errors import RaylevanceError, UsageError
 
 Scope = Literal["search", "admin"]
 CHECK_EVERY_S = 1.0
+LOCK_WAIT_S = 30.0
 
 log = logging.getLogger("ray.serve")
 
@@ -98,21 +102,42 @@ def read_tokens(file: Path) -> dict[str, Token]:
 
 
 def add_token(file: Path, name: str, scopes: tuple[Scope, ...]) -> str:
-    """Add a new token to `file`, which is made if needed, and return it. Raises `UsageError` for a name that exists."""
-    tokens = read_tokens(file) if file.exists() else {}
-    if name in tokens:
-        raise UsageError(f"{file}: has a token {name!r}; remove it first, or choose another name")
-    token = secrets.token_urlsafe(32)
-    _write(file, {**tokens, name: Token(sha256=hashlib.sha256(token.encode()).hexdigest(), scopes=scopes)})
+    """Add a new token to `file`, which is made if needed, and return it. Others may change the file meanwhile.
+
+    Raises `UsageError` for a name that exists, and `RaylevanceError` if the file can't be read or written.
+    """
+    with _locked(file):
+        tokens = read_tokens(file) if file.exists() else {}
+        if name in tokens:
+            raise UsageError(f"{file}: has a token {name!r}; remove it first, or choose another name")
+        token = secrets.token_urlsafe(32)
+        _write(file, {**tokens, name: Token(sha256=hashlib.sha256(token.encode()).hexdigest(), scopes=scopes)})
     return token
 
 
 def remove_token(file: Path, name: str) -> None:
-    """Remove the token `name` from `file`. Raises `UsageError` if there is none."""
-    tokens = read_tokens(file)
-    if name not in tokens:
-        raise UsageError(f"{file}: has no token {name!r}; it has {', '.join(sorted(tokens))}")
-    _write(file, {other: token for other, token in tokens.items() if other != name})
+    """Remove the token `name` from `file`. Others may change the file meanwhile.
+
+    Raises `UsageError` if there is none, and `RaylevanceError` if the file can't be read or written.
+    """
+    read_tokens(file)  # raises before a lock is made beside a file that does not exist
+    with _locked(file):
+        tokens = read_tokens(file)
+        if name not in tokens:
+            raise UsageError(f"{file}: has no token {name!r}; it has {', '.join(sorted(tokens))}")
+        _write(file, {other: token for other, token in tokens.items() if other != name})
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold the lock of `file`, a file of its own, since `file` is replaced. Only writers take it."""
+    try:
+        with FileLock(file.with_name(f".{file.name}.lock"), timeout=LOCK_WAIT_S):
+            yield
+    except Timeout:
+        raise RaylevanceError(f"{file}: another process has held its lock for {LOCK_WAIT_S:g} s; try again") from None
+    except OSError as error:
+        raise RaylevanceError(f"{file}: can't be written: {error.strerror}") from None
 
 
 def _write(file: Path, tokens: dict[str, Token]) -> None:

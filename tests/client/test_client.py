@@ -156,6 +156,14 @@ def test_no_server_is_named_after_the_retries(use_async: bool) -> None:
 
 
 @BOTH
+def test_an_answer_that_can_not_be_decoded_is_named(server: Server, use_async: bool) -> None:
+    server.replies = [lambda: Response(b"not gzip", headers={"content-encoding": "gzip"})]
+    with pytest.raises(RaylevanceError, match=rf"{server.url}/v1/search: no answer \(DecodingError"):
+        search(server, use_async=use_async)
+    assert len(server.sent) == 1
+
+
+@BOTH
 def test_a_slow_answer_is_given_up(server: Server, use_async: bool) -> None:
     def slow() -> Response:
         time.sleep(1.5)

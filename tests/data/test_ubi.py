@@ -172,3 +172,46 @@ def test_an_event_that_was_sent_twice(
     assert found == [*r1, ("r3", "9", "click")]
     assert summary.repeated_events == 2
     assert "event_id" not in pq.read_schema(next((tmp_path / "tables" / "events").glob("*.parquet"))).names
+
+
+@pytest.mark.parametrize("bytes_per_bucket", [1 << 20, 300])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_request_without_a_text(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_per_bucket: int, suffix: str
+) -> None:
+    """Recommendations answer no query: their events keep the request, which triggers are found by."""
+    monkeypatch.setattr("raylevance.data.streamed_files.BYTES_PER_BUCKET", bytes_per_bucket)
+    texts = {"a1": None, "a2": "", "a3": " \u3000", "a4": "\u200b", "a5": "mug"}
+    queries = [{"query_id": name, "user_query": text} for name, text in texts.items()]
+    events = [event("click", name, product, 1) for name in texts for product in ("8", "9")]
+    for name, lines in (("queries", queries), ("events", [*events, event("click", "a9", "9", 1)])):
+        file = tmp_path / f"ubi_{name}{suffix}"
+        write_lines(file, lines) if suffix == ".jsonl" else pq.write_table(pa.Table.from_pylist(lines), file)
+    summary = import_tables(read_ubi(tmp_path), tmp_path / "tables", "quarantine")
+    assert summary.read == {"queries": 5, "events": 11}
+    assert summary.rows == {"queries": 1, "events": 10}
+    assert summary.dropped == {"queries": {"has no user_query; its events are kept, without a query": 4}}
+    assert summary.quarantined == {"events": {"query_id is not in ubi_queries": 1}}
+    rows = pq.read_table(tmp_path / "tables" / "events").to_pylist()
+    [mug] = pq.read_table(tmp_path / "tables" / "queries")["query_id"].to_pylist()
+    found = {(row["request_id"], row["product_id"], row["query_id"]) for row in rows}
+    assert found == {
+        (name, item, mug if text == "mug" else None) for name, text in texts.items() for item in ("8", "9")
+    }
+
+
+def test_an_event_of_a_bad_query_is_bad(ray_cluster: None, tmp_path: Path) -> None:
+    """It had a text, which can't be read, so it is not taken for a request without one."""
+    write_lines(tmp_path / "ubi_queries.jsonl", [{"query_id": "a1", "user_query": ["mug"]}, *QUERIES])
+    write_lines(tmp_path / "ubi_events.jsonl", [event("click", "a1", "9", 1), *EVENTS])
+    summary = import_tables(read_ubi(tmp_path), tmp_path / "tables", "quarantine")
+    assert [sum(found.values()) for found in summary.quarantined.values()] == [1, 1]
+    assert summary.quarantined["events"] == {"query_id is not in ubi_queries": 1}
+
+
+def test_a_log_without_any_text(ray_cluster: None, tmp_path: Path) -> None:
+    write_lines(tmp_path / "ubi_queries.jsonl", [{"query_id": "a1", "user_query": None}, {"query_id": "a2"}])
+    write_lines(tmp_path / "ubi_events.jsonl", [event("click", "a1", "9", 1), event("cart", "a2", "8", None)])
+    summary = import_tables(read_ubi(tmp_path), tmp_path / "tables")
+    assert summary.rows == {"queries": 0, "events": 2}
+    assert sorted(pq.read_table(tmp_path / "tables" / "events")["request_id"].to_pylist()) == ["a1", "a2"]

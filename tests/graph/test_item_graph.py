@@ -1,5 +1,6 @@
 """The item graph against loops: objectives, how items were known, neighbours and relevance."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from raylevance.graph import item_objectives
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph
-from raylevance.graph.item_objectives import OBJECTIVES, above_chance, first_times, request_edges, write_objectives
+from raylevance.graph.item_objectives import OBJECTIVES, above_chance, request_edges, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import REQUESTS, make_requests
 from raylevance.models.item_features import CATEGORY, ItemVocabulary
@@ -39,11 +40,12 @@ def dense(graph: Csr) -> np.ndarray:
     return table
 
 
-def objectives_by_hand(requests: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    first = {}
-    for request in requests:
-        for item in request["items"]:
-            first[item] = min(first.get(item, request["time"]), request["time"])
+def first_event(rows: list[dict[str, Any]], product: str) -> int:
+    """When a product first has an event, in milliseconds."""
+    return min(int(row["timestamp"].timestamp() * 1000) for row in rows if row["product_id"] == product)
+
+
+def objectives_by_hand(requests: list[dict[str, Any]], first: np.ndarray) -> dict[str, np.ndarray]:
     found = {name: np.zeros((ITEMS, 2 * ITEMS)) for name in OBJECTIVES}
     for request in requests:
         total = sum(request["trigger_weights"])
@@ -65,7 +67,9 @@ def test_objectives_equal_a_loop_in_one_shard_or_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edges_per_shard: int
 ) -> None:
     monkeypatch.setattr(item_objectives, "EDGES_PER_SHARD", edges_per_shard)
-    table = pa.Table.from_pylist(log(3, 300, users=12, items=ITEMS), EVENTS)
+    rows = log(3, 300, users=12, items=ITEMS)
+    table = pa.Table.from_pylist(rows, EVENTS)
+    first = np.array([first_event(rows, f"p{item}") for item in range(ITEMS)])
     items = NodeIds.assign(PRODUCTS["product_id"].combine_chunks())
     made = pa.concat_tables(
         list(
@@ -76,8 +80,8 @@ def test_objectives_equal_a_loop_in_one_shard_or_several(
     ).cast(REQUESTS)
     shuffled = made.take(np.random.default_rng(0).permutation(made.num_rows))
     requests = ray.data.from_arrow(shuffled).repartition(3)
-    counts = write_objectives(requests, tmp_path, first_times(requests, ITEMS), OBJECTIVES, CATEGORIES)
-    for name, expected in objectives_by_hand(made.to_pylist()).items():
+    counts = write_objectives(requests, tmp_path, first, OBJECTIVES, CATEGORIES)
+    for name, expected in objectives_by_hand(made.to_pylist(), first).items():
         graph = Csr.load(tmp_path / name)
         assert len(list((tmp_path / name).glob("*.arrow"))) == (1 if edges_per_shard > 1000 else 9)
         np.testing.assert_allclose(dense(graph), expected, rtol=1e-5)
@@ -112,6 +116,36 @@ def test_a_graph_holds_what_its_log_says(tmp_path: Path) -> None:
     assert joined
     assert joined <= together
     assert (graph.neighbours.weights > 0).all()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_item_is_known_from_its_first_event_on(tmp_path: Path) -> None:
+    """p7 has its first event in a's request, after b's request begins: it is new to b, and known to c."""
+    events = [
+        ("a", "a0", "p0", "click", 1),
+        ("b", "b0", "p0", "click", 1),
+        ("c", "c0", "p0", "click", 1),
+        ("a", "a1", "p1", "click", 10),
+        ("b", "b1", "p1", "click", 20),
+        ("a", "a1", "p7", "click", 30),
+        ("c", "c1", "p7", "click", 40),
+        ("b", "b1", "p7", "click", 50),
+    ]
+    names = ("user_id", "request_id", "product_id", "action")
+    rows = [
+        dict.fromkeys(EVENTS.names)
+        | dict(zip(names, event, strict=False))
+        | {"timestamp": datetime.fromtimestamp(event[-1], UTC)}
+        for event in events
+    ]
+    shuffled = [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
+    log_of = ray.data.from_arrow(pa.Table.from_pylist(shuffled, EVENTS)).repartition(3)
+    build_item_graph(log_of, PRODUCTS, CATEGORIES, None, tmp_path, ItemGraphSettings())
+    graph = ItemGraph.load(tmp_path)
+    assert graph.items["first_time"].to_pylist() == [1000, 10_000, *[None] * 5, 30_000, None]
+    clicks = dense(graph.objectives["click"])[0]
+    assert clicks[7] == pytest.approx(1), "of c"
+    assert clicks[7 + ITEMS] == pytest.approx(2), "of a and b"
 
 
 @pytest.mark.usefixtures("ray_cluster")

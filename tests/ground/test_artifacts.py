@@ -1,6 +1,7 @@
 """The store publishes complete versions and checks what it reads, also if processes are killed in between."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -67,6 +68,20 @@ def test_a_step_finds_what_its_fingerprint_made(tmp_path: Path) -> None:
     found = store.find("encoder/x", key)
     assert found is not None and found.ref == ref
     assert fingerprint("tables/esci@1", {"seed": 1}) != key
+
+
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_a_published_version_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_repeated: bool) -> None:
+    """The files, and the folders that name them up to the root, are flushed where they were written last."""
+    store, flushed = Store(tmp_path), set()
+    if is_repeated:
+        publish(store, "encoder/x", "weights")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.add(os.fstat(descriptor).st_ino))
+    publish(store, "encoder/x", "weights")
+    [version] = (tmp_path / "encoder" / "x").iterdir()
+    written = [*version.rglob("*"), version, *version.parents[:3]]
+    assert [str(path) for path in written if path.stat().st_ino not in flushed] == []
+    assert version.parents[2] == tmp_path
 
 
 def test_a_failed_draft_leaves_no_trace(tmp_path: Path) -> None:

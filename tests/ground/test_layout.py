@@ -78,6 +78,18 @@ def test_serve_loads_predictors_through_inference_alone() -> None:
     assert faults == []
 
 
+def test_steps_import_no_recipe_study_or_command() -> None:
+    above = ("workloads.recipes", "workloads.studies", "workloads.commands")
+    faults = [
+        f"{module} imports {name}"
+        for module, file in sources()
+        if module.startswith("workloads.steps")
+        for name in imports(file)
+        if name.startswith(above)
+    ]
+    assert faults == []
+
+
 def test_every_package_has_a_floor() -> None:
     rooms = {room(module) for module, _ in sources()} - {"__init__", "raylevance"}
     assert rooms <= FLOORS.keys()

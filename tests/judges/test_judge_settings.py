@@ -63,7 +63,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.fixture(autouse=True)
 def release(monkeypatch: pytest.MonkeyPatch) -> None:
     """The release that is part of the fingerprints above."""
-    monkeypatch.setattr("raylevance.artifacts.__version__", "0.1.0")
+    monkeypatch.setattr("raylevance.artifacts.manifest.__version__", "0.1.0")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,7 +10,7 @@ import torch
 
 from raylevance.errors import RaylevanceError
 from raylevance.models.item_encoder import ItemEncoder, ItemEncoderSettings, NeighbourAttention
-from raylevance.models.item_features import ItemVocabulary
+from raylevance.models.item_features import CATEGORY, ItemVocabulary, numbered_categories
 
 PRODUCTS = pa.table(
     {
@@ -42,6 +42,12 @@ def test_features_that_are_missing_or_unknown_are_number_0() -> None:
     assert VOCABULARY.numbers(PRODUCTS)[2, 2] == 0
     prices = VOCABULARY.numbers(PRODUCTS)[:, 2]
     assert prices[1] < prices[0] < prices[3], "buckets ascend with the price"
+
+
+def test_categories_are_numbered_as_in_the_vocabulary() -> None:
+    numbers, names = numbered_categories(PRODUCTS)
+    assert names == VOCABULARY.categories
+    assert numbers.tolist() == VOCABULARY.numbers(PRODUCTS)[:, CATEGORY].tolist() == [2, 0, 1, 0]
 
 
 def test_the_vocabulary_survives_a_file(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_an_encoder_that_learned_from_the_queries_gains_no_weight_by_it(raylevan
     turned = own.vectors.vectors(np.arange(60)[::-1].copy())
     index = ProductIndex.build(own.products, turned, ProductIndexSettings(fusion=own.fusion))
     with store.publish("index/judged", parents=[tables.ref, encoder.ref]) as draft:
-        ProductIndex(own.products, index.vectors, own.lexical, None, own.fusion).save(draft.path)
+        index.save(draft.path)
     outcomes = [
         json.loads(raylevance("tune", "hybrid", "--store", shop, "--set", f"index={name}", "--json").out)
         for name in ("index/shop", "index/judged")

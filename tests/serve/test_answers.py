@@ -17,8 +17,10 @@ from fastapi.testclient import TestClient
 from raylevance.artifacts import Store
 from raylevance.client.messages import Hit, RecommendedItem, SearchRequest
 from raylevance.errors import UsageError
+from raylevance.index.filters import Filters
 from raylevance.inference import item_table, query_classifier, scorer
 from raylevance.inference.item_table import TriggerLists
+from raylevance.inference.search import needs_vector
 from serve.answers import search_all
 from serve.api import build_api
 from serve.metrics import Metrics
@@ -279,17 +281,48 @@ def test_answers_are_kept_for_equal_requests_alone(full_service: Service, metric
 
 def test_a_search_that_fails_leaves_the_others_of_its_batch_alone(full_service: Service, metrics: Metrics) -> None:
     class Sometimes:
-        def search(self, query: str, *_: Any, **__: Any) -> list[Any]:
-            if query == "bad":
+        def search_all(self, queries: list[str], *_: Any) -> list[Any]:
+            if "bad" in queries:
                 raise UsageError("no such thing")
-            return []
+            return [[query] for query in queries]
 
     bundle: Any = replace(full_service.answers.bundle, products=Sometimes())
     searches = [(SearchRequest(query=query), None) for query in ("good", "bad", "good")]
     with ThreadPoolExecutor(1) as thread:
         found = asyncio.run(search_all(bundle, thread, metrics, searches))
-    assert found[0] == found[2] == []
+    assert [found[0], found[2]] == [["good"], ["good"]]
     assert isinstance(found[1], UsageError)
+
+
+def test_requests_of_a_batch_get_their_own_answers(full_service: Service, metrics: Metrics, shop: Any) -> None:
+    """Requests of several kinds in no order, of which those of one kind are searched for together."""
+    kinds = [
+        {"k": k, "mode": mode, "filters": filters, "minimum_grade": grade, "explain": explain}
+        for k, mode, filters, grade, explain in [
+            (5, "hybrid", None, 0, False),
+            (5, "hybrid", None, 0, True),
+            (7, "dense", Filters(locale="us"), 1, False),
+            (7, "lexical", Filters(locale="us"), 0, False),
+            (7, "lexical", None, 1, False),
+        ]
+    ]
+    queries = ["red lamp", "kettle", "白い lamp", "nothing", "garden hose", "red lamp"]
+    requests = [SearchRequest.model_validate({"query": query, **kind}) for kind in kinds for query in queries]
+    requests = [requests[place] for place in np.random.default_rng(0).permutation(len(requests))]
+    encoded = {query: shop.encoder.encode_queries([query])[0] for query in queries}
+    searches = [
+        (request, encoded[request.query] if needs_vector(request.mode, request.minimum_grade) else None)
+        for request in requests
+    ]
+    products = full_service.answers.bundle.products
+    with ThreadPoolExecutor(1) as thread:
+        found = asyncio.run(search_all(full_service.answers.bundle, thread, metrics, searches))
+    for (request, vector), hits in zip(searches, found, strict=True):
+        alone = products.search(request.query, vector, request.k, request.mode, request.filters, request.minimum_grade)
+        assert isinstance(hits, list)
+        assert [hit.product_id for hit in hits] == [hit.product_id for hit in alone]
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in alone], abs=1e-5)
+    assert any(found)
 
 
 def test_a_batch_names_the_request_that_fails(client: TestClient) -> None:

@@ -65,6 +65,34 @@ def test_a_signal_stops_it_cleanly(shop: Any, number: signal.Signals) -> None:
     assert free_port("127.0.0.1", port) == port
 
 
+@pytest.mark.ray
+def test_it_says_where_its_metrics_and_logs_are(shop: Any) -> None:
+    arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", "0")
+    with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        server, metrics, logs = (
+            re.findall(pattern, said, re.MULTILINE)
+            for pattern in (r"API: (\S+)/docs\)", r"metrics for Prometheus at (\S+)$", r"each request in (\S+)$")
+        )
+        assert (len(server), len(metrics), len(logs)) == (1, 1, 1), said
+        identity = {"x-request-id": "looked-for-in-the-log"}
+        httpx.get(f"{server[0]}/v1/versions", headers=identity, trust_env=False).raise_for_status()
+        deadline = time.monotonic() + 60  # Ray exports metrics every few seconds.
+        counted = re.compile(r'^ray_raylevance_requests_total\{.*route="/v1/versions".*\} 1\.0$', re.MULTILINE)
+        while not counted.search(httpx.get(metrics[0], trust_env=False).text):
+            assert time.monotonic() < deadline, httpx.get(metrics[0], trust_env=False).text[:3000]
+            time.sleep(0.5)
+        files = list(Path(logs[0]).parent.glob(Path(logs[0]).name))
+        assert any("looked-for-in-the-log" in file.read_text() for file in files), files
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
 def wait_until_ready(server: str, process: "subprocess.Popen[str]") -> None:
     for _ in range(600):
         assert process.poll() is None, process.communicate()

@@ -31,9 +31,13 @@ from pydantic import TypeAdapter, ValidationError
 from raylevance.client.messages import Event, Query
 from raylevance.data.importing import import_tables
 from raylevance.data.readers.ubi import read_ubi
+from serve.api import build_api
 from serve.feedback import Feedback
+from serve.metrics import Metrics
 from serve.problems import install_problem_handlers
 from serve.routes import events as events_route
+from serve.service import Service
+from serve.settings import LimitSettings
 from tests.serve.test_feedback import NEVER_S, event, event_ids, journals, keep, rows, wait_until
 
 SERVER = """
@@ -350,3 +354,29 @@ def test_an_event_whose_query_is_not_known_is_named(
     summary = json.loads(raylevance(*command, "--on-bad-row", "quarantine").out)
     assert summary["rows"] == {"queries": 1, "events": 1}
     assert summary["quarantined"] == {"events": {"query_id is not in ubi_queries": 1}}
+
+
+@pytest.mark.ray
+def test_what_was_recommended_is_imported_without_queries(
+    ray_cluster: None, raylevance: Callable[..., Any], full_service: Service, metrics: Metrics, tmp_path: Path
+) -> None:
+    """The answers of one request and of a batch, and events about them alone."""
+    feedback = Feedback(tmp_path)
+    request = {"triggers": [{"product_id": "P000"}], "k": 3}
+    with TestClient(build_api(full_service, metrics, LimitSettings(), feedback=feedback)) as client:
+        answers = [
+            client.post("/v1/recommend", json=request).json(),
+            *client.post("/v1/recommend/batch", json={"requests": [request, request]}).json()["answers"],
+        ]
+        sent = {(answer["query_id"], item["product_id"]) for answer in answers for item in answer["items"]}
+        batch = [event(product, answer, product, client_id="u1") for answer, product in sorted(sent)]
+        assert client.post("/v1/events", json={"events": batch}).json() == {"accepted": 9, "repeated": 0}
+    ended = raylevance("data", "import", "ubi", "--from", tmp_path / "feedback", "--store", tmp_path, "--json")
+    assert ended.code == 0, ended.err
+    summary = json.loads(ended.out)
+    assert summary["rows"] == {"queries": 0, "events": 9}
+    assert summary["dropped"] == {"queries": {"has no user_query; its events are kept, without a query": 3}}
+    kind, _, version = summary["ref"].partition("@")
+    found = pq.read_table(tmp_path / kind / version / "events").to_pylist()
+    assert {(row["request_id"], row["product_id"]) for row in found} == sent
+    assert {(row["query_id"], row["user_id"], row["action"]) for row in found} == {(None, "u1", "click")}

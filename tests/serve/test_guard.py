@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -57,7 +59,7 @@ def bearer(token: str) -> dict[str, str]:
 )
 def test_a_wrong_token_is_refused_before_the_body_is_read(guarded: TestClient, headers: dict[str, str]) -> None:
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
-    for path in ("/v1/search", "/v1/versions", "/openapi.json", "/no/such/path"):
+    for path in ("/v1/search", "/v1/versions", "/docs/none", "/page/none", "/no/such/path"):
         response = guarded.post(path, content=b"{" * 1000, headers=raw)
         assert response.status_code == 401, path
         assert response.headers["www-authenticate"] == "Bearer"
@@ -91,8 +93,10 @@ def test_tokens_open_what_their_scopes_say(guarded: TestClient, tokens: tuple[Pa
     assert (reloaded.status_code, reloaded.json()["code"]) == (404, "not_served"), "no bundle is followed"
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
-def test_the_page_and_health_need_no_token(guarded: TestClient, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/", "/page/page.js", "/docs", "/docs/start.js", "/openapi.json", "/healthz", "/readyz"]
+)
+def test_what_has_no_data_needs_no_token(guarded: TestClient, path: str) -> None:
     assert guarded.get(path).status_code == 200
 
 
@@ -146,6 +150,32 @@ def test_the_file_of_tokens_has_hashes_alone(tokens: tuple[Path, str, str]) -> N
         add_token(file, "shop", ("search",))
     with pytest.raises(UsageError, match="has no token 'sop'; it has ops, shop"):
         remove_token(file, "sop")
+
+
+def test_tokens_that_are_changed_at_once_are_all_kept(tmp_path: Path) -> None:
+    """Processes, because the commands are; each adds tokens and removes every second one."""
+    file, processes, each = tmp_path / "tokens.json", 4, 20
+    program = (
+        "import sys; from pathlib import Path; from raylevance.tokens import add_token, remove_token\n"
+        "file, process, each = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
+        "for number in range(each):\n"
+        "    add_token(file, f'{process}-{number}', ('search',))\n"
+        "    if number % 2: remove_token(file, f'{process}-{number}')\n"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, file, str(process), str(each)]) for process in range(processes)
+    ]
+    assert [process.wait(timeout=60) for process in started] == [0] * processes
+    expected = {f"{process}-{number}" for process in range(processes) for number in range(0, each, 2)}
+    assert set(read_tokens(file)) == expected
+
+
+def test_the_folder_of_a_file_of_tokens_is_made_or_named(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "tokens.json"
+    add_token(file, "shop", ("search",))
+    assert set(read_tokens(file)) == {"shop"}
+    with pytest.raises(RaylevanceError, match=r"tokens\.json/other: can't be written: (Not a directory|File exists)"):
+        add_token(file / "other", "shop", ("search",))
 
 
 @pytest.mark.parametrize(

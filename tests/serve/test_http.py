@@ -110,6 +110,20 @@ def test_versions_health_and_readiness(server: str, shop: Any) -> None:
     assert "/v1/search" in httpx.get(f"{server}/openapi.json").json()["paths"]
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "named"),
+    [("127.0.0.1", 0, "port=[0-9]+, not 0"), ("0.0.0.0", None, "host=127.0.0.1, not 0.0.0.0")],
+)
+def test_a_serve_that_runs_at_another_address_is_not_taken(
+    server: str, shop: Any, host: str, port: int | None, named: str
+) -> None:
+    settings = ServeSettings(store=str(shop.root), index="index/shop")
+    port = int(server.rpartition(":")[2]) if port is None else port
+    with pytest.raises(RaylevanceError, match=named), deployed(application(settings), host, port):
+        pytest.fail("it started")
+    assert httpx.get(f"{server}/healthz").json() == {"status": "ok"}
+
+
 def test_an_answer_has_one_request_id(server: str) -> None:
     sent = httpx.post(f"{server}/v1/search", json={"query": "a"}, headers={"x-request-id": "r-1"})
     assert sent.headers.get_list("x-request-id") == ["r-1"]
@@ -149,10 +163,19 @@ def test_gpus_reach_the_actors_and_their_parts(shop: Any) -> None:
 
 def test_load_may_start_more_replicas(shop: Any) -> None:
     settings = ServeSettings(store=str(shop.root), index="index/shop", replicas=2, most_replicas=5)
-    scaling: Any = deployments_of(application(settings))["Search"]._deployment_config.autoscaling_config
-    assert (scaling.min_replicas, scaling.max_replicas) == (2, 5)
-    with pytest.raises(ValueError, match="most_replicas=1 is less than replicas=2"):
-        ServeSettings(replicas=2, most_replicas=1)
+    settings = settings.model_copy(update={"encoders": 1, "most_encoders": 3, "shard_processes": 2})
+    settings = settings.model_copy(update={"shard_replicas": 2, "most_shard_replicas": 4})
+    deployments: Any = deployments_of(application(settings))
+    scaling = {name: deployment._deployment_config.autoscaling_config for name, deployment in deployments.items()}
+    assert {name: (found.min_replicas, found.max_replicas) for name, found in scaling.items()} == {
+        "Search": (2, 5),
+        "Encoders": (1, 3),
+        "IndexShards0": (2, 4),
+        "IndexShards1": (2, 4),
+    }
+    for name in ("replicas", "encoders", "shard_replicas"):
+        with pytest.raises(ValueError, match=f"most_{name}=1 is less than {name}=2"):
+            ServeSettings.model_validate({name: 2, f"most_{name}": 1})
 
 
 def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +185,7 @@ def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch
     deployments: Any = deployments_of(application(settings))
     pinned = deployments["Search"].init_args[1]
     with pytest.raises(RaylevanceError, match="torch sees no GPU to encode on"):
-        asyncio.run(Encoders(settings).encode(pinned.encoder, ["lamp"]))
+        asyncio.run(Encoders(settings, pinned).encode(pinned.encoder, ["lamp"]))
     without_ingress = Search.__bases__[0]
     with pytest.raises(RaylevanceError, match="FAISS sees no GPU to search on"):
         without_ingress(*deployments["Search"].init_args[:2], None)
@@ -171,7 +194,7 @@ def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("setting", ["encoder_gpus", "search_gpus"])
 def test_gpus_that_the_cluster_lacks_are_refused_at_the_start(ray_cluster: None, shop: Any, setting: str) -> None:
     settings = ServeSettings(store=str(shop.root), index="index/shop", port=0, **{setting: 0.5})
-    message = r"replicas=1 need 0.5 GPUs, the cluster has 0; lower replicas, encoder_gpus or search_gpus$"
+    message = r"replicas=1 need 0.5 GPUs, the cluster has 0; lower them, encoder_gpus or search_gpus$"
     with pytest.raises(RaylevanceError, match=message), running(settings):
         pytest.fail("it started")
 

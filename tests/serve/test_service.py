@@ -341,7 +341,7 @@ def test_a_bundle_that_left_is_freed_and_its_models_dropped(store: Store) -> Non
             assert first() is None
         finally:
             gc.unfreeze()
-        assert set(models._loaded) == {service.answers.bundle.versions.encoder}
+        assert set(models._models._tasks) == {service.answers.bundle.versions.encoder}
 
     asyncio.run(run())
 

@@ -93,23 +93,32 @@ class Soak:
         self.numbers = count()
 
     def run(self, seconds: float, kill_every: float, publish_every: float) -> Report:
-        threads = [threading.Thread(target=self.load) for _ in range(CLIENTS)]
-        threads.append(threading.Thread(target=self.publish, args=(publish_every,)))
+        threads = [threading.Thread(target=self.load, daemon=True) for _ in range(CLIENTS)]
+        threads.append(threading.Thread(target=self.publish, args=(publish_every,), daemon=True))
         for thread in threads:
             thread.start()
-        oldest = oldest_searcher()
+        try:
+            self.kill_replicas(seconds, kill_every)
+        finally:
+            self.over.set()
+            for thread in threads:
+                thread.join(timeout=60)
+        self.converge()
+        return self.report
+
+    def kill_replicas(self, seconds: float, kill_every: float) -> None:
+        """Kill -9 a replica every so often, but for one, whose memory shows what grows."""
+        survivor = next(searcher_processes())
         ends, next_kill = time.monotonic() + seconds, time.monotonic() + kill_every
         while time.monotonic() < ends:
             time.sleep(1)
-            self.report.memory.append((time.monotonic(), oldest.memory_info().rss / 1e6))
+            self.report.memory.append((time.monotonic(), survivor.memory_info().rss / 1e6))
             if time.monotonic() >= next_kill and running_replicas() == REPLICAS:
                 next_kill = time.monotonic() + kill_every
-                self.report.kills += kill_a_replica()
-        self.over.set()
-        for thread in threads:
-            thread.join()
-        self.converge()
-        return self.report
+                for process in searcher_processes():
+                    if process != survivor:
+                        process.kill()
+                        self.report.kills += 1
 
     def converge(self) -> None:
         """Publish a last bad and a last good bundle, and wait until every replica answers from the good one."""
@@ -176,21 +185,10 @@ def searcher_processes() -> Iterator[psutil.Process]:
             yield process
 
 
-def oldest_searcher() -> psutil.Process:
-    """Return the searcher that has run longest. It is never killed, so that its memory shows what grows."""
-    return min(searcher_processes(), key=psutil.Process.create_time)
-
-
 def running_replicas() -> int:
     """Return how many searchers take requests."""
     searchers = serve.status().applications[APPLICATION].deployments["Search"]
     return searchers.replica_states.get("RUNNING", 0)
-
-
-def kill_a_replica() -> int:
-    """Kill -9 the searcher that has run shortest; return how many were killed."""
-    max(searcher_processes(), key=psutil.Process.create_time).kill()
-    return 1
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from raylevance.errors import UsageError
 from raylevance.terminal import quiet, results_console
-from workloads.commands.options import DEFAULT_STORE, AsJson, StoreRoot, print_summary
+from workloads.commands.options import DEFAULT_STORE, AsJson, StoreRoot, bare_name, print_summary
 
 app = typer.Typer(no_args_is_help=True, help="Publish what servers answer from as one, and go back.")
 Name = Annotated[str, typer.Argument(help="The bundle, as NAME or bundle/NAME.")]
@@ -29,7 +28,7 @@ def publish(
 
     opened = Store(store)
     versions = bundles.pin(opened, index, classifier, scorer, items)
-    published = bundles.publish(opened, _bare(name), versions)
+    published = bundles.publish(opened, bare_name("bundle", name), versions)
     with results_console() as results:
         print_summary(results, {"bundle": published.ref, **versions.model_dump(exclude_none=True)}, as_json)
 
@@ -46,14 +45,6 @@ def rollback(
     from raylevance.artifacts import Store
     from raylevance.inference import bundle as bundles
 
-    left, now = bundles.rollback(Store(store), _bare(name), version)
+    left, now = bundles.rollback(Store(store), bare_name("bundle", name), version)
     with results_console() as results:
         print_summary(results, {"bundle": now.ref, "before": left.ref}, as_json)
-
-
-def _bare(name: str) -> str:
-    """Return the name of a bundle without its kind. Raises `UsageError` for a name with a version."""
-    bare = name.removeprefix("bundle/")
-    if "@" in bare or "/" in bare:
-        raise UsageError(f"{name}: expected NAME or bundle/NAME")
-    return bare

@@ -11,6 +11,7 @@ from workloads.commands.options import (
     AsJson,
     ConfigFile,
     StoreRoot,
+    bare_name,
     print_summary,
 )
 
@@ -25,8 +26,12 @@ def index() -> None:
 @app.command("build")
 @quiet
 def build(
-    encoder: Annotated[str, typer.Option(help="encoder/NAME\\[@VERSION] of the store.")],
+    encoder: Annotated[
+        str,
+        typer.Option(help="encoder/NAME\\[@VERSION], or a Hugging Face path, which is published as encoder/NAME."),
+    ],
     products: Annotated[str, typer.Option(help="tables/NAME\\[@VERSION]; judgements in it give the hits grades.")],
+    name: Annotated[str | None, typer.Option(help="The name of the index; that of the encoder by default.")] = None,
     config: ConfigFile = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as kind=hnsw. Repeatable.")
@@ -34,17 +39,16 @@ def build(
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """Encode products and publish index/ENCODER: vectors, BM25, ids and text."""
+    """Encode products and publish index/NAME: vectors, BM25, ids and text."""
     from workloads.commands.early_checks import require_artifacts
 
-    if not encoder.startswith("encoder/"):
-        raise UsageError(f"--encoder {encoder}: expected encoder/NAME: an index names the encoder that made it")
+    bare = bare_name("index", name) if name else None
     if not products.startswith("tables/"):
         raise UsageError(f"--products {products}: expected tables/NAME; import the file first (raylevance data import)")
     require_artifacts(store, encoder=encoder, tables=products)
     from workloads.steps.indexing import build_index
 
     with results_console() as results:
-        artifact = build_index(encoder, products, store, config, overrides or [])
+        artifact = build_index(encoder, products, store, config, overrides or [], bare)
         summary = {"ref": artifact.ref, **artifact.metrics}
         print_summary(results, summary, as_json)

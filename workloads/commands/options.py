@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from raylevance.artifacts import NAME
+from raylevance.errors import UsageError
 from workloads.readable import readable, readable_rows
 from workloads.recipe import RECIPES
 
@@ -25,6 +27,14 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Make every step again.")]
 EncoderName = Annotated[str, typer.Option("--encoder", help="encoder/NAME\\[@VERSION], or a Hugging Face path.")]
 ClassifierName = Annotated[str, typer.Option("--classifier", help="classifier/NAME\\[@VERSION].")]
 DEFAULT_STORE = "./store"
+
+
+def bare_name(kind: str, name: str) -> str:
+    """Return NAME of `NAME` or `kind/NAME`. Raises `UsageError` for any other form, such as one with a version."""
+    bare = name.removeprefix(f"{kind}/")
+    if not NAME.fullmatch(bare):
+        raise UsageError(f"{name}: expected NAME or {kind}/NAME, of a-z, 0-9, '.', '_' and '-'")
+    return bare
 
 
 def print_json(console: Console, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,11 @@ from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.query_classifier import read_query_labels
 from raylevance.models.query_classifier import GRAPHS, QueryClassifier, read_graphs
-from workloads.run import Run
 from workloads.steps.classification_pages import check_shown_label, write_page
 from workloads.steps.classifier_training import ClassifierData
 from workloads.steps.compared_baselines import BASELINES, CHEAP, BaselineInputs, Compared
 from workloads.steps.label_data import LabelData
+from workloads.steps.report_outcome import ReportOutcome
 
 SSUF, NEAREST = "SSUF", "nearest label"
 SHOWN = {"accuracy@1": "accuracy@1", "accuracy@3": "accuracy@3", "micro_f1": "micro F1", "macro_f1": "macro F1"}
@@ -47,16 +46,8 @@ PREDICTED = pa.schema(
 Scores = npt.NDArray[np.floating]
 
 
-@dataclass(frozen=True)
-class ClassificationOutcome:
+class ClassificationOutcome(ReportOutcome):
     """The report of a run of query-classification."""
-
-    run: Run
-    report: Artifact
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the references of all artifacts and the figures of the report."""
-        return {"artifacts": {artifact.name: artifact.ref for artifact in self.run.made}, **self.report.metrics}
 
     def as_table(self) -> Table:
         """Return one row for each system of each task: means with 95% intervals."""

@@ -1,5 +1,6 @@
-"""Build `index/<encoder>`: a catalogue under one encoder, with the bands of the grades."""
+"""Build `index/<name>`: a catalogue under one encoder, with the bands of the grades."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,15 +13,16 @@ from raylevance.config import load_settings
 from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.text import FULL_TEXT_COLUMNS
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.grades import GradeBands, fit_grade_bands
 from raylevance.index.products import ProductIndex, ProductIndexSettings
-from raylevance.index.vectors import VectorIndex
+from raylevance.index.shards import VectorSearch
 from raylevance.inference.embeddings import embed_items
+from raylevance.inference.encoder import backbone_digest, backbone_path
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import encode_texts
 from raylevance.inference.grade_bands import load_bands
-from raylevance.models.encoder import Vectors
+from raylevance.models.encoder import Encoder, Vectors
 from raylevance.progress import status
 from workloads.run import Run
 
@@ -54,16 +56,38 @@ def index_step(run: Run, name: str, tables: Artifact, encoder: Artifact, setting
     return run.step(f"index/{name}", build, settings=described, inputs=[tables, encoder])
 
 
-def build_index(encoder: str, products: str, store: str, config: Path | None, overrides: Sequence[str]) -> Artifact:
-    """Index the tables `products` of the store under its artifact `encoder` (`raylevance index build`)."""
+def build_index(
+    encoder: str, products: str, store: str, config: Path | None, overrides: Sequence[str], name: str | None = None
+) -> Artifact:
+    """Index the tables `products` of the store as `index/<name>` (`raylevance index build`).
+
+    `encoder` is an artifact of the store, or a pretrained encoder, which is published first. The index has the name of
+    the encoder unless told.
+    """
     settings = load_settings(ProductIndexSettings, config, overrides)
     run = Run(Store(store))
-    made_by, tables = run.store.get(encoder), run.store.get(products)
+    tables = run.store.get(products)
     with run:
-        return index_step(run, made_by.name.partition("/")[2], tables, made_by, settings)
+        made_by = run.store.get(encoder) if encoder.startswith("encoder/") else pretrained_step(run, encoder)
+        return index_step(run, name or made_by.name.partition("/")[2], tables, made_by, settings)
 
 
-def pair_scores(judged: JudgedTables, queries: Vectors, products: VectorIndex) -> Vectors:
+def pretrained_step(run: Run, path: str) -> Artifact:
+    """Return `encoder/<name>`: the encoder at a Hugging Face path or id, as it is, so that it can be served.
+
+    The name is the last part of `path`, in the letters of artifacts. Raises `UsageError` where that leaves nothing.
+    """
+    folder = backbone_path(path)
+    last = path if path == "minilm" else folder.absolute().name
+    name = re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-")
+    if not name:
+        raise UsageError(f"--encoder {path}: its last part names the artifact, and needs a letter of a-z or a digit")
+    named = str(folder.absolute()) if path != "minilm" and folder.is_dir() else path
+    described = {"encoder": {"backbone": named}, "backbone": backbone_digest(path)}
+    return run.step(f"encoder/{name}", lambda draft: Encoder.load(folder).save(draft.path), settings=described)
+
+
+def pair_scores(judged: JudgedTables, queries: Vectors, products: VectorSearch) -> Vectors:
     """Return the cosine of every judged pair, in the order of the judgements.
 
     `queries` [n, d] are the vectors of the queries of `judged`, in their order.
@@ -90,6 +114,6 @@ def _judged_to_fit(folder: Path) -> JudgedTables | None:
     return train
 
 
-def _fit_bands(train: JudgedTables, encoder: Path, products: VectorIndex) -> GradeBands:
+def _fit_bands(train: JudgedTables, encoder: Path, products: VectorSearch) -> GradeBands:
     queries = encode_texts(encoder, train.queries["query"].to_pylist(), "query")
     return fit_grade_bands(pair_scores(train, queries, products), train.judgements["grade"].to_numpy())

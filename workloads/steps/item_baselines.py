@@ -55,8 +55,8 @@ class System(Protocol):
     def rank(self, triggers: TriggerLists, categories: Ints, k: int) -> Ints:
         """Return the first `k` items for each request, int64 [requests, k], -1 for none.
 
-        `categories` [requests] is the number of the category that a request's items must have, 0 for any. Triggers of
-        other categories count only where a request has none of it.
+        `categories` [requests] is the number of the category that a request's items must be in or below, 0 for any.
+        Triggers outside it count only where a request has none inside.
         """
 
 
@@ -78,10 +78,12 @@ class TableSystem:
 class Rule:
     """A rule that scores all items from the weights of a request's triggers: [requests, items] to [requests, items].
 
-    `of_items` is the number of each item's category. Items with a score of 0 are not recommended.
+    `of_items` is the number of each item's category, and `below` those below each category, as `categories_below` gives
+    them. Items with a score of 0 are not recommended.
     """
 
     of_items: Ints
+    below: Ints
     score: Callable[[sp.csr_matrix], Scores]
 
     def rank(self, triggers: TriggerLists, categories: Ints, k: int) -> Ints:
@@ -93,7 +95,7 @@ class Rule:
         counts = np.diff(triggers.starts)
         rows = np.repeat(np.arange(requests), counts)
         size = len(self.of_items)
-        fits = (categories[rows] == 0) | (categories[rows] == self.of_items[triggers.items])
+        fits = self._inside(self.of_items[triggers.items], categories[rows])
         kept = fitting_or_all(rows, fits & (triggers.weights > 0), requests)
         # The weights are damped as those of the table are: undamped, baselines find less.
         fitting = np.where(kept, triggers.weights, 0.0) ** DAMPING
@@ -103,7 +105,7 @@ class Rule:
             own = slice(triggers.starts[start], triggers.starts[min(start + REQUESTS_AT_ONCE, requests)])
             scores[rows[own] - start, triggers.items[own]] = 0
             wanted = categories[start : start + REQUESTS_AT_ONCE, None]
-            scores[(wanted > 0) & (self.of_items != wanted)] = 0
+            scores[~self._inside(self.of_items, wanted)] = 0
             taken = min(k, size)
             best = np.argpartition(-scores, taken - 1, axis=1)[:, :taken]
             values = np.take_along_axis(scores, best, axis=1)
@@ -113,14 +115,24 @@ class Rule:
             lists[:, :taken] = np.where(values > 0, best, -1)
             yield lists
 
+    def _inside(self, categories: Ints, wanted: Ints) -> npt.NDArray[np.bool_]:
+        """Return whether each of `categories` is `wanted` or below it; wanted 0 has all."""
+        first, after = self.below[wanted, 0], self.below[wanted, 1]
+        inside = (wanted == 0) | (categories == wanted) | ((first <= categories) & (categories < after))
+        return np.asarray(inside, np.bool_)
+
 
 @dataclass(frozen=True)
 class BaselineData:
-    """Data that baselines learn from: an item graph, the folder that holds it, categories, and text vectors or None."""
+    """Data that baselines learn from: an item graph, the folder that holds it, and text vectors or None.
+
+    `categories` and `below` are those of `Rule`.
+    """
 
     graph: ItemGraph
     folder: Path
     categories: Ints
+    below: Ints
     texts: npt.NDArray[np.float32] | None
     seed: int
 
@@ -144,6 +156,10 @@ class BaselineData:
         weights = np.array([ACTION_WEIGHTS[action] for action in ACTIONS], np.float64)
         return np.asarray(self.graph.event_counts @ weights, np.float64)
 
+    def rule(self, score: Callable[[sp.csr_matrix], Scores]) -> Rule:
+        """Return the rule that ranks the items of the graph by `score`."""
+        return Rule(self.categories, self.below, score)
+
 
 def make_baseline(name: BaselineName, data: BaselineData) -> System | None:
     """Return the baseline `name` fitted on `data`; None where the data has no texts, categories or choices for it."""
@@ -151,25 +167,25 @@ def make_baseline(name: BaselineName, data: BaselineData) -> System | None:
     if not data.choices.nnz and name not in ("popularity", "category popularity", "text"):
         return None
     if name == "popularity":
-        return Rule(data.categories, lambda weights: np.tile(data.popularity, (weights.shape[0], 1)))
+        return data.rule(lambda weights: np.tile(data.popularity, (weights.shape[0], 1)))
     if name == "category popularity":
-        return Rule(data.categories, lambda weights: by_category(weights, data)) if data.categories.any() else None
+        return data.rule(lambda weights: by_category(weights, data)) if data.categories.any() else None
     if name == "item-CF":
         similar = item_cf(data.choices, SHRINK, TOP)
-        return Rule(data.categories, lambda weights: (weights @ similar).toarray())
+        return data.rule(lambda weights: (weights @ similar).toarray())
     if name == "Swing":
         choices = data.choices
         users = Csr.from_edges(*choices.nonzero(), np.ones(choices.nnz, np.float32), choices.shape)
         found = swing(users, SwingSettings(top=TOP))
         by_swing = sp.csr_matrix((found.weights.astype(np.float64), found.indices, found.indptr), (size, size))
-        return Rule(data.categories, lambda weights: (weights @ by_swing).toarray())
+        return data.rule(lambda weights: (weights @ by_swing).toarray())
     if name == "EASE":
         between, items = ease(data.choices, REGULARISATION, EASE_ITEMS)
-        return Rule(data.categories, lambda weights: by_ease(weights, between, items))
+        return data.rule(lambda weights: by_ease(weights, between, items))
     if name == "neighbours":
         graph = data.graph.neighbours
         near = sp.csr_matrix((graph.weights.astype(np.float64), graph.indices, graph.indptr), (size, size))
-        return Rule(data.categories, lambda weights: (weights @ near).toarray())
+        return data.rule(lambda weights: (weights @ near).toarray())
     if name == "LightGCN":
         return nearest_system(lightgcn_vectors(data.choices, data.seed), data)
     return nearest_system(data.texts, data) if data.texts is not None else None
@@ -197,7 +213,7 @@ def nearest_system(vectors: npt.NDArray[np.float32], data: BaselineData) -> Rule
     from_rows = np.repeat(np.arange(len(rows)), kept.sum(axis=1))
     size = len(data.graph)
     near = sp.csr_matrix((cosines[kept].astype(np.float64), (from_rows, rows[kept])), (size, size))
-    return Rule(data.categories, lambda weights: (weights @ near).toarray())
+    return data.rule(lambda weights: (weights @ near).toarray())
 
 
 def lightgcn_vectors(choices: sp.csr_matrix, seed: int) -> npt.NDArray[np.float32]:

@@ -24,7 +24,7 @@ from raylevance.graph.item_requests import DAY, REQUESTS, make_requests
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import encode_texts
-from raylevance.models.item_features import CATEGORY, ItemVocabulary
+from raylevance.models.item_features import numbered_categories
 from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.encoder_training import precision_settings
@@ -143,8 +143,7 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
     """Return `graph/<name>`: the item graph of the events before `until`."""
 
     def build(draft: Draft) -> None:
-        vocabulary = ItemVocabulary.of(data.products)
-        categories = vocabulary.numbers(data.products)[:, CATEGORY]
+        categories, _ = numbered_categories(data.products)
         judgements = data.judgements() if data.settings.relevance in ("auto", "judgements") else None
         if data.settings.relevance == "judgements" and judgements is None:
             raise RaylevanceError(

@@ -31,13 +31,14 @@ from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph
 from raylevance.graph.query_categories import categories_of
 from raylevance.index.item_table import ItemTable
 from raylevance.inference.item_table import TriggerLists
-from raylevance.models.item_features import CATEGORY, ItemVocabulary
+from raylevance.models.item_features import categories_below, numbered_categories
 from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.item_baselines import BaselineData, BaselineName, System, TableSystem, make_baseline
 from workloads.steps.item_data import ItemData, load_graph
 from workloads.steps.item_training import text_file
-from workloads.studies.svg import drawing
+from workloads.steps.report_outcome import ReportOutcome
+from workloads.svg import drawing
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -106,16 +107,8 @@ class TestRequests:
         )
 
 
-@dataclass(frozen=True)
-class ItemOutcome:
+class ItemOutcome(ReportOutcome):
     """The report of a run of item-retrieval."""
-
-    run: Run
-    report: Artifact
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the references of all artifacts and the figures of the report."""
-        return {"artifacts": {artifact.name: artifact.ref for artifact in self.run.made}, **self.report.metrics}
 
     def as_table(self) -> Table:
         """Return one row for each system: means over the test requests, with 95% intervals."""
@@ -148,13 +141,14 @@ def report_step(
     def build(draft: Draft) -> None:
         loaded = load_graph(data, graph)
         asked = TestRequests.read(run.store.path(requests.ref) / REQUESTS_FOLDER, loaded, data.settings.triggers.most)
-        categories = ItemVocabulary.of(loaded.items).numbers(loaded.items)[:, CATEGORY]
+        categories, names = numbered_categories(loaded.items)
         file = text_file(run, texts)
-        fitted = BaselineData(loaded, run.store.path(graph.ref), categories, np.load(file) if file else None, seed)
+        vectors = np.load(file) if file else None
+        fitted = BaselineData(loaded, run.store.path(graph.ref), categories, categories_below(names), vectors, seed)
         popularity = popularity_groups(loaded.event_counts.sum(axis=1))
         per_request: dict[str, dict[str, Values]] = {}
         systems: dict[str, dict[str, Any]] = {}
-        for system_name, system in _systems(run, tables, baselines, fitted):
+        for system_name, system in _systems(run, tables, names, baselines, fitted):
             lists = system.rank(asked.triggers, asked.categories, max(CUTS))
             per_request[system_name] = measure(lists, asked, loaded, categories)
             systems[system_name] = _summary(per_request[system_name], seed)
@@ -184,7 +178,11 @@ def report_step(
 
 
 def _systems(
-    run: Run, tables: Mapping[str, Artifact], baselines: Sequence[BaselineName], data: BaselineData
+    run: Run,
+    tables: Mapping[str, Artifact],
+    categories: Sequence[str],
+    baselines: Sequence[BaselineName],
+    data: BaselineData,
 ) -> list[tuple[str, System]]:
     found: list[tuple[str, System]] = []
     for name in baselines:
@@ -194,8 +192,9 @@ def _systems(
             status(f"{name}: left out, the data has no {lacks}")
         else:
             found.append((name, system))
-    names = ItemVocabulary.of(data.graph.items).categories
-    found += [(name, TableSystem(ItemTable.load(run.store.path(made.ref)), names)) for name, made in tables.items()]
+    found += [
+        (name, TableSystem(ItemTable.load(run.store.path(made.ref)), categories)) for name, made in tables.items()
+    ]
     return found
 
 

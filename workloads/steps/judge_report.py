@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,22 +19,18 @@ from workloads.run import Run
 from workloads.steps.judge_data import JudgeData
 from workloads.steps.judge_worth import judge_worth
 from workloads.steps.match_judge import OUT_OF_FOLD, WORTH
+from workloads.steps.report_outcome import ReportOutcome
 
 SHOWN = ("accuracy", "within_1", "macro_f1", "kappa", "quadratic_kappa")
 HALF = 0.5
 
 
-@dataclass(frozen=True)
-class JudgeOutcome:
+class JudgeOutcome(ReportOutcome):
     """The report of a run of the recipe judge."""
 
-    run: Run
-    report: Artifact
-
     def as_json(self) -> dict[str, Any]:
-        """Return what `--json` prints."""
-        artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
-        return {"artifacts": artifacts, "report": str(self.run.store.path(self.report.ref)), **self.report.metrics}
+        """Return the place of the report, the references of all artifacts, and the figures of the report."""
+        return {"report": str(self.run.store.path(self.report.ref)), **super().as_json()}
 
     def as_table(self) -> Table:
         """Return one row for each judge: agreement on test pairs, and accuracy on the half it is surest of."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from raylevance.models.encoder import Vectors
 from workloads.run import Run
 from workloads.steps.indexing import pair_scores
 from workloads.steps.mining import summary as mining_summary
+from workloads.steps.report_outcome import ReportOutcome
 from workloads.steps.retrieval_data import RetrievalData
 from workloads.steps.systems import DEPTH, REPORTED, as_run, choose, rank_baselines, rank_dense, summarise
 
@@ -42,17 +43,12 @@ MODES: dict[str, Mode] = {"bm25f": "lexical", LAST: "dense", "hybrid": "hybrid"}
 """The modes of a search that a report compares, by their name in it."""
 
 
-@dataclass(frozen=True)
-class RetrievalOutcome:
+class RetrievalOutcome(ReportOutcome):
     """The final report of a run of mine-and-refine or cross-validation."""
 
-    run: Run
-    report: Artifact
-
     def as_json(self) -> dict[str, Any]:
-        """Return the references of all artifacts, the figures of the report and the place of its page."""
-        artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
-        return {"artifacts": artifacts, "report": str(self._page()), **self.report.metrics}
+        """Return the place of the report, the references of all artifacts, and the figures of the report."""
+        return {"report": str(self._page()), **super().as_json()}
 
     def as_table(self) -> Table:
         """Return one row for each system: means with 95% intervals, and differences in nDCG@10 to `AGAINST`."""

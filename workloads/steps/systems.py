@@ -22,6 +22,7 @@ from raylevance.index.group_search import search_groups
 from raylevance.index.hybrid_search import search_hybrid
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.lexical_fields import LexicalSettings
+from raylevance.index.shards import LexicalSearch, VectorSearch
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from raylevance.inference.encoder import NamedEncoder, backbone_path
 from raylevance.inference.encoding import encode_texts
@@ -65,8 +66,8 @@ def rank_hybrid(judged: JudgedTables, encoder: NamedEncoder, vectors: Vectors | 
 
 def rank_fused(
     judged: JudgedTables,
-    vectors: VectorIndex,
-    lexical: LexicalIndex,
+    vectors: VectorSearch,
+    lexical: LexicalSearch,
     queries: Vectors,
     fusion: FusionSettings,
     bands: GradeBands | None = None,
@@ -85,7 +86,7 @@ def rank_fused(
     return rank(judged, search)
 
 
-def rank_dense(judged: JudgedTables, queries: Vectors, products: VectorIndex) -> Ranking:
+def rank_dense(judged: JudgedTables, queries: Vectors, products: VectorSearch) -> Ranking:
     """Return the `DEPTH` nearest products, [m, DEPTH], of each query, given the query vectors `queries` [m, d]."""
     return rank(judged, lambda places, allowed: products.search(queries[places], DEPTH, allowed))
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from raylevance.data.judged_tables import JudgedTables
 from raylevance.evaluation.pair_metrics import PAIR_METRICS, bootstrap_pairs
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.scorer import load as load_scorer
-from workloads.run import Run
 from workloads.steps.pair_scores import (
     TASKS,
     Scores,
@@ -27,20 +26,12 @@ from workloads.steps.pair_scores import (
     thresholds,
 )
 from workloads.steps.relevance_pairs import LabelledPairs
+from workloads.steps.report_outcome import ReportOutcome
 from workloads.steps.weak_data import WeakData
 
 
-@dataclass(frozen=True)
-class WeakOutcome:
+class WeakOutcome(ReportOutcome):
     """The report of a run of weak-supervision."""
-
-    run: Run
-    report: Artifact
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what `--json` prints."""
-        artifacts = {artifact.name: artifact.ref for artifact in self.run.made}
-        return {"artifacts": artifacts, **self.report.metrics}
 
     def as_table(self) -> Table:
         """Return one row for each scorer: AUC of both tasks, F1 and KS of the first."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib import pyplot
 
-from workloads.studies.svg import drawing, error_bars
+from workloads.svg import drawing, error_bars
 
 PICTURE = "annotators.svg"
 GAINS = (

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from workloads.studies.svg import drawing, error_bars
+from workloads.svg import drawing, error_bars
 
 CURVES = "curves.svg"
 FIGURES = {

@@ -30,6 +30,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.index.lexical_fields import LexicalSettings
 from raylevance.index.products import ProductIndex
+from raylevance.index.shards import VectorSearch
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from raylevance.inference.embeddings import embed_items
 from raylevance.inference.encoder import load as load_encoder
@@ -154,7 +155,7 @@ def compare(
     loaded = ProductIndex.load(store.path(index.ref))
     compared = unjudged_encoder(store, encoder)
     named = load_encoder(store, compared.ref)
-    vectors = loaded.vectors
+    vectors: VectorSearch = loaded.vectors
     if compared.ref != encoder.ref:
         status(f"{encoder.ref} learned from judged queries; variants are compared with the vectors of {compared.ref}")
         vectors = VectorIndex.build(embed_items(store, named, named.item_texts(judged.products)), IndexSettings())
@@ -205,7 +206,7 @@ def publish_index(run: Run, index: Artifact, tables: Artifact, encoder: Artifact
         loaded = ProductIndex.load(run.store.path(index.ref))
         products = JudgedTables.open(run.store.path(tables.ref)).products
         lexical = VariantRanker(products).lexical(variant.lexical)
-        tuned = ProductIndex(loaded.products, loaded.vectors, lexical, loaded.bands, variant.fusion)
+        tuned = loaded.with_lexical(lexical, variant.fusion)
         tuned.save(draft.path)
         draft.metrics |= tuned.describe()
 

@@ -14,7 +14,7 @@ from raylevance.evaluation.ranking_metrics import evaluate_run
 from raylevance.index.fusion import FusionSettings, Ranking
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.lexical_fields import FieldWeights, LexicalSettings
-from raylevance.index.vectors import VectorIndex
+from raylevance.index.shards import VectorSearch
 from raylevance.models.encoder import Vectors
 from workloads.steps.systems import as_run, choose, rank_fused
 
@@ -67,12 +67,12 @@ class VariantRanker:
             self._indexed[settings] = LexicalIndex.build_fields(field_texts(self.products), settings)
         return self._indexed[settings]
 
-    def rank(self, judged: JudgedTables, vectors: VectorIndex, queries: Vectors, variant: Variant) -> Ranking:
+    def rank(self, judged: JudgedTables, vectors: VectorSearch, queries: Vectors, variant: Variant) -> Ranking:
         """Return what `rank_fused` returns for the words and the fusion of `variant`."""
         return rank_fused(judged, vectors, self.lexical(variant.lexical), queries, variant.fusion)
 
     def measure(
-        self, judged: JudgedTables, vectors: VectorIndex, queries: Vectors, variants: Sequence[Variant]
+        self, judged: JudgedTables, vectors: VectorSearch, queries: Vectors, variants: Sequence[Variant]
     ) -> Values:
         """Return nDCG@10 of each variant for each judged query, float64 [variants, m], as `ndcg` orders them."""
         return np.stack([ndcg(judged, self.rank(judged, vectors, queries, variant)) for variant in variants])

@@ -11,7 +11,7 @@ from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
-from workloads.studies.svg import drawing
+from workloads.svg import drawing
 
 HISTORY, PARALLEL_COORDINATES, IMPORTANCE = "history.svg", "parallel_coordinates.svg", "importance.svg"
 

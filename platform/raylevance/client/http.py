@@ -51,6 +51,8 @@ from raylevance.client.messages import (
 from raylevance.errors import RaylevanceError, UsageError
 
 M = TypeVar("M", bound=BaseModel)
+Outcome = httpx.Response | httpx.RequestError | httpx.InvalidURL
+"""What an attempt at a request meets."""
 
 RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
@@ -164,17 +166,16 @@ class Client(_Calls):
 
     def _send(self, method: str, path: str, request: BaseModel | None = None) -> httpx.Response:
         pauses = self._pauses()
+        outcome: Outcome
         while True:
             try:
-                response = self._client.request(method, path, **_content(request))
-            except RETRIED_ERRORS as error:
-                failure, response = error, None
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                raise RaylevanceError(f"{self._client.base_url}{path}: {_named(error)}") from error
-            pause = next(pauses, None)
-            if pause is None or (response is not None and response.status_code not in RETRIED):
-                return _answered(response, f"{self._client.base_url}{path}", failure if response is None else None)
-            time.sleep(_wait(response, pause))
+                outcome = self._client.request(method, path, **_content(request))
+            except (httpx.RequestError, httpx.InvalidURL) as error:
+                outcome = error
+            following = _next(outcome, pauses, f"{self._client.base_url}{path}")
+            if isinstance(following, httpx.Response):
+                return following
+            time.sleep(following)
 
 
 class AsyncClient(_Calls):
@@ -255,17 +256,16 @@ class AsyncClient(_Calls):
 
     async def _send(self, method: str, path: str, request: BaseModel | None = None) -> httpx.Response:
         pauses = self._pauses()
+        outcome: Outcome
         while True:
             try:
-                response = await self._client.request(method, path, **_content(request))
-            except RETRIED_ERRORS as error:
-                failure, response = error, None
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                raise RaylevanceError(f"{self._client.base_url}{path}: {_named(error)}") from error
-            pause = next(pauses, None)
-            if pause is None or (response is not None and response.status_code not in RETRIED):
-                return _answered(response, f"{self._client.base_url}{path}", failure if response is None else None)
-            await asyncio.sleep(_wait(response, pause))
+                outcome = await self._client.request(method, path, **_content(request))
+            except (httpx.RequestError, httpx.InvalidURL) as error:
+                outcome = error
+            following = _next(outcome, pauses, f"{self._client.base_url}{path}")
+            if isinstance(following, httpx.Response):
+                return following
+            await asyncio.sleep(following)
 
 
 def body(model: type[M], **fields: Any) -> M:
@@ -284,16 +284,32 @@ def _content(request: BaseModel | None) -> dict[str, Any]:
     return {"content": request.model_dump_json(), "headers": {"content-type": "application/json"}}
 
 
-def _wait(response: httpx.Response | None, pause: float) -> float:
+def _next(outcome: Outcome, pauses: Iterator[float], where: str) -> httpx.Response | float:
+    """Return the answer to a request to `where`, or the seconds to wait before it is sent again.
+
+    `outcome` is what an attempt met, and `pauses` are those before further attempts; one is taken for each.
+
+    Raises `ApiError` for an answer that is not 2xx, and `RaylevanceError` where there is none.
+    """
+    if isinstance(outcome, httpx.Response):
+        passes = outcome.status_code in RETRIED
+    else:
+        passes = isinstance(outcome, RETRIED_ERRORS)
+    if passes and (pause := next(pauses, None)) is not None:
+        return _wait(outcome, pause)
+    if isinstance(outcome, httpx.Response):
+        return _successful(outcome)
+    raise RaylevanceError(f"{where}: no answer ({type(outcome).__name__}: {outcome})") from outcome
+
+
+def _wait(outcome: Outcome, pause: float) -> float:
     """Return the seconds to wait: as the server says, else up to `pause`, at random so that clients do not align."""
-    said = response.headers.get("retry-after", "") if response is not None else ""
+    said = outcome.headers.get("retry-after", "") if isinstance(outcome, httpx.Response) else ""
     return min(float(said), LONGEST_PAUSE_S) if said.isdigit() else random.uniform(pause / 2, pause)
 
 
-def _answered(response: httpx.Response | None, where: str, failure: Exception | None) -> httpx.Response:
-    """Return a response of status 2xx. Raises `ApiError` for another, `RaylevanceError` where there is none."""
-    if response is None:
-        raise RaylevanceError(f"{where}: {_named(failure)}") from failure
+def _successful(response: httpx.Response) -> httpx.Response:
+    """Return a response of status 2xx. Raises `ApiError` for another."""
     if response.is_success:
         return response
     try:
@@ -301,10 +317,6 @@ def _answered(response: httpx.Response | None, where: str, failure: Exception | 
     except ValidationError:
         problem = None
     raise ApiError(response.status_code, problem, response.text)
-
-
-def _named(error: Exception | None) -> str:
-    return f"no answer ({type(error).__name__}: {error})"
 
 
 def _read(response: httpx.Response, model: type[M]) -> M:

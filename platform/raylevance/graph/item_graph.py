@@ -36,7 +36,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.graph.building import project_on_cluster
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
-from raylevance.graph.item_objectives import OBJECTIVES, Objective, first_times, flat_lists, write_objectives
+from raylevance.graph.item_objectives import NEVER, OBJECTIVES, Objective, flat_lists, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import DAY, REQUESTS, UNKNOWN_USER, TriggerSettings, make_requests
 from raylevance.graph.metapaths import PpmiSettings
@@ -117,9 +117,8 @@ def build_item_graph(
     items = NodeIds.assign(products["product_id"].combine_chunks())
     write_parts(make_requests(events, items, settings.triggers), PartFiles(folder / REQUESTS_FOLDER, REQUESTS))
     requests = ray.data.read_parquet(str(folder / REQUESTS_FOLDER))
-    first_time = first_times(requests, len(items))
-    counts, unknown = _event_counts(events, items)
-    times = pa.array(first_time, mask=first_time == np.iinfo(np.int64).max)
+    counts, first_time, unknown = _count_events(events, items)
+    times = pa.array(first_time, mask=first_time == NEVER)
     by_action = {action: counts[:, place] for place, action in enumerate(ACTIONS)}
     pq.write_table(_with_columns(products, {**by_action, "first_time": times}), folder / ITEMS)
     queries = query_categories(requests, categories)
@@ -150,7 +149,7 @@ def build_item_graph(
     figures = triggers.sum(["requests", "with_triggers"])
     return {
         "items": len(items),
-        "items_with_events": int((first_time != np.iinfo(np.int64).max).sum()),
+        "items_with_events": int((first_time != NEVER).sum()),
         "events": int(counts.sum()),
         "events_of_unknown_products": unknown,
         "requests": int(figures["sum(requests)"]),
@@ -213,26 +212,29 @@ def users_or_requests(requests: pa.Table) -> pa.ChunkedArray:
     return pc.if_else(unknown, request, requests["user_id"])
 
 
-def _event_counts(events: ray.data.Dataset, items: NodeIds) -> tuple[Ints, int]:
-    """Return how many events each item has, of each action, int64 [items, ACTIONS], and how many are of no item."""
+def _count_events(events: ray.data.Dataset, items: NodeIds) -> tuple[Ints, Ints, int]:
+    """Return how many events each item has, of each action, int64 [items, ACTIONS], the time of the first, int64
+    [items], `NEVER` without one, and how many events are of no item."""
 
     def count(block: pa.Table) -> pa.Table:
-        numbered = pa.table({"item": items.lookup(block["product_id"]), "action": block["action"]})
-        return numbered.group_by(["item", "action"]).aggregate([([], "count_all")])
+        columns = {"item": items.lookup(block["product_id"]), "action": block["action"]}
+        numbered = pa.table({**columns, "time": block["timestamp"].cast(pa.int64())})
+        return numbered.group_by(["item", "action"]).aggregate([([], "count_all"), ("time", "min")])
 
     unknown = 0
-    counts = np.zeros((len(items), len(ACTIONS)), np.int64)
-    partial = events.select_columns(["product_id", "action"]).map_batches(
+    counts, first_time = np.zeros((len(items), len(ACTIONS)), np.int64), np.full(len(items), NEVER)
+    partial = events.select_columns(["product_id", "action", "timestamp"]).map_batches(
         count, batch_format="pyarrow", batch_size=None
     )
     blocks: Any = partial.iter_batches(batch_format="pyarrow", batch_size=None)
     for block in blocks:
-        item, seen = block["item"].to_numpy(), block["count_all"].to_numpy()
+        item, seen, time = (block[name].to_numpy() for name in ("item", "count_all", "time_min"))
         action = pc.index_in(block["action"], pa.array(ACTIONS)).to_numpy()
         known = item >= 0
         np.add.at(counts, (item[known], action[known]), seen[known])
+        np.minimum.at(first_time, item[known], time[known])
         unknown += int(seen[~known].sum())
-    return counts, unknown
+    return counts, first_time, unknown
 
 
 def _has_triggers(requests: pa.Table) -> pa.Table:

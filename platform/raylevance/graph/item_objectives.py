@@ -31,6 +31,8 @@ OBJECTIVES: tuple[Objective, ...] = ("relevance", "exposure", "click", "purchase
 LOWEST_ACTION = {"exposure": 0, "click": 1, "purchase": ACTIONS.index("purchase")}
 """The action from which an item of a request is a positive of an objective. An item in the cart counts as clicked."""
 
+NEVER = np.iinfo(np.int64).max
+"""The time of the first event of an item without events."""
 REQUESTS_AT_ONCE = 1024
 ROUNDING = 1e-6
 """Relative error of a float32 weight, by which an edge may fall short of chance."""
@@ -39,21 +41,6 @@ EDGES_PER_SHARD = 20_000_000
 EDGE = pa.schema(
     {"shard": pa.int32(), "objective": pa.int8(), "trigger": pa.int32(), "item": pa.int32(), "weight": pa.float64()}
 )
-
-
-def first_times(requests: ray.data.Dataset, items: int) -> Ints:
-    """Return when each of `items` items first has an event, int64 [items]; the largest int64 where it has none."""
-    earliest = np.full(items, np.iinfo(np.int64).max)
-    first = requests.map_batches(_first_times, batch_format="pyarrow", batch_size=None)
-    for block in _blocks(first):
-        np.minimum.at(earliest, block["item"].to_numpy(), block["time"].to_numpy())
-    return earliest
-
-
-def _first_times(requests: pa.Table) -> pa.Table:
-    rows, items = flat_lists(requests["items"])
-    table = pa.table({"item": items, "time": requests["time"].to_numpy()[rows]})
-    return table.group_by("item").aggregate([("time", "min")]).rename_columns(["item", "time"])
 
 
 def write_objectives(
@@ -66,7 +53,7 @@ def write_objectives(
     """Write the graph of each of `objectives` to `folder`/<objective>, and return how many edges each has.
 
     - `requests`: rows of `REQUESTS`.
-    - `first_time`: the result of `first_times`, [items].
+    - `first_time`: when each item first has an event, in milliseconds since 1970, int64 [items]; `NEVER` without one.
     - `categories`: the number of each item's category, 0 where it has none. An item that has an event in the request
       and the category of the trigger is a positive of relevance. Needed for relevance only.
 

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from raylevance.index.fusion import FusionSettings, Ranking, fuse
 from raylevance.index.grades import GradeBands
-from raylevance.index.lexical import LexicalIndex
 from raylevance.index.ranking import Rows
-from raylevance.index.vectors import VectorIndex, Vectors
+from raylevance.index.shards import LexicalSearch, VectorSearch
+from raylevance.index.vectors import Vectors
 
 
 class HybridRanking(NamedTuple):
@@ -21,8 +21,8 @@ class HybridRanking(NamedTuple):
 
 
 def search_hybrid(
-    vectors: VectorIndex,
-    lexical: LexicalIndex,
+    vectors: VectorSearch,
+    lexical: LexicalSearch,
     query_texts: Sequence[str],
     query_vectors: Vectors,
     k: int,
@@ -51,7 +51,7 @@ def search_hybrid(
     return HybridRanking(fuse(by_vectors, by_words, k, settings, bands), by_words)
 
 
-def move_queries(query_vectors: Vectors, vectors: VectorIndex, best: Rows, weight: float) -> Vectors:
+def move_queries(query_vectors: Vectors, vectors: VectorSearch, best: Rows, weight: float) -> Vectors:
     """Return the unit vectors of `query` + `weight` * (mean of the vectors of its `best` rows), float32 [m, d].
 
     `best` is int64 [m, f], -1 for no row; a query without a row keeps its vector. Source: Rocchio 1971 (relevance

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -109,6 +110,17 @@ class LexicalIndex:
             scores[number], rows[number] = top_k(matching_scores, matching_rows, k)
         return scores, rows
 
+    def split(self, bounds: Sequence[tuple[int, int]]) -> list[Self]:
+        """Return an index of the rows of each of `bounds` (first row, row after the last).
+
+        Scores are those of the whole index, because the words of all its texts have been counted.
+        """
+        parts = []
+        for first, stop in bounds:
+            side = None if self._side is None else _slice(self._side, first, stop)
+            parts.append(type(self)(_slice(self._index, first, stop), side, self._words))
+        return parts
+
     def save(self, folder: Path) -> None:
         """Write the index to `folder`, as NumPy arrays and JSON."""
         self._index.save(folder, show_progress=False)
@@ -179,6 +191,21 @@ def _indexed(tokens: Tokenized, b: float) -> Any:
     index = bm25s.BM25(k1=K1, b=b, method=METHOD)
     index.index(tokens, create_empty_token=False, show_progress=False)
     return index
+
+
+def _slice(index: Any, first: int, stop: int) -> Any:
+    """Return a BM25 index of the rows from `first` up to `stop`, with the same vocabulary and scores."""
+    scores = index.scores
+    present = (scores["indices"] >= first) & (scores["indices"] < stop)
+    kept_before = np.concatenate([[0], np.cumsum(present)])
+    part = copy(index)
+    part.scores = {
+        "data": scores["data"][present],
+        "indices": scores["indices"][present] - np.int32(first),
+        "indptr": kept_before[scores["indptr"]],
+        "num_docs": stop - first,
+    }
+    return part
 
 
 def _sort_vocabulary(tokens: Tokenized) -> Tokenized:

@@ -1,13 +1,13 @@
 """The index of a catalogue: vectors, BM25, the products, filters and grade bands, searched together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import PositiveInt, ValidationError
 
 from raylevance.config import Settings
 from raylevance.data.text import field_texts
@@ -19,10 +19,19 @@ from raylevance.index.hybrid_search import search_hybrid
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.lexical_fields import LexicalSettings
 from raylevance.index.ranking import MODES, Mode, Rows, Scores
+from raylevance.index.shards import (
+    SHARDS_FOLDER,
+    IndexShard,
+    LocalShards,
+    ShardedLexical,
+    ShardedVectors,
+    Shards,
+    shard_bounds,
+)
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 
 COLUMNS = ["product_id", "title", "brand", "color", "category", "locale"]
-VECTORS_FOLDER, LEXICAL_FOLDER, PRODUCTS_FILE, HEADER_FILE = "vectors", "lexical", "products.parquet", "index.json"
+PRODUCTS_FILE, HEADER_FILE = "products.parquet", "index.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class ProductIndexSettings(IndexSettings):
     """How BM25F weighs the fields of a product, in lexical and hybrid searches."""
     fusion: FusionSettings = FusionSettings()
     """How a hybrid search fuses the dense and the lexical ranking."""
+    shards: PositiveInt = 1
+    """Number of parts of equal size. Each can be searched by a process of its own, which then holds no other part."""
 
 
 class IndexHeader(Settings):
@@ -58,6 +69,32 @@ class IndexHeader(Settings):
     bands: GradeBands | None
     fusion: FusionSettings = FusionSettings(method="weighted")
     """An index without this was made when `weighted` was the only method."""
+    shards: list[int] | None = None
+    """The number of rows of each shard, in a folder each; null for an index that is one."""
+
+
+OpenShards = Callable[[Sequence[int]], Shards]
+"""Returns the shards of an index, given the number of rows of each."""
+
+
+def shard_folder(folder: Path, number: int | None) -> Path:
+    """Return the folder of a shard of the index in `folder`; with None, of an index that is one."""
+    return folder if number is None else folder / SHARDS_FOLDER / str(number)
+
+
+def read_header(folder: Path) -> IndexHeader:
+    """Return the header of the index in `folder`. Raises `RaylevanceError` if it is missing or damaged."""
+    try:
+        return IndexHeader.model_validate_json((folder / HEADER_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RaylevanceError(f"{folder}: not an index: {error}") from None
+    except ValidationError as error:
+        raise damaged(folder, error) from None
+
+
+def damaged(folder: Path, error: Exception) -> RaylevanceError:
+    """Return the error of an index whose file can't be read."""
+    return RaylevanceError(f"{folder}: damaged index; build it again: {str(error).splitlines()[0]}")
 
 
 class ProductIndex:
@@ -66,15 +103,15 @@ class ProductIndex:
     def __init__(
         self,
         products: pa.Table,
-        vectors: VectorIndex,
-        lexical: LexicalIndex,
+        shards: Shards,
         bands: GradeBands | None,
         fusion: FusionSettings,
     ) -> None:
-        """Combine the parts of an index. `products` has the columns `COLUMNS`. Row i of each part is one product."""
+        """Combine the parts of an index. `products` has the columns `COLUMNS`. Its rows are those of all shards."""
         self.products = products
-        self.vectors = vectors
-        self.lexical = lexical
+        self.shards = shards
+        self.vectors = ShardedVectors(shards)
+        self.lexical = ShardedLexical(shards)
         self.bands = bands
         self.fusion = fusion
         self.product_ids: list[str] = products["product_id"].to_pylist()
@@ -93,22 +130,35 @@ class ProductIndex:
         - `vectors`: the encoder's vector of each product, float32 [n, d], unit norm.
         - `bands`: grade bands of the encoder. Without them, hits have no grade.
 
-        Raises `RaylevanceError` if `products` and `vectors` differ in length, and as `VectorIndex.build` and
-        `LexicalIndex.build_fields` do.
+        Raises `RaylevanceError` if `products` and `vectors` differ in length or there are more shards than products,
+        and as `VectorIndex.build` and `LexicalIndex.build_fields` do.
         """
         if products.num_rows != len(vectors):
             lengths = f"{products.num_rows} products, {len(vectors)} vectors"
             raise RaylevanceError(f"an index needs one vector for each product, got {lengths}")
-        lexical = LexicalIndex.build_fields(field_texts(products), settings.lexical)
-        return cls(products.select(COLUMNS), VectorIndex.build(vectors, settings), lexical, bands, settings.fusion)
+        if settings.shards > products.num_rows:
+            raise RaylevanceError(f"shards={settings.shards} is more than the {products.num_rows} products; set fewer")
+        bounds = shard_bounds(products.num_rows, settings.shards)
+        lexical = LexicalIndex.build_fields(field_texts(products), settings.lexical).split(bounds)
+        parts = (VectorIndex.build(vectors[first:stop], settings) for first, stop in bounds)
+        shards = LocalShards([IndexShard(*pair) for pair in zip(parts, lexical, strict=True)])
+        return cls(products.select(COLUMNS), shards, bands, settings.fusion)
 
     def __len__(self) -> int:
         return len(self.product_ids)
 
     def describe(self) -> dict[str, Any]:
-        """Return the number of products, the description of the vector index, and the grade bands."""
+        """Return the number of products, the description of the vectors (a list for several shards), and the bands."""
         bands = self.bands.model_dump() if self.bands else None
-        return {"products": len(self), "vectors": self.vectors.describe(), "bands": bands}
+        vectors = [shard.vectors.describe() for shard in self._local_shards()]
+        return {"products": len(self), "vectors": vectors if len(vectors) > 1 else vectors[0], "bands": bands}
+
+    def with_lexical(self, lexical: LexicalIndex, fusion: FusionSettings) -> "ProductIndex":
+        """Return an index of the same products and vectors with the words of `lexical`, which has a text for each."""
+        shards = self._local_shards()
+        parts = lexical.split(shard_bounds(len(self), len(shards)))
+        local = LocalShards([IndexShard(shard.vectors, part) for shard, part in zip(shards, parts, strict=True)])
+        return ProductIndex(self.products, local, self.bands, fusion)
 
     def search(
         self,
@@ -157,32 +207,46 @@ class ProductIndex:
         return [[hit for hit in hits if (hit.grade or 0) >= (minimum_grade or 0)][:k] for hits in hits_by_query]
 
     def save(self, folder: Path) -> None:
-        """Write the index to `folder`, as FAISS, NumPy, Parquet and JSON files."""
-        self.vectors.save(folder / VECTORS_FOLDER)
-        self.lexical.save(folder / LEXICAL_FOLDER)
+        """Write the index to `folder`, as FAISS, NumPy, Parquet and JSON files. Its shards must be of this process."""
+        shards = self._local_shards()
+        sizes = [len(shard) for shard in shards] if len(shards) > 1 else None
+        for number, shard in enumerate(shards):
+            shard.save(shard_folder(folder, number if sizes else None))
         pq.write_table(self.products, folder / PRODUCTS_FILE)
-        header = IndexHeader(products=len(self), bands=self.bands, fusion=self.fusion)
+        header = IndexHeader(products=len(self), bands=self.bands, fusion=self.fusion, shards=sizes)
         (folder / HEADER_FILE).write_text(header.model_dump_json(indent=2), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, *, use_gpu: bool = False) -> Self:
-        """Load an index that `save` wrote. Raises `RaylevanceError` if a file is missing or damaged."""
+    def load(cls, folder: Path, *, use_gpu: bool = False, shards: OpenShards | None = None) -> Self:
+        """Load an index that `save` wrote.
+
+        `shards` is called with the number of rows of each shard, and returns those to search, for an index whose shards
+        other processes hold; without it they are loaded here. Raises `RaylevanceError` if a file is missing or damaged.
+        """
+        header = read_header(folder)
         try:
-            header = IndexHeader.model_validate_json((folder / HEADER_FILE).read_text(encoding="utf-8"))
             products = pq.read_table(folder / PRODUCTS_FILE)
         except OSError as error:
             raise RaylevanceError(f"{folder}: not an index: {error}") from None
-        except (ValidationError, pa.ArrowInvalid) as error:
-            first_line = str(error).splitlines()[0]
-            raise RaylevanceError(f"{folder}: damaged index; build it again: {first_line}") from None
-        vectors = VectorIndex.load(folder / VECTORS_FOLDER, use_gpu=use_gpu)
-        lexical = LexicalIndex.load(folder / LEXICAL_FOLDER)
-        if not header.products == products.num_rows == len(vectors) == len(lexical):
-            lengths = f"{products.num_rows} products, {len(vectors)} vectors, {len(lexical)} BM25 documents"
+        except pa.ArrowInvalid as error:
+            raise damaged(folder, error) from None
+        if shards is not None:
+            opened = shards(header.shards or [header.products])
+        else:
+            numbers = range(len(header.shards)) if header.shards else [None]
+            opened = LocalShards([IndexShard.load(shard_folder(folder, number), use_gpu=use_gpu) for number in numbers])
+        sizes = list(opened.sizes)
+        if not header.products == products.num_rows == sum(sizes) or sizes != (header.shards or sizes):
+            lengths = f"{products.num_rows} products, and {sizes} in the shards"
             raise RaylevanceError(
                 f"{folder}: damaged index; build it again: expected {header.products} products, got {lengths}"
             )
-        return cls(products, vectors, lexical, header.bands, header.fusion)
+        return cls(products, opened, header.bands, header.fusion)
+
+    def _local_shards(self) -> Sequence[IndexShard]:
+        if not isinstance(self.shards, LocalShards):
+            raise TypeError("the shards of this index are in other processes")
+        return self.shards.shards
 
     def _check_request(
         self, query_vectors: Vectors | None, mode: str, minimum_grade: int | None, fusion: FusionSettings

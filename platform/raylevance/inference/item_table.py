@@ -114,24 +114,12 @@ class Recommender:
         brought = np.full((requests, k), -1, np.int64)
         in_stock = np.ones(len(self.table), np.bool_) if allowed is None else allowed
 
+        lists = _Lists(self.table.neighbours, self.table.scores, self.table.temperature)
+        rules = _Rules(in_stock, codes, len(names) - 1, most_per_category or k)
+
         def merge(part: slice) -> None:
-            _merge(
-                self.table.neighbours,
-                self.table.scores,
-                fitting.starts[part.start : part.stop + 1],
-                fitting.items,
-                fitting.weights,
-                self.table.temperature,
-                in_stock,
-                codes,
-                wanted[part],
-                inside,
-                most_per_category or k,
-                len(names) - 1,
-                items[part],
-                scores[part],
-                brought[part],
-            )
+            own = fitting._replace(starts=fitting.starts[part.start : part.stop + 1])
+            _merge(lists, own, rules, wanted[part], inside, Recommended(items[part], scores[part], brought[part]))
 
         parts = [slice(start, min(start + PART, requests)) for start in range(0, requests, PART)]
         with ThreadPoolExecutor(min(len(parts) or 1, os.cpu_count() or 1)) as pool:
@@ -187,80 +175,153 @@ def _fitting_weights(triggers: TriggerLists, codes: Ints, wanted: Ints, inside: 
     return np.where(fitting_or_all(rows, fits & (triggers.weights > 0), len(wanted)), triggers.weights, 0.0)
 
 
+class _Lists(NamedTuple):
+    """The lists of the table, as numba takes them: `neighbours` and `scores` [items, K], best first."""
+
+    neighbours: Any
+    scores: Any
+    temperature: float
+
+
+class _Rules(NamedTuple):
+    """Which items may be in a list: those `allowed` bool [items], and of each of the `categories` [items] at most
+    `most`; `no_category` has no limit."""
+
+    allowed: Any
+    categories: Any
+    no_category: int
+    most: int
+
+
+class _Sums(NamedTuple):
+    """What each item, [items], has so far; 0, False or -1 between requests.
+
+    - `mass`: the sum of its shares; `largest`: the largest of them, which `trigger` brought, -1 for none.
+    - `found`: the items that have a share, in the order of the first.
+    - `weight`: its weight as a trigger of the request; `is_trigger`: whether it is one.
+    - `listed`: by category, the items in the list.
+    """
+
+    mass: Any
+    largest: Any
+    trigger: Any
+    found: Any
+    weight: Any
+    is_trigger: Any
+    listed: Any
+
+
 @compiled
 def _merge(
-    neighbours: Any,
-    cosines: Any,
-    starts: Any,
-    triggers: Any,
-    weights: Any,
-    temperature: Any,
-    allowed: Any,
-    categories: Any,
-    wanted: Any,
-    inside: Any,
-    most: Any,
-    no_category: Any,
-    out_items: Any,
-    out_scores: Any,
-    out_triggers: Any,
+    lists: _Lists, requests: TriggerLists, rules: _Rules, wanted: Any, inside: Any, recommended: Recommended
 ) -> None:
-    size, width = neighbours.shape
-    k = out_items.shape[1]
-    mass, best, brought = np.zeros(size), np.zeros(size), np.full(size, -1)
-    is_trigger = np.zeros(size, np.bool_)
-    summed, damped = np.zeros(size), np.zeros(size)
-    per_category = np.zeros(no_category + 1, np.int64)
-    touched = np.empty(size, np.int64)
-    for request in range(len(starts) - 1):
-        begin, end = starts[request], starts[request + 1]
-        total, found, highest = 0.0, 0, -np.inf
-        for place in range(begin, end):
-            is_trigger[triggers[place]] = True
-            summed[triggers[place]] += weights[place]
-        for place in range(begin, end):
-            trigger = triggers[place]
-            if damped[trigger] == 0.0 and summed[trigger] > 0:
-                damped[trigger] = summed[trigger] ** DAMPING
-                total += damped[trigger]
-                if width and neighbours[trigger, 0] >= 0:
-                    highest = max(highest, cosines[trigger, 0])
-        for place in range(begin, end):
-            trigger = triggers[place]
-            weight, damped[trigger], summed[trigger] = damped[trigger], 0.0, 0.0
-            if weight == 0.0:
+    """Write the best items of each request to `recommended`. Only items inside the category `wanted` [m] are."""
+    size, k = len(lists.neighbours), recommended.items.shape[1]
+    sums = _Sums(
+        np.zeros(size),
+        np.zeros(size),
+        np.full(size, -1),
+        np.empty(size, np.int64),
+        np.zeros(size),
+        np.zeros(size, np.bool_),
+        np.zeros(rules.no_category + 1, np.int64),
+    )
+    for request in range(len(requests.starts) - 1):
+        begin, end = requests.starts[request], requests.starts[request + 1]
+        own = requests.items[begin:end]
+        triggers, parts = _parts_of_triggers(own, requests.weights[begin:end], sums)
+        highest = _highest_score(lists, triggers)
+        count = _add_shares(lists, triggers, parts, highest, rules, inside[wanted[request]], sums)
+        ranked = _best_first(sums.found[:count], sums.mass, k if rules.most >= k else count)
+        filled = _fill(ranked, rules, sums, recommended.items[request])
+        for place in range(filled):
+            item = recommended.items[request, place]
+            recommended.scores[request, place] = highest + lists.temperature * np.log(sums.mass[item])
+            recommended.triggers[request, place] = sums.trigger[item]
+        _clear(own, sums.found[:count], rules, sums)
+
+
+@compiled
+def _parts_of_triggers(own: Any, weights: Any, sums: _Sums) -> Any:
+    """Return the triggers that have a weight, each once, and v_t / sum v of each."""
+    for trigger, weight in zip(own, weights):  # noqa: B905 (numba has no strict)
+        sums.is_trigger[trigger] = True
+        sums.weight[trigger] += weight
+    triggers, parts = np.empty(len(own), np.int64), np.empty(len(own))
+    count, total = 0, 0.0
+    for trigger in own:
+        if sums.weight[trigger] > 0:
+            triggers[count], parts[count] = trigger, sums.weight[trigger] ** DAMPING
+            total += parts[count]
+            count += 1
+        sums.weight[trigger] = 0.0
+    return triggers[:count], parts[:count] / total
+
+
+@compiled
+def _highest_score(lists: _Lists, triggers: Any) -> float:
+    """Return the highest score in the lists of `triggers`; less it, no power of e in a share is too large."""
+    highest = -np.inf
+    for trigger in triggers:
+        if lists.neighbours.shape[1] and lists.neighbours[trigger, 0] >= 0:
+            highest = max(highest, lists.scores[trigger, 0])
+    return highest
+
+
+@compiled
+def _add_shares(
+    lists: _Lists, triggers: Any, parts: Any, highest: float, rules: _Rules, inside: Any, sums: _Sums
+) -> int:
+    """Add v_t / sum v * e^{(s_ti - highest) / tau} to each item i of the list of each trigger t; return how many."""
+    count = 0
+    for place in range(len(triggers)):
+        trigger = triggers[place]
+        for rank in range(lists.neighbours.shape[1]):
+            item = lists.neighbours[trigger, rank]
+            if item < 0:
+                break
+            if sums.is_trigger[item] or not rules.allowed[item] or not inside[rules.categories[item]]:
                 continue
-            for rank in range(width):
-                item = neighbours[trigger, rank]
-                if item < 0:
-                    break
-                if is_trigger[item] or not allowed[item] or not inside[wanted[request], categories[item]]:
-                    continue
-                share = weight / total * np.exp((cosines[trigger, rank] - highest) / temperature)
-                if brought[item] < 0:
-                    touched[found] = item
-                    found += 1
-                if brought[item] < 0 or share > best[item]:
-                    best[item], brought[item] = share, trigger
-                mass[item] += share
-        rows = touched[:found]
-        if found > k and most >= k:
-            values = mass[rows]
-            rows = rows[values >= np.partition(values, found - k)[found - k]]
-        rows = np.sort(rows)
-        order = np.argsort(-mass[rows], kind="mergesort")
-        filled = 0
-        for place in order:
-            item = rows[place]
-            if filled < k and (per_category[categories[item]] < most or categories[item] == no_category):
-                out_items[request, filled] = item
-                out_scores[request, filled] = highest + temperature * np.log(mass[item])
-                out_triggers[request, filled] = brought[item]
-                per_category[categories[item]] += 1
-                filled += 1
-        for place in range(found):
-            item = touched[place]
-            mass[item], best[item], brought[item] = 0.0, 0.0, -1
-            per_category[categories[item]] = 0
-        for place in range(begin, end):
-            is_trigger[triggers[place]] = False
+            share = parts[place] * np.exp((lists.scores[trigger, rank] - highest) / lists.temperature)
+            if sums.trigger[item] < 0:
+                sums.found[count] = item
+                count += 1
+            if sums.trigger[item] < 0 or share > sums.largest[item]:
+                sums.largest[item], sums.trigger[item] = share, trigger
+            sums.mass[item] += share
+    return count
+
+
+@compiled
+def _best_first(found: Any, mass: Any, wanted: int) -> Any:
+    """Return the items of `found`, those of the most mass first, of equal mass the lower row.
+
+    They are at least the best `wanted`, and all that equal the last of these.
+    """
+    if len(found) > wanted:
+        values = mass[found]
+        found = found[values >= np.partition(values, len(found) - wanted)[len(found) - wanted]]
+    rows = np.sort(found)
+    return rows[np.argsort(-mass[rows], kind="mergesort")]
+
+
+@compiled
+def _fill(ranked: Any, rules: _Rules, sums: _Sums, items: Any) -> int:
+    """Write the first of the `ranked` items that the limit of a category allows to `items` [k]; return how many."""
+    filled = 0
+    for item in ranked:
+        category = rules.categories[item]
+        if filled < len(items) and (sums.listed[category] < rules.most or category == rules.no_category):
+            items[filled] = item
+            sums.listed[category] += 1
+            filled += 1
+    return filled
+
+
+@compiled
+def _clear(own: Any, found: Any, rules: _Rules, sums: _Sums) -> None:
+    for trigger in own:
+        sums.is_trigger[trigger] = False
+    for item in found:
+        sums.mass[item], sums.largest[item], sums.trigger[item] = 0.0, 0.0, -1
+        sums.listed[rules.categories[item]] = 0

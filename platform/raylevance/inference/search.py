@@ -12,7 +12,7 @@ A server holds the index and the encoder in different processes. It calls `pin` 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ from raylevance.config import Settings
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
 from raylevance.index.lexical_words import stems
-from raylevance.index.products import Hit, ProductIndex
+from raylevance.index.products import Hit, OpenShards, ProductIndex
 from raylevance.index.ranking import Mode
 from raylevance.index.vectors import Vectors
 
@@ -75,21 +75,35 @@ class ProductSearch:
         index has no grade bands.
         """
         vectors = None if vector is None else vector[None, :]
-        [hits] = self.index.search([query], vectors, k, mode=mode, filters=filters, minimum_grade=minimum_grade)
-        rows = pa.array([hit.row for hit in hits], pa.int64())
-        products = self.index.products.select(SHOWN_COLUMNS).take(rows)
-        return [
-            ProductHit(
-                product_id=hit.product_id,
-                row=hit.row,
-                score=hit.score,
-                dense_score=hit.dense_score,
-                lexical_score=hit.lexical_score,
-                grade=hit.grade,
-                **product,
-            )
-            for hit, product in zip(hits, products.to_pylist(), strict=True)
-        ]
+        [hits] = self.search_all([query], vectors, k, mode, filters, minimum_grade)
+        return hits
+
+    def search_all(
+        self,
+        queries: Sequence[str],
+        vectors: Vectors | None,
+        k: int = 10,
+        mode: Mode = "hybrid",
+        filters: Filters | None = None,
+        minimum_grade: int = 0,
+    ) -> list[list[ProductHit]]:
+        """Return the hits of each of m queries, with `vectors` float32 [m, d], as `search` does for one."""
+        hits_by_query = self.index.search(queries, vectors, k, mode=mode, filters=filters, minimum_grade=minimum_grade)
+        rows = pa.array([hit.row for hits in hits_by_query for hit in hits], pa.int64())
+        shown = iter(self.index.products.select(SHOWN_COLUMNS).take(rows).to_pylist())
+        return [[_shown(hit, next(shown)) for hit in hits] for hits in hits_by_query]
+
+
+def _shown(hit: Hit, product: dict[str, Any]) -> ProductHit:
+    return ProductHit(
+        product_id=hit.product_id,
+        row=hit.row,
+        score=hit.score,
+        dense_score=hit.dense_score,
+        lexical_score=hit.lexical_score,
+        grade=hit.grade,
+        **product,
+    )
 
 
 @dataclass(frozen=True)
@@ -153,12 +167,14 @@ def pin(store: Store, reference: str) -> SearchVersions:
     return versions
 
 
-def load_index(store: Store, versions: SearchVersions, *, use_gpu: bool = False) -> ProductSearch:
-    """Load the index that `versions` names, without its encoder.
+def load_index(
+    store: Store, versions: SearchVersions, *, use_gpu: bool = False, shards: OpenShards | None = None
+) -> ProductSearch:
+    """Load the index that `versions` names, without its encoder; `shards` as for `ProductIndex.load`.
 
     Raises `RaylevanceError` when it is missing or damaged, or when `use_gpu` is set and a GPU can't search it.
     """
-    return ProductSearch(ProductIndex.load(store.path(versions.index), use_gpu=use_gpu), versions)
+    return ProductSearch(ProductIndex.load(store.path(versions.index), use_gpu=use_gpu, shards=shards), versions)
 
 
 def load_query_encoder(store: Store, reference: str, *, use_gpu: bool = False) -> "Encoder":

@@ -5,6 +5,7 @@ that it shares with others.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,28 @@ def category_ids(products: pa.Table) -> pa.Array:
     paths = products["category"].combine_chunks()
     joined = pc.binary_join(paths, CATEGORY_SEPARATOR)
     return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined)
+
+
+def numbered_categories(products: pa.Table) -> tuple[Ints, tuple[str, ...]]:
+    """Return the number of each product's category, int64 [n], 0 where it has none, and the category of each number.
+
+    They are numbered from 1 in ascending order of `category_ids`, as in the vocabulary of `products`.
+    """
+    paths = category_ids(products)
+    names = _distinct(paths)
+    return _places(paths, names), names
+
+
+def categories_below(names: Sequence[str]) -> Ints:
+    """Return, for each number of a category, the numbers of those below it, int64 [categories + 1, 2].
+
+    `names` are the categories from number 1, ascending, so those below one follow each other: their first number, and
+    the number after their last. Number 0, which stands for no category, has none.
+    """
+    first = [bisect_left(names, f"{name}{CATEGORY_SEPARATOR}") + 1 for name in names]
+    # "!" is the character after the space that ends the separator.
+    after = [bisect_left(names, f"{name}{CATEGORY_SEPARATOR[:-1]}!") + 1 for name in names]
+    return np.array([[0, *first], [0, *after]], np.int64).T
 
 
 def _distinct(values: pa.Array | pa.ChunkedArray) -> tuple[str, ...]:

@@ -10,7 +10,16 @@ import pyarrow.compute as pc
 import ray.data
 
 from raylevance.data.actions import our_action
-from raylevance.data.checked_rows import DROPPED, FAULT, FILE, ROW, missing_faults, row_schema, with_fault
+from raylevance.data.checked_rows import (
+    DROPPED,
+    FAULT,
+    FILE,
+    ROW,
+    dropped_rows,
+    missing_faults,
+    row_schema,
+    with_fault,
+)
 from raylevance.data.conversions import ID, POSITION, TEXT, TIME
 from raylevance.data.hash_buckets import distinct_of_table, distinct_rows, join_buckets
 from raylevance.data.input_files import matching_files
@@ -45,6 +54,9 @@ EVENT_COLUMNS = Columns(
     envelope=ENVELOPE,
 )
 LONGEST_NAME = 60
+NO_TEXT = "query is missing"
+"""The fault that a row without a `user_query` gets."""
+TEXTLESS = "has no user_query; its events are kept, without a query"
 
 
 def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
@@ -58,6 +70,8 @@ def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
     - The request_id of an event outside a search is its session, or its client if it has no session.
     - The client is the user.
     - Positions stay as the log counts them.
+    - A request without a text, such as a list of recommendations, is no query of ours and is left out of them. Its
+      events keep their request_id, and have no query_id.
 
     An event of a query_id that stands for several texts is a bad row: which of them was searched is not known.
 
@@ -72,7 +86,7 @@ def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
     texts = requests.map_batches(_keyed_by_text, batch_format="pyarrow", batch_size=None)
     schemas = (
         row_schema("events").append(pa.field(EVENT_ID, pa.string())),
-        pa.schema([("query_id", pa.string()), ("query", pa.string())]),
+        pa.schema([("query_id", pa.string()), ("query", pa.string()), (FAULT, pa.string())]),
     )
     buckets = buckets_for_files([*query_files, *event_files])
     return {
@@ -125,18 +139,37 @@ def _identity(rows: pa.Table) -> pa.ChunkedArray:
 
 
 def _keyed_by_text(requests: pa.Table) -> pa.Table:
-    return requests.set_column(requests.column_names.index("query_id"), "query_id", query_key(requests["query"]))
+    """Make the query_id of requests from their texts, and leave out those that have none."""
+    key = _text_key(requests["query"])
+    textless = pc.and_(_is_good_but_for_text(requests), key.is_null()).combine_chunks()
+    dropped = requests.filter(textless).drop_columns([DROPPED])
+    dropped = dropped.append_column(DROPPED, pa.repeat(TEXTLESS, dropped.num_rows))
+    keyed = requests.set_column(requests.column_names.index("query_id"), "query_id", key).filter(pc.invert(textless))
+    return pa.concat_tables([keyed, dropped_rows(dropped, "queries")])
+
+
+def _is_good_but_for_text(requests: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(pc.fill_null(requests[FAULT], NO_TEXT), NO_TEXT)
+
+
+def _text_key(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the `query_key` of each text, null for one that is null, blank or invisible."""
+    keys = query_key(texts)
+    [of_blank] = query_key(pa.array([""]))
+    return pc.if_else(pc.equal(keys, of_blank), pa.scalar(None, pa.string()), keys)
 
 
 def _with_text_key(events: pa.Table, requests: pa.Table) -> pa.Table:
     """Replace the query_id of the events in one bucket by the key of their request's text, and leave out repeats."""
     events = distinct_of_table(events, "events", ["query_id", EVENT_ID], "repeats an event_id")
-    requests = requests.filter(requests["query"].is_valid())
-    texts = pa.table({"query_id": requests["query_id"], "key": query_key(requests["query"])})
+    requests = requests.filter(_is_good_but_for_text(requests))
+    texts = pa.table({"query_id": requests["query_id"], "key": _text_key(requests["query"])})
+    texts = texts.filter(texts["key"].is_valid())
     texts = texts.group_by("query_id").aggregate([("key", "count_distinct"), ("key", "min")])
     request_rows = pc.index_in(events["query_id"], texts["query_id"])
     keys = pc.take(texts["key_min"], request_rows)
-    unknown = pc.and_(events["query_id"].is_valid(), request_rows.is_null()).combine_chunks()
+    known = pc.is_in(events["query_id"], requests["query_id"].combine_chunks())
+    unknown = pc.and_(events["query_id"].is_valid(), pc.invert(known)).combine_chunks()
     events = with_fault(events, unknown, "query_id is not in ubi_queries")
     several = pc.greater(pc.take(texts["key_count_distinct"], request_rows), 1)
     several = pc.and_(events["query_id"].is_valid(), pc.fill_null(several, False)).combine_chunks()

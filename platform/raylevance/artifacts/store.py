@@ -15,11 +15,10 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,46 +26,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pyarrow import fs
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from raylevance import __version__
+from raylevance.artifacts.manifest import (
+    MANIFEST,
+    Artifact,
+    check_file,
+    escapes,
+    hash_files,
+    parse_reference,
+)
 from raylevance.errors import RaylevanceError, UsageError, made_by, nearest
 
-MANIFEST = "manifest.json"
 DRAFTS = ".drafts"
 WORK = ".work"
-_PART = r"[a-z0-9][a-z0-9._-]*"
-_REFERENCE = re.compile(rf"({_PART}/{_PART})(?:@([0-9a-f]+))?")
-
-
-class ArtifactFile(BaseModel):
-    """A file of a version: its path inside the version's folder, its sha256 and its size in bytes."""
-
-    path: str
-    sha256: str
-    bytes: int
-
-
-class Artifact(BaseModel):
-    """A published version, as described by its manifest."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    version: str
-    created: datetime
-    fingerprint: str
-    parents: tuple[str, ...]
-    settings: dict[str, Any]
-    seed: int | None
-    code_version: str
-    metrics: dict[str, Any]
-    files: tuple[ArtifactFile, ...]
-
-    @property
-    def ref(self) -> str:
-        """The reference `kind/name@version`."""
-        return f"{self.name}@{self.version}"
 
 
 @dataclass
@@ -85,20 +59,6 @@ class Draft:
         """The reference of the published version."""
         assert self.artifact is not None, "a draft has no reference before it is published"
         return self.artifact.ref
-
-
-def fingerprint(*parts: object) -> str:
-    """Return 16 hex digits that identify the inputs of a step, such as versions and settings.
-
-    They are equal if the JSON of `parts` and the version of raylevance are equal.
-    """
-    text = json.dumps([__version__, *parts], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def digest(files: Iterable[Path]) -> str:
-    """Return 16 hex digits that identify the names and contents of `files`, in their order."""
-    return fingerprint([[file.name, _sha256(file)] for file in files])
 
 
 class Store:
@@ -146,7 +106,7 @@ class Store:
         with self._draft_folder() as folder:
             draft = Draft(folder)
             yield draft
-            files = tuple(_hash_files(folder))
+            files = tuple(hash_files(folder))
             if not files:
                 raise RaylevanceError(f"{name}: nothing was written, so nothing was published")
             listing = json.dumps([name, fingerprint, [(file.path, file.sha256) for file in files]])
@@ -228,7 +188,7 @@ class Store:
             if not (folder / MANIFEST).exists():
                 self._download(artifact, folder)
         for file in artifact.files:
-            _check(folder / file.path, file, artifact.ref)
+            check_file(folder / file.path, file, artifact.ref)
         return folder
 
     def work_folder(self, key: str) -> Path:
@@ -268,7 +228,7 @@ class Store:
             return None
         except ValidationError as error:
             raise RaylevanceError(f"{path}: not a manifest ({error.errors()[0]['msg']}); remove the folder") from None
-        if any(_escapes(file.path) for file in artifact.files):
+        if any(escapes(file.path) for file in artifact.files):
             raise RaylevanceError(f"{path}: names a file outside its folder; remove the folder")
         if (artifact.name, artifact.version) != (name, version):
             raise RaylevanceError(f"{path}: is the manifest of {artifact.ref}; remove the folder")
@@ -313,20 +273,23 @@ class Store:
             with self._fs.open_output_stream(f"{target}/{MANIFEST}") as stream:
                 stream.write(manifest.encode())
             return
-        _write_durably(folder / MANIFEST, manifest)
-        for path in folder.rglob("*"):
+        (folder / MANIFEST).write_text(manifest, encoding="utf-8")
+        for path in (folder, *folder.rglob("*")):
             flush(path)
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        published = Path(target)
+        published.parent.mkdir(parents=True, exist_ok=True)
         try:
-            folder.rename(target)
+            folder.rename(published)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             for file in artifact.files:  # equal content: this repairs damaged files and changes no others
-                Path(target, file.path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / file.path).replace(Path(target, file.path))
-            (folder / MANIFEST).replace(Path(target, MANIFEST))
-        flush(Path(target).parent)
+                (published / file.path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file.path).replace(published / file.path)
+                flush((published / file.path).parent)
+            (folder / MANIFEST).replace(published / MANIFEST)
+        for path in (published, *published.parents[:3]):  # NAME, KIND and the root, which may be new
+            flush(path)
 
     def _download(self, artifact: Artifact, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -339,7 +302,7 @@ class Store:
                     fs.copy_files(source, str(draft / file.path), self._fs, fs.LocalFileSystem())
                 except OSError as error:
                     raise RaylevanceError(f"{artifact.ref}: {source} can't be read: {error}") from None
-                _check(draft / file.path, file, artifact.ref)
+                check_file(draft / file.path, file, artifact.ref)
             (draft / MANIFEST).write_text(artifact.model_dump_json(indent=1), encoding="utf-8")
             with suppress(OSError):  # another reader was faster
                 draft.rename(folder)
@@ -347,56 +310,12 @@ class Store:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def parse_reference(reference: str) -> tuple[str, str | None]:
-    """Split `kind/name[@version]` into name and version.
-
-    Raises `UsageError` if `reference` does not have this form.
-    """
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise UsageError(f"{reference!r} is not a reference: expected kind/name or kind/name@version")
-    return match[1], match[2]
-
-
 def _version_names(versions: Sequence[Artifact]) -> list[str]:
     return [artifact.version for artifact in versions]
 
 
-def _hash_files(folder: Path) -> Iterator[ArtifactFile]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            relative = path.relative_to(folder).as_posix()
-            yield ArtifactFile(path=relative, sha256=_sha256(path), bytes=path.stat().st_size)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check(path: Path, file: ArtifactFile, reference: str) -> None:
-    try:
-        matches = path.stat().st_size == file.bytes and _sha256(path) == file.sha256
-    except FileNotFoundError:
-        raise RaylevanceError(f"{reference}: {path} is missing; remove the version and run its recipe again") from None
-    if not matches:
-        raise RaylevanceError(f"{reference}: {path} is damaged (its hash is not the manifest's); remove the version")
-
-
-def _escapes(path: str) -> bool:
-    parts = PurePosixPath(path)
-    return parts.is_absolute() or ".." in parts.parts
-
-
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "raylevance"
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def flush(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures of studies as SVG files that are the same for the same data, and intervals as error bars."""
+"""Figures of reports and studies as SVG files that are the same for the same data, and intervals as error bars."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
