@@ -10,6 +10,7 @@ the lower quartile of 20 batches of 1, 8 and 32 queries, in milliseconds.
 
 import argparse
 import copy
+import importlib.util
 import json
 import os
 import time
@@ -48,11 +49,8 @@ def forms(encoder: Encoder) -> dict[str, Encode]:
         warnings.simplefilter("ignore")
         quantised.query_tower = torch.ao.quantization.quantize_dynamic(quantised.query_tower, {torch.nn.Linear})
     found["int8"] = quantised.encode_queries
-    try:
-        import openvino
-    except ImportError:
-        return found
-    found["openvino"] = with_openvino(encoder, openvino)
+    if importlib.util.find_spec("openvino"):
+        found["openvino"] = with_openvino(encoder, importlib.import_module("openvino"))
     return found
 
 

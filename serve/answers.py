@@ -35,6 +35,7 @@ from serve.bundle import Bundle, Vectors
 from serve.cache import Cache
 from serve.metrics import Metrics
 from serve.models import Models, estimated_tokens
+from serve.problems import Unavailable
 from serve.request_id import new_id
 from serve.settings import AnswerSettings
 
@@ -274,8 +275,13 @@ def search_alike(products: ProductSearch, searches: list[Search]) -> list[list[P
     for place, (request, _) in enumerate(searches):
         alike.setdefault(request.model_dump_json(exclude={"query", "explain"}), []).append(place)
     found: list[list[ProductHit] | Exception] = [[] for _ in searches]
+    answers: Sequence[list[ProductHit] | Exception] = []
     for places in alike.values():
-        for place, answer in zip(places, _found(products, [searches[place] for place in places]), strict=True):
+        if answers and isinstance(answers[0], Unavailable):  # all need the same shards; each would wait as long again
+            answers = [answers[0]] * len(places)
+        else:
+            answers = _found(products, [searches[place] for place in places])
+        for place, answer in zip(places, answers, strict=True):
             found[place] = answer
     return found
 
@@ -286,5 +292,7 @@ def _found(products: ProductSearch, searches: list[Search]) -> Sequence[list[Pro
     vectors = None if vector is None else np.stack([vector for _, vector in searches if vector is not None])
     try:
         return products.search_all(queries, vectors, request.k, request.mode, request.filters, request.minimum_grade)
+    except Unavailable as error:
+        return [error] * len(searches)
     except Exception as error:
         return [error] if len(searches) == 1 else [_found(products, [search])[0] for search in searches]

@@ -22,6 +22,7 @@ from raylevance.tokens import Tokens
 from serve.api import build_api
 from serve.bundle import newest_versions, versions_of
 from serve.feedback import Feedback
+from serve.handles import result_of
 from serve.metrics import BatchMetrics, Metrics
 from serve.models import MOST_IN_POOL, LocalModels, PooledModels, RemoteModels, models_of
 from serve.processes import Processes, encoders, searchers, shard_copies
@@ -55,7 +56,7 @@ class Encoders(PooledModels):
         """Load the models that the first requests need. Ray Serve asks before it sends them."""
         first, self._first = self._first, None
         with log_faults("models"):
-            await self.load(first or [])
+            result_of(await self.load(first or []))
 
 
 class IndexShards(HeldShards):
@@ -71,7 +72,7 @@ class IndexShards(HeldShards):
         first, self._first = self._first, None
         with log_faults("shards"):
             if first:
-                await self.load(first)
+                result_of(await self.load(first))
 
 
 @serve.ingress()
@@ -93,6 +94,7 @@ class Search:
         self._service = Service(settings, newest(settings, versions), models, metrics, processes)
         self._probed = False
         self._failures = 0
+        self._shares = encoders is not None or bool(shards)
         self._api = build_api(
             self._service,
             metrics,
@@ -107,12 +109,13 @@ class Search:
         """Raise where searches do not work. Ray Serve asks before it sends the first request, and every 2 seconds.
 
         The first call loads the models, so that no request waits for them. Later, a few failures in a row are needed,
-        because a replica that is replaced in the middle of a peak makes it worse.
+        because a replica that is replaced in the middle of a peak makes it worse. Where other processes encode or hold
+        the index, a failure may be theirs: this replica stays, and answers what it can.
         """
         if not self._probed:
             await self._service.warm()
             self._probed = True
-        self._failures = 0 if await self._service.is_ready() else self._failures + 1
+        self._failures = 0 if await self._service.is_ready() or self._shares else self._failures + 1
         if self._failures >= MOST_FAILURES:
             raise RuntimeError(f"{self._failures} probes in a row had no answer")
 

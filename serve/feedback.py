@@ -34,12 +34,12 @@ from pyarrow import fs
 
 from raylevance.artifacts import Store, flush
 from raylevance.client.messages import Event, EventsKept
-from raylevance.data.feedback_files import FOLDER
 from raylevance.errors import one_line
 from serve.journal import SUFFIX, Journal, unlocked
 
 log = logging.getLogger(__name__)
 
+FOLDER = "feedback"
 EVENTS_SUFFIX = ".parquet"
 """Of events whose queries are in the store already, in the folder of journals."""
 DAMAGED_SUFFIX = ".damaged"

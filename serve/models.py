@@ -12,7 +12,7 @@ from raylevance.inference.scorer import Scorer
 from raylevance.inference.search import load_query_encoder, read_query_encoder
 from serve.arrays import Packed, pack, unpack
 from serve.bundle import Vectors
-from serve.handles import answer_of, by_value
+from serve.handles import answer_of, by_value, replies, tell_all
 from serve.loaded import Loaded
 
 MOST_IN_POOL = 6
@@ -99,14 +99,17 @@ class PooledModels:
         """Answer from `models`."""
         self._models = models
 
+    @replies
     async def encode(self, reference: str, queries: list[str]) -> Packed:
         """Return unit vectors, as `Models.encode`."""
         return pack(await self._models.encode(reference, queries))
 
+    @replies
     async def score(self, reference: str, pairs: list[tuple[str, str, str | None]]) -> list[float]:
         """Return probabilities of relevance, as `Models.score`."""
         return await self._models.score(reference, pairs)
 
+    @replies
     async def load(self, references: list[str]) -> None:
         """Load models, as `Models.load`."""
         await self._models.load(references)
@@ -130,7 +133,7 @@ class RemoteModels:
 
     async def load(self, references: Iterable[str]) -> None:
         """Load models in every process of the pool, as `Models.load`."""
-        await asyncio.to_thread(self._handle.broadcast("load", list(references)).results)
+        await tell_all(self._handle, "load", (list(references),), "the encoders")
 
     def keep(self, references: set[str]) -> None:
         """Leave it to the pool, which searchers with other bundles share."""

@@ -13,11 +13,17 @@ from pathlib import Path
 
 HAPROXY = Path(__file__).with_name("haproxy_on_loopback.sh")
 REPLICA_PORTS = 200
+LONGEST_MESSAGE = 256 << 20
+"""Bytes between two processes of the server. Ray's 4 MiB are less than the vectors of a few thousand hits, or a filter
+over 34 million products in one shard."""
 
 
 def prepare_environment() -> None:
     """Set what is not set yet."""
-    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "0":
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    os.environ.setdefault("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", str(LONGEST_MESSAGE))
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "0":
         return
     free = _free_ports(3)
     first = 20_000 + 10 * (os.getpid() % 1000)

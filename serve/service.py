@@ -9,8 +9,6 @@ pause that doubles. A replica that starts takes the newest version that can be s
 
 import asyncio
 import contextvars
-import ctypes
-import gc
 import logging
 import time
 from collections import deque
@@ -22,6 +20,7 @@ from raylevance.client.messages import Refused, Versions
 from raylevance.errors import RaylevanceError
 from serve.answers import Answers
 from serve.bundle import Bundle, read_versions
+from serve.memory import return_memory
 from serve.metrics import Metrics
 from serve.models import Models, models_of
 from serve.settings import ServeSettings
@@ -228,10 +227,3 @@ class Service:
         use_gpu = self._settings.search_gpus > 0
         bundle = Bundle.load(self._store, versions, use_gpu=use_gpu, processes=self._processes)
         return Answers(bundle, self._models, self._settings, self._metrics)
-
-
-def return_memory() -> None:
-    """Give the memory of the bundle that left back to the system; glibc would keep it."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

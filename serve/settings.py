@@ -147,4 +147,9 @@ class ServeSettings(AnswerSettings, LimitSettings):
             least, most = getattr(self, name), getattr(self, f"most_{name}")
             if most is not None and most < least:
                 raise ValueError(f"most_{name}={most} is less than {name}={least}")
+        if not self.encoders and self.most_encoders is not None:
+            raise ValueError("most_encoders: has no effect without encoders; set encoders to 1 or more")
+        if not self.shard_processes and (self.shard_replicas > 1 or self.most_shard_replicas is not None):
+            name = "shard_replicas" if self.shard_replicas > 1 else "most_shard_replicas"
+            raise ValueError(f"{name}: has no effect without shard_processes; set shard_processes to 1 or more")
         return self

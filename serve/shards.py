@@ -10,18 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from raylevance.artifacts import Store
-from raylevance.data.groups import Allowed
-from raylevance.index.fusion import Ranking
-from raylevance.index.products import read_header, shard_folder
-from raylevance.index.ranking import Rows
-from raylevance.index.shards import IndexShard, Shards
-from raylevance.index.vectors import Vectors
+from raylevance.inference import index_shards
+from raylevance.inference.index_shards import Allowed, IndexShard, Ranking, Rows, Shards, Vectors
 from serve.arrays import Packed, pack, unpack
-from serve.handles import answer_of, by_value
+from serve.handles import answer_of, by_value, replies, tell_all
 from serve.loaded import Loaded
+from serve.problems import Unavailable
 
 INDEXES_HELD = 2
 """The indexes of which a process keeps its shards: that of the bundle that leaves, and that of the one that comes."""
+IDLE_S = 300.0
+"""How long a process keeps shards that no searcher asks for."""
+SHARDS = "the shards of the index"
 
 Answer = tuple[Packed, Packed]
 """Scores and rows of a `Ranking`."""
@@ -33,23 +33,27 @@ class HeldShards:
     def __init__(self, store: str, number: int, processes: int, *, use_gpu: bool = False) -> None:
         """Hold the shards number, number + processes, ... of the indexes of `store`."""
         self._store, self._number, self._processes, self._use_gpu = Store(store), number, processes, use_gpu
-        self._indexes: Loaded[str, dict[int, IndexShard]] = Loaded(self._read, INDEXES_HELD)
+        self._indexes: Loaded[str, dict[int, IndexShard]] = Loaded(self._read, INDEXES_HELD, IDLE_S)
         self._thread = ThreadPoolExecutor(1, "search")
 
+    @replies
     async def load(self, index: str) -> None:
         """Load the shards of `index/NAME@VERSION`. Raises `RaylevanceError` when a file is missing or damaged."""
         await self._indexes.get(index)
 
+    @replies
     async def nearest(self, index: str, shard: int, queries: Packed, k: int, allowed: Packed | None) -> Answer:
         """Search the vectors of a shard, as `Shards.nearest`."""
         held = await self._held(index, shard)
         return await self._ranked(held.vectors.search, unpack(queries), k, allowed)
 
+    @replies
     async def matching(self, index: str, shard: int, queries: list[str], k: int, allowed: Packed | None) -> Answer:
         """Search the words of a shard, as `Shards.matching`."""
         held = await self._held(index, shard)
         return await self._ranked(held.lexical.search, queries, k, allowed)
 
+    @replies
     async def vectors(self, index: str, shard: int, rows: Packed) -> Packed:
         """Return the vectors of rows of a shard, as `Shards.vectors`."""
         held = await self._held(index, shard)
@@ -66,13 +70,7 @@ class HeldShards:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def _read(self, index: str) -> dict[int, IndexShard]:
-        folder = self._store.path(index)
-        shards = read_header(folder).shards
-        numbers = range(self._number, len(shards or [0]), self._processes)
-        return {
-            number: IndexShard.load(shard_folder(folder, number if shards else None), use_gpu=self._use_gpu)
-            for number in numbers
-        }
+        return index_shards.load(self._store, index, self._number, self._processes, use_gpu=self._use_gpu)
 
 
 class ShardProcesses:
@@ -86,8 +84,7 @@ class ShardProcesses:
 
     async def load(self, index: str) -> None:
         """Make every process load its shards of an index. Raises `RaylevanceError` when a file is damaged."""
-        loads = (asyncio.to_thread(handle.broadcast("load", index).results) for handle in self._handles)
-        await asyncio.gather(*loads)
+        await asyncio.gather(*(tell_all(handle, "load", (index,), SHARDS) for handle in self._handles))
 
     def opened(self, index: str, sizes: Sequence[int]) -> Shards:
         """Return the shards of an index, whose numbers of rows are `sizes`."""
@@ -96,16 +93,21 @@ class ShardProcesses:
     def ask(self, method: str, index: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method of `HeldShards` for each shard, at once, and return the results. Blocks the thread.
 
-        Raises `Unavailable` where a process does not answer.
+        Raises `Unavailable` where a process does not answer in time.
         """
-        return asyncio.run_coroutine_threadsafe(self._ask(method, index, arguments), self._loop).result(self._timeout_s)
+        call = asyncio.run_coroutine_threadsafe(self._ask(method, index, arguments), self._loop)
+        try:
+            return call.result(self._timeout_s)
+        except TimeoutError:
+            call.cancel()  # the processes should not work on what nobody waits for
+            raise Unavailable(f"{SHARDS} do not answer within {self._timeout_s:g} s") from None
 
     async def _ask(self, method: str, index: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         calls: list[Coroutine[Any, Any, Any]] = []
         for shard, given in enumerate(arguments):
             handle = self._handles[shard % len(self._handles)]
             response = getattr(handle, method).remote(index, shard, *given)
-            calls.append(answer_of(response, "the shards of the index"))
+            calls.append(answer_of(response, SHARDS))
         return await asyncio.gather(*calls)
 
 

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = re.compile(
-    " (submit|tune|classify|recommend|evaluate (pairs|classification)|data import (tables|alibaba)) "
+    " (submit|tune|classify|recommend|evaluate (pairs|classification)|data import (tables|alibaba|ubi)) "
     "| serve( |$)| bundle rollback | index/weak| encoder/weak | run "
     "(cross-validation|ablations|learning-curves|annotators|audit|synthetic-queries|knowledge|weak-supervision|"
     "weak-ablations|query-classification|classification-ablations|classification-folds|item-retrieval|item-ablations)"

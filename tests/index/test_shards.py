@@ -1,7 +1,9 @@
 """An index in shards finds what the whole index finds, with the same scores, in all modes and with filters."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from raylevance.index.grades import GradeBands
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.products import Hit, ProductIndex, ProductIndexSettings
 from raylevance.index.ranking import MODES, Mode, Rows, Scores
-from raylevance.index.shards import merge_shards, shard_bounds
+from raylevance.index.shards import Shards, merge_shards, shard_bounds
 from raylevance.index.vectors import Vectors
 
 ROWS, DIMENSION = 301, 16
@@ -94,6 +96,34 @@ def test_saved_shards_are_loaded_and_can_take_other_words(products: pa.Table, ve
     renamed = loaded.with_lexical(other, FusionSettings())
     assert [hit.row for hit in renamed.search(["word250"], None, 2, "lexical")[0]] == [250]
     assert search(renamed, "dense", 9) == search(index, "dense", 9)
+
+
+class CountedShards:
+    """Shards that count the vectors of each call."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards, self.fetched = shards, list[int]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._shards, name)
+
+    def vectors(self, rows: Sequence[Rows]) -> list[Vectors]:
+        self.fetched.append(sum(map(len, rows)))
+        return self._shards.vectors(rows)
+
+
+@pytest.mark.parametrize(("grade", "most"), [(0, 3), (1, 40)])
+def test_vectors_are_fetched_for_all_queries_at_once(
+    products: pa.Table, vectors: Vectors, grade: int, most: int
+) -> None:
+    """Shards may be in other processes. Where no grade filters them, only hits that are returned need their cosine."""
+    index = build(products, vectors, 3)
+    counted = CountedShards(index.shards)
+    found = search(ProductIndex(index.products, counted, index.bands, index.fusion), "hybrid", 3, grade=grade)
+    assert found == search(index, "hybrid", 3, grade=grade)
+    feedback, hits = counted.fetched
+    assert 0 < feedback <= len(QUERIES) * FusionSettings().feedback
+    assert 0 < hits <= len(QUERIES) * most
 
 
 def test_approximate_shards_keep_their_recall(products: pa.Table, vectors: Vectors) -> None:

@@ -24,6 +24,7 @@ from raylevance.inference.search import needs_vector
 from serve.answers import search_all
 from serve.api import build_api
 from serve.metrics import Metrics
+from serve.problems import Unavailable
 from serve.responses import answer_all
 from serve.search_page import ranked_hits
 from serve.service import Service
@@ -292,6 +293,23 @@ def test_a_search_that_fails_leaves_the_others_of_its_batch_alone(full_service: 
         found = asyncio.run(search_all(bundle, thread, metrics, searches))
     assert [found[0], found[2]] == [["good"], ["good"]]
     assert isinstance(found[1], UsageError)
+
+
+def test_shards_that_do_not_answer_are_asked_once_for_a_batch(full_service: Service, metrics: Metrics) -> None:
+    """Each search would wait as long again, and hold the thread that later searches need."""
+    asked: list[list[str]] = []
+
+    class Gone:
+        def search_all(self, queries: list[str], *_: Any) -> list[Any]:
+            asked.append(queries)
+            raise Unavailable("the shards of the index do not answer within 10 s")
+
+    bundle: Any = replace(full_service.answers.bundle, products=Gone())
+    searches = [(SearchRequest(query=query, k=k), None) for k in (1, 2) for query in ("lamp", "sock", "shoe")]
+    with ThreadPoolExecutor(1) as thread:
+        found = asyncio.run(search_all(bundle, thread, metrics, searches))
+    assert asked == [["lamp", "sock", "shoe"]]
+    assert [type(error) for error in found] == [Unavailable] * 6
 
 
 def test_requests_of_a_batch_get_their_own_answers(full_service: Service, metrics: Metrics, shop: Any) -> None:

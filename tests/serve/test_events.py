@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
@@ -28,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from raylevance.artifacts import Store
 from raylevance.client.messages import Event, Query
 from raylevance.data.importing import import_tables
 from raylevance.data.readers.ubi import read_ubi
@@ -380,3 +382,39 @@ def test_what_was_recommended_is_imported_without_queries(
     found = pq.read_table(tmp_path / kind / version / "events").to_pylist()
     assert {(row["request_id"], row["product_id"]) for row in found} == sent
     assert {(row["query_id"], row["user_id"], row["action"]) for row in found} == {(None, "u1", "click")}
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_the_documented_commands_join_what_was_served_with_the_catalogue(tmp_path: Path) -> None:
+    """All but the training. An event of a product that has left the catalogue is put aside."""
+    operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    [block] = [text for text in operations.split("\n```\n") if "shop/queries/served" in text]
+    commands, _, training = block.strip().rpartition("\n")
+    assert training.startswith("raylevance run item-retrieval --set data.source=tables/tables")
+    tables = {
+        "products": pa.table({"product_id": ["P1", "P2"], "title": ["red lamp", "hose"]}),
+        "queries": pa.table({"query_id": ["judged"], "query": ["lamp"]}),
+        "judgements": pa.table({"query_id": ["judged"], "product_id": ["P1"], "grade": [2], "source": ["human"]}),
+    }
+    (tmp_path / "catalogue").mkdir()
+    for name, table in tables.items():
+        pq.write_table(table, tmp_path / "catalogue" / f"{name}.parquet")
+    feedback = Feedback(tmp_path / "store")
+    feedback.answered("q1", "Lamp")
+    feedback.answered("r1")
+    keep(feedback, event("e1"), event("e2", product="gone"), event("e3", "r1", product="P2"))
+    feedback.close()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "RAYLEVANCE_STORE": "store"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = Store(tmp_path / "store").get("tables/tables")
+    assert made.metrics["rows"] == {"products": 2, "queries": 2, "judgements": 1, "events": 2}
+    assert made.metrics["quarantined"] == {"events": {"unknown product_id": 1}}

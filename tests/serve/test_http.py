@@ -22,6 +22,7 @@ from raylevance.index.filters import Filters
 from raylevance.index.ranking import Mode
 from raylevance.inference.search import needs_vector
 from serve.app import Encoders, Search, application
+from serve.handles import result_of
 from serve.metrics import BATCH_SIZE_METRIC, QUERIES_METRIC
 from serve.server import deployed, free_port, running
 from serve.settings import ServeSettings
@@ -175,7 +176,46 @@ def test_load_may_start_more_replicas(shop: Any) -> None:
     }
     for name in ("replicas", "encoders", "shard_replicas"):
         with pytest.raises(ValueError, match=f"most_{name}=1 is less than {name}=2"):
-            ServeSettings.model_validate({name: 2, f"most_{name}": 1})
+            ServeSettings.model_validate({name: 2, f"most_{name}": 1, "shard_processes": 1})
+
+
+@pytest.mark.parametrize("given", [{"most_encoders": 2}, {"shard_replicas": 2}, {"most_shard_replicas": 1}])
+def test_copies_of_processes_that_are_not_there_are_refused(given: dict[str, int]) -> None:
+    needed = "encoders" if "most_encoders" in given else "shard_processes"
+    with pytest.raises(ValueError, match=f"{min(given)}: has no effect without {needed}"):
+        ServeSettings.model_validate(given)
+    ServeSettings.model_validate({**given, needed: 1})
+
+
+def test_a_searcher_stays_where_the_processes_that_it_asks_fail(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one would find them as they are, and what needs none of them would go unanswered too."""
+    settings = ServeSettings(store=str(shop.root), index="index/shop", encoders=1, shard_processes=1)
+    deployments: Any = deployments_of(application(settings))
+    versions = deployments["Search"].init_args[1]
+
+    async def fails(_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("serve.service.Service.is_ready", fails)
+
+    class Handle:
+        def options(self, **_: object) -> "Handle":
+            return self
+
+    async def check(search: Any) -> None:
+        search._probed = True
+        for _ in range(10):
+            await search.check_health()
+
+    async def sharing() -> None:
+        await check(Search.__bases__[0](settings, versions, Handle(), Handle()))
+
+    async def alone() -> None:
+        await check(Search.__bases__[0](settings, versions))
+
+    asyncio.run(sharing())
+    with pytest.raises(RuntimeError, match="5 probes in a row had no answer"):
+        asyncio.run(alone())
 
 
 def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +225,7 @@ def test_a_replica_with_a_gpu_uses_it(shop: Any, monkeypatch: pytest.MonkeyPatch
     deployments: Any = deployments_of(application(settings))
     pinned = deployments["Search"].init_args[1]
     with pytest.raises(RaylevanceError, match="torch sees no GPU to encode on"):
-        asyncio.run(Encoders(settings, pinned).encode(pinned.encoder, ["lamp"]))
+        result_of(asyncio.run(Encoders(settings, pinned).encode(pinned.encoder, ["lamp"])))
     without_ingress = Search.__bases__[0]
     with pytest.raises(RaylevanceError, match="FAISS sees no GPU to search on"):
         without_ingress(*deployments["Search"].init_args[:2], None)

@@ -1,6 +1,7 @@
 """An index whose shards other processes hold answers like one that is whole."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from raylevance.index.filters import Filters
 from raylevance.index.grades import GradeBands
 from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.inference import bundle as bundles
+from raylevance.inference import index_shards
 from serve.app import application
 from serve.arrays import pack, unpack
 from serve.loaded import Loaded
@@ -136,6 +138,8 @@ def test_a_bundle_with_a_damaged_shard_is_refused(server: tuple[str, ServeSettin
         assert time.monotonic() < ends
         time.sleep(0.3)
         refused = httpx.get(f"{server[0]}/v1/versions").json()["refused"]
+    [reason] = {found["reason"] for found in refused if found["bundle"] == published}
+    assert f"{index}: damaged" in reason or "vectors" in reason, reason
     assert httpx.get(f"{server[0]}/v1/versions").json()["bundle"] == before
     assert httpx.post(f"{server[0]}/v1/search", json={"query": "lamp 7"}).status_code == 200
 
@@ -177,3 +181,43 @@ def test_values_are_loaded_once_and_the_oldest_goes() -> None:
         assert loads[-2:] == ["bad", "b"]
 
     asyncio.run(check())
+
+
+def test_values_that_nobody_uses_go_but_for_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[int] = []
+    monkeypatch.setattr("serve.loaded.return_memory", lambda: returned.append(1))
+
+    async def check() -> None:
+        loads: list[str] = []
+
+        def load(key: str) -> str:
+            loads.append(key)
+            return key
+
+        loaded = Loaded(load, most=2, idle_s=1.0)
+        for _ in range(12):  # both are in use for longer than that
+            assert [await loaded.get("old"), await loaded.get("new")] == ["old", "new"]
+            await asyncio.sleep(0.1)
+        assert (loads, returned) == (["old", "new"], [])
+        for _ in range(24):  # one is not
+            assert await loaded.get("new") == "new"
+            await asyncio.sleep(0.1)
+        assert returned == [1]
+        assert [await loaded.get("new"), await loaded.get("old")] == ["new", "old"]
+        assert loads == ["old", "new", "old"]
+
+    asyncio.run(check())
+
+
+def test_shards_of_another_size_than_the_header_says_are_damaged(shop: Any) -> None:
+    """Else the rows that a process finds would be those of other products."""
+    store = Store(shop.root)
+    whole = publish_shards(shop, "sizes", 3, 50)
+    with store.publish("index/swapped", parents=store.get(whole).parents) as draft:
+        shutil.copytree(store.path(whole), draft.path, dirs_exist_ok=True)
+        shards = draft.path / "shards"
+        for old, new in (("0", "x"), ("1", "0"), ("x", "1")):
+            (shards / old).rename(shards / new)
+    assert [len(shard) for shard in index_shards.load(store, whole, 0, 2).values()] == [16, 17]
+    with pytest.raises(RaylevanceError, match=r"shards/0: damaged index; .* expected 16 products, got 17"):
+        index_shards.load(store, draft.ref, 0, 2)

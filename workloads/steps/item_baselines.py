@@ -3,18 +3,16 @@
 Each system ranks the whole catalogue for the triggers of each request, and leaves the triggers out.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import scipy.sparse as sp
-import torch
 
 from raylevance.data.actions import ACTION_WEIGHTS
 from raylevance.data.hashing import hash_strings
@@ -27,12 +25,22 @@ from raylevance.graph.query_categories import fitting_or_all
 from raylevance.graph.swing import SwingSettings, swing
 from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.inference.item_table import DAMPING, TriggerLists, recommender
+from workloads.steps.graph_baselines import graphsage_vectors, lightgcn_vectors, xsimgcl_vectors
 
 Ints = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 BaselineName = Literal[
-    "popularity", "category popularity", "item-CF", "Swing", "EASE", "LightGCN", "neighbours", "text"
+    "popularity",
+    "category popularity",
+    "item-CF",
+    "Swing",
+    "EASE",
+    "LightGCN",
+    "XSimGCL",
+    "GraphSAGE",
+    "neighbours",
+    "text",
 ]
 BASELINES: tuple[BaselineName, ...] = (
     "popularity",
@@ -41,11 +49,12 @@ BASELINES: tuple[BaselineName, ...] = (
     "Swing",
     "EASE",
     "LightGCN",
+    "XSimGCL",
+    "GraphSAGE",
     "neighbours",
     "text",
 )
 SHRINK, REGULARISATION, EASE_ITEMS, TOP = 10.0, 300.0, 6_000, 400
-LIGHTGCN_DIMENSION, LIGHTGCN_LAYERS, LIGHTGCN_STEPS, LIGHTGCN_BATCH, LIGHTGCN_RATE = 64, 3, 300, 4096, 5e-3
 REQUESTS_AT_ONCE = 256
 
 
@@ -188,6 +197,11 @@ def make_baseline(name: BaselineName, data: BaselineData) -> System | None:
         return data.rule(lambda weights: (weights @ near).toarray())
     if name == "LightGCN":
         return nearest_system(lightgcn_vectors(data.choices, data.seed), data)
+    if name == "XSimGCL":
+        return nearest_system(xsimgcl_vectors(data.choices, data.seed), data)
+    if name == "GraphSAGE":
+        vectors = graphsage_vectors(data.choices, data.graph.neighbours, data.categories, data.seed)
+        return nearest_system(vectors, data)
     return nearest_system(data.texts, data) if data.texts is not None else None
 
 
@@ -214,36 +228,3 @@ def nearest_system(vectors: npt.NDArray[np.float32], data: BaselineData) -> Rule
     size = len(data.graph)
     near = sp.csr_matrix((cosines[kept].astype(np.float64), (from_rows, rows[kept])), (size, size))
     return data.rule(lambda weights: (weights @ near).toarray())
-
-
-def lightgcn_vectors(choices: sp.csr_matrix, seed: int) -> npt.NDArray[np.float32]:
-    """Return unit vectors of the items by LightGCN of torch-geometric, trained with BPR on `choices` [users, items].
-
-    Source: He et al. 2020 (arXiv 2002.02126): 3 layers, 64 entries; steps and rate are our choice.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from torch_geometric.nn import LightGCN
-
-    users, items = (torch.from_numpy(part.astype(np.int64)) for part in choices.nonzero())
-    size = choices.shape[0]
-    edges = torch.stack([torch.cat([users, items + size]), torch.cat([items + size, users])])
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model: Any = LightGCN(sum(choices.shape), LIGHTGCN_DIMENSION, LIGHTGCN_LAYERS)
-    optimizer = torch.optim.Adam(model.parameters(), LIGHTGCN_RATE)
-    for _ in range(LIGHTGCN_STEPS):
-        optimizer.zero_grad()
-        drawn = torch.randint(len(users), (LIGHTGCN_BATCH,), generator=generator)
-        negatives = torch.randint(choices.shape[1], (LIGHTGCN_BATCH,), generator=generator) + size
-        vectors = model.get_embedding(edges)
-        own = vectors[users[drawn]]
-        better, worse = ((own * vectors[node]).sum(1) for node in (items[drawn] + size, negatives))
-        loss = -torch.nn.functional.logsigmoid(better - worse).mean()
-        loss = loss + 1e-4 * model.embedding.weight[users[drawn]].square().sum(1).mean()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        trained = torch.nn.functional.normalize(model.get_embedding(edges)[size:], dim=1)
-    return np.asarray(trained.numpy(), np.float32)

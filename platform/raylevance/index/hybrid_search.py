@@ -9,7 +9,7 @@ import numpy.typing as npt
 from raylevance.index.fusion import FusionSettings, Ranking, fuse
 from raylevance.index.grades import GradeBands
 from raylevance.index.ranking import Rows
-from raylevance.index.shards import LexicalSearch, VectorSearch
+from raylevance.index.shards import LexicalSearch, VectorSearch, vectors_of
 from raylevance.index.vectors import Vectors
 
 
@@ -58,9 +58,9 @@ def move_queries(query_vectors: Vectors, vectors: VectorSearch, best: Rows, weig
     feedback in information retrieval), with the best rows taken for relevant.
     """
     moved = query_vectors.astype(np.float64)
-    for query, rows in enumerate(best):
-        if len(found := rows[rows >= 0]):
-            moved[query] += weight * vectors.vectors(found).mean(axis=0)
+    for query, found in enumerate(vectors_of(vectors, best)):
+        if len(found):
+            moved[query] += weight * found.mean(axis=0)
     norms = np.linalg.norm(moved, axis=1, keepdims=True)
     # Opposite vectors could cancel out.
     return np.where(norms > 0, moved / np.where(norms > 0, norms, 1), query_vectors).astype(np.float32)

@@ -1,6 +1,7 @@
 """The index of a catalogue: vectors, BM25, the products, filters and grade bands, searched together."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +28,7 @@ from raylevance.index.shards import (
     ShardedVectors,
     Shards,
     shard_bounds,
+    vectors_of,
 )
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 
@@ -203,6 +205,9 @@ class ProductIndex:
         else:
             assert query_vectors is not None
             ranking = self.vectors.search(query_vectors, depth, allowed)
+        if not minimum_grade:
+            scores, rows = ranking
+            ranking = scores[:, :k], rows[:, :k]
         hits_by_query = self._hits(ranking, lexical, query_vectors)
         return [[hit for hit in hits if (hit.grade or 0) >= (minimum_grade or 0)][:k] for hits in hits_by_query]
 
@@ -267,18 +272,18 @@ class ProductIndex:
 
     def _hits(self, ranking: Ranking, lexical: Ranking | None, query_vectors: Vectors | None) -> list[list[Hit]]:
         """Return all hits of each query. Without a `lexical` ranking, the scores of `ranking` are cosines."""
+        cosines: Iterator[Scores | None] = itertools.repeat(None)
+        if lexical is not None and query_vectors is not None:
+            vectors = vectors_of(self.vectors, ranking[1])
+            cosines = (part @ query for part, query in zip(vectors, query_vectors, strict=True))
         hits = []
-        for query, (scores, rows) in enumerate(zip(*ranking, strict=True)):
+        for query, (scores, rows, cosine) in enumerate(zip(*ranking, cosines, strict=False)):
             present = rows >= 0
             scores, rows = scores[present], rows[present]
-            cosines, bm25 = None, {}
-            if lexical is None:
-                cosines = scores
-            else:
+            bm25: dict[int, float] = {}
+            if lexical is not None:
                 bm25 = dict(zip(lexical[1][query].tolist(), lexical[0][query].tolist(), strict=True))
-                if query_vectors is not None:
-                    cosines = self.vectors.vectors(rows) @ query_vectors[query]
-            hits.append(self._hits_of_query(scores, rows, cosines, bm25))
+            hits.append(self._hits_of_query(scores, rows, scores if lexical is None else cosine, bm25))
         return hits
 
     def _hits_of_query(self, scores: Scores, rows: Rows, cosines: Scores | None, bm25: dict[int, float]) -> list[Hit]:

@@ -4,7 +4,7 @@ A shard can be in this process (`LocalShards`) or in another one, so that no pro
 Source: our choice, as Lucene and Vespa split an index by documents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from raylevance.index.lexical import LexicalIndex
 from raylevance.index.ranking import Rows, sort_by_score
 from raylevance.index.vectors import VectorIndex, Vectors
 
+QUERIES_AT_ONCE = 32
 VECTORS_FOLDER, LEXICAL_FOLDER, SHARDS_FOLDER = "vectors", "lexical", "shards"
 
 
@@ -139,6 +140,17 @@ class ShardedLexical:
 
 VectorSearch = VectorIndex | ShardedVectors
 LexicalSearch = LexicalIndex | ShardedLexical
+
+
+def vectors_of(index: VectorSearch, rows: Rows) -> Iterator[Vectors]:
+    """Return the vectors of the rows of each of m queries; `rows` is int64 [m, k], -1 for no row.
+
+    They are fetched for `QUERIES_AT_ONCE` queries together, because the shards may be in other processes.
+    """
+    for first in range(0, len(rows), QUERIES_AT_ONCE):
+        block = rows[first : first + QUERIES_AT_ONCE]
+        counts = (block >= 0).sum(axis=1)
+        yield from np.split(index.vectors(block[block >= 0]), np.cumsum(counts)[:-1])
 
 
 def split_mask(allowed: Allowed | None, starts: npt.NDArray[Any]) -> list[Allowed | None]:
