@@ -139,7 +139,7 @@ def test_a_bundle_with_a_damaged_shard_is_refused(server: tuple[str, ServeSettin
         time.sleep(0.3)
         refused = httpx.get(f"{server[0]}/v1/versions").json()["refused"]
     [reason] = {found["reason"] for found in refused if found["bundle"] == published}
-    assert f"{index}: damaged" in reason or "vectors" in reason, reason
+    assert file.name in reason, "the reason is that of the process that holds the shard"
     assert httpx.get(f"{server[0]}/v1/versions").json()["bundle"] == before
     assert httpx.post(f"{server[0]}/v1/search", json={"query": "lamp 7"}).status_code == 200
 
@@ -214,7 +214,8 @@ def test_shards_of_another_size_than_the_header_says_are_damaged(shop: Any) -> N
     store = Store(shop.root)
     whole = publish_shards(shop, "sizes", 3, 50)
     with store.publish("index/swapped", parents=store.get(whole).parents) as draft:
-        shutil.copytree(store.path(whole), draft.path, dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns("manifest.json")
+        shutil.copytree(store.path(whole), draft.path, ignore=ignored, dirs_exist_ok=True)
         shards = draft.path / "shards"
         for old, new in (("0", "x"), ("1", "0"), ("x", "1")):
             (shards / old).rename(shards / new)
