@@ -32,7 +32,7 @@ class Loaded(Generic[Key, Value]):
     async def get(self, key: Key) -> Value:
         """Return the value of `key`, and load it if need be. Raises what `load` raises; the next call tries anew."""
         task = self._tasks.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
+        if task is None or _failed(task):
             task = self._tasks[key] = asyncio.create_task(self._loaded(key))
             if self._idle_s is not None:
                 asyncio.get_running_loop().call_later(self._idle_s, self._drop_idle, self._idle_s)
@@ -40,8 +40,12 @@ class Loaded(Generic[Key, Value]):
         self._used[key] = time.monotonic()
         if self._most is not None and len(self._tasks) > self._most:
             self._drop(next(iter(self._tasks)))
-        # A request that is given up must not cancel the loading that others wait for.
-        return await asyncio.shield(task)
+        try:
+            # A request that is given up must not cancel the loading that others wait for.
+            return await asyncio.shield(task)
+        finally:
+            if self._tasks.get(key) is task and _failed(task):
+                self._drop(key)  # what can't be loaded takes no place
 
     def keep(self, keys: Collection[Key]) -> None:
         """Drop the values of all other keys; who uses one keeps it to the end."""
@@ -64,3 +68,7 @@ class Loaded(Generic[Key, Value]):
 
     async def _loaded(self, key: Key) -> Value:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._load, key)
+
+
+def _failed(task: "asyncio.Task[Value]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

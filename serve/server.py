@@ -22,7 +22,6 @@ from serve.settings import ServeSettings
 from serve.tls import tls_options
 
 APPLICATION = "raylevance"
-COUNTS = ("replicas", "encoders", "shard_processes")
 LOOPBACK_OF_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -115,9 +114,11 @@ def _check_size(settings: ServeSettings) -> None:
     for kind, count in present.items():
         needed = sum(processes.least * getattr(processes, kind) for processes in kinds)
         if needed > count:
-            names = [f"{name}={value}" for name in COUNTS if (value := getattr(settings, name))]
+            numbers = dict.fromkeys(f"{processes.name}={processes.least}" for processes in kinds if processes.least)
+            if settings.shard_processes:
+                numbers[f"shard_processes={settings.shard_processes}"] = None
             raise RaylevanceError(
-                f"{', '.join(names)} need {needed:g} {kind.upper()[:-1]}s, the cluster has {count}; "
+                f"{', '.join(numbers)} need {needed:g} {kind.upper()[:-1]}s, the cluster has {count}; "
                 f"lower them, encoder_{kind} or search_{kind}"
             )
 

@@ -110,11 +110,13 @@ class LexicalIndex:
             scores[number], rows[number] = top_k(matching_scores, matching_rows, k)
         return scores, rows
 
-    def split(self, bounds: Sequence[tuple[int, int]]) -> list[Self]:
+    def split(self, bounds: list[tuple[int, int]]) -> list[Self]:
         """Return an index of the rows of each of `bounds` (first row, row after the last).
 
         Scores are those of the whole index, because the words of all its texts have been counted.
         """
+        if bounds == [(0, len(self))]:
+            return [self]
         parts = []
         for first, stop in bounds:
             side = None if self._side is None else _slice(self._side, first, stop)
