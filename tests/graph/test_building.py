@@ -108,17 +108,17 @@ def test_the_chunks_of_anchors_do_not_change_pairs(
     texts = [NodeTexts(pa.array([f"{WORDS[n % 8]} {WORDS[n // 8 % 8]}" for n in range(size)])) for size in (30, 40)]
     settings = SamplingSettings()
     pairs, excluded = {}, {}
-    for chunk in (7, 1000):
+    for chunk in (15, 1000):
         monkeypatch.setattr(sampling, "ANCHORS_PER_CHUNK", chunk)
         monkeypatch.setattr(excluded_negatives, "NODES_PER_CHUNK", chunk)
         excluded[chunk] = find_excluded_negatives(graph, settings.related, seed=0)
         sources = pair_sources(graph, excluded[chunk], tuple(node_features(texts)), settings.walks)
         pairs[chunk] = [sample_on_cluster(source, settings.pairs, seed=0) for source in sources]
-    assert all(small.equals(large) for small, large in zip(pairs[7], pairs[1000], strict=True))
-    assert all(part.num_rows > 20 for part in pairs[7])
-    assert (excluded[7].indices == excluded[1000].indices).all()
-    assert (excluded[7].indptr == excluded[1000].indptr).all()
-    table = mix_pairs(pairs[7], settings.model_copy(update={"most": 50}), seed=0)
+    assert all(small.equals(large) for small, large in zip(pairs[15], pairs[1000], strict=True))
+    assert all(part.num_rows > 20 for part in pairs[15])
+    assert (excluded[15].indices == excluded[1000].indices).all()
+    assert (excluded[15].indptr == excluded[1000].indptr).all()
+    table = mix_pairs(pairs[15], settings.model_copy(update={"most": 50}), seed=0)
     assert [table["kind"].to_pylist().count(kind) for kind in PAIR_KINDS] == [20, 10, 10, 10]
 
 

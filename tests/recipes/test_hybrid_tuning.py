@@ -17,6 +17,7 @@ from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.index.fusion import FusionSettings
 from raylevance.index.products import ProductIndex, ProductIndexSettings
+from raylevance.index.shards import LocalShards
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.search import load
 from raylevance.models.encoder import Encoder
@@ -121,7 +122,9 @@ def test_an_encoder_that_learned_from_the_queries_gains_no_weight_by_it(raylevan
         (encoder.path / "note").write_text("other content, so another version")
     own = ProductIndex.load(store.path("index/shop"))
     turned = own.vectors.vectors(np.arange(60)[::-1].copy())
-    index = ProductIndex.build(own.products, turned, ProductIndexSettings(fusion=own.fusion))
+    assert isinstance(own.shards, LocalShards)
+    [shard] = own.shards.shards
+    index = ProductIndex.build(own.products, turned, ProductIndexSettings()).with_lexical(shard.lexical, own.fusion)
     with store.publish("index/judged", parents=[tables.ref, encoder.ref]) as draft:
         index.save(draft.path)
     outcomes = [

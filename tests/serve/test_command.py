@@ -66,6 +66,7 @@ def test_a_signal_stops_it_cleanly(shop: Any, number: signal.Signals) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_it_says_where_its_metrics_and_logs_are(shop: Any) -> None:
     arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", "0")
     with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:

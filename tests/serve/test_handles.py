@@ -15,7 +15,7 @@ from serve.problems import Unavailable
 from serve.server import free_port
 from serve.shards import ShardProcesses
 
-LOADS_FOR_S = 12.0
+LOADS_FOR_S = 6.0
 LARGE = 9 << 20
 """More bytes than gRPC takes by default."""
 

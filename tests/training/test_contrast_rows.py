@@ -29,7 +29,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("rows_per_chunk", [10, 10_000])
+@pytest.mark.parametrize("rows_per_chunk", [40, 10_000])
 def test_tokens_are_the_texts_in_their_order(
     ray_cluster: None,
     contrast_file: Path,

@@ -212,6 +212,7 @@ def test_an_objective_without_edges_is_named(folder: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_two_workers_train_what_one_trains(ray_cluster: None, folder: Path, tmp_path: Path) -> None:
     model = start(folder, tmp_path / "start")
     vectors = []

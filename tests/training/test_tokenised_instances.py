@@ -15,7 +15,7 @@ from raylevance.training.token_file import write_tokens
 pytestmark = pytest.mark.ray
 
 
-@pytest.mark.parametrize("rows_per_chunk", [10, 10_000])
+@pytest.mark.parametrize("rows_per_chunk", [40, 10_000])
 def test_tokens_are_the_texts_in_their_order(
     ray_cluster: None,
     instances_file: Path,

@@ -60,7 +60,7 @@ def graphsage_vectors(choices: sp.csr_matrix, neighbours: Csr, categories: npt.N
     starts = torch.from_numpy(choices.indptr.astype(np.int64))
     sources = torch.from_numpy(np.repeat(np.arange(choices.shape[1]), np.diff(neighbours.indptr)))
     edges = torch.stack([torch.from_numpy(np.array(neighbours.indices, np.int64)), sources])
-    kinds = torch.from_numpy(categories)
+    kinds = torch.from_numpy(categories.copy())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         own, of_category = nn.Embedding(choices.shape[1], DIMENSION), nn.Embedding(int(kinds.max()) + 1, DIMENSION)
@@ -135,7 +135,10 @@ def _collaborative_vectors(choices: sp.csr_matrix, seed: int, *, noise: bool) ->
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        trained = functional.normalize(torch.stack(encode(None)).mean(0)[size:], dim=1)
+        trained = torch.stack(encode(None)).mean(0)[size:]
+        # XSimGCL leaves out the states before the first layer, so an item that nobody chose has none.
+        unchosen = trained.norm(dim=1, keepdim=True) == 0
+        trained = functional.normalize(torch.where(unchosen, table.weight[size:], trained), dim=1)
     return np.asarray(trained.numpy(), np.float32)
 
 
