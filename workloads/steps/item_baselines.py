@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -42,18 +42,7 @@ BaselineName = Literal[
     "neighbours",
     "text",
 ]
-BASELINES: tuple[BaselineName, ...] = (
-    "popularity",
-    "category popularity",
-    "item-CF",
-    "Swing",
-    "EASE",
-    "LightGCN",
-    "XSimGCL",
-    "GraphSAGE",
-    "neighbours",
-    "text",
-)
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 SHRINK, REGULARISATION, EASE_ITEMS, TOP = 10.0, 300.0, 6_000, 400
 REQUESTS_AT_ONCE = 256
 
