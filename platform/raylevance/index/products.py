@@ -79,9 +79,11 @@ OpenShards = Callable[[Sequence[int]], Shards]
 """Returns the shards of an index, given the number of rows of each."""
 
 
-def shard_folder(folder: Path, number: int | None) -> Path:
-    """Return the folder of a shard of the index in `folder`; with None, of an index that is one."""
-    return folder if number is None else folder / SHARDS_FOLDER / str(number)
+def shard_folders(folder: Path, header: IndexHeader) -> list[Path]:
+    """Return the folder of each shard of the index in `folder`, which is `folder` itself for an index that is one."""
+    if header.shards is None:
+        return [folder]
+    return [folder / SHARDS_FOLDER / str(number) for number in range(len(header.shards))]
 
 
 def read_header(folder: Path) -> IndexHeader:
@@ -215,10 +217,10 @@ class ProductIndex:
         """Write the index to `folder`, as FAISS, NumPy, Parquet and JSON files. Its shards must be of this process."""
         shards = self._local_shards()
         sizes = [len(shard) for shard in shards] if len(shards) > 1 else None
-        for number, shard in enumerate(shards):
-            shard.save(shard_folder(folder, number if sizes else None))
-        pq.write_table(self.products, folder / PRODUCTS_FILE)
         header = IndexHeader(products=len(self), bands=self.bands, fusion=self.fusion, shards=sizes)
+        for place, shard in zip(shard_folders(folder, header), shards, strict=True):
+            shard.save(place)
+        pq.write_table(self.products, folder / PRODUCTS_FILE)
         (folder / HEADER_FILE).write_text(header.model_dump_json(indent=2), encoding="utf-8")
 
     @classmethod
@@ -238,8 +240,8 @@ class ProductIndex:
         if shards is not None:
             opened = shards(header.shards or [header.products])
         else:
-            numbers = range(len(header.shards)) if header.shards else [None]
-            opened = LocalShards([IndexShard.load(shard_folder(folder, number), use_gpu=use_gpu) for number in numbers])
+            places = shard_folders(folder, header)
+            opened = LocalShards([IndexShard.load(place, use_gpu=use_gpu) for place in places])
         sizes = list(opened.sizes)
         if not header.products == products.num_rows == sum(sizes) or sizes != (header.shards or sizes):
             lengths = f"{products.num_rows} products, and {sizes} in the shards"

@@ -94,8 +94,8 @@ class LocalShards:
         return [shard.vectors.vectors(part) for shard, part in zip(self.shards, rows, strict=True)]
 
 
-class ShardedVectors:
-    """The vectors of all shards, searched like a `VectorIndex`. With exact shards, the results are those of one."""
+class _AllShards:
+    """All rows of an index, numbered through its shards."""
 
     def __init__(self, shards: Shards) -> None:
         """Search in `shards`."""
@@ -104,6 +104,10 @@ class ShardedVectors:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+
+class ShardedVectors(_AllShards):
+    """The vectors of all shards, searched like a `VectorIndex`. With exact shards, the results are those of one."""
 
     def search(self, queries: Vectors, k: int, allowed: Allowed | None = None) -> Ranking:
         """Search for the `k` nearest rows of each query, as `VectorIndex.search`."""
@@ -121,16 +125,8 @@ class ShardedVectors:
         return vectors
 
 
-class ShardedLexical:
+class ShardedLexical(_AllShards):
     """The BM25 of all shards, searched like the `LexicalIndex` that they were split from, with the same scores."""
-
-    def __init__(self, shards: Shards) -> None:
-        """Search in `shards`."""
-        self._shards = shards
-        self._starts = np.cumsum([0, *shards.sizes])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
 
     def search(self, queries: Sequence[str], k: int, allowed: Allowed | None = None) -> Ranking:
         """Search for the `k` best rows of each query, as `LexicalIndex.search`."""

@@ -4,7 +4,7 @@ from raylevance.artifacts import Store
 from raylevance.data.groups import Allowed
 from raylevance.errors import RaylevanceError
 from raylevance.index.fusion import Ranking
-from raylevance.index.products import read_header, shard_folder
+from raylevance.index.products import read_header, shard_folders
 from raylevance.index.ranking import Rows
 from raylevance.index.shards import IndexShard, Shards
 from raylevance.index.vectors import Vectors
@@ -20,9 +20,9 @@ def load(store: Store, reference: str, process: int, processes: int, *, use_gpu:
     """
     folder = store.path(reference)
     header = read_header(folder)
-    sizes, loaded = header.shards or [header.products], {}
+    places, sizes, loaded = shard_folders(folder, header), header.shards or [header.products], {}
     for number in range(process, len(sizes), processes):
-        place = shard_folder(folder, number if header.shards else None)
+        place = places[number]
         loaded[number] = IndexShard.load(place, use_gpu=use_gpu)
         if len(loaded[number]) != sizes[number]:
             lengths = f"expected {sizes[number]} products, got {len(loaded[number])}"

@@ -194,7 +194,7 @@ class _Rules(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """What each item, [items], has so far; 0, False or -1 between requests.
+    """Sums of each item, [items], so far; 0, False or -1 between requests.
 
     - `mass`: the sum of its shares; `largest`: the largest of them, which `trigger` brought, -1 for none.
     - `found`: the items that have a share, in the order of the first.

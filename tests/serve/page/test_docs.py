@@ -48,6 +48,7 @@ def test_a_browser_reads_the_docs_and_calls_a_route_with_a_token(
     route.get_by_role("button", name="Execute").click()
     expect(status.last).to_have_text("200")
     expect(route.locator(".live-responses-table")).to_contain_text("index/shop@")
+    assert "index/shop@" in route.locator(".live-responses-table").inner_text()
 
 
 def test_an_address_can_not_make_the_docs_show_another_document(
@@ -57,6 +58,7 @@ def test_an_address_can_not_make_the_docs_show_another_document(
     page = visit(server).page
     page.goto(f"{server}/docs?url=http://127.0.0.1:1/openapi.json&configUrl=http://127.0.0.1:1/config.json")
     expect(page.get_by_text("/v1/versions", exact=True)).to_be_visible(timeout=20_000)
+    assert page.locator(".info .title").inner_text().startswith("raylevance")
 
 
 def test_the_docs_are_files_of_this_server_alone(guarded: tuple[str, str]) -> None:
