@@ -5,6 +5,7 @@ at once, and merges what they find (`raylevance/index/shards.py`).
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,6 +26,8 @@ SHARDS = "the shards of the index"
 
 Answer = tuple[Packed, Packed]
 """Scores and rows of a `Ranking`."""
+
+log = logging.getLogger("ray.serve")
 
 
 class HeldShards:
@@ -70,7 +73,11 @@ class HeldShards:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def _read(self, index: str) -> dict[int, IndexShard]:
-        return index_shards.load(self._store, index, self._number, self._processes, use_gpu=self._use_gpu)
+        shards = index_shards.load(self._store, index, self._number, self._processes, use_gpu=self._use_gpu)
+        if not shards:
+            few = f"{index} has fewer shards than shard_processes={self._processes}, so process {self._number} is idle"
+            log.warning("%s; set shard_processes to the number of shards, or build the index with more", few)
+        return shards
 
 
 class ShardProcesses:

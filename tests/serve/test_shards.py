@@ -27,6 +27,7 @@ from serve.arrays import pack, unpack
 from serve.loaded import Loaded
 from serve.server import deployed, free_port
 from serve.settings import ServeSettings
+from serve.shards import HeldShards
 from tests.serve.conftest import products
 
 QUERIES = ["red running shoes", "kettle", "白い lamp", "something for the garden"]
@@ -222,3 +223,11 @@ def test_shards_of_another_size_than_the_header_says_are_damaged(shop: Any) -> N
     assert [len(shard) for shard in index_shards.load(store, whole, 0, 2).values()] == [16, 17]
     with pytest.raises(RaylevanceError, match=r"shards/0: damaged index; .* expected 16 products, got 17"):
         index_shards.load(store, draft.ref, 0, 2)
+
+
+def test_a_process_without_a_shard_says_so(shop: Any, caplog: pytest.LogCaptureFixture) -> None:
+    index = publish_shards(shop, "two", 2, 50)
+    for number in range(3):
+        assert asyncio.run(HeldShards(str(shop.root), number, 3).load(index)) == (None, None)
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "has fewer shards than shard_processes=3, so process 2 is idle" in line
