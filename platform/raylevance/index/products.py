@@ -27,6 +27,7 @@ from raylevance.index.shards import (
     ShardedLexical,
     ShardedVectors,
     Shards,
+    damaged,
     shard_bounds,
     vectors_of,
 )
@@ -94,11 +95,6 @@ def read_header(folder: Path) -> IndexHeader:
         raise RaylevanceError(f"{folder}: not an index: {error}") from None
     except ValidationError as error:
         raise damaged(folder, error) from None
-
-
-def damaged(folder: Path, error: Exception) -> RaylevanceError:
-    """Return the error of an index whose file can't be read."""
-    return RaylevanceError(f"{folder}: damaged index; build it again: {str(error).splitlines()[0]}")
 
 
 class ProductIndex:
@@ -245,9 +241,7 @@ class ProductIndex:
         sizes = list(opened.sizes)
         if not header.products == products.num_rows == sum(sizes) or sizes != (header.shards or sizes):
             lengths = f"{products.num_rows} products, and {sizes} in the shards"
-            raise RaylevanceError(
-                f"{folder}: damaged index; build it again: expected {header.products} products, got {lengths}"
-            )
+            raise damaged(folder, f"expected {header.products} products, got {lengths}")
         return cls(products, opened, header.bands, header.fusion)
 
     def _local_shards(self) -> Sequence[IndexShard]:

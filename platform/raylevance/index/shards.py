@@ -46,7 +46,7 @@ class IndexShard:
         lexical = LexicalIndex.load(folder / LEXICAL_FOLDER)
         if len(vectors) != len(lexical):
             lengths = f"{len(vectors)} vectors, {len(lexical)} BM25 documents"
-            raise RaylevanceError(f"{folder}: damaged index; build it again: got {lengths}")
+            raise damaged(folder, f"got {lengths}")
         return cls(vectors, lexical)
 
 
@@ -166,3 +166,8 @@ def shard_bounds(rows: int, shards: int) -> list[tuple[int, int]]:
     """Return the first row of each shard and the row after its last, of sizes that differ by at most one."""
     edges = [rows * number // shards for number in range(shards + 1)]
     return list(pairwise(edges))
+
+
+def damaged(folder: Path, reason: object) -> RaylevanceError:
+    """Return the error of an index whose files can't be read, or do not belong together."""
+    return RaylevanceError(f"{folder}: damaged index; build it again: {str(reason).splitlines()[0]}")

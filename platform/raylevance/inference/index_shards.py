@@ -2,11 +2,10 @@
 
 from raylevance.artifacts import Store
 from raylevance.data.groups import Allowed
-from raylevance.errors import RaylevanceError
 from raylevance.index.fusion import Ranking
 from raylevance.index.products import read_header, shard_folders
 from raylevance.index.ranking import Rows
-from raylevance.index.shards import IndexShard, Shards
+from raylevance.index.shards import IndexShard, Shards, damaged
 from raylevance.index.vectors import Vectors
 
 __all__ = ["Allowed", "IndexShard", "Ranking", "Rows", "Shards", "Vectors", "load"]
@@ -25,6 +24,5 @@ def load(store: Store, reference: str, process: int, processes: int, *, use_gpu:
         place = places[number]
         loaded[number] = IndexShard.load(place, use_gpu=use_gpu)
         if len(loaded[number]) != sizes[number]:
-            lengths = f"expected {sizes[number]} products, got {len(loaded[number])}"
-            raise RaylevanceError(f"{place}: damaged index; build it again: {lengths}")
+            raise damaged(place, f"expected {sizes[number]} products, got {len(loaded[number])}")
     return loaded
