@@ -157,6 +157,7 @@ def serve_echo(port: int) -> None:
     def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
     kept = LoggingConfig(enable_access_log=False)
     answers = serve.deployment(max_ongoing_requests=512, logging_config=kept)(serve.ingress(api)(type("Echo", (), {})))
     with suppress(KeyboardInterrupt), connected(), deployed(answers.bind(), "127.0.0.1", port):
