@@ -19,7 +19,7 @@ from serve.service import Service
 from serve.settings import LimitSettings
 from serve.tracing import Tracing
 
-COUNT_EVERY_S = 10.0
+GAUGES_EVERY_S = 10.0
 BEARER = HTTPBearer(auto_error=False, description="A token of `raylevance token add`.")
 """Describes in the schema what `Guard` checks."""
 
@@ -49,12 +49,11 @@ def build_api(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
-        counting = asyncio.create_task(count_feedback(feedback, metrics)) if feedback is not None else None
+        gauges = asyncio.create_task(set_gauges(service, metrics, feedback))
         try:
             yield
         finally:
-            if counting is not None:
-                counting.cancel()
+            gauges.cancel()
             await service.stop()
             await asyncio.to_thread(tracing.close)
             if feedback is not None:
@@ -80,7 +79,8 @@ def build_api(
     ]
     for router in routers:
         api.include_router(router, dependencies=[Depends(BEARER)] if tokens is not None else None)
-    for open_router in (health.router(service), page.router(service.answers.settings.max_k), docs.router()):
+    ready = health.router(service, names_versions=tokens is None)
+    for open_router in (ready, page.router(service.answers.settings.max_k), docs.router()):
         api.include_router(open_router)
     paths = frozenset(route.path for route in api.routes if hasattr(route, "path"))
     api.add_middleware(
@@ -95,8 +95,8 @@ def build_api(
     return api
 
 
-async def count_feedback(feedback: Feedback, metrics: Metrics) -> None:
-    """Record what became of events every few seconds."""
+async def set_gauges(service: Service, metrics: Metrics, feedback: Feedback | None) -> None:
+    """Set the gauges of `metrics` every few seconds."""
     while True:
-        metrics.feedback(asdict(feedback.counts))
-        await asyncio.sleep(COUNT_EVERY_S)
+        metrics.set_gauges(service.loaded, asdict(feedback.counts) if feedback else None)
+        await asyncio.sleep(GAUGES_EVERY_S)

@@ -25,7 +25,9 @@ log = logging.getLogger("ray.serve")
 
 OPEN = page.PATHS | docs.PATHS | {"/openapi.json", "/healthz", "/readyz"}
 """Paths that need no token: the page and the documentation, which have no data, and what a load balancer asks."""
-ADMIN = frozenset({"/v1/reload"})
+SEARCH, ADMIN = "search", "admin"
+SCOPES = {"/v1/reload": [ADMIN], "/v1/versions": [SEARCH, ADMIN]}
+"""The scopes that open a path, each by itself; others need `SEARCH`."""
 UNBOUNDED = frozenset({"/healthz", "/readyz"})
 """Paths that are answered however many requests are in flight."""
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -106,9 +108,9 @@ class Guard:
                 if token:
                     message = "the token is not known here; it may have been removed, or is not sent as Bearer TOKEN"
                 return HTTPStatus.UNAUTHORIZED, message, None, {"WWW-Authenticate": "Bearer"}
-            needed = "admin" if path in ADMIN else "search"
-            if needed not in scopes:
-                return HTTPStatus.FORBIDDEN, f"the token lacks the scope {needed!r}", None, {}
+            needed = SCOPES.get(path, [SEARCH])
+            if scopes.isdisjoint(needed):
+                return HTTPStatus.FORBIDDEN, f"the token lacks the scope {needed[0]!r}", None, {}
         if self._in_flight > self._limits.max_in_flight and path not in UNBOUNDED:
             message = f"{self._limits.max_in_flight} requests are in flight; try again in {RETRY_AFTER_S} s"
             return HTTPStatus.TOO_MANY_REQUESTS, message, None, {"Retry-After": str(RETRY_AFTER_S)}

@@ -36,6 +36,7 @@ class Metrics:
             tag_keys=("stage",),
         )
         self._waiting = Gauge("raylevance_requests_in_flight", description="Requests that are being answered.")
+        self._in_flight = 0
         self._cached = Counter(
             "raylevance_cache_lookups",
             description="Lookups of query vectors and of answers in the cache, by whether it had them.",
@@ -58,17 +59,22 @@ class Metrics:
 
     def taken(self, since: datetime) -> None:
         """Count a bundle that was taken into service."""
-        self._since.set(since.timestamp())
         self._bundles.inc(1, {"outcome": "taken"})
+        self.set_gauges(since)
+
+    def set_gauges(self, since: datetime, feedback: Mapping[str, int] | None = None) -> None:
+        """Record when the bundle in service was taken, the requests in flight, and what became of events, by outcome.
+
+        Ray stops to export a gauge that is not set for about half a minute, so the API calls this every few seconds.
+        """
+        self._since.set(since.timestamp())
+        self._waiting.set(self._in_flight)
+        for outcome, count in (feedback or {}).items():
+            self._events.set(count, {"outcome": outcome})
 
     def refused(self) -> None:
         """Count a bundle that was refused."""
         self._bundles.inc(1, {"outcome": "refused"})
-
-    def feedback(self, counts: Mapping[str, int]) -> None:
-        """Record what became of events, by outcome."""
-        for outcome, count in counts.items():
-            self._events.set(count, {"outcome": outcome})
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count an answer, and the time that it took."""
@@ -77,6 +83,7 @@ class Metrics:
 
     def in_flight(self, count: int) -> None:
         """Record how many requests are being answered."""
+        self._in_flight = count
         self._waiting.set(count)
 
     def cached(self, cache: str, found: bool) -> None:

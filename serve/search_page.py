@@ -9,7 +9,7 @@ The candidates are the best hits of a hybrid search, after the cut at the grade 
 - t(d): the score of the product in the lists of the user's triggers, from 0 to 1; 0 where no list has it;
 - r(q, d): the scorer's probability of relevance, of the `judged` best candidates by the other parts.
 
-A part that the bundle does not have counts 0; triggers need a table of items. Our choice; the weights are settings.
+A part that the bundle does not have counts 0. Our choice; the weights are settings.
 """
 
 import asyncio
@@ -115,7 +115,12 @@ async def _categories(answers: Answers, query: str) -> tuple[list[Label], dict[s
 
 
 async def _brought(answers: Answers, request: QueryRequest) -> tuple[dict[str, RecommendedItem], list[str]]:
-    """Return the items that the triggers recommend, by id, and the triggers that the table does not have."""
+    """Return the items that the triggers recommend, by id, and the triggers that the table does not have.
+
+    Without a table these are all triggers: a page should not fail for what only improves its order.
+    """
+    if answers.bundle.items is None:
+        return {}, list(dict.fromkeys(trigger.product_id for trigger in request.triggers))
     if not request.triggers:
         return {}, []
     wanted = RecommendRequest(triggers=request.triggers, k=answers.settings.max_k)

@@ -48,6 +48,10 @@ def connected() -> Iterator[None]:
         raise RaylevanceError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there; unset it to work on this machine alone"
         ) from None
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        raise RaylevanceError("Ray did not start in time, as on a busy machine; run the command again") from None
     _configure_ray_data()
     try:
         yield

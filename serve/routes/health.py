@@ -15,8 +15,11 @@ NOT_READY: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(service: Service) -> APIRouter:
-    """Build the two routes that a load balancer or Kubernetes asks, with GET or HEAD."""
+def router(service: Service, *, names_versions: bool = True) -> APIRouter:
+    """Build the two routes that a load balancer or Kubernetes asks, with GET or HEAD; they need no token.
+
+    `names_versions` says whether `/readyz` names the artifacts, which strangers should not learn.
+    """
     routes = APIRouter()
 
     @routes.head("/healthz", include_in_schema=False)
@@ -28,7 +31,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/readyz", response_model=Readiness, responses=NOT_READY, tags=["operations"], summary="Searches work")
     async def ready() -> Readiness | JSONResponse:
         if await service.is_ready():
-            return Readiness(versions=service.answers.bundle.versions)
+            return Readiness(versions=service.answers.bundle.versions if names_versions else None)
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the models do not answer yet", "not_ready")
 
     return routes

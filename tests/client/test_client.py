@@ -136,7 +136,7 @@ def test_other_failures_are_not_tried_again(server: Server, status: int, use_asy
 @BOTH
 def test_an_answer_of_another_server_is_named(server: Server, use_async: bool) -> None:
     server.replies = [lambda: Response("<html>a proxy says no</html>", 502)]
-    with pytest.raises(ApiError, match=r"^502: <html>a proxy says no") as raised:
+    with pytest.raises(ApiError, match=rf"^502: {server.url}/v1/search: <html>a proxy says no") as raised:
         search(server, use_async=use_async)
     assert raised.value.problem is None
     server.replies = [ok({"some": "thing"})]
@@ -188,3 +188,22 @@ def test_every_route_has_a_method_in_both_clients() -> None:
     names = {name for name in vars(Client) if not name.startswith("_")}
     assert names == {name for name in vars(AsyncClient) if not name.startswith("_")}
     assert names >= {"search", "search_all", "query", "classify", "relevance", "recommend", "events", "versions"}
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "", "ftp://shop"])
+def test_what_is_no_url_is_refused_at_once(url: str) -> None:
+    with pytest.raises(UsageError, match="is no URL of a server; write http://"):
+        Client(url)
+
+
+def test_an_answer_without_a_body_names_its_url_and_status(server: Server) -> None:
+    server.replies = [lambda: Response(status_code=404)]
+    with pytest.raises(ApiError, match=f"404: {server.url}/v1/search: Not Found"):
+        search(server)
+
+
+def test_several_requests_may_be_plain(server: Server) -> None:
+    server.replies = [ok({"answers": [ANSWER]})]
+    with Client(server.url) as client:
+        [answer] = client.search_all([{"query": "lamp"}])
+    assert answer.query == "lamp"

@@ -122,6 +122,7 @@ def test_an_index_stores_its_fusion_settings(
     [
         Filters(brand=["Alder", "Cedar"]),
         Filters(category=["Home", "Kitchen"]),
+        Filters(category=["Home > Kitchen"]),
         Filters(category=["Home", "Kitchen", "Kettles"], locale="us"),
         Filters(brand=["Birch"], category=["Home"], locale="es"),
     ],
@@ -130,11 +131,11 @@ def test_filters_equal_brute_force(
     index: ProductIndex, products: pa.Table, query_vectors: Vectors, mode: str, filters: Filters
 ) -> None:
     def matches(product: dict[str, object]) -> bool:
-        path, levels = product["category"] or [], filters.category or []
+        path, levels = product["category"] or [], " > ".join(filters.category or []).split(" > ")
         return (
             (filters.brand is None or product["brand"] in filters.brand)
             and (filters.locale is None or product["locale"] == filters.locale)
-            and path[: len(levels)] == levels
+            and (not filters.category or path[: len(levels)] == levels)
         )
 
     allowed = {row for row, product in enumerate(products.to_pylist()) if matches(product)}

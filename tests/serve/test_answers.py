@@ -395,7 +395,10 @@ def test_a_number_that_no_array_holds_is_refused(client: TestClient, most: int) 
     assert client.post("/v1/recommend", json=request).status_code == 422
 
 
-def test_triggers_need_a_table(service: Service, metrics: Metrics) -> None:
+def test_without_a_table_a_page_names_all_triggers_as_unknown(service: Service, metrics: Metrics) -> None:
+    triggers = [{"product_id": name} for name in ("P002", "P001", "P002")]
     with TestClient(build_api(service, metrics, LimitSettings())) as client:
-        response = client.post("/v1/query", json={"query": "lamp", "triggers": [{"product_id": "P001"}]})
-    assert (response.status_code, response.json()["code"]) == (404, "not_served")
+        page = post(client, "/v1/query", query="lamp", triggers=triggers)
+        plain = post(client, "/v1/query", query="lamp")
+    assert (page["unknown"], plain["unknown"]) == (["P002", "P001"], [])
+    assert page["hits"] == plain["hits"] != []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from ray.util.metrics import Gauge
 
 from raylevance.artifacts import Store
 from raylevance.index.vectors import Vectors
+from serve import api as api_module
 from serve import service as service_module
 from serve.api import build_api
 from serve.metrics import Metrics
@@ -267,3 +270,14 @@ def test_the_examples_of_the_schema_are_answered(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     for example in schema["components"]["schemas"]["SearchRequest"]["examples"]:
         assert search(client, **example)["query"] == example["query"]
+
+
+def test_gauges_are_set_while_nothing_happens(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray drops a gauge from its export that is not set for a while."""
+    seen: list[tuple[str, float]] = []
+    monkeypatch.setattr(api_module, "GAUGES_EVERY_S", 0.02)
+    monkeypatch.setattr(Gauge, "set", lambda gauge, value, tags=None: seen.append((gauge.info["name"], value)))
+    with TestClient(build_api(service, Metrics(), LimitSettings())):
+        time.sleep(0.3)
+    for name, value in (("bundle_taken_seconds", service.loaded.timestamp()), ("requests_in_flight", 0)):
+        assert seen.count((f"raylevance_{name}", value)) >= 3, seen

@@ -219,6 +219,10 @@ def test_a_full_disk_refuses_events_and_loses_none(tmp_path: Path, full_disk: th
     [
         ({"timestamp": "2026-05-01T10:00:00"}, "events.0.timestamp: timestamp has no offset from UTC"),
         ({"timestamp": "0001-01-01T00:00:00+10:00"}, "events.0.timestamp: is not between the years 1990 and 2100"),
+        (
+            {"timestamp": "2099-01-01T00:00:00Z"},
+            "timestamp 2099-01-01T00:00:00Z is more than a day ahead",
+        ),
         ({"timestamp": "2101-01-01T00:00:00Z"}, "events.0.timestamp: is not between the years 1990 and 2100"),
         ({"query_id": "a\nb"}, "events.0.query_id: has a line break or another control character"),
         ({"client_id": " "}, "events.0.client_id: is blank"),

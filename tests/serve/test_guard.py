@@ -89,8 +89,16 @@ def test_tokens_open_what_their_scopes_say(guarded: TestClient, tokens: tuple[Pa
     assert guarded.post("/v1/search", json=SEARCH, headers={"Authorization": f"bearer  {ops}"}).status_code == 200
     refused = guarded.post("/v1/reload", headers=bearer(shop))
     assert (refused.status_code, refused.json()["detail"]) == (403, "the token lacks the scope 'admin'")
+    assert guarded.get("/readyz").json() == {"status": "ready", "versions": None}, "strangers learn no names"
     reloaded = guarded.post("/v1/reload", headers=bearer(ops))
     assert (reloaded.status_code, reloaded.json()["code"]) == (404, "not_served"), "no bundle is followed"
+
+
+def test_either_scope_reads_the_versions(tokens: tuple[Path, str, str], guarded: TestClient) -> None:
+    admin = add_token(tokens[0], "bot", ("admin",))
+    assert guarded.get("/v1/versions", headers=bearer(admin)).status_code == 200
+    assert guarded.get("/v1/versions", headers=bearer(tokens[1])).status_code == 200
+    assert guarded.post("/v1/search", json=SEARCH, headers=bearer(admin)).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@
     async with AsyncClient("http://127.0.0.1:8000") as client:
         page = await client.query("garden hose", triggers=[{"product_id": "B07X1"}])
 
-A request that the server refuses raises `ApiError` with the server's own problem. A request that meets status 429 or
+A request that the server refuses raises `ApiError` with the server's own problem, one with a wrong field `UsageError`,
+and one without an answer `RaylevanceError` (`raylevance.errors`), which both are. A request that meets status 429 or
 503, or a connection that fails, is sent again after a pause that doubles with each attempt, or as long as Retry-After
 says, up to ten seconds. That is safe for every route: events are kept once by their id. Proxies that the environment
 names are not used; `options` may set one.
@@ -57,6 +58,8 @@ Outcome = httpx.Response | httpx.RequestError | httpx.InvalidURL
 RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 """Faults of the connection. An answer that is late is not asked for again, which would load a slow server more."""
+TIMEOUT_S = 15.0
+"""Longer than the server's own limit of 10 s, so that its answer tells what took too long."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 
@@ -64,11 +67,13 @@ LONGEST_PAUSE_S = 10.0
 class ApiError(RaylevanceError):
     """An answer that is not 2xx. `problem` is the server's, None where the answer was none of ours."""
 
-    def __init__(self, status: int, problem: Problem | None, text: str = "") -> None:
-        """Describe an answer of `status` by its problem, or else by the beginning of its text."""
-        detail = problem.detail if problem else text[:200]
-        super().__init__(f"{status}: {detail}" + (f" (request {problem.request_id})" if problem else ""))
-        self.status = status
+    def __init__(self, response: httpx.Response, problem: Problem | None) -> None:
+        """Describe an answer by its problem, or else by its URL and the beginning of its text."""
+        detail = f"{response.url}: {response.text[:200] or response.reason_phrase}"
+        if problem:
+            detail = f"{problem.detail} (request {problem.request_id})"
+        super().__init__(f"{response.status_code}: {detail}")
+        self.status = response.status_code
         self.problem = problem
 
 
@@ -76,6 +81,8 @@ class _Calls:
     """The requests of the API, which a client sends in its own way."""
 
     def __init__(self, url: str, token: str | None, timeout_s: float, retries: int) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"{url}: is no URL of a server; write http://{url.removeprefix('//')}")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._options: dict[str, Any] = {"base_url": url, "headers": headers, "timeout": timeout_s, "trust_env": False}
         self._retries = retries
@@ -89,7 +96,7 @@ class Client(_Calls):
     """A client for scripts and threads; it keeps its connections, so use one for many requests, and close it."""
 
     def __init__(
-        self, url: str, token: str | None = None, timeout_s: float = 10.0, retries: int = 4, **options: Any
+        self, url: str, token: str | None = None, timeout_s: float = TIMEOUT_S, retries: int = 4, **options: Any
     ) -> None:
         """Call the server at `url`.
 
@@ -113,7 +120,7 @@ class Client(_Calls):
         """Search products. `fields` are those of `SearchRequest`, such as k, mode and filters."""
         return self._post("/v1/search", body(SearchRequest, query=query, **fields), Answer)
 
-    def search_all(self, requests: Sequence[SearchRequest]) -> list[Answer]:
+    def search_all(self, requests: Sequence[SearchRequest | dict[str, Any]]) -> list[Answer]:
         """Send up to `MAX_BATCH` searches at once; one bundle answers them all, in their order."""
         return self._post("/v1/search/batch", body(SearchBatch, requests=list(requests)), Answers).answers
 
@@ -134,17 +141,17 @@ class Client(_Calls):
         request = body(RecommendRequest, triggers=list(triggers), **fields)
         return self._post("/v1/recommend", request, Recommendations)
 
-    def classify_all(self, requests: Sequence[ClassifyRequest]) -> list[Classification]:
+    def classify_all(self, requests: Sequence[ClassifyRequest | dict[str, Any]]) -> list[Classification]:
         """Classify up to `MAX_BATCH` queries at once."""
         request = body(ClassifyBatch, requests=list(requests))
         return self._post("/v1/classify/batch", request, Classifications).answers
 
-    def relevance_all(self, requests: Sequence[RelevanceRequest]) -> list[Relevances]:
+    def relevance_all(self, requests: Sequence[RelevanceRequest | dict[str, Any]]) -> list[Relevances]:
         """Send up to `MAX_BATCH` requests for relevance at once."""
         request = body(RelevanceBatch, requests=list(requests))
         return self._post("/v1/relevance/batch", request, RelevanceAnswers).answers
 
-    def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Recommendations]:
+    def recommend_all(self, requests: Sequence[RecommendRequest | dict[str, Any]]) -> list[Recommendations]:
         """Send up to `MAX_BATCH` requests for recommendations at once."""
         request = body(RecommendBatch, requests=list(requests))
         return self._post("/v1/recommend/batch", request, RecommendationAnswers).answers
@@ -182,7 +189,7 @@ class AsyncClient(_Calls):
     """The same client for asyncio."""
 
     def __init__(
-        self, url: str, token: str | None = None, timeout_s: float = 10.0, retries: int = 4, **options: Any
+        self, url: str, token: str | None = None, timeout_s: float = TIMEOUT_S, retries: int = 4, **options: Any
     ) -> None:
         """Call the server at `url`, as `Client` does; `options` go to `httpx.AsyncClient`."""
         super().__init__(url, token, timeout_s, retries)
@@ -202,7 +209,7 @@ class AsyncClient(_Calls):
         """Search products, as `Client.search`."""
         return await self._post("/v1/search", body(SearchRequest, query=query, **fields), Answer)
 
-    async def search_all(self, requests: Sequence[SearchRequest]) -> list[Answer]:
+    async def search_all(self, requests: Sequence[SearchRequest | dict[str, Any]]) -> list[Answer]:
         """Send several searches at once, as `Client.search_all`."""
         return (await self._post("/v1/search/batch", body(SearchBatch, requests=list(requests)), Answers)).answers
 
@@ -224,17 +231,17 @@ class AsyncClient(_Calls):
         request = body(RecommendRequest, triggers=list(triggers), **fields)
         return await self._post("/v1/recommend", request, Recommendations)
 
-    async def classify_all(self, requests: Sequence[ClassifyRequest]) -> list[Classification]:
+    async def classify_all(self, requests: Sequence[ClassifyRequest | dict[str, Any]]) -> list[Classification]:
         """Classify several queries at once, as `Client.classify_all`."""
         request = body(ClassifyBatch, requests=list(requests))
         return (await self._post("/v1/classify/batch", request, Classifications)).answers
 
-    async def relevance_all(self, requests: Sequence[RelevanceRequest]) -> list[Relevances]:
+    async def relevance_all(self, requests: Sequence[RelevanceRequest | dict[str, Any]]) -> list[Relevances]:
         """Send several requests at once, as `Client.relevance_all`."""
         request = body(RelevanceBatch, requests=list(requests))
         return (await self._post("/v1/relevance/batch", request, RelevanceAnswers)).answers
 
-    async def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Recommendations]:
+    async def recommend_all(self, requests: Sequence[RecommendRequest | dict[str, Any]]) -> list[Recommendations]:
         """Send several requests at once, as `Client.recommend_all`."""
         request = body(RecommendBatch, requests=list(requests))
         return (await self._post("/v1/recommend/batch", request, RecommendationAnswers)).answers
@@ -316,7 +323,7 @@ def _successful(response: httpx.Response) -> httpx.Response:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:
         problem = None
-    raise ApiError(response.status_code, problem, response.text)
+    raise ApiError(response, problem)
 
 
 def _read(response: httpx.Response, model: type[M]) -> M:

@@ -7,14 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from raylevance.config import Settings
+from raylevance.data.schema import CATEGORY_SEPARATOR
 
 Value = Annotated[str, StringConstraints(max_length=1000)]
 """A value of a filter. With a constraint pydantic also refuses half of a surrogate pair, which is no Unicode."""
-LEVEL_SEPARATOR = "\x1f"
-"""Joins the levels of a category path into one key. No category name contains this character."""
 
 
 class Filters(Settings):
@@ -23,12 +22,17 @@ class Filters(Settings):
     An empty list is what a form sends in which nothing is chosen.
     """
 
-    brand: list[Value] | None = None
-    """The product's brand must be one of these, spelt as in the catalogue. An empty list means any brand."""
-    category: list[Value] | None = None
-    """The product's category path must begin with these levels, from the root. An empty list means any category."""
-    locale: Value | None = None
-    """The product's locale must be this one."""
+    brand: list[Value] | None = Field(
+        default=None,
+        description="The product's brand must be one of these, spelt as in the catalogue, upper and lower case "
+        "included. An empty list means any brand.",
+    )
+    category: list[Value] | None = Field(
+        default=None,
+        description="The product's category path must begin with this one, from the root and spelt as in the "
+        "catalogue: its levels, or one text with the levels joined by ' > '. An empty list means any category.",
+    )
+    locale: Value | None = Field(default=None, description="The product's locale must be this one.")
 
 
 class FilterColumns:
@@ -36,7 +40,7 @@ class FilterColumns:
 
     def __init__(self, products: pa.Table) -> None:
         """Prepare the columns brand, category and locale of `products`, which has our products schema."""
-        paths = pc.binary_join(products["category"], LEVEL_SEPARATOR)
+        paths = pc.binary_join(products["category"], CATEGORY_SEPARATOR)
         self._columns = {"brand": _Column(products["brand"]), "locale": _Column(products["locale"])}
         self._columns["category"] = _Column(paths)
 
@@ -66,6 +70,7 @@ def _tests(filters: Filters) -> dict[str, Callable[[str], bool]]:
     if filters.locale is not None:
         tests["locale"] = filters.locale.__eq__
     if filters.category:
-        prefix = filters.category
-        tests["category"] = lambda path: path.split(LEVEL_SEPARATOR)[: len(prefix)] == prefix
+        prefix = CATEGORY_SEPARATOR.join(filters.category)
+        below = prefix + CATEGORY_SEPARATOR
+        tests["category"] = lambda path: path == prefix or path.startswith(below)
     return tests

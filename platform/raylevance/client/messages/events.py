@@ -1,6 +1,6 @@
 """Messages of `POST /v1/events`, in the fields of User Behavior Insights (UBI)."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
@@ -12,6 +12,8 @@ from raylevance.data.times import time_of
 
 MAX_EVENTS = 500
 LAST_POSITION = 2**31 - 1
+MOST_AHEAD = timedelta(days=1)
+"""How far ahead of our clock the time of an event may be. One of next year would decide where a log is cut to test."""
 
 
 def _importable(value: str) -> str:
@@ -62,6 +64,8 @@ class Event(Request):
             raise ValueError("timestamp has no offset from UTC, such as Z")
         time = time_of(timestamp)
         assert time is not None, "only texts and numbers may say no time"
+        if time > datetime.now(UTC) + MOST_AHEAD:
+            raise ValueError(f"timestamp {time:%Y-%m-%dT%H:%M:%SZ} is more than a day ahead; is the clock right?")
         return time
 
 

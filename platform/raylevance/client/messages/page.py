@@ -48,4 +48,6 @@ class Page(Reply):
     categories: list[Label]
     hits: list[PageHit]
     cut: int = Field(description="Candidates that were left out because their grade is too low.")
-    unknown: list[str] = Field(description="The triggers that the table of items does not have.")
+    unknown: list[str] = Field(
+        description="The triggers that the table of items does not have; all of them without such a table."
+    )

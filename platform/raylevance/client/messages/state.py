@@ -29,7 +29,7 @@ class Readiness(Settings):
     """The answer of `/readyz` when the models are loaded and searches work."""
 
     status: Literal["ready"] = "ready"
-    versions: Versions
+    versions: Versions | None = Field(description="Null where tokens are needed: `/v1/versions` has them.")
 
 
 class Health(Settings):
