@@ -22,6 +22,7 @@ from raylevance.index.grades import GradeBands
 from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.inference import bundle as bundles
 from raylevance.inference import index_shards
+from serve import shards as shards_module
 from serve.app import application
 from serve.arrays import pack, unpack
 from serve.loaded import Loaded
@@ -225,9 +226,11 @@ def test_shards_of_another_size_than_the_header_says_are_damaged(shop: Any) -> N
         index_shards.load(store, draft.ref, 0, 2)
 
 
-def test_a_process_without_a_shard_says_so(shop: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_process_without_a_shard_says_so(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(shards_module.log, "warning", lambda *parts: said.append(parts))
     index = publish_shards(shop, "two", 2, 50)
     for number in range(3):
         assert asyncio.run(HeldShards(str(shop.root), number, 3).load(index)) == (None, None)
-    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    [line] = [message % reason for message, reason in said]
     assert "has fewer shards than shard_processes=3, so process 2 is idle" in line
