@@ -1,7 +1,7 @@
 """A store with a small shop and all that a server can answer from, and a service over it without Ray."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastapi.testclient import TestClient
 
 from raylevance.artifacts import Store
 from raylevance.data.label_space import LabelSpace
@@ -30,11 +31,12 @@ from raylevance.models.encoder import Encoder
 from raylevance.models.hybrid import Hybrid
 from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
 from raylevance.models.relevance import RelevanceModel, RelevanceModelSettings
+from serve.api import build_api
 from serve.bundle import versions_of
 from serve.metrics import Metrics
 from serve.models import LocalModels, Models
 from serve.service import Service
-from serve.settings import ServeSettings
+from serve.settings import LimitSettings, ServeSettings
 
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
     import ray.serve  # noqa: F401  Ray 2.60 declares its settings in a way that pydantic deprecates
@@ -184,3 +186,16 @@ def service(make_service: Callable[..., Service]) -> Service:
 @pytest.fixture(scope="session")
 def full_service(everything: ServeSettings, make_service: Callable[..., Service]) -> Service:
     return make_service(settings=everything)
+
+
+@pytest.fixture(scope="module")
+def client(full_service: Service, metrics: Metrics) -> Iterator[TestClient]:
+    with TestClient(build_api(full_service, metrics, LimitSettings())) as client:
+        yield client
+
+
+def post(client: TestClient, path: str, **request: Any) -> dict[str, Any]:
+    response = client.post(path, json=request)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
