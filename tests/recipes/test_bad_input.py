@@ -57,6 +57,7 @@ def assert_one_line(ended: Ended, code: int, message: str) -> None:
         ("index build --encoder encoder/x --products P.parquet", "expected tables/NAME"),
         ("run cross-validation --set mining.judge=judge/x", "judge/x: it learned from queries that a fold tests on"),
         ("run cross-validation --set synthetic.tables=tables/x", "tables/x: made with queries that a fold tests on"),
+        ("run cross-validation --set warmup.synthetic=tables/x", "tables/x: made with queries that a fold tests on"),
         ("store show stage1", "'stage1' is not a reference"),
     ],
 )

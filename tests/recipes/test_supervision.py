@@ -9,17 +9,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
 from raylevance.data.judged_tables import JudgedTables
-from raylevance.errors import RaylevanceError
+from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError, UsageError
+from raylevance.inference.encoder import NamedEncoder
+from raylevance.llm.synthetic import SYNTHETIC_QUERIES
 from tests.conftest import Ended
 from workloads.recipe import settings_type
 from workloads.recipes import audit, knowledge, mine_and_refine, synthetic_queries
+from workloads.recipes.synthetic_queries import finds_its_product
 from workloads.run import Run
+from workloads.steps.contrastive_instances import write_synthetic_pairs
+from workloads.steps.retrieval_data import SyntheticSource
 
 pytestmark = pytest.mark.ray
 SHOP = """
@@ -27,6 +34,10 @@ data: {source: demo, demo: {products: 300, queries: 24, events: 20000, judged_pe
 """
 TEXTS = {
     "queries": ["a kettle for tea", "gift for a cook"],
+    "broad": "a kettle for tea",
+    "specific": "gift for a cook",
+    "attribute": "gift for a cook",
+    "use": "a kettle for tea in the morning of a long and busy day",
     "categories": ["Kitchen"],
     "products": ["kettle"],
     "description": "tea",
@@ -147,13 +158,69 @@ def test_each_pair_of_a_synthetic_query_is_graded(
     shop: Path, server: tuple[str, Counter[str]], ray_cluster: None
 ) -> None:
     model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
-    found = run(synthetic_queries, shop, f"judge={shop / 'judge.yaml'}", *model, "synthetic.share=0.2")
+    every = [*model, "synthetic.share=0.2", "synthetic.found_within=null"]
+    found = run(synthetic_queries, shop, f"judge={shop / 'judge.yaml'}", *every)
     folder = Store(str(shop / "store")).path("tables/synthetic")
     queries, judgements = (pq.read_table(folder / name).to_pylist() for name in ("queries", "judgements"))
     assert {row["query"] for row in queries} == {"a kettle for tea", "gift for a cook"} and found["queries"] == 2
+    assert found["kinds"] == {"broad": 1, "specific": 1, "attribute": 0, "use": 0}
+    answers = found["prompts"]
+    assert found["dropped"] == {"too long": answers, "a duplicate": 3 * answers - 2}
     assert found["pairs"] == len(judgements) > 0
     assert {(row["grade"], row["split"]) for row in judgements} == {(1, "train")}
     assert all(row["source"].startswith("llm:judge@") for row in judgements)
+
+
+def test_without_a_judge_the_own_product_is_the_positive_of_the_warm_up_alone(
+    shop: Path, server: tuple[str, Counter[str]], ray_cluster: None
+) -> None:
+    model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
+    every = [*model, "judge=null", "synthetic.share=0.2", "synthetic.found_within=null", "synthetic.kinds=[broad]"]
+    found, store = run(synthetic_queries, shop, *every), Store(str(shop / "store"))
+    folder = store.path("tables/synthetic-unjudged")
+    [query], [judgement] = (pq.read_table(folder / name).to_pylist() for name in ("queries", "judgements"))
+    assert query["query"] == "a kettle for tea" and judgement["query_id"] == query["query_id"]
+    assert (judgement["grade"], judgement["source"], found["judge"]) == (2, "synthetic:own-product", None)
+    with pytest.raises(UsageError, match=r"nobody judged its pairs; set warmup\.synthetic"):
+        SyntheticSource(tables="tables/synthetic-unjudged").check(store)
+
+
+def test_a_query_that_does_not_find_its_product_is_told_apart(
+    shop: Path, server: tuple[str, Counter[str]], tiny_backbone: Path, ray_cluster: None
+) -> None:
+    """A title finds its own product by its words, and not the product whose title it is not."""
+    products = pq.read_table(Store(str(shop / "store")).path("tables/demo") / "products")
+    rows = products.select(["product_id", "title"]).to_pylist()[::40]
+    titles = [
+        {"query_id": f"t{n}", "query": row["title"], "product_id": row["product_id"]} for n, row in enumerate(rows)
+    ]
+    wrong = [{**row, "query_id": f"w{n}", "query": titles[n - 1]["query"]} for n, row in enumerate(titles)]
+    written = pa.Table.from_pylist([*wrong, *titles], SYNTHETIC_QUERIES)
+    encoder = NamedEncoder(tiny_backbone, None, None)
+    assert finds_its_product(written, products, encoder, 3).tolist() == [False] * len(wrong) + [True] * len(titles)
+    assert finds_its_product(written.slice(0, 0), products, encoder, 3).tolist() == []
+
+
+def test_pairs_of_synthetic_queries_join_the_warm_up(shop: Path, tmp_path: Path, ray_cluster: None) -> None:
+    """Their texts are those of the products; people's queries and products of other tables are left out."""
+    tables, text = Store(str(shop / "store")).path("tables/demo"), ProductText()
+    products = pq.read_table(tables / "products")
+    people = pq.read_table(tables / "queries")["query"][0].as_py()
+    ids = products["product_id"].to_pylist()
+    written = {"s1": ("mug for two", ids[7], 2), "s2": (f" {people.upper()}", ids[3], 2), "s3": ("lamp", "gone", 2)}
+    written |= {"s4": ("chair", ids[5], 1), "s5": ("tea cup", ids[2], 2)}
+    rows = [
+        {"query_id": key, "query": query, "product_id": product, "grade": grade}
+        for key, (query, product, grade) in written.items()
+    ]
+    for name in ("queries", "judgements"):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.Table.from_pylist(rows[::-1] if name == "queries" else rows), tmp_path / name / "0.parquet")
+    (tmp_path / "out").mkdir()
+    assert write_synthetic_pairs(tmp_path, tables, tmp_path / "out", text) == 2
+    found = pq.read_table(tmp_path / "out").to_pylist()
+    texts = text.compose(products)
+    assert {row["query"]: row["items"] for row in found} == {"mug for two": [texts[7]], "tea cup": [texts[2]]}
 
 
 def test_synthetic_queries_join_the_training_ones(shop: Path, ray_cluster: None) -> None:

@@ -35,7 +35,7 @@ from workloads.steps.indexing import index_step
 from workloads.steps.judged_training import JudgedTraining, judged_training_step
 from workloads.steps.mining import MineSettings, mining_step, why_nothing_is_added
 from workloads.steps.mining_judge import BEST, best_judge
-from workloads.steps.retrieval_data import RetrievalData, SyntheticSource
+from workloads.steps.retrieval_data import RetrievalData, SyntheticSource, check_has_queries
 from workloads.steps.retrieval_report import RetrievalOutcome, baselines_step, report_step
 from workloads.steps.tables import DataSettings, load_tables
 from workloads.steps.warmup import WarmupSettings, warmup_step
@@ -201,6 +201,8 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     if settings.mining.unjudged == "judge" and settings.mining.judge != BEST:
         judge_version(store, settings.mining.judge)
     settings.synthetic.check(store)
+    if settings.warmup.enabled and settings.warmup.synthetic:
+        check_has_queries(store, "warmup.synthetic", settings.warmup.synthetic)
     trainer.check_settings(settings.warmup.train, settings.machine, evaluates=False, name="warmup.train.")
     for name, train in {"stage1": settings.stage1.train, "stage2": settings.stage2.train}.items():
         trainer.check_settings(train, settings.machine, evaluates=True, name=f"{name}.train.")

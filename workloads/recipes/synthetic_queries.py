@@ -2,13 +2,20 @@
 
     raylevance run synthetic-queries [--set model.backend=endpoint ...]
 
-A language model writes queries for products without a relevant query, or for any product; each query is paired with its
-own product and with others, and a judge grades all pairs. Publishes `tables/synthetic` (`tables/synthetic-for-any` for
-any product): the products, the queries, and judgements whose source is the judge.
+A language model writes queries of several kinds for products without a relevant query, or for any product, and those
+stay that find their product in a search. Each query is paired with its own product and with others, and a judge grades
+all pairs. Publishes `tables/synthetic` (`tables/synthetic-for-any` for any product): the products, the queries, and
+judgements whose source is the judge.
+
+Where no judge passes its gate (`judge=null`), a query's own product is its positive, for the warm-up alone
+(`warmup.synthetic`): `tables/synthetic-unjudged`.
 """
 
 import shutil
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,28 +23,36 @@ import pyarrow.parquet as pq
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.judged_tables import TRAIN, JudgedTables
-from raylevance.data.schema import TABLES
+from raylevance.data.schema import JUDGEMENTS, TABLES
 from raylevance.data.text import ProductText
-from raylevance.inference.judge import JudgeReference
+from raylevance.inference.encoder import NamedEncoder, backbone_digest
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.judge import JudgeReference, LoadedJudge
 from raylevance.inference.judge import load as load_judge
 from raylevance.llm.backends import LanguageModelSettings, open_language_model, open_ledger
 from raylevance.llm.cached_answers import answer_prompts
 from raylevance.llm.synthetic import (
-    SYNTHETIC_REQUEST,
     SyntheticSettings,
     choose_products,
     read_synthetic_queries,
     synthetic_pairs,
     synthetic_prompts,
     synthetic_query_limit,
+    synthetic_request,
 )
 from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.labelling import judge_pairs
+from workloads.steps.systems import rank_hybrid
 from workloads.steps.tables import DataSettings, load_tables
 from workloads.steps.tables_outcome import TablesOutcome
 
 SYNTHETIC, SYNTHETIC_FOR_ANY = "tables/synthetic", "tables/synthetic-for-any"
+UNJUDGED = "tables/synthetic-unjudged"
+OWN_PRODUCT = "synthetic:own-product"
+"""The source of a judgement that nobody made: the query was written for this product."""
+
+RELEVANT = 2
 
 
 class SyntheticQueriesSettings(Settings):
@@ -45,16 +60,20 @@ class SyntheticQueriesSettings(Settings):
 
     data: DataSettings = DataSettings()
     model: LanguageModelSettings = LanguageModelSettings()
-    judge: JudgeReference = "judge/relevance"
-    """judge/NAME[@VERSION], or a YAML file that describes a judge."""
+    judge: JudgeReference | None = "judge/relevance"
+    """judge/NAME[@VERSION], or a YAML file that describes a judge; null for none: then a query's own product is its
+    only positive, and the queries are for the warm-up alone."""
+    encoder: str = "minilm"
+    """The encoder of the search that has to find a query's product: encoder/NAME[@VERSION], a path, or `minilm`."""
     text: ProductText = ProductText()
     synthetic: SyntheticSettings = SyntheticSettings()
 
 
 def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
-    """Ask for queries, pair them with products and grade the pairs, all in one step."""
+    """Ask for queries, keep those that find their product, and grade pairs, all in one step."""
     tables = load_tables(settings.data, run)
-    judge = load_judge(run.store, settings.judge)
+    judge = load_judge(run.store, settings.judge) if settings.judge else None
+    encoder = load_encoder(run.store, settings.encoder) if settings.synthetic.found_within else None
     model, version = open_language_model(settings.model)
 
     def build(draft: Draft) -> None:
@@ -63,42 +82,100 @@ def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
         if not settings.synthetic.only_unfound:
             known = known.slice(0, 0)
         chosen = choose_products(judged.products, known, judged.queries, settings.synthetic)
-        asked = synthetic_prompts(chosen, known, version)
+        asked = synthetic_prompts(chosen, known, version, settings.synthetic)
+        request = synthetic_request(settings.synthetic)
         with open_ledger(run.store) as ledger:
             answers = answer_prompts(
-                asked, model, SYNTHETIC_REQUEST, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")
+                asked, model, request, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")
             )
-        written = read_synthetic_queries(answers, judged.products, known, judged.queries, version, settings.synthetic)
-        short = synthetic_query_limit(judged.queries, settings.synthetic) - written.num_rows
-        if short > 0 and chosen.num_rows < judged.products.num_rows:
+        usable, dropped = read_synthetic_queries(
+            answers, judged.products, known, judged.queries, version, settings.synthetic
+        )
+        if encoder and settings.synthetic.found_within:
+            found = finds_its_product(usable, judged.products, encoder, settings.synthetic.found_within)
+            dropped |= {"its product is not found": int((~found).sum())}
+            usable = usable.filter(pa.array(found))
+        limit = synthetic_query_limit(judged.queries, settings.synthetic)
+        written = usable.slice(0, limit)
+        dropped |= {"beyond synthetic.share": usable.num_rows - written.num_rows}
+        if written.num_rows < limit and chosen.num_rows < judged.products.num_rows:
             status(
-                f"synthetic queries: {short} fewer than the share allows; a larger synthetic.asked_per_query asks more"
+                f"synthetic queries: {limit - written.num_rows} fewer than the share allows; "
+                "a larger synthetic.asked_per_query asks more"
             )
-        found = synthetic_pairs(written, settings.synthetic)
-        made = JudgedTables(judged.products, written.drop_columns(["product_id"]), found)
-        grades = judge_pairs(run, judge, made, found, settings.text)
+        graded, metrics = grade_pairs(run, judge, judged.products, written, settings)
         shutil.copytree(run.store.path(tables.ref) / "products", draft.path / "products")
-        for name, table in {"queries": made.queries, "judgements": judgements(found, grades)}.items():
+        queries = written.drop_columns(["product_id", "kind"])
+        for name, table in {"queries": queries, "judgements": graded}.items():
             (draft.path / name).mkdir()
             pq.write_table(table.cast(TABLES[name]), draft.path / name / "part-0.parquet")
-        counts = pc.value_counts(grades["grade"].drop_null()).to_pylist()
         draft.metrics |= {
             "prompts": asked.num_rows,
             "failed": sum(bool(error) for error in answers["error"].to_pylist()),
             "queries": written.num_rows,
-            "pairs": found.num_rows,
-            "grades": {str(row["values"]): row["counts"] for row in counts},
+            "kinds": {kind: written["kind"].to_pylist().count(kind) for kind in settings.synthetic.kinds},
+            "dropped": {reason: count for reason, count in dropped.items() if count},
+            **metrics,
         }
 
     described = {
         "synthetic": settings.synthetic,
         "model": version,
-        "judge": judge.labels_version,
+        "judge": judge.labels_version if judge else None,
         "text": settings.text,
+        **({"encoder": encoder.artifact or backbone_digest(settings.encoder)} if encoder else {}),
     }
     name = SYNTHETIC if settings.synthetic.only_unfound else SYNTHETIC_FOR_ANY
-    artifact: Artifact = run.step(name, build, settings=described, inputs=[tables], seed=settings.synthetic.seed)
-    return TablesOutcome(run, artifact)
+    made: Artifact = run.step(
+        name if judge else UNJUDGED, build, settings=described, inputs=[tables], seed=settings.synthetic.seed
+    )
+    return TablesOutcome(run, made)
+
+
+def finds_its_product(
+    written: pa.Table, products: pa.Table, encoder: NamedEncoder, within: int
+) -> npt.NDArray[np.bool_]:
+    """Return whether a hybrid search has the product of each query among its `within` best, bool [n].
+
+    `written` holds rows of `SYNTHETIC_QUERIES`. All vectors of the `products` are held in memory.
+    """
+    if not written.num_rows:
+        return np.zeros(0, np.bool_)
+    ranked = rank_hybrid(JudgedTables(products, written, JUDGEMENTS.empty_table()), encoder)["hybrid"]
+    own = zip(written["query_id"].to_pylist(), written["product_id"].to_pylist(), strict=True)
+    return np.array([product in list(ranked[query])[:within] for query, product in own])
+
+
+def grade_pairs(
+    run: Run, judge: LoadedJudge | None, products: pa.Table, written: pa.Table, settings: SyntheticQueriesSettings
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Return rows of `JUDGEMENTS` of the queries `written`, and what to report of them.
+
+    The judge grades each query's own product and others. Without one, the own product is relevant.
+    """
+    if judge is None:
+        return own_products(written), {"pairs": written.num_rows, "judge": None}
+    found = synthetic_pairs(written, settings.synthetic)
+    made = JudgedTables(products, written.drop_columns(["product_id", "kind"]), found)
+    grades = judge_pairs(run, judge, made, found, settings.text)
+    counts = pc.value_counts(grades["grade"].drop_null()).to_pylist()
+    by_grade = {str(row["values"]): row["counts"] for row in counts}
+    return judgements(found, grades), {"pairs": found.num_rows, "judge": judge.labels_version, "grades": by_grade}
+
+
+def own_products(written: pa.Table) -> pa.Table:
+    """Return a training judgement for each query of `written`: its own product is relevant."""
+    count = written.num_rows
+    columns = {
+        "query_id": written["query_id"],
+        "product_id": written["product_id"],
+        "label": pa.array([str(RELEVANT)] * count, pa.string()),
+        "grade": pa.array([RELEVANT] * count, pa.int8()),
+        "source": pa.array([OWN_PRODUCT] * count, pa.string()),
+        "confidence": pa.nulls(count, pa.float32()),
+        "split": pa.array([TRAIN] * count, pa.string()),
+    }
+    return pa.table(columns, schema=JUDGEMENTS)
 
 
 def judgements(found: pa.Table, grades: pa.Table) -> pa.Table:

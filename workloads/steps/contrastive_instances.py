@@ -15,7 +15,7 @@ from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.parquet_parts import PartFiles, write_parts
 from raylevance.data.pseudo_queries import POSITIVE, SCHEMA, pseudo_queries
 from raylevance.data.spelling import SpellingSettings
-from raylevance.data.text import ProductText
+from raylevance.data.text import ProductText, normalised_query
 from raylevance.errors import RaylevanceError
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.metapaths import rank_in_row
@@ -57,6 +57,32 @@ def write_clicked_pairs(graph: Path, tables: Path, output: Path, text: ProductTe
         "labels": [[POSITIVE]] * len(items),
     }
     pq.write_table(pa.table(instances, schema=SCHEMA), output / "clicked.parquet")
+
+
+def write_synthetic_pairs(synthetic: Path, tables: Path, output: Path, text: ProductText) -> int:
+    """Add the queries of the tables `synthetic` with their relevant products to the instances in the folder `output`.
+
+    Returns the number of these pairs. A pair is left out whose product is not in `tables`, and whose query has the text
+    of a query of `tables`, which may be one that is tested on.
+    """
+    judgements = pq.read_table(synthetic / "judgements", columns=["query_id", "product_id", "grade"])
+    pairs = judgements.filter(pc.equal(judgements["grade"], POSITIVE))
+    written = pq.read_table(synthetic / "queries", columns=["query_id", "query"])
+    pairs = pairs.append_column(
+        "query", written["query"].take(pc.index_in(pairs["query_id"], written["query_id"].combine_chunks()))
+    )
+    people = normalised_query(pq.read_table(tables / "queries", columns=["query"])["query"]).combine_chunks()
+    products = pq.read_table(tables / "products", columns=list(dict.fromkeys(["product_id", *text.columns])))
+    place = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
+    usable = pc.and_(place.is_valid(), pc.invert(pc.is_in(normalised_query(pairs["query"]), people)))
+    items = text.compose_column(products.take(place.filter(usable))).to_pylist()
+    instances = {
+        "query": pairs["query"].filter(usable),
+        "items": [[item] for item in items],
+        "labels": [[POSITIVE]] * len(items),
+    }
+    pq.write_table(pa.table(instances, schema=SCHEMA), output / "synthetic.parquet")
+    return len(items)
 
 
 def _click_weights(graph: BehaviourGraph) -> npt.NDArray[np.float32]:

@@ -13,7 +13,6 @@ from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.spelling import SpellingSettings
 from raylevance.inference.grade_bands import save_bands
 from raylevance.models.encoder import Encoder, EncoderSettings
-from raylevance.training.tasks.contrastive.ranking import RankingEvaluation
 from raylevance.training.tasks.contrastive.task import ContrastiveSettings
 from workloads.steps.contrastive_instances import write_judged_instances
 from workloads.steps.encoder_training import besides_training, training_settings
@@ -60,11 +59,11 @@ def judged_training_step(
             start = run.store.path(encoder.ref)
             if settings.two_towers:
                 start = _with_two_towers(start, work / "two-towers")
-            evaluate = RankingEvaluation.of(data.validation, data.text)
-            data.trainer.train_encoder(start, settings.train, data.text, draft, work, evaluate)
+            data.trainer.train_encoder(start, settings.train, data.text, draft, work, data.evaluation())
             save_bands(draft.path, GradedPairs.from_tables(data.validation, data.text))
 
-    described = training_settings(settings.train, data.text, **besides_training(settings), queries=train_queries)
+    others = besides_training(settings) | data.evaluation_settings()
+    described = training_settings(settings.train, data.text, **others, queries=train_queries)
     return run.step(name, build, settings=described, inputs=inputs, seed=seed)
 
 

@@ -1,6 +1,6 @@
 """The tables that the encoders of Mine and Refine learn from, split into queries for training and validation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import pyarrow.compute as pc
@@ -11,9 +11,16 @@ from raylevance.artifacts import Artifact, Store
 from raylevance.config import Settings
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import ProductText, normalised_query
+from raylevance.demo.judgements import grade_catalogue
+from raylevance.demo.settings import DemoSettings
+from raylevance.demo.shop import open_shop
 from raylevance.errors import UsageError
+from raylevance.training.tasks.contrastive.ranking import RankingEvaluation
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
+
+RULE_GRADED = 300
+"""Validation queries for which the rule of the demo shop grades every product, which takes memory (our choice)."""
 
 
 class SyntheticSource(Settings):
@@ -28,9 +35,16 @@ class SyntheticSource(Settings):
         """Raise `UsageError` when `tables` are not tables of judged queries."""
         if self.tables is None:
             return
-        folder = store.path(store.get(self.tables).ref)
-        if not all((folder / table).is_dir() for table in ("queries", "judgements")):
-            raise UsageError(f"synthetic.tables={self.tables}: has no judged queries; name tables of synthetic-queries")
+        check_has_queries(store, "synthetic.tables", self.tables)
+        if store.get(self.tables).metrics.get("judge", "") is None:
+            raise UsageError(f"synthetic.tables={self.tables}: nobody judged its pairs; set warmup.synthetic instead")
+
+
+def check_has_queries(store: Store, setting: str, tables: str) -> None:
+    """Raise `UsageError` when the `tables` that a `setting` names have no judged queries."""
+    folder = store.path(store.get(tables).ref)
+    if not all((folder / table).is_dir() for table in ("queries", "judgements")):
+        raise UsageError(f"{setting}={tables}: has no judged queries; name tables of synthetic-queries")
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,8 @@ class RetrievalData:
     """The tables that synthetic queries come from."""
     text: ProductText
     trainer: Trainer
+    shop: DemoSettings | None = None
+    """The demo shop whose rule grades what validation queries rank; with None only what is judged counts."""
 
     @classmethod
     def split(
@@ -91,6 +107,18 @@ class RetrievalData:
             text=text,
             trainer=trainer,
         )
+
+    def evaluation(self) -> RankingEvaluation:
+        """Return what picks the best step: nDCG@10 of validation queries, with a `shop` of `RULE_GRADED` of them."""
+        if self.shop is None:
+            return RankingEvaluation.of(self.validation, self.text)
+        some = self.validation.first_queries(RULE_GRADED, self.trainer.seed)
+        graded = grade_catalogue(open_shop(self.shop), some.queries["query_id"].combine_chunks())
+        return RankingEvaluation.of(replace(some, judgements=graded), self.text)
+
+    def evaluation_settings(self) -> dict[str, str]:
+        """Return what `evaluation` measures as a setting of a step that trains, where it is not what is judged."""
+        return {} if self.shop is None else {"evaluation": f"{RULE_GRADED} queries, every product graded by the rule"}
 
 
 def add_synthetic_queries(

@@ -11,9 +11,10 @@ from raylevance.config import Settings
 from raylevance.graph.edges import EdgeWeights
 from raylevance.inference.encoder import save_template
 from raylevance.models.encoder import EncoderSettings
+from raylevance.progress import status
 from raylevance.training.tasks.contrastive.task import ContrastiveSettings
 from workloads.steps.behaviour_graph import BehaviourSettings, graph_step, has_choices
-from workloads.steps.contrastive_instances import write_clicked_pairs, write_pseudo_queries
+from workloads.steps.contrastive_instances import write_clicked_pairs, write_pseudo_queries, write_synthetic_pairs
 from workloads.steps.cut_texts import share_of_cut_texts
 from workloads.steps.encoder_training import backbone_settings, besides_training, new_encoder, training_settings
 from workloads.steps.retrieval_data import RetrievalData
@@ -31,6 +32,9 @@ class WarmupSettings(Settings):
     behaviour_share: float = Field(0.2, ge=0, lt=1)
     """The largest share of pairs that are a query of the log with a product that was chosen for it. Queries that are
     validated or tested on are never among them."""
+    synthetic: str | None = None
+    """tables/NAME[@VERSION] of the recipe synthetic-queries: its queries with their relevant products are pairs of the
+    warm-up too; null for none."""
     train: ContrastiveSettings = ContrastiveSettings(loss="infonce", batch=64, max_steps=100)
 
 
@@ -45,7 +49,9 @@ def warmup_step(
         return untrained_step(data, f"encoder/warmup{suffix}", encoder)
     graph = clicked_graph(data, f"graph/warmup{suffix}") if read_log and settings.behaviour_share else None
     run, seed = data.run, data.trainer.seed
-    described = training_settings(settings.train, data.text, **backbone_settings(encoder), **besides_training(settings))
+    synthetic = run.store.get(settings.synthetic) if settings.synthetic else None
+    others = {name: value for name, value in besides_training(settings).items() if name != "synthetic"}
+    described = training_settings(settings.train, data.text, **backbone_settings(encoder), **others)
 
     def build(draft: Draft) -> None:
         with run.work_folder() as work:
@@ -62,11 +68,15 @@ def warmup_step(
                 pseudo = pyarrow.dataset.dataset(instances, format="parquet").count_rows()
                 count = round(pseudo * settings.behaviour_share / (1 - settings.behaviour_share))
                 write_clicked_pairs(run.store.path(graph.ref), tables, instances, data.text, count)
+            if synthetic:
+                pairs = write_synthetic_pairs(run.store.path(synthetic.ref), tables, instances, data.text)
+                draft.metrics["synthetic_pairs"] = pairs
+                status(f"{synthetic.ref}: {pairs} pairs of synthetic queries in the warm-up")
             start = new_encoder(encoder, work / "backbone")
             draft.metrics["item_texts_cut"] = share_of_cut_texts(start, tables / "products", data.text)
             data.trainer.train_encoder(start, settings.train, data.text, draft, work)
 
-    inputs = [data.tables, *([graph] if graph else [])]
+    inputs = [data.tables, *([graph] if graph else []), *([synthetic] if synthetic else [])]
     return run.step(f"encoder/warmup{suffix}", build, settings=described, inputs=inputs, seed=seed)
 
 

@@ -82,10 +82,12 @@ def check_apart(settings: CrossValidationSettings, store: Store) -> None:
             f"mining.judge={settings.mining.judge}: it learned from queries that a fold tests on; "
             "set mining.judge=best, mining.judge=zero-shot or mining.unjudged=skip"
         )
-    if settings.synthetic.tables:
-        raise UsageError(
-            f"synthetic.tables={settings.synthetic.tables}: made with queries that a fold tests on known; unset it"
-        )
+    for name, tables in {
+        "synthetic.tables": settings.synthetic.tables,
+        "warmup.synthetic": settings.warmup.synthetic,
+    }.items():
+        if tables:
+            raise UsageError(f"{name}={tables}: made with queries that a fold tests on known; unset it")
 
 
 def report_step(

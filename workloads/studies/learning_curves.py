@@ -4,12 +4,12 @@
 
 Each variant is trained in both stages with every number of steps on the most queries, and with the most steps on every
 number of queries. On the demo shop, whose rule grades any pair, the rule grades the mined pairs of stage 2 and what is
-ranked for nDCG@10. Steps that points share are made once, and a killed run continues. Publishes
-`report/learning-curves` with `curves.svg`.
+ranked for nDCG@10, for the test queries and for those that pick a best step (`stage1.train.keep_best`). Steps that
+points share are made once, and a killed run continues. Publishes `report/learning-curves` with `curves.svg`.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
@@ -152,7 +152,7 @@ def measure_variant(
     found: dict[str, list[Artifact]] = {WARMUP: [], STAGE1: [], STAGE2: []}
     for seed in settings.seeds:
         variant = settings.at(name, budget, seed)
-        data = split_queries(variant, run, tables, judged)
+        data = replace(split_queries(variant, run, tables, judged), shop=shop if keeps_best(variant) else None)
         warmup = warm_up(variant, data, SUFFIX)
         stage1 = train_stage1(variant, data, warmup, SUFFIX)
         stage2 = refine_by_rule(variant, data, stage1, shop) if shop else refine(variant, data, stage1, SUFFIX)
@@ -162,6 +162,11 @@ def measure_variant(
     before: dict[str, dict[str, list[Artifact]]] = {WARMUP: {}, STAGE1: {WARMUP: found[WARMUP]}}
     before[STAGE2] = {stage: found[stage] for stage in (WARMUP, STAGE1)}
     return [Point(name, stage, budget, found[stage], before[stage]) for stage in found]
+
+
+def keeps_best(settings: EncoderRecipe) -> bool:
+    """Return whether a stage keeps its best step."""
+    return any(stage.train.keep_best for stage in (settings.stage1, settings.stage2))
 
 
 def refine_by_rule(settings: EncoderRecipe, data: RetrievalData, stage1: Artifact, shop: DemoSettings) -> Artifact:

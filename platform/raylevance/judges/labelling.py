@@ -210,8 +210,9 @@ def check_pairs(pairs: Path) -> None:
 
 
 def _write_questions(pairs: Path, folder: Path, labelling: Labelling, ledger: Ledger) -> tuple[int, int]:
-    """Write each valid pair that has no answer once, as Parquet files of `PAIRS`.
+    """Write each valid pair that has no answer once, as Parquet files of `PAIRS`, each in the order of its queries.
 
+    A language model then reads the guideline and the query once for all pairs of a query (prefix caching).
     Returns the number of these pairs, and the number of distinct pairs that have an answer.
     """
     folder.mkdir(parents=True)
@@ -239,7 +240,8 @@ def _write_questions(pairs: Path, folder: Path, labelling: Labelling, ledger: Le
 
 
 def _write_question_file(folder: Path, number: int, rows: list[dict[str, str]]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), folder / f"part-{number:06d}.parquet")
+    by_query = sorted(rows, key=lambda row: row["query"])
+    pq.write_table(pa.Table.from_pylist(by_query, schema=PAIRS), folder / f"part-{number:06d}.parquet")
 
 
 def _write_labels(
