@@ -1,14 +1,26 @@
 """Learning curves: which budgets are trained, what each point is compared with, and the picture."""
 
+import itertools
 import json
 import xml.etree.ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from raylevance.artifacts import Store
+from raylevance.config import load_settings
+from raylevance.data.judged_tables import JudgedTables
+from raylevance.data.schema import ESCI_GRADES
 from raylevance.demo import DemoSettings
+from raylevance.demo.judgements import grade_pairs
+from raylevance.demo.relevance import LABELS
+from raylevance.demo.shop import open_shop
 from tests.conftest import Ended
+from workloads.recipes.mine_and_refine import MineAndRefineSettings, split_queries
+from workloads.run import Run
 from workloads.steps.tables import DataSettings
 from workloads.studies.curve_plots import CURVES, save_curves
 from workloads.studies.grid import FULL
@@ -65,6 +77,27 @@ def test_the_rule_grades_what_is_ranked_where_the_shop_is_generated(
     assert shop_of(DataSettings(source="demo", demo=demo)) == demo
     assert shop_of(DataSettings(source="tables/demo", demo=demo)) is None
     assert shop_of(DataSettings(source="tables", folder=tmp_path, demo=demo)) is None
+
+
+def test_the_best_step_is_picked_by_what_the_rule_says_of_every_product(small_store: Path, small_recipe: Path) -> None:
+    settings = load_settings(MineAndRefineSettings, small_recipe)
+    with Run(Store(small_store)) as run:
+        judged = JudgedTables.open(run.store.path("tables/demo"))
+        plain = split_queries(settings, run, run.store.get("tables/demo"), judged)
+    by_rule = replace(plain, shop=settings.data.demo)
+    queries, products = (
+        table.to_pylist() for table in (plain.validation.queries["query_id"], judged.products["product_id"])
+    )
+    pairs = list(itertools.product(queries, products))
+    labels = grade_pairs(open_shop(settings.data.demo), *(pa.array(ids) for ids in zip(*pairs, strict=True)))
+    expected = {
+        pair: ESCI_GRADES[LABELS[label]] for pair, label in zip(pairs, labels, strict=True) if LABELS[label] != "I"
+    }
+    rows = by_rule.evaluation().judgements.select(["query_id", "product_id", "grade"]).to_pylist()
+    assert {(row["query_id"], row["product_id"]): row["grade"] for row in rows} == expected
+    assert len(expected) > sum(grade > 0 for grade in plain.validation.judgements["grade"].to_pylist())
+    assert plain.evaluation().judgements.equals(plain.validation.judgements)
+    assert by_rule.evaluation_settings() and not plain.evaluation_settings()
 
 
 @pytest.mark.long
