@@ -130,7 +130,7 @@ def test_unknown_labels_are_named_and_stay_in_the_truth(evaluate: Callable[..., 
     printed = json.loads(ended.out)
     assert printed["unknown_labels"] == 2
     (line,) = ended.err.strip().splitlines()
-    assert "does not know 2 labels, which count as missed: 'Toys', 'Home'" in line
+    assert "does not predict 2 labels, which count as missed: 'Toys', 'Home'" in line
     assert printed["queries"] == 6
     assert printed["accuracy@3"] <= 4 / 6
     assert printed["tail"]["labels"] == 4
@@ -160,7 +160,7 @@ def test_another_task(evaluate: Callable[..., Ended], classifier: QueryLabels) -
 def test_numbers_as_label_ids_are_text(evaluate: Callable[..., Ended]) -> None:
     ended = evaluate(labelled([[7], [7], [7], [7], [7], [7]]))
     assert ended.code == 1
-    assert "knows none of the 1 labels, only such as 'Garden > Hoses'; check --task" in ended.err
+    assert "predicts none of the labels of the file, only such as 'Garden > Hoses'; check --task" in ended.err
 
 
 @pytest.mark.parametrize(

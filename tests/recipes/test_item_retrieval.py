@@ -108,6 +108,8 @@ def test_a_bad_row_is_named(
     assert ended.code == 1
     last = ended.err.strip().splitlines()[-1]
     assert f"interactions.parquet: row 18: {message}" in last
+    if isinstance(value, str):
+        assert f'"{column}": "{value}"' in last
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,9 @@ def test_unused_categories_of_a_request_id_are_no_requests(recommend: Recommend,
     assert recommend(pa.table({"request_id": ids.cast(pa.string()), **columns})).code == 0
     assert found.equals(pq.read_table(tmp_path / "F.parquet"))
     assert set(found["request_id"].to_pylist()) == {"a", "b"}
+    views = ids.cast(pa.string()).cast(pa.string_view())
+    assert recommend(pa.table({"request_id": views, **columns})).code == 0
+    assert found.equals(pq.read_table(tmp_path / "F.parquet"))
 
 
 def test_a_category_without_items_is_named(recommend: Recommend) -> None:
@@ -152,6 +155,12 @@ def test_a_category_limits_a_request(recommend: Recommend, tmp_path: Path) -> No
     ended = recommend(pa.table(columns | {"category": ["c2", None, "c1"]}))
     assert ended.code == 1
     assert "row 3: request 'a' has two categories" in ended.err
+
+
+def test_an_output_that_is_a_folder_is_refused_at_once(recommend: Recommend, tmp_path: Path) -> None:
+    (tmp_path / "F.parquet").mkdir()
+    ended = recommend(triggers())
+    assert ended.code == 1 and "F.parquet: is a folder; name a file" in ended.err
 
 
 def test_a_file_without_rows_gives_a_file_without_rows(recommend: Recommend, tmp_path: Path) -> None:

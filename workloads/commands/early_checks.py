@@ -30,6 +30,8 @@ def require_artifacts(store: str, **references: str | None) -> None:
 
 
 def require_folder_of(output: Path) -> None:
-    """Raise `RaylevanceError` if `output` would be in a folder that does not exist."""
+    """Raise `RaylevanceError` if `output` is a folder, or would be in one that does not exist."""
+    if output.is_dir():
+        raise RaylevanceError(f"{output}: is a folder; name a file")
     if not output.absolute().parent.is_dir():
         raise RaylevanceError(f"{output}: no such folder: {output.parent}")

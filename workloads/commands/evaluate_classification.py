@@ -94,7 +94,7 @@ def _match(labels: pa.Array, known: Sequence[str], where: str) -> _Truth:
         columns.append(column)
     if min(columns) >= len(known):
         raise RaylevanceError(
-            f"{where} knows none of the {len(unknown)} labels, only such as {known[0]!r}; check --task"
+            f"{where} predicts none of the labels of the file, only such as {known[0]!r}; check --task"
         )
     if unknown:
         _name_unknown(where, [label for _, label in unknown.values()])
@@ -106,7 +106,7 @@ def _name_unknown(where: str, labels: Sequence[str]) -> None:
     shown = ", ".join(repr(label) for label in labels[:SHOWN_LABELS])
     more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
     count = "1 label" if len(labels) == 1 else f"{len(labels)} labels"
-    status(f"{where} does not know {count}, which count as missed: {shown}{more}")
+    status(f"{where} does not predict {count}, which count as missed: {shown}{more}")
 
 
 def _predictions(classifier: QueryLabels, task: str, queries: Sequence[str]) -> Iterator[Predictions]:

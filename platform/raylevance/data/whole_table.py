@@ -123,9 +123,17 @@ def _json_column(file: Path, name: str, values: list[Any], numbers: list[int]) -
             return pa.array(values)
     except (pa.ArrowException, OverflowError):
         pass
+    _refuse_lists_beside_others(file, name, values, numbers)
     converted, faults = TEXT.convert(values)
     _refuse_faults(file, name, faults, numbers)
     return converted
+
+
+def _refuse_lists_beside_others(file: Path, name: str, values: list[Any], numbers: list[int]) -> None:
+    first = reversed(list(zip(values, numbers, strict=True)))
+    row_of = {isinstance(value, list): number for value, number in first if value is not None}
+    if len(row_of) == 2:
+        raise RaylevanceError(f"{file}: row {row_of[False]}: {name} is no list, as it is in row {row_of[True]}")
 
 
 def _refuse_faults(file: Path, column: str, faults: pa.Array, numbers: Sequence[int] = ()) -> None:

@@ -234,10 +234,10 @@ def _read_answer(text: str | None, settings: SyntheticSettings) -> dict[Kind, st
         answer = ANSWER.validate_json(text or "", strict=True)
     except ValidationError:
         return None
-    texts = [text for kind in settings.asked_kinds() if isinstance(text := answer.get(kind), str)]
-    if len(texts) < len(settings.asked_kinds()):
+    written = [query for kind in settings.asked_kinds() if isinstance(query := answer.get(kind), str)]
+    if len(written) < len(settings.asked_kinds()):
         return None
-    plain = [one_line(text, MAX_CHARACTERS) for text in texts]
+    plain = [one_line(query, MAX_CHARACTERS) for query in written]
     normalised = normalised_query(pa.array(plain, pa.string()))
     queries: dict[Kind, str] = dict(zip(settings.asked_kinds(), normalised.to_pylist(), strict=True))
     if "misspelt" in settings.kinds:

@@ -62,8 +62,8 @@ def _products(rows: pa.Table) -> pa.Table:
 def _events(rows: pa.Table) -> pa.Table:
     name = pc.utf8_lower(pc.utf8_trim_whitespace(rows["action"]))
     taken = pc.if_else(pc.is_in(name, pa.array([FAVOURITE, "favorite"])), TAKEN_AS, name)
-    action = our_action(taken)
-    unknown = pc.and_(rows["action"].is_valid(), action.is_null())
+    known = our_action(taken)
+    unknown = pc.and_(rows["action"].is_valid(), known.is_null())
     fault = pc.coalesce(
         missing_faults(rows, INTERACTION_COLUMNS.required),
         pc.if_else(unknown, "action is not click, favourite, cart or purchase", pa.scalar(None, pa.string())),
@@ -75,7 +75,7 @@ def _events(rows: pa.Table) -> pa.Table:
             "session_id": day,
             "user_id": rows["user_id"],
             "product_id": rows["product_id"],
-            "action": action,
+            "action": pc.coalesce(known, rows["action"]),
             "timestamp": rows["date"],
             FILE: rows[FILE],
             ROW: rows[ROW],
