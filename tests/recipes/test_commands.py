@@ -28,6 +28,7 @@ BASELINES = {"bm25": (0.727, 0.607, 0.819), "zero_shot": (0.657, 0.522, 0.804)}
 """Of the public sample's 40 test queries, measured apart: nDCG@10 with both gain tables, recall@100."""
 
 
+@pytest.mark.long
 def test_retrieval_on_the_public_sample(raylevance: Command, public_data: Path, tmp_path: Path) -> None:
     examples = pq.read_table(public_data / "esci" / "shopping_queries_dataset_examples.parquet")
     pq.write_table(examples.filter(pa.compute.equal(examples["split"], "test")), tmp_path / "E.parquet")

@@ -84,6 +84,7 @@ def run_steps(tables: Path, root: Path, backbone: Path) -> dict[str, str]:
         return {artifact.name: artifact.version for artifact in run.made}
 
 
+@pytest.mark.long
 def test_steps_that_read_a_log_write_the_same_bytes_in_two_stores(
     tables: Path, tmp_path: Path, tiny_backbone: Path, ray_cluster: None
 ) -> None:
