@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.judged_tables import TRAIN, JudgedTables
+from raylevance.data.pseudo_queries import POSITIVE
 from raylevance.data.schema import JUDGEMENTS, TABLES
 from raylevance.data.text import ProductText
 from raylevance.inference.encoder import NamedEncoder, backbone_digest
@@ -51,8 +52,6 @@ SYNTHETIC, SYNTHETIC_FOR_ANY = "tables/synthetic", "tables/synthetic-for-any"
 UNJUDGED = "tables/synthetic-unjudged"
 OWN_PRODUCT = "synthetic:own-product"
 """The source of a judgement that nobody made: the query was written for this product."""
-
-RELEVANT = 2
 
 
 class SyntheticQueriesSettings(Settings):
@@ -169,8 +168,8 @@ def own_products(written: pa.Table) -> pa.Table:
     columns = {
         "query_id": written["query_id"],
         "product_id": written["product_id"],
-        "label": pa.array([str(RELEVANT)] * count, pa.string()),
-        "grade": pa.array([RELEVANT] * count, pa.int8()),
+        "label": pa.array([str(POSITIVE)] * count, pa.string()),
+        "grade": pa.array([POSITIVE] * count, pa.int8()),
         "source": pa.array([OWN_PRODUCT] * count, pa.string()),
         "confidence": pa.nulls(count, pa.float32()),
         "split": pa.array([TRAIN] * count, pa.string()),
