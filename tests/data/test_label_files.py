@@ -158,7 +158,7 @@ def test_a_path_that_is_none(tmp_path: Path, path: Any) -> None:
 def test_an_id_that_is_a_list(tmp_path: Path) -> None:
     file = write(tmp_path / "labels.jsonl", changed(3, label_id=["1"]))
     for read in (read_labels, read_good_labels):
-        with pytest.raises(RaylevanceError, match="row 3: label_id is a list, not text"):
+        with pytest.raises(RaylevanceError, match="row 3: label_id is a list, unlike that of row 1"):
             read(file)
 
 

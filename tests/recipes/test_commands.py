@@ -177,12 +177,12 @@ def test_a_pair_judged_twice_counts_as_judged_first(raylevance: Command, esci: P
     assert found[0] == found[1]
 
 
-def test_vectors_that_can_not_be_written(raylevance: Command, tmp_path: Path) -> None:
+def test_vectors_whose_output_is_a_folder(raylevance: Command, tmp_path: Path) -> None:
     (tmp_path / "F.csv").write_text("title\nlamp\n")
     (tmp_path / "F.npy").mkdir()
     command = ("encode", "--encoder", "minilm", "--column", "title", "--input", tmp_path / "F.csv")
     ended = raylevance(*command, "--output", tmp_path / "F.npy")
-    assert ended.code == 1 and re.search(r"F\.npy: can't be written: Is a directory", ended.err)
+    assert ended.code == 1 and re.search(r"F\.npy: is a folder; name a file", ended.err)
 
 
 @pytest.mark.ray

@@ -130,10 +130,15 @@ def _json_column(file: Path, name: str, values: list[Any], numbers: list[int]) -
 
 
 def _refuse_lists_beside_others(file: Path, name: str, values: list[Any], numbers: list[int]) -> None:
-    first = reversed(list(zip(values, numbers, strict=True)))
-    row_of = {isinstance(value, list): number for value, number in first if value is not None}
-    if len(row_of) == 2:
-        raise RaylevanceError(f"{file}: row {row_of[False]}: {name} is no list, as it is in row {row_of[True]}")
+    first: dict[bool, int] = {}
+    for value, number in zip(values, numbers, strict=True):
+        if value is not None:
+            first.setdefault(isinstance(value, list), number)
+    if len(first) == 2:
+        # dicts keep their order, so the second kind is the one that differs from the rows above it.
+        (_, before), (is_list, row) = first.items()
+        kind = "a list" if is_list else "not a list"
+        raise RaylevanceError(f"{file}: row {row}: {name} is {kind}, unlike that of row {before}")
 
 
 def _refuse_faults(file: Path, column: str, faults: pa.Array, numbers: Sequence[int] = ()) -> None:
