@@ -87,6 +87,7 @@ def leg(labels: int, queries: int, steps: int) -> dict[str, Any]:
         train_settings = ClassificationSettings(max_steps=steps, refresh_every=REFRESH)
         task = Classification(folder / "new", folder / "train.parquet", train_settings)
         started = time.perf_counter()
+        (folder / "run").mkdir()
         task.prepare(folder / "run")
         prepared = time.perf_counter() - started
         machine = MachineSettings(cpus_per_worker=1, log_every=1)

@@ -53,7 +53,11 @@ def test_types_of_json_and_csv(tmp_path: Path) -> None:
         ("a.csv", b"text\n" + b"a\n" * 3 + b"caf\xe9\n", "row 4: row is not UTF-8 text"),
         ("a.csv", b"text,text\na,b\n", "has 2 columns 'text'"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": 1}\n{"text": {}}\n', "row 4: text is an object, not text"),
-        ("a.jsonl", b'{"text": ["a"]}\n\n{"text": "b"}\n{"text": "c"}\n', "row 3: text is not a list, unlike that of row 1"),
+        (
+            "a.jsonl",
+            b'{"text": ["a"]}\n\n{"text": "b"}\n{"text": "c"}\n',
+            "row 3: text is not a list, unlike that of row 1",
+        ),
         ("a.jsonl", b'{"text": "a"}\n[1]\n', "row 2: row is not a JSON object"),
         ("a.json", b'[{"text": "a"}, {"text', "row 2: not valid JSON"),
         ("a.csv.gz", gzip.compress(b"text\n" + b"a\n" * 1000, mtime=0)[:-9], "incomplete or unreadable"),

@@ -16,7 +16,7 @@ from raylevance.graph import item_objectives
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph
-from raylevance.graph.item_objectives import OBJECTIVES, above_chance, request_edges, write_objectives
+from raylevance.graph.item_objectives import OBJECTIVES, above_chance, request_edges, strongest, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import REQUESTS, make_requests
 from raylevance.models.item_features import CATEGORY, ItemVocabulary
@@ -43,6 +43,17 @@ def dense(graph: Csr) -> np.ndarray:
 def first_event(rows: list[dict[str, Any]], product: str) -> int:
     """When a product first has an event, in milliseconds."""
     return min(int(row["timestamp"].timestamp() * 1000) for row in rows if row["product_id"] == product)
+
+
+def baskets_by_hand(requests: list[dict[str, Any]], first: np.ndarray, largest: int) -> np.ndarray:
+    found = np.zeros((ITEMS, 2 * ITEMS))
+    for request in requests:
+        chosen = [item for item, action in zip(request["items"], request["actions"], strict=True) if action > 0]
+        for one in chosen:
+            for other in chosen:
+                if one != other and len(chosen) <= largest:
+                    found[one, other + ITEMS * (first[other] >= request["time"])] += 1 / (len(chosen) - 1)
+    return found
 
 
 def objectives_by_hand(requests: list[dict[str, Any]], first: np.ndarray) -> dict[str, np.ndarray]:
@@ -87,6 +98,54 @@ def test_objectives_equal_a_loop_in_one_shard_or_several(
         np.testing.assert_allclose(dense(graph), expected, rtol=1e-5)
         assert counts[name] == np.count_nonzero(expected)
     assert (dense(Csr.load(tmp_path / "purchase")) <= dense(Csr.load(tmp_path / "click")) + 1e-6).all()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("relevance", ["basket", "auto", "category"])
+def test_without_categories_the_items_of_a_basket_are_relevant_to_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relevance: Any
+) -> None:
+    monkeypatch.setattr(item_objectives, "EDGES_PER_SHARD", 300)
+    rows = log(3, 300, users=12, items=ITEMS)
+    events = ray.data.from_arrow(pa.Table.from_pylist(rows, EVENTS)).repartition(3)
+    none = np.zeros(ITEMS, np.int64)
+    settings = ItemGraphSettings(relevance=relevance)
+    figures = build_item_graph(events, PRODUCTS, none, None, tmp_path, settings)
+    made = pq.read_table(tmp_path / "requests").to_pylist()
+    first = np.array([first_event(rows, f"p{item}") for item in range(ITEMS)])
+    expected = baskets_by_hand(made, first, largest=9) if relevance != "category" else np.zeros((ITEMS, 2 * ITEMS))
+    np.testing.assert_allclose(dense(Csr.load(tmp_path / "objective/relevance")), expected, rtol=1e-5)
+    assert figures["edges"]["relevance"] == np.count_nonzero(expected)
+    assert figures["baskets_too_large"] == 0
+    assert max(sum(action > 0 for action in request["actions"]) for request in made) > 2
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_basket_that_is_too_large_is_counted_and_says_nothing_of_relevance(tmp_path: Path) -> None:
+    products = pa.table(
+        {
+            "product_id": [f"p{item:04}" for item in range(1_001)],
+            "category": pa.nulls(1_001, pa.list_(pa.string())),
+            "brand": pa.nulls(1_001, pa.string()),
+            "price": pa.nulls(1_001, pa.float64()),
+        }
+    )
+    rows = [
+        dict.fromkeys(EVENTS.names)
+        | {"user_id": "u", "request_id": request, "action": "purchase", "timestamp": datetime.fromtimestamp(at, UTC)}
+        | {"product_id": f"p{item:04}"}
+        for request, at, size in [("large", 1, 1_001), ("most", 2, 1_000), ("small", 3, 3)]
+        for item in range(size)
+    ]
+    events = ray.data.from_arrow(pa.Table.from_pylist(rows, EVENTS))
+    figures = build_item_graph(events, products, np.zeros(1_001, np.int64), None, tmp_path, ItemGraphSettings())
+    relevance = Csr.load(tmp_path / "objective/relevance")
+    assert figures["baskets_too_large"] == 1
+    assert figures["edges"]["relevance"] == len(relevance.indices) == 1_000 * 999
+    assert relevance.degrees[1_000] == 0
+    own = slice(relevance.indptr[0], relevance.indptr[1])
+    weights = dict(zip(relevance.indices[own].tolist(), relevance.weights[own].tolist(), strict=True))
+    assert weights[1] == pytest.approx(1 / 999 + 1 / 2) and weights[3] == pytest.approx(1 / 999)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -164,6 +223,21 @@ def test_triggers_whose_weights_are_0_leave_no_trace() -> None:
     requests = pa.Table.from_pylist([row | {"query_id": None, "actions": [1]} for row in rows], REQUESTS)
     edges = request_edges(requests, np.zeros(ITEMS, np.int64), None, ["click"])
     assert edges.to_pylist() == [{"objective": OBJECTIVES.index("click"), "trigger": 3, "item": 2, "weight": 1.0}]
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_the_strongest_edges_equal_a_loop(most: int) -> None:
+    weights = np.random.default_rng(1).integers(0, 4, (7, 12)).astype(float)
+    weights[2] = 0
+    rows, columns = np.nonzero(weights)
+    graph = Csr.from_edges(rows, columns, weights[rows, columns], weights.shape)
+    found = dense(strongest(graph, most))
+    for row in range(7):
+        edges = [column for column in range(12) if weights[row, column]]
+        cosine = {column: weights[row, column] / np.sqrt(weights[:, column].sum()) for column in edges}
+        kept = sorted(edges, key=lambda column: (-cosine[column], column))[:most]
+        assert np.flatnonzero(found[row]).tolist() == sorted(kept)
+        assert (found[row, kept] == weights[row, kept]).all()
 
 
 def test_edges_above_chance_equal_a_loop() -> None:

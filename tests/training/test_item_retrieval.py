@@ -100,9 +100,10 @@ def trained(replica: ItemRetrievalReplica, steps: range, optimizer: torch.optim.
         optimizer.step()
 
 
-def test_positives_and_negatives_equal_a_loop(folder: Path) -> None:
+@pytest.mark.parametrize("most_positives", [None, 2])
+def test_positives_and_negatives_equal_a_loop(folder: Path, most_positives: int | None) -> None:
     graph = ItemGraph.load(folder)
-    settings = small(positives=3, clicked_not_bought=0.25)
+    settings = small(positives=3, clicked_not_bought=0.25, most_positives=most_positives)
     batches = Batches(graph, settings, seed=4)
     batch = batches.draw(np.array([5, 0, 17, 33, 58]), step=2)
     assert batch.candidates.tolist() == sorted(set(batch.candidates.tolist()))
@@ -110,6 +111,8 @@ def test_positives_and_negatives_equal_a_loop(folder: Path) -> None:
         name: set(zip(each.edge_rows().tolist(), each.indices.tolist(), strict=True))
         for name, each in batches._edges.items()
     }
+    most = max(each.degrees.max() for each in batches._edges.values())
+    assert most == most_positives or (most_positives is None and most > 2)
     rows = np.array([0, 2, 3, 4])
     objectives: tuple[Objective, ...] = ("relevance", "click", "purchase")
     for name in objectives:

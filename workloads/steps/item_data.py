@@ -20,6 +20,7 @@ from raylevance.data.parquet_parts import PartFiles, write_parts
 from raylevance.errors import RaylevanceError
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, ItemGraphSettings, build_item_graph
+from raylevance.graph.item_objectives import LARGEST_BASKET
 from raylevance.graph.item_requests import DAY, REQUESTS, make_requests
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
@@ -147,7 +148,7 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
         judgements = data.judgements() if data.settings.relevance in ("auto", "judgements") else None
         if data.settings.relevance == "judgements" and judgements is None:
             raise RaylevanceError(
-                f"graph.relevance=judgements: {data.tables.ref} has no judgements; set it to category"
+                f"graph.relevance=judgements: {data.tables.ref} has no judgements; set it to category or basket"
             )
         figures = build_item_graph(data.events(until), data.products, categories, judgements, draft.path, data.settings)
         draft.metrics |= figures
@@ -155,6 +156,8 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
         status(f"{name}: edges: {edges}; neighbours {figures['neighbour_edges']}")
         if left_out := figures["events_of_unknown_products"]:
             status(f"{name}: {left_out} events are of products that {data.tables.ref} does not have; left out")
+        if too_large := figures["baskets_too_large"]:
+            status(f"{name}: {too_large} baskets have over {LARGEST_BASKET} items; they say nothing of relevance")
         if figures["objectives_without_edges"]:
             status(f"{name}: objectives without edges: {', '.join(figures['objectives_without_edges'])}")
 

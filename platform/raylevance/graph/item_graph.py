@@ -36,7 +36,15 @@ from raylevance.errors import RaylevanceError
 from raylevance.graph.building import project_on_cluster
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
-from raylevance.graph.item_objectives import NEVER, OBJECTIVES, Objective, flat_lists, write_objectives
+from raylevance.graph.item_objectives import (
+    LARGEST_BASKET,
+    NEVER,
+    OBJECTIVES,
+    Objective,
+    basket_sizes,
+    flat_lists,
+    write_objectives,
+)
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import DAY, REQUESTS, UNKNOWN_USER, TriggerSettings, make_requests
 from raylevance.graph.metapaths import PpmiSettings
@@ -64,9 +72,10 @@ class ItemGraphSettings(Settings):
 
     triggers: TriggerSettings = TriggerSettings()
     neighbours: NeighbourSettings = NeighbourSettings()
-    relevance: Literal["auto", "judgements", "category", "none"] = "auto"
+    relevance: Literal["auto", "judgements", "category", "basket", "none"] = "auto"
     """When two items are relevant to each other: both of grade 2 for one query that is judged, or both of one category
-    and in one request. auto takes judgements where the data has them, and categories elsewhere."""
+    and in one request, or both chosen in one request. auto takes judgements where the data has them, else categories
+    where a product has one, else baskets."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,9 @@ def build_item_graph(
         fitting = requests.map_batches(fit, batch_format="pyarrow", batch_size=None)
     objectives = _objectives(counts, settings, judgements)
     from_requests = [name for name in objectives if name != "relevance" or judgements is None]
-    edges = write_objectives(fitting, folder / OBJECTIVE_FOLDER, first_time, from_requests, categories)
+    by_basket = settings.relevance == "basket" or (settings.relevance == "auto" and not categories.any())
+    related = None if by_basket else categories
+    edges = write_objectives(fitting, folder / OBJECTIVE_FOLDER, first_time, from_requests, related)
     if "relevance" in objectives and judgements is not None:
         edges = {
             "relevance": write_judged_relevance(judgements, items, folder / OBJECTIVE_FOLDER / "relevance"),
@@ -145,8 +156,8 @@ def build_item_graph(
     )
     project_on_cluster(groups.transposed(), groups, ppmi, folder / NEIGHBOURS)
     neighbours = Csr.load(folder / NEIGHBOURS)
-    triggers = requests.map_batches(_has_triggers, batch_format="pyarrow", batch_size=None)
-    figures = triggers.sum(["requests", "with_triggers"])
+    counted = requests.map_batches(_count_requests, batch_format="pyarrow", batch_size=None)
+    figures = counted.sum(["requests", "with_triggers", "too_large"])
     return {
         "items": len(items),
         "items_with_events": int((first_time != NEVER).sum()),
@@ -154,6 +165,7 @@ def build_item_graph(
         "events_of_unknown_products": unknown,
         "requests": int(figures["sum(requests)"]),
         "requests_with_triggers": int(figures["sum(with_triggers)"]),
+        "baskets_too_large": int(figures["sum(too_large)"]) if by_basket and "relevance" in from_requests else 0,
         "edges": edges,
         "neighbour_edges": len(neighbours.indices),
         "objectives_without_edges": [name for name in OBJECTIVES if not edges.get(name)],
@@ -237,9 +249,13 @@ def _count_events(events: ray.data.Dataset, items: NodeIds) -> tuple[Ints, Ints,
     return counts, first_time, unknown
 
 
-def _has_triggers(requests: pa.Table) -> pa.Table:
+def _count_requests(requests: pa.Table) -> pa.Table:
     lengths = np.diff(requests["triggers"].combine_chunks().offsets.to_numpy())
-    return pa.table({"requests": [len(lengths)], "with_triggers": [int((lengths > 0).sum())]})
+    rows, _ = flat_lists(requests["items"])
+    chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
+    large = basket_sizes(rows, chosen, len(lengths)) > LARGEST_BASKET
+    with_triggers, too_large = int((lengths > 0).sum()), int(large.sum())
+    return pa.table({"requests": [len(lengths)], "with_triggers": [with_triggers], "too_large": [too_large]})
 
 
 def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:

@@ -4,6 +4,10 @@ A request joins each of its triggers with each of its items. The objectives are 
 exposure; relevance is a test of its own. The triggers of a request share a weight of 1, so that a user with a long
 history counts as much as one with a short history.
 
+Where products have no categories, two items are relevant to each other if they were chosen in one request, a basket.
+Each item of a basket shares a weight of 1 among the others, so that a large basket says less about a pair than a small
+one does.
+
 An item is numbered by how it was known when the request began: `i` if it had an event before, `i + items` if it was
 new. A model can therefore learn from a log how items are found that it knows by their features alone.
 
@@ -34,6 +38,9 @@ LOWEST_ACTION = {"exposure": 0, "click": 1, "purchase": ACTIONS.index("purchase"
 NEVER = np.iinfo(np.int64).max
 """The time of the first event of an item without events."""
 REQUESTS_AT_ONCE = 1024
+LARGEST_BASKET = 1_000
+"""The most items of a basket that are joined with each other, which bounds the pairs of a request. Those of a larger
+basket are not."""
 ROUNDING = 1e-6
 """Relative error of a float32 weight, by which an edge may fall short of chance."""
 EDGES_PER_SHARD = 20_000_000
@@ -55,7 +62,8 @@ def write_objectives(
     - `requests`: rows of `REQUESTS`.
     - `first_time`: when each item first has an event, in milliseconds since 1970, int64 [items]; `NEVER` without one.
     - `categories`: the number of each item's category, 0 where it has none. An item that has an event in the request
-      and the category of the trigger is a positive of relevance. Needed for relevance only.
+      and the category of the trigger is a positive of relevance. None makes the items that were chosen in one request,
+      `LARGEST_BASKET` at most, positives of relevance of each other.
 
     A graph has a row for each trigger and two columns for each item. The result does not depend on the blocks of
     `requests`. Memory is that of the pairs of `REQUESTS_AT_ONCE` requests and of one shard, about `EDGES_PER_SHARD`, or
@@ -63,7 +71,8 @@ def write_objectives(
     """
     items = len(first_time)
     shared = ray.put((first_time, categories))
-    pairs = requests.map_batches(_count_pairs, batch_format="pyarrow", batch_size=None)
+    count = functools.partial(_count_pairs, with_baskets="relevance" in objectives and categories is None)
+    pairs = requests.map_batches(count, batch_format="pyarrow", batch_size=None)
     total = sum(int(block["pairs"].to_numpy().sum()) for block in _blocks(pairs))
     shards = 1 + total * len(objectives) // EDGES_PER_SHARD
     rows_per_shard = -(-items // shards)
@@ -93,7 +102,10 @@ def write_objectives(
 def request_edges(
     requests: pa.Table, first_time: Ints, categories: Ints | None, objectives: Sequence[Objective]
 ) -> pa.Table:
-    """Return the edges of `requests` before they are added up: objective, trigger, item and weight of each."""
+    """Return the edges of `requests` before they are added up: objective, trigger, item and weight of each.
+
+    The arguments are those of `write_objectives`.
+    """
     trigger_rows, triggers = flat_lists(requests["triggers"])
     weights = requests["trigger_weights"].combine_chunks().flatten().to_numpy().astype(np.float64)
     item_rows, items = flat_lists(requests["items"])
@@ -112,22 +124,45 @@ def request_edges(
     left, right = left[other], right[other]
     parts = []
     for objective in objectives:
+        if objective == "relevance" and categories is None:
+            first, second, shares = _basket_pairs(item_rows, actions > 0, size)
+            parts.append(_edge_table(objective, items[first], codes[second], shares))
+            continue
         if objective == "relevance":
-            assert categories is not None, "relevance by category needs the categories"
+            assert categories is not None
             kept = (categories[triggers[left]] > 0) & (categories[triggers[left]] == categories[items[right]])
         else:
             kept = actions[right] >= LOWEST_ACTION[objective]
-        parts.append(
-            pa.table(
-                {
-                    "objective": np.full(kept.sum(), OBJECTIVES.index(objective), np.int8),
-                    "trigger": triggers[left[kept]].astype(np.int32),
-                    "item": codes[right[kept]].astype(np.int32),
-                    "weight": weights[left[kept]],
-                }
-            )
-        )
+        parts.append(_edge_table(objective, triggers[left[kept]], codes[right[kept]], weights[left[kept]]))
     return pa.concat_tables(parts)
+
+
+def _basket_pairs(rows: Ints, chosen: npt.NDArray[np.bool_], size: int) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
+    """Return which of a list of items were chosen in one request, as positions in it, and the weight of each pair.
+
+    - `rows` [items]: the request of each item, ascending, below `size`.
+    - `chosen` [items]: whether it was chosen, or only shown.
+    """
+    places = np.flatnonzero(chosen)
+    places = places[basket_sizes(rows, chosen, size)[rows[places]] <= LARGEST_BASKET]
+    own = np.bincount(rows[places], minlength=size)
+    starts = np.concatenate([[0], np.cumsum(own)])
+    left = np.repeat(np.arange(len(places)), own[rows[places]])
+    right = segment_positions(starts, rows[places])
+    left, right = left[left != right], right[left != right]
+    weights = 1.0 / (own[rows[places[left]]] - 1)
+    return places[left], places[right], weights
+
+
+def basket_sizes(rows: Ints, chosen: npt.NDArray[np.bool_], size: int) -> Ints:
+    """Return how many items were chosen in each of `size` requests, int64; `rows` and `chosen` are by item."""
+    return np.bincount(rows[chosen], minlength=size).astype(np.int64)
+
+
+def _edge_table(objective: Objective, triggers: Ints, codes: Ints, weights: npt.NDArray[np.float64]) -> pa.Table:
+    numbers = np.full(len(triggers), OBJECTIVES.index(objective), np.int8)
+    columns = {"trigger": triggers.astype(np.int32), "item": codes.astype(np.int32), "weight": weights}
+    return pa.table({"objective": numbers, **columns})
 
 
 def above_chance(graph: Csr) -> Csr:
@@ -142,6 +177,22 @@ def above_chance(graph: Csr) -> Csr:
     chance = row_sums[rows] * column_sums[graph.indices]
     kept = weights * weights.sum() >= chance * (1 - ROUNDING)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=graph.rows))]).astype(np.int64)
+    return Csr(indptr, graph.indices[kept], graph.weights[kept], graph.columns, graph.first)
+
+
+def strongest(graph: Csr, most: int) -> Csr:
+    """Return the `most` strongest edges of each trigger, by w_ti / sqrt(w_.i), its cosine but for a factor of the row.
+
+    A dot means the sum over that index. Of equal edges the first by item are kept. In a log of large baskets an item is
+    chosen above chance with a third of all others; those with which it is chosen most must be told from the rest (our
+    choice).
+    """
+    rows, weights = graph.edge_rows() - graph.first, graph.weights.astype(np.float64)
+    column_sums = np.bincount(graph.indices, weights, graph.columns)
+    order = np.lexsort((graph.indices, -weights / np.sqrt(column_sums[graph.indices]), rows))
+    rank = np.arange(len(order)) - graph.indptr[rows[order]]
+    kept = np.sort(order[rank < most])
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(np.diff(graph.indptr), most))]).astype(np.int64)
     return Csr(indptr, graph.indices[kept], graph.weights[kept], graph.columns, graph.first)
 
 
@@ -172,9 +223,14 @@ def _blocks(dataset: ray.data.Dataset) -> Any:
     return dataset.iter_batches(batch_format="pyarrow", batch_size=None)
 
 
-def _count_pairs(requests: pa.Table) -> pa.Table:
-    lengths = [np.diff(requests[name].combine_chunks().offsets.to_numpy()) for name in ("triggers", "items")]
-    return pa.table({"pairs": [int((lengths[0] * lengths[1]).sum())]})
+def _count_pairs(requests: pa.Table, with_baskets: bool) -> pa.Table:
+    triggers, items = (
+        np.diff(requests[name].combine_chunks().offsets.to_numpy()).astype(np.int64) for name in ("triggers", "items")
+    )
+    pairs = triggers * items
+    if with_baskets:
+        pairs += np.where(items <= LARGEST_BASKET, items * items, 0)
+    return pa.table({"pairs": [int(pairs.sum())]})
 
 
 def _expand(

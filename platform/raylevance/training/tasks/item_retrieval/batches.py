@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from raylevance.graph.csr import Csr
 from raylevance.graph.item_graph import ItemGraph
-from raylevance.graph.item_objectives import OBJECTIVES, Objective, above_chance
+from raylevance.graph.item_objectives import OBJECTIVES, Objective, above_chance, strongest
 from raylevance.graph.neighbour_sampling import NeighbourSampler
 
 if TYPE_CHECKING:
@@ -35,11 +35,16 @@ class Batch:
 
 
 class Batches:
-    """Draws the positives and negatives of triggers from those edges of an item graph that are above chance."""
+    """Draws the positives and negatives of triggers.
+
+    The positives of an objective are the strongest edges of a trigger that are above chance.
+    """
 
     def __init__(self, graph: ItemGraph, settings: "ItemRetrievalSettings", seed: int) -> None:
         self.items, self._settings, self._seed = len(graph), settings, seed
         self._edges = {name: above_chance(graph.objectives[name]) for name in OBJECTIVES if name in graph.objectives}
+        if settings.most_positives:
+            self._edges = {name: strongest(each, settings.most_positives) for name, each in self._edges.items()}
         """The edges of all objectives, by which negatives are masked, whether or not the objective has a weight."""
         with_edges = {name: each for name, each in self._edges.items() if len(each.indices)}
         self.objectives = {name: each for name, each in with_edges.items() if settings.weights.of(name)}

@@ -51,6 +51,9 @@ class ItemRetrievalSettings(TrainSettings):
     all that were drawn for the trigger (its variant AP)."""
     positives: PositiveInt = 2
     """Positives drawn for each trigger and objective, by the weight of their edge."""
+    most_positives: PositiveInt | None = None
+    """The most positives that a trigger has of an objective: its strongest edges; the other items are negatives. Null
+    takes all that are above chance, which in a log of large baskets is a third of the catalogue."""
     random_negatives: NonNegativeInt = 1024
     """Items drawn uniformly from the catalogue that are candidates of every trigger of a step."""
     clicked_not_bought: float = Field(0.3, ge=0)
