@@ -101,11 +101,13 @@ def test_objectives_equal_a_loop_in_one_shard_or_several(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("relevance", ["basket", "auto", "category"])
+@pytest.mark.parametrize(
+    ("relevance", "edges_per_shard"), [("basket", 20_000_000), ("auto", 4_000), ("category", 20_000_000)]
+)
 def test_without_categories_the_items_of_a_basket_are_relevant_to_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relevance: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relevance: Any, edges_per_shard: int
 ) -> None:
-    monkeypatch.setattr(item_objectives, "EDGES_PER_SHARD", 300)
+    monkeypatch.setattr(item_objectives, "EDGES_PER_SHARD", edges_per_shard)
     rows = log(3, 300, users=12, items=ITEMS)
     events = ray.data.from_arrow(pa.Table.from_pylist(rows, EVENTS)).repartition(3)
     none = np.zeros(ITEMS, np.int64)
@@ -117,6 +119,8 @@ def test_without_categories_the_items_of_a_basket_are_relevant_to_each_other(
     np.testing.assert_allclose(dense(Csr.load(tmp_path / "objective/relevance")), expected, rtol=1e-5)
     assert figures["edges"]["relevance"] == np.count_nonzero(expected)
     assert figures["baskets_too_large"] == 0
+    shards = len(list((tmp_path / "objective/relevance").glob("*.arrow")))
+    assert shards > 1 if relevance == "auto" else shards == 1
     assert max(sum(action > 0 for action in request["actions"]) for request in made) > 2
 
 
@@ -124,28 +128,28 @@ def test_without_categories_the_items_of_a_basket_are_relevant_to_each_other(
 def test_a_basket_that_is_too_large_is_counted_and_says_nothing_of_relevance(tmp_path: Path) -> None:
     products = pa.table(
         {
-            "product_id": [f"p{item:04}" for item in range(1_001)],
-            "category": pa.nulls(1_001, pa.list_(pa.string())),
-            "brand": pa.nulls(1_001, pa.string()),
-            "price": pa.nulls(1_001, pa.float64()),
+            "product_id": [f"p{item:04}" for item in range(301)],
+            "category": pa.nulls(301, pa.list_(pa.string())),
+            "brand": pa.nulls(301, pa.string()),
+            "price": pa.nulls(301, pa.float64()),
         }
     )
     rows = [
         dict.fromkeys(EVENTS.names)
         | {"user_id": "u", "request_id": request, "action": "purchase", "timestamp": datetime.fromtimestamp(at, UTC)}
         | {"product_id": f"p{item:04}"}
-        for request, at, size in [("large", 1, 1_001), ("most", 2, 1_000), ("small", 3, 3)]
+        for request, at, size in [("large", 1, 301), ("most", 2, 300), ("small", 3, 3)]
         for item in range(size)
     ]
     events = ray.data.from_arrow(pa.Table.from_pylist(rows, EVENTS))
-    figures = build_item_graph(events, products, np.zeros(1_001, np.int64), None, tmp_path, ItemGraphSettings())
+    figures = build_item_graph(events, products, np.zeros(301, np.int64), None, tmp_path, ItemGraphSettings())
     relevance = Csr.load(tmp_path / "objective/relevance")
     assert figures["baskets_too_large"] == 1
-    assert figures["edges"]["relevance"] == len(relevance.indices) == 1_000 * 999
-    assert relevance.degrees[1_000] == 0
+    assert figures["edges"]["relevance"] == len(relevance.indices) == 300 * 299
+    assert relevance.degrees[300] == 0
     own = slice(relevance.indptr[0], relevance.indptr[1])
     weights = dict(zip(relevance.indices[own].tolist(), relevance.weights[own].tolist(), strict=True))
-    assert weights[1] == pytest.approx(1 / 999 + 1 / 2) and weights[3] == pytest.approx(1 / 999)
+    assert weights[1] == pytest.approx(1 / 299 + 1 / 2) and weights[3] == pytest.approx(1 / 299)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -134,6 +134,7 @@ def test_what_is_dropped() -> None:
         "too long": 1,
         "the text of a query in the tables": 1,
         "the title of a product": 1,
+        "no word to misspell": 0,
         "a duplicate": 1,
         "an answer that is not the requested JSON": 1,
     }
@@ -171,6 +172,54 @@ def test_a_misspelt_query_is_that_of_another_kind_with_one_error(
     wrong = by_kind.pop("misspelt")
     assert wrong != texts[of] and abs(len(wrong) - len(texts[of])) <= 1 and wrong.split()[0][0] == of[0]
     assert by_kind == {kind: texts[kind] for kind in by_kind}
+
+
+def misspelt_only(of: dict[str, str], there: pa.Table = MANY) -> tuple[list[str], dict[str, int]]:
+    """The misspelt queries that are read where the model writes `of[title]` for each product, and what is dropped."""
+    chosen, catalogue = SyntheticSettings(share=0.99, kinds=("misspelt",)), products(*of)
+    asked = synthetic_prompts(catalogue, NO_JUDGEMENT, "v", chosen).to_pylist()
+    rows = [
+        {"key": row["key"], "text": json.dumps({"specific": of[title]}), "error": ""}
+        for row in asked
+        for title in of
+        if f"Product: {title}\n" in row["prompt"]
+    ]
+    found = read_synthetic_queries(pa.Table.from_pylist(rows, ANSWERS), catalogue, NO_JUDGEMENT, there, "v", chosen)
+    return found.queries["query"].to_pylist(), {reason: count for reason, count in found.dropped.items() if count}
+
+
+def test_a_query_that_would_be_dropped_is_not_kept_by_misspelling_it() -> None:
+    """One that people typed may be tested on, with or without an error."""
+    there = existing("Garden hose", *(str(number) for number in range(1000)))
+    kept, dropped = misspelt_only({"Hose": "garden  HOSE", "Water pipe": "water pipe", "Mug": "50 ft"}, there)
+    assert kept == []
+    assert dropped == {
+        "the text of a query in the tables": 1,
+        "the title of a product": 1,
+        "no word to misspell": 1,
+    }
+    assert len(misspelt_only({"Hose": "garden hose"})[0]) == 1
+
+
+def test_a_query_that_fills_its_room_is_too_long_in_any_script() -> None:
+    """The engine may have cut it there. Words are not counted where there are no spaces."""
+    hose = "庭のホース"
+    texts = {"A": hose * 15, "B": "x" * 80, "C": hose * 16, "D": hose * 17 + "x" * 900}
+    catalogue = products(*texts)
+    answers = answered(ask(catalogue), {title: [text] for title, text in texts.items()})
+    found = read_synthetic_queries(answers, catalogue, NO_JUDGEMENT, MANY, "v", ALL)
+    assert found.queries["query"].to_pylist() == [hose * 15]
+    assert found.dropped["too long"] == 3
+
+
+def test_a_query_is_that_of_the_first_of_products_with_one_text() -> None:
+    catalogue = products("Red mug", "Red mug", "Red mug", "Blue mug").take([2, 3, 1])
+    answers = answered(ask(catalogue), {"Red mug": ["mug for tea"], "Blue mug": ["mug"]})
+    titles = pa.chunked_array([["Red mug", "Mug"]])
+    found = read_synthetic_queries(answers, catalogue, NO_JUDGEMENT, MANY, "v", ALL, titles)
+    rows = found.queries.to_pylist()
+    assert [(row["query"], row["product_id"]) for row in rows] == [("mug for tea", "p1")]
+    assert found.dropped["a duplicate"] == 0 and found.dropped["the title of a product"] == 1
 
 
 def test_kinds_are_named_once() -> None:

@@ -1,6 +1,7 @@
 """Import of the Alibaba log, and the recipe on a small log of its form, in which users stay with two categories."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from raylevance.inference.item_table import load
 from tests.conftest import Ended
 from workloads.run import Run
 from workloads.steps.item_data import ItemData, TimeSplitSettings
+from workloads.steps.item_pages import chosen_examples
 from workloads.steps.item_training import VECTORS
 
 Command = Callable[..., Ended]
@@ -123,6 +125,46 @@ def store(log: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None
     recipe = find_recipe("item-retrieval")
     run_recipe(recipe, load_recipe_settings(recipe, None, ["data.source=alibaba", *SMALL]), str(folder), fresh=False)
     return folder
+
+
+@pytest.mark.ray
+def test_the_page_shows_lists_and_the_graph_around_an_item(store: Path) -> None:
+    page = (Store(store).path("report/item-retrieval") / "report.html").read_text(encoding="utf-8")
+    metrics = Store(store).get("report/item-retrieval").metrics["systems"]
+    best = max((name for name in metrics if name != "GCL-MO"), key=lambda name: float(metrics[name]["recall@50"][0]))
+    assert f"Where GCL-MO finds more than {best}" in page or f"Where {best} finds more than GCL-MO" in page
+    assert not re.search(r"<(script|link|img)|src=|href=.?http", page)
+    graph = ItemGraph.load(Store(store).path("graph/items-held-out"))
+    item = int(graph.event_counts.sum(axis=1).argmax())
+    ids = graph.items["product_id"].to_pylist()
+    assert f"The item graph around {ids[item]}" in page
+    own = slice(*graph.neighbours.indptr[item : item + 2])
+    heaviest = int(graph.neighbours.indices[own][graph.neighbours.weights[own].argmax()])
+    assert re.search(rf"neighbour</td><td>{ids[heaviest]}", page)
+
+
+def test_requests_are_shown_where_two_systems_differ_most() -> None:
+    found = [np.array([3, 0, 5, 1, 0, 2, 9, 0]), np.array([0, 0, 6, 0, 4, 0, 3, 1])]
+    assert chosen_examples(found) == {
+        "Where {0} finds more than {1}": [6, 0, 5, 3],
+        "Where {1} finds more than {0}": [4, 2, 7],
+    }
+    assert chosen_examples(found[:1]) == {"Where {0} finds most": [6, 2, 0, 5]}
+    assert chosen_examples([np.zeros(3, np.int64)] * 2) == {
+        "Where {0} finds more than {1}": [],
+        "Where {1} finds more than {0}": [],
+    }
+
+
+@pytest.mark.ray
+def test_an_unknown_item_of_the_page_is_refused_before_training(
+    raylevance: Command, store: Path, tmp_path: Path
+) -> None:
+    command = ("run", "item-retrieval", "--store", store, "--set", "data.source=alibaba", *SETTINGS)
+    ended = raylevance(*command, "--set", "report_item=100l")
+    assert ended.code == 2
+    assert re.search(r"report_item=100l: tables/alibaba@\w+ has no such product; .*10\d\d", ended.err)
+    assert "encoder/" not in ended.err
 
 
 @pytest.mark.ray

@@ -210,17 +210,27 @@ def test_pairs_of_synthetic_queries_join_the_warm_up(shop: Path, tmp_path: Path,
     written = {"s1": ("mug for two", ids[7], 2), "s2": (f" {people.upper()}", ids[3], 2), "s3": ("lamp", "gone", 2)}
     written |= {"s4": ("chair", ids[5], 1), "s5": ("tea cup", ids[2], 2)}
     rows = [
-        {"query_id": key, "query": query, "product_id": product, "grade": grade}
+        {"query_id": key, "query": query, "product_id": product, "grade": grade, "split": "train"}
         for key, (query, product, grade) in written.items()
     ]
+    rows += [rows[0], rows[0] | {"product_id": ids[9], "split": "test"}]
     for name in ("queries", "judgements"):
         (tmp_path / name).mkdir()
         pq.write_table(pa.Table.from_pylist(rows[::-1] if name == "queries" else rows), tmp_path / name / "0.parquet")
     (tmp_path / "out").mkdir()
-    assert write_synthetic_pairs(tmp_path, tables, tmp_path / "out", text) == 2
+    counts = write_synthetic_pairs(tmp_path, tables, tmp_path / "out", text)
+    assert counts == {"pairs": 2, "of a query of the tables": 1, "of another product": 1}
     found = pq.read_table(tmp_path / "out").to_pylist()
     texts = text.compose(products)
-    assert {row["query"]: row["items"] for row in found} == {"mug for two": [texts[7]], "tea cup": [texts[2]]}
+    assert [(row["query"], row["items"]) for row in found] == [("mug for two", [texts[7]]), ("tea cup", [texts[2]])]
+    of_another_shop = [row | {"product_id": f"other {row['product_id']}"} for row in rows]
+    for changed, message in (
+        (of_another_shop, "no query with a relevant product"),
+        ([*rows, rows[0] | {"query_id": "x"}], "is of query x"),
+    ):
+        pq.write_table(pa.Table.from_pylist(changed), tmp_path / "judgements/0.parquet")
+        with pytest.raises(RaylevanceError, match=message):
+            write_synthetic_pairs(tmp_path, tables, tmp_path / "out", text)
 
 
 def test_synthetic_queries_join_the_training_ones(shop: Path, ray_cluster: None) -> None:

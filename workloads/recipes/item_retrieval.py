@@ -29,6 +29,7 @@ from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
 from workloads.steps.item_baselines import BASELINES, BaselineName
 from workloads.steps.item_data import ItemData, TimeSplitSettings, graph_step, held_out_requests_step, text_step
+from workloads.steps.item_pages import check_shown_item
 from workloads.steps.item_report import MODEL, PER_REQUEST, ItemOutcome, read_per_request, report_step
 from workloads.steps.item_training import encoder_step, table_step
 from workloads.steps.tables import DataSettings, load_tables
@@ -50,6 +51,8 @@ class ItemRecipe(Settings):
     """What the table is compared with."""
     refit: bool = True
     """Train on the whole log and publish table/items. Without it, only the report is made."""
+    report_item: str | None = None
+    """The product_id of the item whose edges the report's page draws; null draws those of the item with most events."""
     machine: MachineSettings = MachineSettings()
 
 
@@ -58,10 +61,13 @@ def recipe(settings: ItemRecipe, run: Run) -> ItemOutcome:
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     data = ItemData.open(run, tables, settings.graph, settings.split)
+    check_shown_item(data, settings.report_item)
     texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
     graph, table = item_table(settings, data, data.cut, texts, "items-held-out")
     requests = held_out_requests_step(data, "items-test")
-    report = report_step(data, graph, requests, texts, {MODEL: table}, settings.baselines, settings.seed)
+    tested = {MODEL: table}
+    shown = settings.report_item
+    report = report_step(data, graph, requests, texts, tested, settings.baselines, settings.seed, shown=shown)
     if settings.refit:
         item_table(settings, data, data.end, texts, "items")
     return ItemOutcome(run, report)

@@ -2,8 +2,8 @@
 
     raylevance run synthetic-queries [--set model.backend=endpoint ...]
 
-A language model writes queries of several kinds for products without a relevant query, or for any product, and those
-stay that find their product in a search. Each query is paired with its own product and with others, and a judge grades
+A language model writes queries of several kinds for products without a relevant query, or for any product. A query is
+kept if a search finds its product. Each query is paired with its own product and with others, and a judge grades
 all pairs. Publishes `tables/synthetic` (`tables/synthetic-for-any` for any product): the products, the queries, and
 judgements whose source is the judge.
 
@@ -43,6 +43,7 @@ from raylevance.llm.synthetic import (
 )
 from raylevance.progress import status
 from workloads.run import Run
+from workloads.steps.encoder_training import precision_settings
 from workloads.steps.labelling import judge_pairs
 from workloads.steps.systems import rank_hybrid
 from workloads.steps.tables import DataSettings, load_tables
@@ -76,6 +77,8 @@ def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
     model, version = open_language_model(settings.model)
 
     def build(draft: Draft) -> None:
+        if encoder:
+            encoder.encode_queries(["red shoes"])  # one that can't be read fails here, before the model is asked
         judged = JudgedTables.open(run.store.path(tables.ref))
         known = judged.split(TRAIN).judgements  # which products a test query finds is not to be known
         if not settings.synthetic.only_unfound:
@@ -83,12 +86,10 @@ def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
         chosen = choose_products(judged.products, known, judged.queries, settings.synthetic)
         asked = synthetic_prompts(chosen, known, version, settings.synthetic)
         request = synthetic_request(settings.synthetic)
-        with open_ledger(run.store) as ledger:
-            answers = answer_prompts(
-                asked, model, request, ledger, run.store.work_folder(f"synthetic-{tables.version}-{version}")
-            )
+        with open_ledger(run.store) as ledger, run.work_folder() as work:
+            answers = answer_prompts(asked, model, request, ledger, work)
         usable, dropped = read_synthetic_queries(
-            answers, judged.products, known, judged.queries, version, settings.synthetic
+            answers, chosen, known, judged.queries, version, settings.synthetic, judged.products["title"]
         )
         if encoder and settings.synthetic.found_within:
             found = finds_its_product(usable, judged.products, encoder, settings.synthetic.found_within)
@@ -122,13 +123,20 @@ def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
         "model": version,
         "judge": judge.labels_version if judge else None,
         "text": settings.text,
-        **({"encoder": encoder.artifact or backbone_digest(settings.encoder)} if encoder else {}),
+        **(_encoder_settings(settings.encoder, encoder) if encoder else {}),
     }
     name = SYNTHETIC if settings.synthetic.only_unfound else SYNTHETIC_FOR_ANY
+    inputs = [tables, *([encoder.artifact] if encoder and encoder.artifact else [])]
     made: Artifact = run.step(
-        name if judge else UNJUDGED, build, settings=described, inputs=[tables], seed=settings.synthetic.seed
+        name if judge else UNJUDGED, build, settings=described, inputs=inputs, seed=settings.synthetic.seed
     )
     return TablesOutcome(run, made)
+
+
+def _encoder_settings(reference: str, encoder: NamedEncoder) -> dict[str, Any]:
+    """Return what decides the round trip besides an encoder of the store, which is an input of the step."""
+    digest = {} if encoder.artifact else {"encoder": backbone_digest(reference)}
+    return {**digest, **precision_settings()}
 
 
 def finds_its_product(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from raylevance.data.graded_instances import InstanceSettings, write_instances
-from raylevance.data.judged_tables import JudgedTables
+from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.parquet_parts import PartFiles, write_parts
 from raylevance.data.pseudo_queries import POSITIVE, SCHEMA, pseudo_queries
 from raylevance.data.spelling import SpellingSettings
@@ -59,30 +59,39 @@ def write_clicked_pairs(graph: Path, tables: Path, output: Path, text: ProductTe
     pq.write_table(pa.table(instances, schema=SCHEMA), output / "clicked.parquet")
 
 
-def write_synthetic_pairs(synthetic: Path, tables: Path, output: Path, text: ProductText) -> int:
+def write_synthetic_pairs(synthetic: Path, tables: Path, output: Path, text: ProductText) -> dict[str, int]:
     """Add the queries of the tables `synthetic` with their relevant products to the instances in the folder `output`.
 
-    Returns the number of these pairs. A pair is left out whose product is not in `tables`, and whose query has the text
-    of a query of `tables`, which may be one that is tested on.
+    Returns the number of these pairs under "pairs", and how many were left out by the reason: a query has the text of
+    one of `tables`, which may be tested on, or its product is not in `tables`. Raises `RaylevanceError` if no pair is
+    left, or if a judgement is of a query that `synthetic` does not have.
     """
-    judgements = pq.read_table(synthetic / "judgements", columns=["query_id", "product_id", "grade"])
-    pairs = judgements.filter(pc.equal(judgements["grade"], POSITIVE))
+    judgements = pq.read_table(synthetic / "judgements", columns=["query_id", "product_id", "grade", "split"])
+    relevant = pc.and_(pc.equal(judgements["grade"], POSITIVE), pc.equal(judgements["split"], TRAIN))
+    pairs = judgements.filter(relevant).group_by(["query_id", "product_id"], use_threads=False).aggregate([])
     written = pq.read_table(synthetic / "queries", columns=["query_id", "query"])
-    pairs = pairs.append_column(
-        "query", written["query"].take(pc.index_in(pairs["query_id"], written["query_id"].combine_chunks()))
-    )
+    query_place = pc.index_in(pairs["query_id"], written["query_id"].combine_chunks())
+    if query_place.null_count:
+        unknown = pairs["query_id"].filter(query_place.is_null())[0]
+        raise RaylevanceError(f"{synthetic}: a judgement is of query {unknown}, which is not among the queries")
+    queries = written["query"].take(query_place)
     people = normalised_query(pq.read_table(tables / "queries", columns=["query"])["query"]).combine_chunks()
     products = pq.read_table(tables / "products", columns=list(dict.fromkeys(["product_id", *text.columns])))
     place = pc.index_in(pairs["product_id"], products["product_id"].combine_chunks())
-    usable = pc.and_(place.is_valid(), pc.invert(pc.is_in(normalised_query(pairs["query"]), people)))
+    typed = pc.is_in(normalised_query(queries), people)
+    usable = pc.and_(place.is_valid(), pc.invert(typed))
     items = text.compose_column(products.take(place.filter(usable))).to_pylist()
+    if not items:
+        raise RaylevanceError(f"{synthetic}: no query with a relevant product of {tables}; made from other tables?")
     instances = {
-        "query": pairs["query"].filter(usable),
+        "query": queries.filter(usable),
         "items": [[item] for item in items],
         "labels": [[POSITIVE]] * len(items),
     }
     pq.write_table(pa.table(instances, schema=SCHEMA), output / "synthetic.parquet")
-    return len(items)
+    of_people = pc.sum(typed).as_py()
+    left_out = {"of a query of the tables": of_people, "of another product": len(place) - len(items) - of_people}
+    return {"pairs": len(items), **left_out}
 
 
 def _click_weights(graph: BehaviourGraph) -> npt.NDArray[np.float32]:

@@ -19,7 +19,13 @@ from raylevance.data.judged_tables import TEST
 from raylevance.data.parquet_parts import PartFiles, write_parts
 from raylevance.errors import RaylevanceError
 from raylevance.graph.edges import NodeIds
-from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, ItemGraphSettings, build_item_graph
+from raylevance.graph.item_graph import (
+    REQUESTS_FOLDER,
+    ItemGraph,
+    ItemGraphSettings,
+    build_item_graph,
+    relevance_by_basket,
+)
 from raylevance.graph.item_objectives import LARGEST_BASKET
 from raylevance.graph.item_requests import DAY, REQUESTS, make_requests
 from raylevance.inference.encoder import backbone_digest
@@ -143,9 +149,10 @@ def time_range(events: Path) -> tuple[int, int]:
 def graph_step(data: ItemData, until: int, name: str) -> Artifact:
     """Return `graph/<name>`: the item graph of the events before `until`."""
 
+    categories, _ = numbered_categories(data.products)
+    judgements = data.judgements() if data.settings.relevance in ("auto", "judgements") else None
+
     def build(draft: Draft) -> None:
-        categories, _ = numbered_categories(data.products)
-        judgements = data.judgements() if data.settings.relevance in ("auto", "judgements") else None
         if data.settings.relevance == "judgements" and judgements is None:
             raise RaylevanceError(
                 f"graph.relevance=judgements: {data.tables.ref} has no judgements; set it to category or basket"
@@ -157,11 +164,13 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
         if left_out := figures["events_of_unknown_products"]:
             status(f"{name}: {left_out} events are of products that {data.tables.ref} does not have; left out")
         if too_large := figures["baskets_too_large"]:
-            status(f"{name}: {too_large} baskets have over {LARGEST_BASKET} items; they say nothing of relevance")
+            status(f"{name}: {too_large} baskets have over {LARGEST_BASKET} items; left out of relevance")
         if figures["objectives_without_edges"]:
             status(f"{name}: objectives without edges: {', '.join(figures['objectives_without_edges'])}")
 
     settings = {"graph": data.settings, "until": until}
+    if relevance_by_basket(data.settings, categories, judgements):
+        settings["relevance"] = "basket"
     return data.run.step(f"graph/{name}", build, settings=settings, inputs=[data.tables])
 
 

@@ -1,7 +1,7 @@
 """Measure an item table beside its baselines on the requests of the test part, with intervals."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.item_baselines import BaselineData, BaselineName, System, TableSystem, make_baseline
 from workloads.steps.item_data import ItemData, load_graph
+from workloads.steps.item_pages import COUNTED, write_item_page
 from workloads.steps.item_training import text_file
 from workloads.steps.report_outcome import ReportOutcome
 from workloads.svg import drawing
@@ -45,7 +46,7 @@ Values = npt.NDArray[np.float64]
 
 MODEL = "GCL-MO"
 CUTS = (20, 50, 200)
-PER_REQUEST, RECALL_PICTURE = "per-request.parquet", "recall.svg"
+PER_REQUEST, RECALL_PICTURE, PAGE = "per-request.parquet", "recall.svg", "report.html"
 PICTURED = 200
 """The length of the lists whose recall by popularity is drawn."""
 
@@ -54,6 +55,7 @@ PICTURED = 200
 class TestRequests:
     """The requests that are measured: those with a trigger and a target.
 
+    - `ids`: request_id and query_id of each.
     - `triggers`: all items that the user chose before; those beyond the most that count have weight 0.
     - `targets`, `bought`: the items chosen in the request that the user had not chosen before, and those bought.
     - `known`: the targets that had an event before the cut.
@@ -62,6 +64,7 @@ class TestRequests:
     - `left_out`: how many requests of the test part had no trigger, and how many no such item.
     """
 
+    ids: pa.Table
     triggers: TriggerLists
     targets: Targets
     bought: Targets
@@ -98,6 +101,7 @@ class TestRequests:
             raise RaylevanceError("no request of the test part has both an earlier choice of its user and a new item")
         known = [[item for item in items if has_events[item]] for items in targets]
         return cls(
+            requests.select(["request_id", "query_id"]).take(pa.array(kept)),
             TriggerLists.of(triggers),
             Targets.of(targets),
             Targets.of(bought),
@@ -134,8 +138,12 @@ def report_step(
     baselines: Sequence[BaselineName],
     seed: int,
     name: str = "item-retrieval",
+    shown: str | None = None,
 ) -> Artifact:
-    """Return `report/<name>`: the metrics of the item `tables`, by name, and of the `baselines` on test `requests`."""
+    """Return `report/<name>`: the metrics of the item `tables`, by name, and of the `baselines` on test `requests`.
+
+    `shown` is the item whose edges the page draws, as in `write_item_page`.
+    """
     run = data.run
 
     def build(draft: Draft) -> None:
@@ -148,6 +156,7 @@ def report_step(
         popularity = popularity_groups(loaded.event_counts.sum(axis=1))
         per_request: dict[str, dict[str, Values]] = {}
         systems: dict[str, dict[str, Any]] = {}
+        drawn: dict[str, Ints] = {}
         for system_name, system in _systems(run, tables, names, baselines, fitted):
             lists = system.rank(asked.triggers, asked.categories, max(CUTS))
             per_request[system_name] = measure(lists, asked, loaded, categories)
@@ -155,6 +164,7 @@ def report_step(
             systems[system_name] |= {f"coverage@{k}": coverage(lists, len(loaded), k) for k in CUTS}
             by_popularity = recall_by_group(lists, asked.targets, PICTURED, popularity)
             systems[system_name]["recall_by_popularity"] = [None if np.isnan(x) else float(x) for x in by_popularity]
+            drawn = _model_and_best_baseline({**drawn, system_name: lists[:, :COUNTED]}, systems, tables)
         draft.metrics |= {
             "data": data.tables.name.partition("/")[2],
             "cut": np.datetime64(data.cut, "ms").astype("datetime64[m]").item().isoformat(sep=" ") + " UTC",
@@ -170,11 +180,23 @@ def report_step(
         save_recall(
             draft.path / RECALL_PICTURE, {name: values["recall_by_popularity"] for name, values in systems.items()}
         )
+        picture = (draft.path / RECALL_PICTURE).read_text(encoding="utf-8")
+        write_item_page(draft.path / PAGE, data, loaded, asked, drawn, systems, picture, shown)
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    settings = {"baselines": list(baselines), "cuts": list(CUTS)}
+    settings = {"baselines": list(baselines), "cuts": list(CUTS), "shown": shown}
     inputs = [graph, requests, *([texts] if texts else []), *tables.values()]
     return run.step(f"report/{name}", build, settings=settings, inputs=inputs, seed=seed)
+
+
+def _model_and_best_baseline(
+    lists: dict[str, Ints], systems: Mapping[str, Mapping[str, Any]], models: Container[str]
+) -> dict[str, Ints]:
+    """Return the lists of the last model, and of the baseline with the highest recall@50, where there are such."""
+    baselines = [name for name in lists if name not in models]
+    best = max(baselines, key=lambda name: float(systems[name]["recall@50"][0]), default=None)
+    model = [name for name in lists if name in models][-1:]
+    return {name: lists[name] for name in [*model, *([best] if best else [])]}
 
 
 def _systems(

@@ -69,9 +69,10 @@ def warmup_step(
                 count = round(pseudo * settings.behaviour_share / (1 - settings.behaviour_share))
                 write_clicked_pairs(run.store.path(graph.ref), tables, instances, data.text, count)
             if synthetic:
-                pairs = write_synthetic_pairs(run.store.path(synthetic.ref), tables, instances, data.text)
-                draft.metrics["synthetic_pairs"] = pairs
-                status(f"{synthetic.ref}: {pairs} pairs of synthetic queries in the warm-up")
+                counts = write_synthetic_pairs(run.store.path(synthetic.ref), tables, instances, data.text)
+                draft.metrics["synthetic"] = counts
+                left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason != "pairs")
+                status(f"{synthetic.ref}: {counts['pairs']} pairs join the warm-up; left out: {left_out}")
             start = new_encoder(encoder, work / "backbone")
             draft.metrics["item_texts_cut"] = share_of_cut_texts(start, tables / "products", data.text)
             data.trainer.train_encoder(start, settings.train, data.text, draft, work)

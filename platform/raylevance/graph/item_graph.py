@@ -138,7 +138,7 @@ def build_item_graph(
         fitting = requests.map_batches(fit, batch_format="pyarrow", batch_size=None)
     objectives = _objectives(counts, settings, judgements)
     from_requests = [name for name in objectives if name != "relevance" or judgements is None]
-    by_basket = settings.relevance == "basket" or (settings.relevance == "auto" and not categories.any())
+    by_basket = relevance_by_basket(settings, categories, judgements)
     related = None if by_basket else categories
     edges = write_objectives(fitting, folder / OBJECTIVE_FOLDER, first_time, from_requests, related)
     if "relevance" in objectives and judgements is not None:
@@ -165,11 +165,17 @@ def build_item_graph(
         "events_of_unknown_products": unknown,
         "requests": int(figures["sum(requests)"]),
         "requests_with_triggers": int(figures["sum(with_triggers)"]),
-        "baskets_too_large": int(figures["sum(too_large)"]) if by_basket and "relevance" in from_requests else 0,
+        "baskets_too_large": int(figures["sum(too_large)"]) if by_basket else 0,
         "edges": edges,
         "neighbour_edges": len(neighbours.indices),
         "objectives_without_edges": [name for name in OBJECTIVES if not edges.get(name)],
     }
+
+
+def relevance_by_basket(settings: ItemGraphSettings, categories: Ints, judgements: pa.Table | None) -> bool:
+    """Return whether baskets say which items are relevant to each other; the arguments are `build_item_graph`'s."""
+    no_other = judgements is None and not categories.any()
+    return settings.relevance == "basket" or (settings.relevance == "auto" and no_other)
 
 
 def _objectives(counts: Ints, settings: ItemGraphSettings, judgements: pa.Table | None) -> list[Objective]:
@@ -250,12 +256,10 @@ def _count_events(events: ray.data.Dataset, items: NodeIds) -> tuple[Ints, Ints,
 
 
 def _count_requests(requests: pa.Table) -> pa.Table:
-    lengths = np.diff(requests["triggers"].combine_chunks().offsets.to_numpy())
-    rows, _ = flat_lists(requests["items"])
-    chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
-    large = basket_sizes(rows, chosen, len(lengths)) > LARGEST_BASKET
-    with_triggers, too_large = int((lengths > 0).sum()), int(large.sum())
-    return pa.table({"requests": [len(lengths)], "with_triggers": [with_triggers], "too_large": [too_large]})
+    triggers = np.diff(requests["triggers"].combine_chunks().offsets.to_numpy())
+    too_large = int((basket_sizes(requests) > LARGEST_BASKET).sum())
+    counts = {"requests": len(triggers), "with_triggers": int((triggers > 0).sum()), "too_large": too_large}
+    return pa.table({name: [count] for name, count in counts.items()})
 
 
 def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:

@@ -4,9 +4,9 @@ A request joins each of its triggers with each of its items. The objectives are 
 exposure; relevance is a test of its own. The triggers of a request share a weight of 1, so that a user with a long
 history counts as much as one with a short history.
 
-Where products have no categories, two items are relevant to each other if they were chosen in one request, a basket.
-Each item of a basket shares a weight of 1 among the others, so that a large basket says less about a pair than a small
-one does.
+Where products have no categories, two items are relevant to each other if they were chosen in one request, a basket
+(our choice: the paper has a model of relevance for queries, and a log of baskets has no queries). Each item of a basket
+shares a weight of 1 among the others, so that a large basket says less about a pair than a small one does.
 
 An item is numbered by how it was known when the request began: `i` if it had an event before, `i + items` if it was
 new. A model can therefore learn from a log how items are found that it knows by their features alone.
@@ -37,10 +37,11 @@ LOWEST_ACTION = {"exposure": 0, "click": 1, "purchase": ACTIONS.index("purchase"
 
 NEVER = np.iinfo(np.int64).max
 """The time of the first event of an item without events."""
-REQUESTS_AT_ONCE = 1024
-LARGEST_BASKET = 1_000
-"""The most items of a basket that are joined with each other, which bounds the pairs of a request. Those of a larger
-basket are not."""
+REQUESTS_AT_ONCE, BASKETS_AT_ONCE = 1024, 64
+"""How many requests are joined at a time; with baskets fewer, because a basket has more pairs."""
+LARGEST_BASKET = 300
+"""The most items of a basket that are joined with each other. The items of a larger one, which say little of each pair,
+are not, so a request has 90,000 pairs at most."""
 ROUNDING = 1e-6
 """Relative error of a float32 weight, by which an edge may fall short of chance."""
 EDGES_PER_SHARD = 20_000_000
@@ -66,12 +67,13 @@ def write_objectives(
       `LARGEST_BASKET` at most, positives of relevance of each other.
 
     A graph has a row for each trigger and two columns for each item. The result does not depend on the blocks of
-    `requests`. Memory is that of the pairs of `REQUESTS_AT_ONCE` requests and of one shard, about `EDGES_PER_SHARD`, or
-    more where the pairs of a few triggers are many times those of others.
+    `requests`. Memory is that of the pairs of `REQUESTS_AT_ONCE` requests (`BASKETS_AT_ONCE` with baskets) and of one
+    shard, about `EDGES_PER_SHARD`, or more where the pairs of a few triggers are many times those of others.
     """
     items = len(first_time)
     shared = ray.put((first_time, categories))
-    count = functools.partial(_count_pairs, with_baskets="relevance" in objectives and categories is None)
+    with_baskets = "relevance" in objectives and categories is None
+    count = functools.partial(_count_pairs, with_baskets=with_baskets)
     pairs = requests.map_batches(count, batch_format="pyarrow", batch_size=None)
     total = sum(int(block["pairs"].to_numpy().sum()) for block in _blocks(pairs))
     shards = 1 + total * len(objectives) // EDGES_PER_SHARD
@@ -79,7 +81,8 @@ def write_objectives(
     cuts = list(range(0, items, rows_per_shard))
     expand = functools.partial(_expand, shared=shared, objectives=objectives, rows_per_shard=rows_per_shard)
     write = functools.partial(_write_shard, folder=folder, items=items, cuts=cuts, objectives=objectives)
-    edges = requests.map_batches(expand, batch_format="pyarrow", batch_size=REQUESTS_AT_ONCE)
+    at_once = BASKETS_AT_ONCE if with_baskets else REQUESTS_AT_ONCE
+    edges = requests.map_batches(expand, batch_format="pyarrow", batch_size=at_once)
     for objective in objectives:
         (folder / objective).mkdir(parents=True)
     if len(cuts) == 1:
@@ -143,9 +146,9 @@ def _basket_pairs(rows: Ints, chosen: npt.NDArray[np.bool_], size: int) -> tuple
     - `rows` [items]: the request of each item, ascending, below `size`.
     - `chosen` [items]: whether it was chosen, or only shown.
     """
-    places = np.flatnonzero(chosen)
-    places = places[basket_sizes(rows, chosen, size)[rows[places]] <= LARGEST_BASKET]
-    own = np.bincount(rows[places], minlength=size)
+    own = np.bincount(rows[chosen], minlength=size)
+    own = np.where(own <= LARGEST_BASKET, own, 0)
+    places = np.flatnonzero(chosen & (own[rows] > 0))
     starts = np.concatenate([[0], np.cumsum(own)])
     left = np.repeat(np.arange(len(places)), own[rows[places]])
     right = segment_positions(starts, rows[places])
@@ -154,9 +157,11 @@ def _basket_pairs(rows: Ints, chosen: npt.NDArray[np.bool_], size: int) -> tuple
     return places[left], places[right], weights
 
 
-def basket_sizes(rows: Ints, chosen: npt.NDArray[np.bool_], size: int) -> Ints:
-    """Return how many items were chosen in each of `size` requests, int64; `rows` and `chosen` are by item."""
-    return np.bincount(rows[chosen], minlength=size).astype(np.int64)
+def basket_sizes(requests: pa.Table) -> Ints:
+    """Return how many items were chosen in each request, int64 [requests]."""
+    rows, _ = flat_lists(requests["items"])
+    chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
+    return np.bincount(rows[chosen], minlength=requests.num_rows).astype(np.int64)
 
 
 def _edge_table(objective: Objective, triggers: Ints, codes: Ints, weights: npt.NDArray[np.float64]) -> pa.Table:
@@ -181,10 +186,10 @@ def above_chance(graph: Csr) -> Csr:
 
 
 def strongest(graph: Csr, most: int) -> Csr:
-    """Return the `most` strongest edges of each trigger, by w_ti / sqrt(w_.i), its cosine but for a factor of the row.
+    """Return the `most` edges of each trigger with the highest w_ti / sqrt(w_.i), which orders them as the cosine does.
 
     A dot means the sum over that index. Of equal edges the first by item are kept. In a log of large baskets an item is
-    chosen above chance with a third of all others; those with which it is chosen most must be told from the rest (our
+    chosen above chance with a third of all others, and a loss without other positives does not tell these apart (our
     choice).
     """
     rows, weights = graph.edge_rows() - graph.first, graph.weights.astype(np.float64)
@@ -229,7 +234,8 @@ def _count_pairs(requests: pa.Table, with_baskets: bool) -> pa.Table:
     )
     pairs = triggers * items
     if with_baskets:
-        pairs += np.where(items <= LARGEST_BASKET, items * items, 0)
+        chosen = basket_sizes(requests)
+        pairs += np.where(chosen <= LARGEST_BASKET, chosen * (chosen - 1), 0)
     return pa.table({"pairs": [int(pairs.sum())]})
 
 

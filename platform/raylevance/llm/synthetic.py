@@ -41,7 +41,8 @@ EXAMPLES = {
 """A query of each kind, as the prompt shows it."""
 
 MAX_QUERY_CHARACTERS = 80
-"""The largest number of characters of a query that the model may write (our choice)."""
+"""The largest number of characters of a query that the model may write (our choice). A query of as many is dropped: an
+engine that holds a model to it ends the query there, in the middle of a word or not."""
 
 MAX_CHARACTERS = 600
 """The largest number of characters of a product's text in a prompt (our choice)."""
@@ -147,24 +148,34 @@ def read_synthetic_queries(
     existing: pa.Table,
     version: str,
     settings: SyntheticSettings | None = None,
+    titles: pa.ChunkedArray | None = None,
 ) -> WrittenQueries:
     """Return the usable queries in the answers to the `synthetic_prompts` of the same tables.
 
-    `existing` holds rows of `QUERIES`. Queries are normalised. Dropped are answers that are not the requested JSON, and
-    queries that are empty, too long, the title of a product, among `existing`, or duplicates.
+    - `existing` holds rows of `QUERIES`.
+    - `titles` are those of the whole catalogue, where `products` are a part of it.
+
+    Queries are normalised. Dropped are answers that are not the requested JSON, and queries that are empty, too long,
+    the title of a product, among `existing`, or duplicates; a misspelt query is also dropped where one of these holds
+    for the query that it was made from, or where that has no word to misspell. Of products with one text, a query is
+    that of the first by id.
     """
     settings = settings or SyntheticSettings()
     found = {row["key"]: _read_answer(row["text"], settings) for row in answers.to_pylist() if not row["error"]}
+    asked = _product_prompts(products, judgements, version, settings)
+    product_of = {key: row for key, _, row in sorted(asked, key=lambda each: each[2]["product_id"], reverse=True)}
     rows = [
-        {"query": query, "kind": kind, "locale": product["locale"], "product_id": product["product_id"]}
-        for key, _, product in _product_prompts(products, judgements, version, settings)
-        for kind, query in (found.get(key) or {}).items()
+        {"query": query, "kind": kind, "of": of, "locale": product["locale"], "product_id": product["product_id"]}
+        for key, product in product_of.items()
+        for kind, (query, of) in (found.get(key) or {}).items()
     ]
     usable, dropped = _usable_queries(
         rows,
         {
             "the text of a query in the tables": set(normalised_query(existing["query"]).to_pylist()),
-            "the title of a product": set(normalised_query(products["title"]).to_pylist()),
+            "the title of a product": set(
+                normalised_query(products["title"] if titles is None else titles).to_pylist()
+            ),
         },
         settings,
     )
@@ -228,8 +239,9 @@ def _prompt(product: str, kinds: tuple[Kind, ...]) -> str:
     )
 
 
-def _read_answer(text: str | None, settings: SyntheticSettings) -> dict[Kind, str] | None:
-    """Return the normalised query of each kind, or None if the answer is not the requested JSON."""
+def _read_answer(text: str | None, settings: SyntheticSettings) -> dict[Kind, tuple[str, str]] | None:
+    """Return the normalised query of each kind with the one that it was made from, which is itself but for a misspelt
+    one, or None if the answer is not the requested JSON."""
     try:
         answer = ANSWER.validate_json(text or "", strict=True)
     except ValidationError:
@@ -239,12 +251,13 @@ def _read_answer(text: str | None, settings: SyntheticSettings) -> dict[Kind, st
         return None
     plain = [one_line(query, MAX_CHARACTERS) for query in written]
     normalised = normalised_query(pa.array(plain, pa.string()))
-    queries: dict[Kind, str] = dict(zip(settings.asked_kinds(), normalised.to_pylist(), strict=True))
+    clean = dict(zip(settings.asked_kinds(), normalised.to_pylist(), strict=True))
+    queries: dict[Kind, tuple[str, str]] = {kind: (query, query) for kind, query in clean.items()}
     if "misspelt" in settings.kinds:
         place = settings.kinds.index("misspelt")
-        of = settings.kinds[place - 1] if place else "specific"
-        slip = np.random.default_rng(int(hash_strings(pa.array([queries[of]]), settings.seed, "slip")[0]))
-        queries["misspelt"] = misspell(queries[of], slip)
+        of = clean[settings.kinds[place - 1] if place else "specific"]
+        slip = np.random.default_rng(int(hash_strings(pa.array([of]), settings.seed, "slip")[0]))
+        queries["misspelt"] = misspell(of, slip), of
     return {kind: queries[kind] for kind in settings.kinds}
 
 
@@ -254,18 +267,20 @@ def _usable_queries(
     """Return `rows` with each query once, without those `taken` and those that are too long, and what was dropped.
 
     Their order follows a hash of the seed and the query, whatever the order of `rows` is. `taken` has texts by the
-    reason to drop them.
+    reason to drop them, and with them what was made from them.
     """
     hashes = hash_strings(pa.array([row["query"] for row in rows], pa.string()), settings.seed)
     order = sorted(range(len(rows)), key=lambda index: (int(hashes[index]), rows[index]["product_id"]))
     usable: dict[str, dict[str, Any]] = {}
-    dropped = dict.fromkeys(("empty", "too long", *taken, "a duplicate"), 0)
+    dropped = dict.fromkeys(("empty", "too long", *taken, "no word to misspell", "a duplicate"), 0)
     for row in (rows[index] for index in order):
-        query = row["query"]
+        query, of = row["query"], row["of"]
+        longest = max(len(query), len(of))
         reasons = {
             "empty": not query,
-            "too long": len(query.split()) > settings.max_words,
-            **{reason: query in texts for reason, texts in taken.items()},
+            "too long": longest >= MAX_QUERY_CHARACTERS or len(query.split()) > settings.max_words,
+            **{reason: query in texts or of in texts for reason, texts in taken.items()},
+            "no word to misspell": row["kind"] == "misspelt" and query == of,
             "a duplicate": query in usable,
         }
         reason = next((reason for reason, holds in reasons.items() if holds), None)
