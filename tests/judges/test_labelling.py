@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,9 @@ def test_each_row_gets_its_own_label(tmp_path: Path, ray_cluster: None) -> None:
     assert out.column_names == ["query", "product_text", "note", *LABELS.names]
     assert out["note"].to_pylist() == list(range(3000))
     assert sum(pairs for pairs, _ in seen) == 3000 and sum(tokens for _, tokens in seen) == 21_000
+    asked = [line.partition("|")[0] for line in log.read_text(encoding="utf-8").splitlines()]
+    changes = sum(one != other for one, other in pairwise(asked))
+    assert changes < 2 * 3000 // 20, "the judge gets the pairs of a query together, though no two rows of one are near"
     for row in out.to_pylist():
         tempered = expected(row["query"], row["product_text"]).astype(np.float64) / 2.0
         probabilities = np.exp(tempered - np.logaddexp.reduce(tempered))

@@ -185,6 +185,22 @@ def test_without_a_judge_the_own_product_is_the_positive_of_the_warm_up_alone(
         SyntheticSource(tables="tables/synthetic-unjudged").check(store)
 
 
+def test_the_round_trip_of_the_recipe_keeps_what_finds_its_product(
+    shop: Path, server: tuple[str, Counter[str]], tiny_backbone: Path, ray_cluster: None
+) -> None:
+    """The query that all products get is dropped where its product is not the first, and the count says so."""
+    model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
+    every = [*model, "judge=null", "synthetic.share=0.2", "synthetic.kinds=[broad]", "synthetic.seed=1"]
+    asked = sum(server[1].values())
+    with pytest.raises(RaylevanceError, match="no/encoder: no such folder"):
+        run(synthetic_queries, shop, *every, "encoder=no/encoder")
+    assert sum(server[1].values()) == asked, "refused before the model is asked"
+    found = run(synthetic_queries, shop, *every, f"encoder={tiny_backbone}", "synthetic.found_within=1")
+    kept = pq.read_table(Store(str(shop / "store")).path("tables/synthetic-unjudged") / "queries")
+    assert found["dropped"].get("its product is not found", 0) + kept.num_rows == 1
+    assert kept.num_rows == found["queries"]
+
+
 def test_a_query_that_does_not_find_its_product_is_told_apart(
     shop: Path, server: tuple[str, Counter[str]], tiny_backbone: Path, ray_cluster: None
 ) -> None:

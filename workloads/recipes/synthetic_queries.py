@@ -87,7 +87,7 @@ def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
         asked = synthetic_prompts(chosen, known, version, settings.synthetic)
         request = synthetic_request(settings.synthetic)
         with open_ledger(run.store) as ledger, run.work_folder() as work:
-            answers = answer_prompts(asked, model, request, ledger, work)
+            answers = answer_prompts(asked, model, request, ledger, work / "prompts")
         usable, dropped = read_synthetic_queries(
             answers, chosen, known, judged.queries, version, settings.synthetic, judged.products["title"]
         )

@@ -127,7 +127,11 @@ def _raise_for_bad_rows(name: str, summary: WriteSummary, on_bad_row: OnBadRow) 
     count = sum(summary.bad_rows.values())
     if summary.first_bad is not None and (on_bad_row == "stop" or not summary.rows):
         others = f" (and {count - 1} more bad rows of {name})" if count > 1 else ""
-        advice = "correct it, or put bad rows aside (on_bad_row: quarantine)" if summary.rows else "no good row is left"
+        advice = (
+            "correct it, or put bad rows aside (--on-bad-row quarantine; in a recipe, data.on_bad_row=quarantine)"
+            if summary.rows
+            else "no good row is left"
+        )
         raise RaylevanceError(f"{summary.first_bad}{others}; {advice}")
     if not summary.rows and not (name == "queries" and summary.dropped):
         raise RaylevanceError(f"{name}: empty: there are no rows to import")

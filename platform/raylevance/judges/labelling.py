@@ -212,7 +212,7 @@ def check_pairs(pairs: Path) -> None:
 def _write_questions(pairs: Path, folder: Path, labelling: Labelling, ledger: Ledger) -> tuple[int, int]:
     """Write each valid pair that has no answer once, as Parquet files of `PAIRS`, each in the order of its queries.
 
-    A language model then reads the guideline and the query once for all pairs of a query (prefix caching).
+    A language model then reads the guideline and the query once for all pairs of a query in a file (prefix caching).
     Returns the number of these pairs, and the number of distinct pairs that have an answer.
     """
     folder.mkdir(parents=True)
