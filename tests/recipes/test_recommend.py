@@ -130,7 +130,8 @@ def test_unused_categories_of_a_request_id_are_no_requests(recommend: Recommend,
     assert found.equals(pq.read_table(tmp_path / "F.parquet"))
     assert set(found["request_id"].to_pylist()) == {"a", "b"}
     views = ids.cast(pa.string()).cast(pa.string_view())
-    assert recommend(pa.table({"request_id": views, **columns})).code == 0
+    bytes_of_products = pa.array(columns["product_id"]).cast(pa.binary()).cast(pa.binary_view())
+    assert recommend(pa.table({"request_id": views, **columns, "product_id": bytes_of_products})).code == 0
     assert found.equals(pq.read_table(tmp_path / "F.parquet"))
 
 

@@ -150,8 +150,8 @@ def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:
     requests = table["request_id"]
     if pa.types.is_dictionary(requests.type):
         requests = requests.cast(requests.type.value_type)
-    if pa.types.is_string_view(requests.type):
-        requests = requests.cast(pa.string())
+    if pa.types.is_string_view(requests.type) or pa.types.is_binary_view(requests.type):
+        requests = requests.cast(pa.string() if pa.types.is_string_view(requests.type) else pa.binary())
     encoded = requests.combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy().astype(np.int64)
     order = np.argsort(codes, kind="stable")

@@ -140,7 +140,7 @@ def _plain(values: pa.Array | pa.ChunkedArray) -> pa.Array | list[Any]:
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         array = array.cast(pa.list_(pa.string() if _is_text(kind.value_type) else kind.value_type))
     try:
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        if _is_bytes(kind):
             return array.cast(pa.binary()).cast(pa.string())
         array.validate(full=True)
     except pa.ArrowInvalid:
@@ -148,6 +148,11 @@ def _plain(values: pa.Array | pa.ChunkedArray) -> pa.Array | list[Any]:
         bytes_of_texts: list[Any] = array.cast(pa.list_(pa.binary()) if is_list else pa.binary()).to_pylist()
         return bytes_of_texts
     return array
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    plain = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return bool(plain or pa.types.is_binary_view(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:

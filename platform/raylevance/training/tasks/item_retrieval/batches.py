@@ -42,9 +42,10 @@ class Batches:
 
     def __init__(self, graph: ItemGraph, settings: "ItemRetrievalSettings", seed: int) -> None:
         self.items, self._settings, self._seed = len(graph), settings, seed
-        self._edges = {name: above_chance(graph.objectives[name]) for name in OBJECTIVES if name in graph.objectives}
+        edges = {name: above_chance(graph.objectives[name]) for name in OBJECTIVES if name in graph.objectives}
         if settings.most_positives:
-            self._edges = {name: strongest(each, settings.most_positives) for name, each in self._edges.items()}
+            edges = {name: strongest(each, settings.most_positives) for name, each in edges.items()}
+        self._edges = edges
         """The edges of all objectives, by which negatives are masked, whether or not the objective has a weight."""
         with_edges = {name: each for name, each in self._edges.items() if len(each.indices)}
         self.objectives = {name: each for name, each in with_edges.items() if settings.weights.of(name)}
@@ -81,7 +82,8 @@ class Batches:
         """Return the weight of each candidate among the negatives of the triggers `rows`, [rows, candidates].
 
         All candidates but known positives of the objective and the trigger itself are negatives. A bought item is never
-        a negative of relevance, and a clicked one that was not bought is a weak negative of purchase.
+        a negative of relevance, and a clicked one that was not bought is a weak negative of purchase. With
+        `most_positives` the known ones are the strongest of each objective.
         """
         weights = np.ones((len(rows), len(batch.candidates)), np.float32)
         if objective == "purchase" and "click" in self._edges:
