@@ -20,6 +20,7 @@ from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference.encoder import NamedEncoder
 from raylevance.llm.synthetic import SYNTHETIC_QUERIES
+from raylevance.models.encoder import EncoderSettings
 from tests.conftest import Ended
 from workloads.recipe import settings_type
 from workloads.recipes import audit, knowledge, mine_and_refine, synthetic_queries
@@ -27,6 +28,7 @@ from workloads.recipes.synthetic_queries import finds_its_product
 from workloads.run import Run
 from workloads.steps.contrastive_instances import write_synthetic_pairs
 from workloads.steps.retrieval_data import SyntheticSource
+from workloads.steps.warmup import WarmupSettings, warmup_step
 
 pytestmark = pytest.mark.ray
 SHOP = """
@@ -171,12 +173,17 @@ def test_each_pair_of_a_synthetic_query_is_graded(
     assert all(row["source"].startswith("llm:judge@") for row in judgements)
 
 
+def unjudged(url: str, found_within: str = "null") -> list[str]:
+    """Settings of synthetic queries without a judge, of one kind, by the model at `url`."""
+    model = ["model.backend=endpoint", f"model.endpoint.url={url}", "model.endpoint.model=stub"]
+    kept = ["synthetic.share=0.2", f"synthetic.found_within={found_within}", "synthetic.kinds=[broad]"]
+    return [*model, "judge=null", *kept]
+
+
 def test_without_a_judge_the_own_product_is_the_positive_of_the_warm_up_alone(
     shop: Path, server: tuple[str, Counter[str]], ray_cluster: None
 ) -> None:
-    model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
-    every = [*model, "judge=null", "synthetic.share=0.2", "synthetic.found_within=null", "synthetic.kinds=[broad]"]
-    found, store = run(synthetic_queries, shop, *every), Store(str(shop / "store"))
+    found, store = run(synthetic_queries, shop, *unjudged(server[0])), Store(str(shop / "store"))
     folder = store.path("tables/synthetic-unjudged")
     [query], [judgement] = (pq.read_table(folder / name).to_pylist() for name in ("queries", "judgements"))
     assert query["query"] == "a kettle for tea" and judgement["query_id"] == query["query_id"]
@@ -189,13 +196,12 @@ def test_the_round_trip_of_the_recipe_keeps_what_finds_its_product(
     shop: Path, server: tuple[str, Counter[str]], tiny_backbone: Path, ray_cluster: None
 ) -> None:
     """The query that all products get is dropped where its product is not the first, and the count says so."""
-    model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
-    every = [*model, "judge=null", "synthetic.share=0.2", "synthetic.kinds=[broad]", "synthetic.seed=1"]
+    every = [*unjudged(server[0], "1"), "synthetic.seed=1"]
     asked = sum(server[1].values())
     with pytest.raises(RaylevanceError, match="no/encoder: no such folder"):
         run(synthetic_queries, shop, *every, "encoder=no/encoder")
     assert sum(server[1].values()) == asked, "refused before the model is asked"
-    found = run(synthetic_queries, shop, *every, f"encoder={tiny_backbone}", "synthetic.found_within=1")
+    found = run(synthetic_queries, shop, *every, f"encoder={tiny_backbone}")
     kept = pq.read_table(Store(str(shop / "store")).path("tables/synthetic-unjudged") / "queries")
     assert found["dropped"].get("its product is not found", 0) + kept.num_rows == 1
     assert kept.num_rows == found["queries"]
@@ -265,6 +271,29 @@ def test_synthetic_queries_join_the_training_ones(shop: Path, ray_cluster: None)
     assert added <= set(learned.judgements["query_id"].to_pylist())
     assert not added & set(validation.queries["query_id"].to_pylist())
     assert [source.name for source in data.synthetic] == ["tables/synthetic"]
+
+
+def test_a_warm_up_learns_from_synthetic_queries_and_counts_them(
+    shop: Path, server: tuple[str, Counter[str]], tiny_backbone: Path, ray_cluster: None
+) -> None:
+    """Of tables that a judge graded the pairs of grade 2 are positives; the stub grades all 1."""
+    synthetic = run(synthetic_queries, shop, *unjudged(server[0]))["artifacts"]["tables/synthetic-unjudged"]
+    settings = load_settings(mine_and_refine.MineAndRefineSettings, shop / "shop.yaml", [])
+    encoder = EncoderSettings(backbone=str(tiny_backbone))
+    with Run(Store(str(shop / "store"))) as opened:
+        tables = opened.store.get("tables/demo")
+        judged = JudgedTables.open(opened.store.path(tables.ref))
+        data = mine_and_refine.split_queries(settings, opened, tables, judged)
+        train = WarmupSettings().train.model_copy(update={"max_steps": 1, "batch": 8})
+        found = {
+            name: warmup_step(data, f"-{name}", WarmupSettings(synthetic=ref, train=train), encoder, read_log=False)
+            for name, ref in {"with": synthetic, "without": None}.items()
+        }
+        with pytest.raises(RaylevanceError, match="no query with a relevant product"):
+            graded = WarmupSettings(synthetic="tables/synthetic", train=train)
+            warmup_step(data, "-graded", graded, encoder, read_log=False)
+    assert found["with"].metrics["synthetic"] == {"pairs": 1, "of a query of the tables": 0, "of another product": 0}
+    assert "synthetic" not in found["without"].metrics and found["with"].fingerprint != found["without"].fingerprint
 
 
 def test_knowledge_is_asked_for_once(shop: Path, server: tuple[str, Counter[str]], ray_cluster: None) -> None:
