@@ -101,9 +101,7 @@ def test_objectives_equal_a_loop_in_one_shard_or_several(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(
-    ("relevance", "edges_per_shard"), [("basket", 20_000_000), ("auto", 4_000), ("category", 20_000_000)]
-)
+@pytest.mark.parametrize(("relevance", "edges_per_shard"), [("auto", 4_000), ("category", 20_000_000)])
 def test_without_categories_the_items_of_a_basket_are_relevant_to_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relevance: Any, edges_per_shard: int
 ) -> None:

@@ -1,6 +1,7 @@
 """The HTML page of an item retrieval report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,39 +50,20 @@ def write_item_page(
     """
     ids = graph.items["product_id"].to_pylist()
     item = ids.index(shown) if shown is not None else int(graph.event_counts.sum(axis=1).argmax())
-    compared = list(lists)
-    examples = chosen_examples([asked.targets.hits(lists[name][:, :COUNTED]).sum(axis=1) for name in compared])
+    examples = chosen_examples([asked.targets.hits(each[:, :COUNTED]).sum(axis=1) for each in lists.values()])
+    requests = {
+        heading.format(*lists): [request_lists(asked, lists, row) for row in rows] for heading, rows in examples.items()
+    }
     edges = item_edges(graph, item)
     needed = {item, *(code % len(ids) for _, code, _ in edges)}
-    for row in {row for rows in examples.values() for row in rows}:
-        needed |= {*_own(asked.triggers, row)[:MOST_NAMES], *_own(asked.targets, row)[:MOST_NAMES]}
-        for name in compared:
-            needed |= {int(each) for each in lists[name][row, :LISTED] if each >= 0}
+    needed |= {number for each in requests.values() for request in each for number in request.items()}
     names = item_names(data, graph, needed)
-
-    def described(row: int) -> RequestLists:
-        targets = _own(asked.targets, row)
-        request, query = (asked.ids[name][row].as_py() for name in ("request_id", "query_id"))
-        return RequestLists(
-            request=f"request {request}" + (f", query {query}" if query else ""),
-            triggers=_shortened([names[each] for each in _own(asked.triggers, row)[:MOST_NAMES]], asked.triggers, row),
-            targets=_shortened([names[each] for each in targets[:MOST_NAMES]], asked.targets, row),
-            found={name: len(set(lists[name][row, :COUNTED].tolist()) & set(targets)) for name in compared},
-            lists={
-                name: [
-                    ListedItem(names[each], each in targets) for each in lists[name][row, :LISTED].tolist() if each >= 0
-                ]
-                for name in compared
-            },
-        )
-
-    headings = {heading.format(*compared): rows for heading, rows in examples.items() if rows}
     page = ItemHtml(
         title=f"Item retrieval: {data.tables.name.partition('/')[2]}",
         requests=len(asked.targets.counts),
         summary=summary,
         picture=picture,
-        examples={heading: [described(row) for row in rows] for heading, rows in headings.items()},
+        examples={heading: [request.named(names) for request in each] for heading, each in requests.items() if each},
         counted=COUNTED,
         item=names[item],
         edges=[
@@ -90,6 +72,60 @@ def write_item_page(
         ],
     )
     file.write_text(render_item_html(page), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class NumberedLists:
+    """What `RequestLists` shows of a request, with the numbers of items, and how many are left out of a list."""
+
+    request: str
+    triggers: list[int]
+    more_triggers: int
+    targets: list[int]
+    more_targets: int
+    found: dict[str, int]
+    lists: dict[str, list[int]]
+    chosen: frozenset[int]
+
+    def items(self) -> set[int]:
+        """Return the items that are shown."""
+        return {*self.triggers, *self.targets, *(item for each in self.lists.values() for item in each)}
+
+    def named(self, names: Mapping[int, str]) -> RequestLists:
+        """Return the lists with names in place of numbers."""
+
+        def several(items: list[int], more: int) -> list[str]:
+            return [*(names[item] for item in items), *([f"and {more} more"] if more else [])]
+
+        return RequestLists(
+            self.request,
+            several(self.triggers, self.more_triggers),
+            several(self.targets, self.more_targets),
+            self.found,
+            {
+                name: [ListedItem(names[item], item in self.chosen) for item in each]
+                for name, each in self.lists.items()
+            },
+        )
+
+
+def request_lists(asked: "TestRequests", lists: Mapping[str, Ints], row: int) -> NumberedLists:
+    """Return what is shown of the request in a row of `asked`; the arguments are those of `write_item_page`."""
+    triggers, targets = (
+        [int(item) for item in each.items[each.starts[row] : each.starts[row + 1]]]
+        for each in (asked.triggers, asked.targets)
+    )
+    request, query = (asked.ids[name][row].as_py() for name in ("request_id", "query_id"))
+    return NumberedLists(
+        request=f"request {request}" + (f", query {query}" if query else ""),
+        triggers=triggers[:MOST_NAMES],
+        more_triggers=max(len(triggers) - MOST_NAMES, 0),
+        targets=targets[:MOST_NAMES],
+        more_targets=max(len(targets) - MOST_NAMES, 0),
+        found={name: len(set(each[row, :COUNTED].tolist()) & set(targets)) for name, each in lists.items()},
+        lists={name: [item for item in each[row, :LISTED].tolist() if item >= 0] for name, each in lists.items()},
+        chosen=frozenset(targets),
+    )
 
 
 def chosen_examples(hits: Sequence[Ints]) -> dict[str, list[int]]:
@@ -145,12 +181,3 @@ def check_shown_item(data: ItemData, shown: str | None) -> None:
     if shown is not None and not pc.any(pc.equal(data.products["product_id"], shown)).as_py():
         ids = data.products["product_id"].to_pylist()
         raise UsageError(f"report_item={shown}: {data.tables.ref} has no such product; {nearest(shown, ids)}")
-
-
-def _own(lists: Any, row: int) -> list[int]:
-    return [int(each) for each in lists.items[lists.starts[row] : lists.starts[row + 1]]]
-
-
-def _shortened(names: list[str], lists: Any, row: int) -> list[str]:
-    left_out = int(lists.starts[row + 1] - lists.starts[row]) - len(names)
-    return [*names, f"and {left_out} more"] if left_out > 0 else names
