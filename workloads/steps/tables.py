@@ -36,7 +36,7 @@ READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
 
 READING = 4
 """Goes up when files are read in another way, so that an import from before is not taken for the same."""
-READING_OF = {"ubi": 6}
+READING_OF = {"alibaba": 5, "ubi": 6}
 """The same for sources of which only the own reader changed."""
 
 SOURCES = ["auto", "esci", "alibaba", "uci", "tables", "demo"]
