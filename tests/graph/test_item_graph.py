@@ -15,7 +15,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.graph import item_objectives
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
-from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph
+from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph, relevance_by_basket
 from raylevance.graph.item_objectives import OBJECTIVES, above_chance, request_edges, strongest, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import REQUESTS, make_requests
@@ -45,13 +45,13 @@ def first_event(rows: list[dict[str, Any]], product: str) -> int:
     return min(int(row["timestamp"].timestamp() * 1000) for row in rows if row["product_id"] == product)
 
 
-def baskets_by_hand(requests: list[dict[str, Any]], first: np.ndarray, largest: int) -> np.ndarray:
+def baskets_by_hand(requests: list[dict[str, Any]], first: np.ndarray) -> np.ndarray:
     found = np.zeros((ITEMS, 2 * ITEMS))
     for request in requests:
         chosen = [item for item, action in zip(request["items"], request["actions"], strict=True) if action > 0]
         for one in chosen:
             for other in chosen:
-                if one != other and len(chosen) <= largest:
+                if one != other:
                     found[one, other + ITEMS * (first[other] >= request["time"])] += 1 / (len(chosen) - 1)
     return found
 
@@ -101,24 +101,21 @@ def test_objectives_equal_a_loop_in_one_shard_or_several(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(("relevance", "edges_per_shard"), [("auto", 4_000), ("category", 20_000_000)])
 def test_without_categories_the_items_of_a_basket_are_relevant_to_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relevance: Any, edges_per_shard: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(item_objectives, "EDGES_PER_SHARD", edges_per_shard)
+    monkeypatch.setattr(item_objectives, "EDGES_PER_SHARD", 4_000)
     rows = log(3, 300, users=12, items=ITEMS)
     events = ray.data.from_arrow(pa.Table.from_pylist(rows, EVENTS)).repartition(3)
     none = np.zeros(ITEMS, np.int64)
-    settings = ItemGraphSettings(relevance=relevance)
-    figures = build_item_graph(events, PRODUCTS, none, None, tmp_path, settings)
+    figures = build_item_graph(events, PRODUCTS, none, None, tmp_path, ItemGraphSettings())
     made = pq.read_table(tmp_path / "requests").to_pylist()
     first = np.array([first_event(rows, f"p{item}") for item in range(ITEMS)])
-    expected = baskets_by_hand(made, first, largest=9) if relevance != "category" else np.zeros((ITEMS, 2 * ITEMS))
+    expected = baskets_by_hand(made, first)
     np.testing.assert_allclose(dense(Csr.load(tmp_path / "objective/relevance")), expected, rtol=1e-5)
     assert figures["edges"]["relevance"] == np.count_nonzero(expected)
     assert figures["baskets_too_large"] == 0
-    shards = len(list((tmp_path / "objective/relevance").glob("*.arrow")))
-    assert shards > 1 if relevance == "auto" else shards == 1
+    assert len(list((tmp_path / "objective/relevance").glob("*.arrow"))) > 1
     assert max(sum(action > 0 for action in request["actions"]) for request in made) > 2
 
 
@@ -215,6 +212,21 @@ def test_a_log_in_which_nobody_comes_back_is_refused(tmp_path: Path) -> None:
     events = ray.data.from_arrow(pa.Table.from_pylist([row], EVENTS))
     with pytest.raises(RaylevanceError, match="no user of the log chose anything before a request"):
         build_item_graph(events, PRODUCTS, CATEGORIES, None, tmp_path, ItemGraphSettings())
+
+
+def test_which_data_is_joined_by_baskets() -> None:
+    none, judged = np.zeros(ITEMS, np.int64), pa.table({"grade": [2]})
+    found = {
+        (relevance, categories.any(), judgements is not None)
+        for relevance in ("auto", "judgements", "category", "basket", "none")
+        for categories in (none, CATEGORIES)
+        for judgements in (None, judged)
+        if relevance_by_basket(ItemGraphSettings(relevance=relevance), categories, judgements)  # type: ignore[arg-type]
+    }
+    assert found == {
+        ("auto", False, False),
+        *(("basket", known, given) for known in (True, False) for given in (True, False)),
+    }
 
 
 def test_triggers_whose_weights_are_0_leave_no_trace() -> None:

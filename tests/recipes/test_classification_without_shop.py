@@ -73,6 +73,7 @@ def texts(data: LabelData, split: str) -> set[str]:
     return set(data.queries(split)["query"].to_pylist())
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_labelled_queries_alone_train_a_classifier(
     tiny_backbone: Path, tmp_path: Path, files: list[str], ray_cluster: None

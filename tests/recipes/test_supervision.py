@@ -273,6 +273,7 @@ def test_synthetic_queries_join_the_training_ones(shop: Path, ray_cluster: None)
     assert [source.name for source in data.synthetic] == ["tables/synthetic"]
 
 
+@pytest.mark.long
 def test_a_warm_up_learns_from_synthetic_queries_and_counts_them(
     shop: Path, server: tuple[str, Counter[str]], tiny_backbone: Path, ray_cluster: None
 ) -> None:

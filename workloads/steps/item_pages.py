@@ -129,12 +129,17 @@ def request_lists(asked: "TestRequests", lists: Mapping[str, Ints], row: int) ->
 
 
 def chosen_examples(hits: Sequence[Ints]) -> dict[str, list[int]]:
-    """Return the requests that are shown, by heading: where the first system finds most more than the second and the
-    other way round, or, of one system, where it finds most. `hits` [requests] are targets found, of each system."""
+    """Return the requests that are shown, by heading, given the targets found by one system or two, each [requests].
+
+    They are those where one of two systems finds most more than the other. Of one system, or of two that find as many
+    in each request, they are those where most are found.
+    """
+    most = [int(row) for row in np.argsort(-hits[0], kind="stable")[:EXAMPLES] if hits[0][row] > 0]
     if len(hits) == 1:
-        order = np.argsort(-hits[0], kind="stable")[:EXAMPLES]
-        return {"Where {0} finds most": [int(row) for row in order if hits[0][row] > 0]}
+        return {"Where {0} finds most": most}
     more = hits[0] - hits[1]
+    if not more.any():
+        return {"Where {0} and {1} find most, as many as each other": most}
     best, worst = (np.argsort(side, kind="stable")[:EXAMPLES] for side in (-more, more))
     return {
         "Where {0} finds more than {1}": [int(row) for row in best if more[row] > 0],
