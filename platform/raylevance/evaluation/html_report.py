@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from raylevance.evaluation.intervals import Estimate, bootstrap_mean
+from raylevance.evaluation.page_templates import page_template
 from raylevance.evaluation.ranking_metrics import GRADE_METRICS, RankedRun, evaluate_run
 
 METRIC = "ndcg@10"
@@ -60,11 +60,8 @@ def render_html(report: HtmlReport) -> str:
     """Return the page, which loads nothing from elsewhere. Titles and queries are escaped."""
     values = {system: evaluate_run(run, report.judgements, [METRIC])[METRIC] for system, run in report.runs.items()}
     words = _word_counts(report)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("raylevance.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     better, worse = _changed_queries(report, values)
-    return environment.get_template("html_report.html.j2").render(
+    return page_template("html_report.html.j2").render(
         report=report,
         grade_metrics=GRADE_METRICS,
         distribution=_distribution(report),

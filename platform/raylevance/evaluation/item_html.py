@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
+from raylevance.evaluation.page_templates import page_template
 
 METRICS = ("recall@50", "recall@200", "recall_p@50", "recall_p@200", "ndcg@50", "good@50", "tail@50")
 """The metrics of the page's table, each with its interval."""
@@ -71,14 +70,10 @@ class ItemHtml:
 
 def render_item_html(report: ItemHtml) -> str:
     """Return the page, which loads nothing from elsewhere. All names are escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("raylevance.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("item_html.html.j2").render(
+    return page_template("item_html.html.j2").render(
         report=report,
         metrics=METRICS,
-        # Drawn by us; matplotlib escapes its texts.
-        picture=Markup(report.picture[report.picture.index("<svg") :]),
+        picture=report.picture[report.picture.index("<svg") :],
         edges=drawn_edges(report.edges),
         size=(WIDTH, HEIGHT),
     )

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 from scipy import sparse
 
 from raylevance.evaluation.classification_metrics import Labels, Predictions, correct_at
+from raylevance.evaluation.page_templates import page_template
 
 METRICS = {"accuracy@1": "accuracy@1", "accuracy@3": "accuracy@3", "micro_f1": "micro F1", "macro_f1": "macro F1"}
 MOST_QUERIES, MOST_NEIGHBOURS = 12, 14
@@ -43,10 +43,7 @@ class LabelHtml:
 
 def render_label_html(report: LabelHtml) -> str:
     """Return the page, which loads nothing from elsewhere. Names and queries are escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("raylevance.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("label_html.html.j2").render(
+    return page_template("label_html.html.j2").render(
         report=report,
         metrics=METRICS,
         changes=[(before, after, *changed_queries(report, before, after)) for before, after in report.changes],
