@@ -91,6 +91,7 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_command_shows_our_lines_only(store: Path) -> None:
     demo = ("data", "demo", "--products", 120, "--queries", 8, "--events", 100, "--store", store)
     done = call(*demo, "--json")
