@@ -149,12 +149,22 @@ def _basket_pairs(rows: Ints, chosen: npt.NDArray[np.bool_], size: int) -> tuple
     own = np.bincount(rows[chosen], minlength=size)
     own = np.where(own <= LARGEST_BASKET, own, 0)
     places = np.flatnonzero(chosen & (own[rows] > 0))
-    starts = np.concatenate([[0], np.cumsum(own)])
-    left = np.repeat(np.arange(len(places)), own[rows[places]])
-    right = segment_positions(starts, rows[places])
-    left, right = left[left != right], right[left != right]
-    weights = 1.0 / (own[rows[places[left]]] - 1)
+    left, right, weights = pairs_within(rows[places])
     return places[left], places[right], weights
+
+
+def pairs_within(groups: Ints) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
+    """Return the ordered pairs of different items of one group, as positions in `groups`, and the weight of each pair.
+
+    `groups` [items] is the group of each item, ascending. An item shares a weight of 1 among the others of its group.
+    """
+    sizes = np.bincount(groups)
+    own = sizes[groups]
+    left = np.repeat(np.arange(len(groups)), own)
+    right = segment_positions(np.concatenate([[0], np.cumsum(sizes)]), groups)
+    other = left != right
+    left, right = left[other], right[other]
+    return left, right, 1.0 / (own[left] - 1)
 
 
 def basket_sizes(requests: pa.Table) -> Ints:

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.data.schema import GRADES
-from raylevance.graph.csr import segment_positions
 from raylevance.graph.edges import NodeIds
-from raylevance.graph.item_objectives import sum_edges
+from raylevance.graph.item_objectives import pairs_within, sum_edges
 
 MOST_ITEMS = 100
 """The most items of a query that are joined with each other, which bounds the edges of a broad query."""
@@ -32,13 +31,7 @@ def write_judged_relevance(judgements: pa.Table, items: NodeIds, folder: Path) -
     sizes = np.bincount(query) if len(query) else np.empty(0, np.int64)
     rank = np.arange(len(query)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     query, item = query[rank < MOST_ITEMS], item[rank < MOST_ITEMS]
-    sizes = np.bincount(query) if len(query) else np.empty(0, np.int64)
-    own = sizes[query]
-    left = np.repeat(np.arange(len(item)), own)
-    right = segment_positions(np.concatenate([[0], np.cumsum(sizes)]), query)
-    other = left != right
-    left, right = left[other], right[other]
-    weights = 1.0 / np.maximum(own[left] - 1, 1)
+    left, right, weights = pairs_within(query)
     graph = sum_edges(item[left], item[right], weights, (len(items), 2 * len(items)))
     graph.save(folder / "00000.arrow")
     return len(graph.indices)
