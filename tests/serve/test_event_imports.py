@@ -62,8 +62,11 @@ def test_whatever_is_accepted_can_be_imported(ray_cluster: None, tmp_path: Path)
         except ValidationError:
             return
 
-    generate()
-    assert accepted, "how many of the generated events are good varies a lot from run to run"
+    for _ in range(20):  # how many of the generated events are good varies a lot from run to run
+        generate()
+        if len(accepted) > 20:
+            break
+    assert len(accepted) > 20
     feedback = Feedback(tmp_path)
     for number, text in enumerate(texts):
         feedback.answered(f"q{number}", text)

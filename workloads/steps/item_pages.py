@@ -76,7 +76,7 @@ def write_item_page(
 
 @dataclass(frozen=True)
 class NumberedLists:
-    """What `RequestLists` shows of a request, with the numbers of items, and how many are left out of a list."""
+    """The contents of `RequestLists` with the numbers of items, and how many triggers and targets are left out."""
 
     request: str
     triggers: list[int]

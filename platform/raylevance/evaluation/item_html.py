@@ -23,7 +23,7 @@ class ListedItem:
 
 @dataclass(frozen=True)
 class RequestLists:
-    """What was recommended for a request.
+    """The items that systems recommend for a request.
 
     - `request`: its id, with the query where it has one.
     - `triggers`, `targets`: names of the items chosen before, the highest weight first, and of those to find.
