@@ -29,6 +29,8 @@ Vectors = npt.NDArray[np.float32]
 
 ENCODER = "encoder.json"
 TOKENIZE_CHUNK = 65_536
+SHORT_TEXT = 128
+"""Up to this many tokens, attention is trained by plain matrix products on a CPU (measured, decision 0022)."""
 
 
 class EncoderSettings(Settings):
@@ -137,6 +139,17 @@ class Encoder(nn.Module):
         encoder = type(self)(self.settings.model_copy(update={"tied": False}), self.tokenize, towers)
         encoder.query_head, encoder.item_head = self.query_head, self.item_head
         return encoder
+
+    def prepare_for_training(self, dtype: torch.dtype | None) -> None:
+        """Compute attention in training by plain matrix products where these are faster than PyTorch's fused kernel.
+
+        That is so for texts of up to `SHORT_TEXT` tokens in bfloat16 on a CPU. The results differ by rounding.
+        `dtype` is the number format of the forward pass, None for float32.
+        """
+        longest = max(self.tokenize.limits.values())
+        if self.device.type == "cpu" and dtype is torch.bfloat16 and longest <= SHORT_TEXT:
+            for tower in (self.query_tower, self.item_tower):
+                tower.set_attn_implementation("eager")
 
     def save(self, path: str | Path) -> None:
         """Write the encoder to the folder `path`, and delete what was in the folder before."""
