@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from raylevance.models.batching import pad
 from raylevance.models import encoder as encoders
+from raylevance.models.batching import pad
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.precision import autocast
 
