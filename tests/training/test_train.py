@@ -7,16 +7,19 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import ray.train
+import ray.train.torch
 import torch
 
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder
 from raylevance.training.checkpoint import Progress
-from raylevance.training.loop import LossWindow
+from raylevance.training.loop import LossWindow, TrainingRun, Worker
 from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
 from raylevance.training.trainer import TrainResult, check_settings, cpus_for_each_worker, train
@@ -55,6 +58,24 @@ def assert_same_run(one: TrainResult, other: TrainResult, tolerance: float) -> N
     np.testing.assert_allclose(losses(one), losses(other), rtol=tolerance)
     vectors = [Encoder.load(result.model).encode_items(TEXTS) for result in (one, other)]
     np.testing.assert_allclose(*vectors, atol=tolerance)
+
+
+@pytest.mark.parametrize(("precision", "attention"), [("bf16", "eager"), ("fp32", "sdpa")])
+def test_a_worker_prepares_the_encoder_that_it_trains(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_backbone: Path,
+    instances_file: Path,
+    precision: Any,
+    attention: str,
+) -> None:
+    task = Contrastive(tiny_backbone, instances_file, ContrastiveSettings(precision=precision))
+    task.prepare(tmp_path)
+    alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(ray.train, "get_context", lambda: alone)
+    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    worker = Worker(TrainingRun(task, MachineSettings(), tmp_path, None, 0), None)
+    assert worker.replica.model.query_tower.config._attn_implementation == attention
 
 
 def test_training_lowers_the_loss(quiet: TrainResult, tiny_backbone: Path) -> None:
