@@ -103,7 +103,7 @@ def test_unknown_triggers_are_counted_and_named(recommend: Recommend, tmp_path: 
     assert (printed["unknown_triggers"], printed["requests_without_items"]) == (3, 2)
     assert sorted(printed["unknown"]) == ["also gone", "gone"]
     assert "3 of 6 triggers are not in table/items: 'gone', 'also gone'" in ended.err
-    assert "2 of 3 requests have no trigger that brings an item" in ended.err
+    assert "2 of 3 requests have no trigger that brings an item: 'b', 'c'\n" in ended.err
     written = pq.read_table(tmp_path / "F.parquet").to_pylist()
     assert {row["request_id"] for row in written} == {"a"}
     assert {row["trigger"] for row in written} == {"é01"}

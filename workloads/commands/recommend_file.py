@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from raylevance.progress import progress_bar, status
 REQUESTS_AT_ONCE = 2048
 READ = ("request_id", "product_id", "weight", "category")
 NAMED = 5
-"""How many unknown triggers are named."""
+"""How many unknown triggers or categories, or requests without items, are named."""
 
 
 class RequestedTriggers(NamedTuple):
@@ -79,19 +80,19 @@ def recommend_file(
         draft.unlink(missing_ok=True)
     unknown = int((asked.rows < 0).sum())
     if unknown:
-        more = ", ..." if len(asked.unknown) > NAMED else ""
-        names = ", ".join(map(repr, asked.unknown[:NAMED])) + more
+        names = _first_names(asked.unknown, len(asked.unknown))
         status(f"{file}: {unknown} of {len(asked.rows)} triggers are not in {table}: {names}")
     if unknown_categories := recommender.unknown_categories(asked.categories):
-        names = ", ".join(map(repr, unknown_categories[:NAMED]))
+        names = _first_names(unknown_categories, len(unknown_categories))
         status(f"{file}: {len(unknown_categories)} categories have no item in {table}: {names}")
-    if without:
-        status(f"{file}: {without} of {len(asked.requests)} requests have no trigger that brings an item")
+    if len(without):
+        names = _first_names(asked.requests.take(pa.array(without[:NAMED])).to_pylist(), len(without))
+        status(f"{file}: {len(without)} of {len(asked.requests)} requests have no trigger that brings an item: {names}")
     return {
         "output": str(output),
         "table": table,
         "requests": len(asked.requests),
-        "requests_without_items": without,
+        "requests_without_items": len(without),
         "triggers": len(asked.rows),
         "unknown_triggers": unknown,
         "unknown": asked.unknown[:NAMED],
@@ -102,11 +103,12 @@ def recommend_file(
 
 def _write_lists(
     file: Path, asked: RequestedTriggers, recommender: Recommender, k: int, most_per_category: int | None
-) -> tuple[int, int]:
-    """Write the lists of all requests to `file`, and return how many rows it has and how many requests have none."""
+) -> tuple[int, npt.NDArray[np.int64]]:
+    """Write the lists of all requests to `file`, and return how many rows it has and the requests that have none."""
     columns = {"rank": pa.int32(), "product_id": pa.string(), "score": pa.float32(), "trigger": pa.string()}
     schema = pa.schema({"request_id": asked.requests.type, **columns})
-    rows, without, requests = 0, 0, len(asked.requests)
+    rows, requests = 0, len(asked.requests)
+    without = [np.empty(0, np.int64)]
     with pq.ParquetWriter(file, schema) as writer, progress_bar("recommending", "requests", requests) as bar:
         for first in range(0, requests, REQUESTS_AT_ONCE):
             end = min(first + REQUESTS_AT_ONCE, requests)
@@ -123,9 +125,14 @@ def _write_lists(
             }
             writer.write_table(pa.table(values).cast(schema))
             rows += len(request)
-            without += int((found.items[:, 0] < 0).sum())
+            without.append(first + np.flatnonzero(found.items[:, 0] < 0))
             bar.advance(end - first)
-    return rows, without
+    return rows, np.concatenate(without)
+
+
+def _first_names(names: Sequence[Any], count: int) -> str:
+    """Return the first `NAMED` of `count` names as they are written in Python, and dots where there are more."""
+    return ", ".join(map(repr, names[:NAMED])) + (", ..." if count > NAMED else "")
 
 
 def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:
