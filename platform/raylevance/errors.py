@@ -27,6 +27,8 @@ MADE_BY = {
     "tables/*": "data import",
 }
 """The command that makes an artifact. The first pattern that its name matches counts."""
+LISTED = 30
+"""The most names that a hint lists."""
 
 
 class RaylevanceError(Exception):
@@ -43,11 +45,12 @@ def one_line(error: Exception) -> str:
 
 
 def nearest(word: str, candidates: list[str]) -> str:
-    """Return a hint for an error about an unknown word: the most similar of `candidates`, or all of them."""
+    """Return a hint for an error about an unknown word: the most similar of `candidates`, or the first `LISTED`."""
     match = get_close_matches(word, candidates, n=1, cutoff=0.5)
     if match:
         return f"did you mean {match[0]!r}?"
-    return f"known: {', '.join(sorted(candidates))}" if candidates else "there are none"
+    more = f" and {len(candidates) - LISTED} more" if len(candidates) > LISTED else ""
+    return f"known: {', '.join(sorted(candidates)[:LISTED])}{more}" if candidates else "there are none"
 
 
 def made_by(name: str) -> str:

@@ -29,7 +29,19 @@ def report() -> ItemHtml:
     }
     edges = [ItemEdge("click", "vase & co", 2.0), ItemEdge("click", "pot", 0.5), ItemEdge("neighbour", "jug", 9.0)]
     picture = '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://www.w3.org/svg.dtd">\n<svg id="drawn"></svg>'
-    return ItemHtml("A <title>", 12, summary, picture, {"Where <model> wins": [example]}, 50, "cup <c>", edges)
+    left_out = {"without a trigger": 3, "without a new item": 4}
+    return ItemHtml(
+        "A <title>",
+        12,
+        left_out,
+        "2019-06-08 00:00 UTC",
+        summary,
+        picture,
+        {"Where <model> wins": [example]},
+        50,
+        "cup <c>",
+        edges,
+    )
 
 
 def test_edges_are_drawn_apart_with_widths_by_kind(report: ItemHtml) -> None:

@@ -164,7 +164,9 @@ def test_an_unknown_item_of_the_page_is_refused_before_training(
     command = ("run", "item-retrieval", "--store", store, "--set", "data.source=alibaba", *SETTINGS)
     ended = raylevance(*command, "--set", "report_item=100l")
     assert ended.code == 2
-    assert re.search(r"report_item=100l: tables/alibaba@\w+ has no such product; .*10\d\d", ended.err)
+    assert re.search(
+        r"report_item=100l: tables/alibaba@\w+ has no such product; .* like '1000', '1001', '1002'\n", ended.err
+    )
     assert "encoder/" not in ended.err
 
 
@@ -258,9 +260,9 @@ def test_ablations_share_steps_with_each_other(raylevance: Command, store: Path)
     assert list(printed["variants"]) == ["full", "AP loss", "objective level alone"]
     full = Store(store).get("report/item-retrieval").metrics["systems"]["GCL-MO"]
     assert printed["variants"]["full"]["recall@50"] == full["recall@50"]
-    assert printed["variants"]["AP loss"]["recall@50"] != full["recall@50"]
-    graphs = [artifact for artifact in Store(store).artifacts() if artifact.name == "graph/items-ablation"]
-    assert len(graphs) == 1
+    made = [artifact.name for artifact in Store(store).artifacts()]
+    assert made.count("graph/items-ablation") == 1
+    assert made.count("encoder/items-ablation") == 3
 
 
 @pytest.mark.parametrize(("hours", "days"), [((0,), 8), ((9, 12, 17), 8), ((0, 23), 30)])

@@ -17,7 +17,7 @@ from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.judged_tables import TEST
 from raylevance.data.parquet_parts import PartFiles, write_parts
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.item_graph import (
     REQUESTS_FOLDER,
@@ -150,13 +150,12 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
     """Return `graph/<name>`: the item graph of the events before `until`."""
 
     categories, _ = numbered_categories(data.products)
-    judgements = data.judgements() if data.settings.relevance in ("auto", "judgements") else None
+    judgements = data.judgements()
+    check_relevance(data, has_categories=bool(categories.any()), has_judgements=judgements is not None)
+    if data.settings.relevance not in ("auto", "judgements"):
+        judgements = None
 
     def build(draft: Draft) -> None:
-        if data.settings.relevance == "judgements" and judgements is None:
-            raise RaylevanceError(
-                f"graph.relevance=judgements: {data.tables.ref} has no judgements; set it to category or basket"
-            )
         figures = build_item_graph(data.events(until), data.products, categories, judgements, draft.path, data.settings)
         draft.metrics |= figures
         edges = ", ".join(f"{name} {count}" for name, count in figures["edges"].items())
@@ -172,6 +171,22 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
     if relevance_by_basket(data.settings, categories, judgements):
         settings["relevance"] = "basket"
     return data.run.step(f"graph/{name}", build, settings=settings, inputs=[data.tables])
+
+
+def check_relevance(data: ItemData, *, has_categories: bool, has_judgements: bool) -> None:
+    """Raise `UsageError` for a setting of relevance that needs what the tables do not have."""
+    there = {"judgements": has_judgements, "category": has_categories, "basket": True}
+    asked = data.settings.relevance
+    if not there.get(asked, True):
+        needed = "judgements" if asked == "judgements" else "product with a category"
+        others = " or ".join(name for name, has in there.items() if has)
+        raise UsageError(f"graph.relevance={asked}: {data.tables.ref} has no {needed}; set it to {others}")
+
+
+def shown_time(milliseconds: int) -> str:
+    """Return a moment, in milliseconds since 1970, to the minute as people read it."""
+    moment = np.datetime64(milliseconds, "ms").astype("datetime64[m]").item()
+    return f"{moment.isoformat(sep=' ')} UTC"
 
 
 def held_out_requests_step(data: ItemData, name: str) -> Artifact:

@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 from raylevance.data.schema import CATEGORY_SEPARATOR
-from raylevance.errors import UsageError, nearest
+from raylevance.errors import UsageError, quoted
 from raylevance.evaluation.item_html import ItemEdge, ItemHtml, ListedItem, RequestLists, render_item_html
 from raylevance.graph.csr import Csr
 from raylevance.graph.item_graph import ItemGraph
 from raylevance.graph.item_objectives import above_chance
-from workloads.steps.item_data import ItemData
+from workloads.steps.item_data import ItemData, shown_time
 
 if TYPE_CHECKING:
     from workloads.steps.item_report import TestRequests
@@ -61,6 +61,8 @@ def write_item_page(
     page = ItemHtml(
         title=f"Item retrieval: {data.tables.name.partition('/')[2]}",
         requests=len(asked.targets.counts),
+        left_out=asked.left_out,
+        cut=shown_time(data.cut),
         summary=summary,
         picture=picture,
         examples={heading: [request.named(names) for request in each] for heading, each in requests.items() if each},
@@ -183,6 +185,7 @@ def item_names(data: ItemData, graph: ItemGraph, items: set[int]) -> dict[int, s
 
 def check_shown_item(data: ItemData, shown: str | None) -> None:
     """Raise `UsageError` for an item that the tables do not have."""
-    if shown is not None and not pc.any(pc.equal(data.products["product_id"], shown)).as_py():
-        ids = data.products["product_id"].to_pylist()
-        raise UsageError(f"report_item={shown}: {data.tables.ref} has no such product; {nearest(shown, ids)}")
+    ids = data.products["product_id"]
+    if shown is not None and not pc.any(pc.equal(ids, shown)).as_py():
+        some = quoted(ids[:3].to_pylist())
+        raise UsageError(f"report_item={shown}: {data.tables.ref} has no such product; its product_ids are like {some}")

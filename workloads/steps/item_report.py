@@ -35,7 +35,7 @@ from raylevance.models.item_features import categories_below, numbered_categorie
 from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.item_baselines import BaselineData, BaselineName, System, TableSystem, make_baseline
-from workloads.steps.item_data import ItemData, load_graph
+from workloads.steps.item_data import ItemData, load_graph, shown_time
 from workloads.steps.item_pages import COUNTED, write_item_page
 from workloads.steps.item_training import text_file
 from workloads.steps.report_outcome import ReportOutcome
@@ -124,8 +124,10 @@ class ItemOutcome(ReportOutcome):
             table.add_column(name)
         for name, values in metrics["systems"].items():
             cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*values[metric]) if metric in values else "" for metric in shown]
-            rest = [f"{values[metric][0]:.3f}" for metric in ("good@50", "tail@50")]
+            rest = [f"{values[metric][0]:.3f}" if metric in values else "" for metric in ("good@50", "tail@50")]
             table.add_row(name, *cells, *rest, f"{values['coverage@50']:.3f}")
+        table.caption = f"report: {self.run.store.path(self.report.ref) / PAGE}"
+        table.caption_justify = "left"
         return table
 
 
@@ -167,7 +169,7 @@ def report_step(
             drawn = _model_and_best_baseline({**drawn, system_name: lists[:, :COUNTED]}, systems, tables)
         draft.metrics |= {
             "data": data.tables.name.partition("/")[2],
-            "cut": np.datetime64(data.cut, "ms").astype("datetime64[m]").item().isoformat(sep=" ") + " UTC",
+            "cut": shown_time(data.cut),
             "requests": len(asked.targets.counts),
             "left_out": asked.left_out,
             "targets": int(asked.targets.counts.sum()),
@@ -223,8 +225,8 @@ def _systems(
 def measure(lists: Ints, asked: TestRequests, graph: ItemGraph, categories: Ints) -> dict[str, Values]:
     """Return each metric of each request, float64 [requests]; nan where a request has none.
 
-    An item is good if it has the category of an item that the user chose in the request. The tail is by exposures
-    before the cut, or by all events of a log without exposures.
+    An item is good if it has the category of an item that the user chose in the request; without categories nothing is
+    measured. The tail is by exposures before the cut, or by all events of a log without exposures.
     """
     counts = graph.event_counts
     exposures = counts[:, ACTIONS.index("exposure")]
@@ -243,7 +245,12 @@ def measure(lists: Ints, asked: TestRequests, graph: ItemGraph, categories: Ints
 
 
 def share_good(lists: Ints, targets: Targets, categories: Ints, k: int) -> Values:
-    """Return how many of each list's first `k` items have the category of a target, over `k`, float64 [requests]."""
+    """Return how many of each list's first `k` items have the category of a target, over `k`, float64 [requests].
+
+    Without categories it is nan.
+    """
+    if not categories.any():
+        return np.full(len(lists), np.nan)
     lists = lists[:, :k]
     of_targets = Targets(targets.starts, categories[targets.items])
     listed = np.where(lists >= 0, categories[lists], 0)

@@ -51,7 +51,9 @@ class ItemEdge:
 class ItemHtml:
     """The contents of the page.
 
-    - `summary`: the metrics of each system, [mean, low, high] each, and `coverage@50`.
+    - `requests`, `left_out`: how many requests were measured, and how many were not, by reason.
+    - `cut`: the time at which the test part of the log begins.
+    - `summary`: the metrics of each system, [mean, low, high] each, and `coverage@50`. The last system is the model.
     - `picture`: recall by popularity, an SVG file's text that is not escaped.
     - `examples`: requests by heading.
     - `counted`: how many items of each list `RequestLists.found` counts.
@@ -60,6 +62,8 @@ class ItemHtml:
 
     title: str
     requests: int
+    left_out: Mapping[str, int]
+    cut: str
     summary: Mapping[str, Mapping[str, Any]]
     picture: str
     examples: Mapping[str, Sequence[RequestLists]]
