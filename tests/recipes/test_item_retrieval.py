@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
+from raylevance.errors import UsageError
+from raylevance.evaluation.item_metrics import Targets
 from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings
 from raylevance.graph.item_requests import DAY
 from raylevance.index.item_table import ItemTableSettings, popularity_terms
 from raylevance.inference.item_table import load
 from tests.conftest import Ended
 from workloads.run import Run
-from workloads.steps.item_data import ItemData, TimeSplitSettings
+from workloads.steps.item_data import ItemData, TimeSplitSettings, check_relevance
 from workloads.steps.item_pages import chosen_examples
+from workloads.steps.item_report import share_good
 from workloads.steps.item_training import VECTORS
 
 Command = Callable[..., Ended]
@@ -155,6 +160,40 @@ def test_requests_are_shown_where_two_systems_differ_most() -> None:
     assert chosen_examples(found[:1]) == {"Where {0} finds most": [6, 2, 0, 5]}
     assert chosen_examples([np.array([0, 2, 1])] * 2) == {"Where {0} and {1} find most, as many as each other": [1, 2]}
     assert chosen_examples([np.array([1, 2]), np.array([0, 2])])["Where {1} finds more than {0}"] == []
+
+
+@pytest.mark.parametrize(
+    ("relevance", "categories", "judgements", "message"),
+    [
+        ("category", False, True, "has no product with a category; set it to judgements or basket"),
+        ("category", False, False, "has no product with a category; set it to basket"),
+        ("judgements", True, False, "has no judgements; set it to category or basket"),
+        ("judgements", False, False, "has no judgements; set it to basket"),
+    ],
+)
+def test_relevance_by_what_the_data_lacks_is_refused(
+    relevance: Any, categories: bool, judgements: bool, message: str
+) -> None:
+    data: Any = SimpleNamespace(
+        settings=ItemGraphSettings(relevance=relevance), tables=SimpleNamespace(ref="tables/x@1")
+    )
+    with pytest.raises(UsageError, match=f"graph.relevance={relevance}: tables/x@1 {message}$"):
+        check_relevance(data, has_categories=categories, has_judgements=judgements)
+    check_relevance(data, has_categories=True, has_judgements=True)
+
+
+@pytest.mark.parametrize("relevance", ["auto", "basket", "none"])
+def test_other_relevance_needs_neither_categories_nor_judgements(relevance: Any) -> None:
+    data: Any = SimpleNamespace(
+        settings=ItemGraphSettings(relevance=relevance), tables=SimpleNamespace(ref="tables/x@1")
+    )
+    check_relevance(data, has_categories=False, has_judgements=False)
+
+
+def test_the_good_rate_is_not_measured_without_categories() -> None:
+    lists, targets = np.array([[2, 0, -1], [1, 2, 0]]), Targets.of([[0], [1]])
+    np.testing.assert_array_equal(share_good(lists, targets, np.array([1, 2, 1]), 2), [1.0, 0.5])
+    assert np.isnan(share_good(lists, targets, np.zeros(3, np.int64), 2)).all()
 
 
 @pytest.mark.ray
