@@ -186,7 +186,7 @@ def check_relevance(data: ItemData, *, has_categories: bool, has_judgements: boo
 def shown_time(milliseconds: int) -> str:
     """Return a moment, in milliseconds since 1970, to the minute as people read it."""
     moment = np.datetime64(milliseconds, "ms").astype("datetime64[m]").item()
-    return f"{moment.isoformat(sep=' ')} UTC"
+    return f"{moment.isoformat(sep=' ', timespec='minutes')} UTC"
 
 
 def held_out_requests_step(data: ItemData, name: str) -> Artifact:
