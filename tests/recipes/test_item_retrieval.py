@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,12 @@ def test_requests_are_shown_where_two_systems_differ_most() -> None:
     assert chosen_examples([np.array([1, 2]), np.array([0, 2])])["Where {1} finds more than {0}"] == []
 
 
+def data_with(relevance: Any, judgements: bool) -> Any:
+    """Return what `check_relevance` reads of the data."""
+    settings, tables = ItemGraphSettings(relevance=relevance), SimpleNamespace(ref="tables/x@1")
+    return SimpleNamespace(settings=settings, tables=tables, has_judgements=judgements)
+
+
 @pytest.mark.parametrize(
     ("relevance", "categories", "judgements", "message"),
     [
@@ -174,20 +181,23 @@ def test_requests_are_shown_where_two_systems_differ_most() -> None:
 def test_relevance_by_what_the_data_lacks_is_refused(
     relevance: Any, categories: bool, judgements: bool, message: str
 ) -> None:
-    data: Any = SimpleNamespace(
-        settings=ItemGraphSettings(relevance=relevance), tables=SimpleNamespace(ref="tables/x@1")
-    )
     with pytest.raises(UsageError, match=f"graph.relevance={relevance}: tables/x@1 {message}$"):
-        check_relevance(data, has_categories=categories, has_judgements=judgements)
-    check_relevance(data, has_categories=True, has_judgements=True)
+        check_relevance(data_with(relevance, judgements), has_categories=categories)
 
 
-@pytest.mark.parametrize("relevance", ["auto", "basket", "none"])
-def test_other_relevance_needs_neither_categories_nor_judgements(relevance: Any) -> None:
-    data: Any = SimpleNamespace(
-        settings=ItemGraphSettings(relevance=relevance), tables=SimpleNamespace(ref="tables/x@1")
-    )
-    check_relevance(data, has_categories=False, has_judgements=False)
+def test_other_relevance_is_not_refused() -> None:
+    refused = set()
+    for relevance, categories, judgements in product(
+        ("auto", "judgements", "category", "basket", "none"), (True, False), (True, False)
+    ):
+        try:
+            check_relevance(data_with(relevance, judgements), has_categories=categories)
+        except UsageError:
+            refused.add((relevance, categories, judgements))
+    assert refused == {
+        *(("category", False, judgements) for judgements in (True, False)),
+        *(("judgements", categories, False) for categories in (True, False)),
+    }
 
 
 def test_the_good_rate_is_not_measured_without_categories() -> None:

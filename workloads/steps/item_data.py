@@ -125,11 +125,16 @@ class ItemData:
 
         return events.map_batches(earlier, batch_format="pyarrow", batch_size=None)
 
+    @property
+    def has_judgements(self) -> bool:
+        """Whether the tables have judged pairs."""
+        return (self.run.store.path(self.tables.ref) / "judgements").is_dir()
+
     def judgements(self) -> pa.Table | None:
         """Return the judged pairs of training queries (query_id, product_id, grade), None where there are none."""
-        folder = self.run.store.path(self.tables.ref) / "judgements"
-        if not folder.is_dir():
+        if not self.has_judgements:
             return None
+        folder = self.run.store.path(self.tables.ref) / "judgements"
         judgements = pq.read_table(folder, columns=["query_id", "product_id", "grade", "split"])
         return judgements.filter(pc.fill_null(pc.not_equal(judgements["split"], TEST), True)).drop_columns(["split"])
 
@@ -150,10 +155,8 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
     """Return `graph/<name>`: the item graph of the events before `until`."""
 
     categories, _ = numbered_categories(data.products)
-    judgements = data.judgements()
-    check_relevance(data, has_categories=bool(categories.any()), has_judgements=judgements is not None)
-    if data.settings.relevance not in ("auto", "judgements"):
-        judgements = None
+    check_relevance(data, has_categories=bool(categories.any()))
+    judgements = data.judgements() if data.settings.relevance in ("auto", "judgements") else None
 
     def build(draft: Draft) -> None:
         figures = build_item_graph(data.events(until), data.products, categories, judgements, draft.path, data.settings)
@@ -173,9 +176,9 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
     return data.run.step(f"graph/{name}", build, settings=settings, inputs=[data.tables])
 
 
-def check_relevance(data: ItemData, *, has_categories: bool, has_judgements: bool) -> None:
+def check_relevance(data: ItemData, *, has_categories: bool) -> None:
     """Raise `UsageError` for a setting of relevance that needs what the tables do not have."""
-    there = {"judgements": has_judgements, "category": has_categories, "basket": True}
+    there = {"judgements": data.has_judgements, "category": has_categories, "basket": True}
     asked = data.settings.relevance
     if not there.get(asked, True):
         needed = "judgements" if asked == "judgements" else "product with a category"
