@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import ray.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ray.data.expressions import col
 
 from raylevance.data.graded_instances import SCHEMA, InstanceSettings, chunk_by_grade, sample_per_grade, write_instances
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
@@ -67,7 +66,8 @@ def test_strata_are_queries_and_grades() -> None:
     )
 
 
-def tables() -> tuple[ray.data.Dataset, ray.data.Dataset, ray.data.Dataset]:
+def tables(seed: int = 0) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Return judgements, queries and products, each in the order that `seed` draws, and in several chunks."""
     pairs = [(query, f"p{number}", grade) for query, grades in GRADES.items() for number, grade in enumerate(grades)]
     judged = pa.Table.from_pylist(
         [
@@ -78,7 +78,10 @@ def tables() -> tuple[ray.data.Dataset, ray.data.Dataset, ray.data.Dataset]:
     )
     queries = pa.Table.from_pylist([{"query_id": query, "query": f"text of {query}"} for query in GRADES], QUERIES)
     products = pa.Table.from_pylist([{"product_id": f"p{n}", "title": f"title {n}"} for n in range(60)], PRODUCTS)
-    return ray.data.from_arrow(judged), ray.data.from_arrow(queries), ray.data.from_arrow(products)
+    random = np.random.default_rng(seed)
+    shuffled = (table.take(pa.array(random.permutation(table.num_rows))) for table in (judged, queries, products))
+    judged, queries, products = (pa.concat_tables([table.slice(0, 3), table.slice(3)]) for table in shuffled)
+    return judged, queries, products
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -88,8 +91,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.ray
-def test_instances_of_all_shapes(ray_cluster: None, tmp_path: Path) -> None:
+def test_instances_of_all_shapes(tmp_path: Path) -> None:
     summary = write_instances(*tables(), tmp_path / "out", ProductText(), InstanceSettings(max_items=20))
     rows = read(tmp_path / "out")
     assert (summary.instances, summary.one_grade) == (len(rows), 2)
@@ -105,24 +107,30 @@ def test_instances_of_all_shapes(ray_cluster: None, tmp_path: Path) -> None:
     assert big == {f"p{n}": 1 for n in range(50)} | {"p50": 3}
 
 
-@pytest.mark.long
-@pytest.mark.ray
-def test_shuffled_buckets_make_the_same_instances_twice(
-    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_files_of_any_size_and_rows_in_any_order_make_the_same_instances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_instances(*tables(), tmp_path / "one", ProductText(), InstanceSettings())
-    monkeypatch.setattr("raylevance.data.hash_buckets.ROWS_PER_BUCKET", 40)
-    for name in ("several", "again"):
-        write_instances(*tables(), tmp_path / name, ProductText(), InstanceSettings())
+    one = write_instances(*tables(), tmp_path / "one", ProductText(), InstanceSettings())
+    monkeypatch.setattr("raylevance.data.graded_instances.JUDGEMENTS_AT_ONCE", 4)
+    for name, seed in (("several", 0), ("shuffled", 1)):
+        assert write_instances(*tables(seed), tmp_path / name, ProductText(), InstanceSettings()) == one
     assert len(list((tmp_path / "several").iterdir())) > 1
     assert read(tmp_path / "several") == read(tmp_path / "one")
-    parts = [[part.read_bytes() for part in sorted((tmp_path / name).iterdir())] for name in ("several", "again")]
+    parts = [[part.read_bytes() for part in sorted((tmp_path / name).iterdir())] for name in ("several", "shuffled")]
     assert parts[0] == parts[1]
 
 
-@pytest.mark.ray
-def test_no_query_with_two_grades(ray_cluster: None, tmp_path: Path) -> None:
+def test_judgements_of_other_queries_and_products_are_left_out(tmp_path: Path) -> None:
     judged, queries, products = tables()
-    relevant = judged.filter(expr=col("query_id") == "all relevant")
+    queries = queries.filter(pc.not_equal(queries["query_id"], "ends"))
+    products = products.filter(pc.not_equal(products["product_id"], "p1"))
+    write_instances(judged, queries, products, tmp_path / "out", ProductText(), InstanceSettings())
+    found = {row["query_id"]: row["product_ids"] for row in read(tmp_path / "out")}
+    assert found["three"] == ["p0", "p2"] and found.keys() == {"three", "big"}
+
+
+def test_no_query_with_two_grades(tmp_path: Path) -> None:
+    judged, queries, products = tables()
+    relevant = judged.filter(pc.equal(judged["query_id"], "all relevant"))
     with pytest.raises(RaylevanceError, match="none of 1 judged queries has products of two grades"):
         write_instances(relevant, queries, products, tmp_path / "out", ProductText(), InstanceSettings())

@@ -113,7 +113,4 @@ def write_judged_instances(
 ) -> None:
     """Write instances of the judged queries to the folder `output`, replacing what a killed run left there."""
     shutil.rmtree(output, ignore_errors=True)
-    with_judgement = pc.is_in(judged.products["product_id"], pc.unique(judged.judgements["product_id"]))
-    tables = judged.judgements, judged.queries, judged.products.filter(with_judgement)
-    judgements, queries, products = map(ray.data.from_arrow, tables)
-    write_instances(judgements, queries, products, output, text, settings, spelling, seed)
+    write_instances(judged.judgements, judged.queries, judged.products, output, text, settings, spelling, seed)

@@ -3,7 +3,8 @@
 Source: Mine and Refine (arXiv 2602.17654), section 4.1.
 """
 
-import functools
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data
+import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
-from raylevance.data.checked_rows import FAULT
-from raylevance.data.hash_buckets import bucket_count, join_buckets
 from raylevance.data.hashing import hash_unit, pair_ids
 from raylevance.data.id_rows import find_rows
-from raylevance.data.parquet_parts import PartFiles, write_parts
-from raylevance.data.spelling import VARIANT, SpellingSettings, add_misspelt_queries
+from raylevance.data.spelling import SpellingSettings, add_misspelt_queries
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 
@@ -35,12 +33,8 @@ SCHEMA = pa.schema(
 )
 """One instance a row. `items` are product texts and `labels` are their grades, highest first."""
 
-JUDGEMENT_COLUMNS = pa.schema([("query_id", pa.string()), ("product_id", pa.string()), ("grade", pa.int8())])
-ITEM_COLUMNS = pa.schema([("product_id", pa.string()), ("item", pa.string())])
-JUDGED_ITEM_COLUMNS = JUDGEMENT_COLUMNS.append(pa.field("item", pa.string()))
-QUERY_COLUMNS = pa.schema([("query_id", pa.string()), ("query", pa.string())])
-
-ONE_GRADE = "all products have one grade"
+JUDGEMENTS_AT_ONCE = 1_000_000
+"""The judgements whose product texts are in memory at once; one query's are never divided."""
 
 
 class InstanceSettings(Settings):
@@ -65,61 +59,61 @@ class InstanceSummary(NamedTuple):
 
 
 def write_instances(
-    judgements: ray.data.Dataset,
-    queries: ray.data.Dataset,
-    products: ray.data.Dataset,
+    judgements: pa.Table,
+    queries: pa.Table,
+    products: pa.Table,
     output: Path,
     text: ProductText,
     settings: InstanceSettings,
     spelling: SpellingSettings | None = None,
     seed: int = 0,
 ) -> InstanceSummary:
-    """Write the instances of `judgements` to the folder `output`, as Parquet files of `SCHEMA`.
+    """Write the instances of `judgements` to the new folder `output`, as Parquet files of `SCHEMA`.
 
     An instance has products of two or three grades, in one of the four shapes (2, 1, 0), (2, 0), (1, 0) and (2, 1): a
     single grade does not say which product should come first. A judgement whose query or product is not given is left
     out. `spelling` says how misspelt variants of queries enter; None adds none. Its mode regularise adds the column
-    `VARIANT`.
+    `VARIANT`. Each file holds the queries of `JUDGEMENTS_AT_ONCE` judgements.
 
     Raises `RaylevanceError` if no query has products of two grades.
     """
-    compose = functools.partial(_compose_items, text=text)
-    items = products.map_batches(compose, batch_format="pyarrow", batch_size=None)
-    buckets = bucket_count(judgements, products)
-    schemas = (JUDGEMENT_COLUMNS, ITEM_COLUMNS)
-    judged = join_buckets(judgements, items, "product_id", _with_item, schemas, buckets)
-    group = functools.partial(group_instances, settings=settings, seed=seed)
-    instances = join_buckets(judged, queries, "query_id", group, (JUDGED_ITEM_COLUMNS, QUERY_COLUMNS), buckets)
-    if spelling and spelling.mode != "none":
-        misspell = functools.partial(add_misspelt_queries, settings=spelling, seed=seed)
-        instances = instances.map_batches(misspell, batch_format="pyarrow", batch_size=None)
-    has_variants = spelling is not None and spelling.mode == "regularise"
-    schema = SCHEMA.append(pa.field(VARIANT, pa.string())) if has_variants else SCHEMA
-    written = write_parts(instances, PartFiles(output, schema))
-    one_grade = written.bad_rows[ONE_GRADE]
-    if not written.rows:
+    given = [
+        pc.is_in(judgements[name], table[name].combine_chunks())
+        for name, table in (("query_id", queries), ("product_id", products))
+    ]
+    judged = judgements.select(["query_id", "product_id", "grade"]).filter(pc.and_(*given))
+    output.mkdir(parents=True)
+    written = one_grade = 0
+    for number, block in enumerate(_whole_queries(judged.sort_by("query_id"))):
+        instances, without = group_instances(_with_items(block, products, text), queries, settings, seed)
+        if spelling and spelling.mode != "none":
+            instances = add_misspelt_queries(instances, spelling, seed)
+        if instances.num_rows:
+            pq.write_table(instances, output / f"part-{number:06d}.parquet", compression="zstd")
+        written, one_grade = written + instances.num_rows, one_grade + without
+    if not written:
         raise RaylevanceError(f"no training instance: none of {one_grade} judged queries has products of two grades")
-    return InstanceSummary(written.rows, one_grade)
+    return InstanceSummary(written, one_grade)
 
 
-def group_instances(judged: pa.Table, queries: pa.Table, settings: InstanceSettings, seed: int = 0) -> pa.Table:
+def group_instances(
+    judged: pa.Table, queries: pa.Table, settings: InstanceSettings, seed: int = 0
+) -> tuple[pa.Table, int]:
     """Group `judged` (query_id, product_id, grade, item) into instances, in the order of their query ids.
 
-    A query without an instance has one row whose column `checked_rows.FAULT` says why.
+    Returns rows of `SCHEMA`, and the number of queries whose products all have one grade, which have no instance.
     """
     order = [("query_id", "ascending"), ("grade", "descending"), ("product_id", "ascending")]
-    judged = judged.filter(pc.is_in(judged["query_id"], queries["query_id"].combine_chunks())).sort_by(order)
+    judged = judged.sort_by(order)
     if settings.per_grade:
         judged = sample_per_grade(judged, settings.per_grade, seed)
     grades = judged["grade"].to_numpy()
-    ids = judged["query_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    starts = np.flatnonzero(np.diff(ids, prepend=-1))
-    chunks = [
-        start + chunk
-        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)
-        for chunk in chunk_by_grade(grades[start:end], settings.max_items)
-    ]
-    return _instances(judged, queries, chunks)
+    starts = _query_starts(judged)
+    ends = [*starts[1:], len(grades)]
+    # The grades of a query are sorted, so they are all equal if the first and the last are.
+    graded = [(start, end) for start, end in zip(starts, ends, strict=True) if grades[start] != grades[end - 1]]
+    chunks = [start + chunk for start, end in graded for chunk in chunk_by_grade(grades[start:end], settings.max_items)]
+    return _instances(judged, queries, chunks), len(starts) - len(graded)
 
 
 def sample_per_grade(judged: pa.Table, per_grade: int, seed: int) -> pa.Table:
@@ -151,14 +145,27 @@ def chunk_by_grade(grades: npt.NDArray[np.int8], max_items: int) -> list[npt.NDA
     ]
 
 
-def _compose_items(products: pa.Table, text: ProductText) -> pa.Table:
-    items = {"product_id": products["product_id"], "item": text.compose_column(products)}
-    return pa.table(items).cast(ITEM_COLUMNS)
+def _whole_queries(judged: pa.Table) -> Iterator[pa.Table]:
+    """Yield the rows of `judged`, sorted by query, in parts of about `JUDGEMENTS_AT_ONCE`, which divide no query."""
+    starts = _query_starts(judged)
+    parts = np.flatnonzero(np.diff(starts // JUDGEMENTS_AT_ONCE, prepend=-1))
+    bounds = [*starts[parts], judged.num_rows]
+    for start, end in itertools.pairwise(bounds):
+        yield judged.slice(start, end - start)
 
 
-def _with_item(judgements: pa.Table, items: pa.Table) -> pa.Table:
-    item_rows = find_rows(judgements["product_id"], items["product_id"])
-    return judgements.append_column("item", items["item"].take(item_rows)).filter(item_rows.is_valid())
+def _query_starts(judged: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the first row of each query of `judged`, which is sorted by query, int64 [queries]."""
+    queries = judged["query_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    starts: npt.NDArray[np.int64] = np.flatnonzero(np.diff(queries, prepend=-1))
+    return starts
+
+
+def _with_items(judged: pa.Table, products: pa.Table, text: ProductText) -> pa.Table:
+    """Add the texts of the products, each composed once, in the column item."""
+    ids = pc.unique(judged["product_id"])
+    items = text.compose_column(products.take(find_rows(ids, products["product_id"]))).combine_chunks()
+    return judged.append_column("item", items.take(pc.index_in(judged["product_id"], ids).combine_chunks()))
 
 
 def _instances(judged: pa.Table, queries: pa.Table, chunks: list[npt.NDArray[np.int64]]) -> pa.Table:
@@ -170,8 +177,4 @@ def _instances(judged: pa.Table, queries: pa.Table, chunks: list[npt.NDArray[np.
         for name, column in (("items", "item"), ("product_ids", "product_id"), ("labels", "grade"))
     }
     texts = queries["query"].take(find_rows(ids, queries["query_id"]))
-    grades = rows["grade"].to_numpy()
-    # A chunk is sorted by grade, so all its grades are equal if the first and the last are.
-    one_grade = grades[offsets[:-1].to_numpy()] == grades[offsets[1:].to_numpy() - 1]
-    fault = pc.if_else(pa.array(one_grade), ONE_GRADE, pa.scalar(None, pa.string()))
-    return pa.table({"query_id": ids, "query": texts, **lists, FAULT: fault})
+    return pa.table({"query_id": ids, "query": texts, **lists}).cast(SCHEMA)

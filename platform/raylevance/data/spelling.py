@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from raylevance.config import Settings
-from raylevance.data.checked_rows import FAULT
 from raylevance.data.hashing import hash_strings, hash_unit
 
 MISSING, WRONG, EXTRA, SWAPPED = 0.36, 0.29, 0.21, 0.14
@@ -62,8 +61,7 @@ def add_misspelt_queries(instances: pa.Table, settings: SpellingSettings, seed: 
     """Return `instances` with misspelt variants: as more rows, another `query`, or a column `VARIANT`.
 
     Which of the three it is depends on `settings.mode`. Which queries are misspelt, and how, depends on `seed` and the
-    query's text alone. Rows with a fault (column `checked_rows.FAULT`) and queries without a long enough word have no
-    variant.
+    query's text alone. A query without a long enough word has no variant.
     """
     queries = instances["query"].to_pylist()
     chosen = hash_unit(instances["query"], seed, "misspelt") < settings.share
@@ -76,8 +74,6 @@ def add_misspelt_queries(instances: pa.Table, settings: SpellingSettings, seed: 
     if settings.mode == "in-place":
         return misspelt
     changed = pc.not_equal(misspelt["query"], instances["query"])
-    if FAULT in instances.column_names:
-        changed = pc.and_(changed, pc.is_null(instances[FAULT]))
     if settings.mode == "regularise":
         variant = pc.if_else(changed, misspelt["query"], pa.scalar(None, pa.string()))
         return instances.append_column(VARIANT, variant)
