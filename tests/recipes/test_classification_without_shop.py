@@ -59,10 +59,13 @@ def files(tmp_path: Path) -> list[str]:
     return [f"labels.file={labels}", f"sources.file={queries}"]
 
 
-def plan(files: list[str], fold: Fold | None, test_fraction: float = 0.3) -> LabelPlan:
+def plan(
+    files: list[str], fold: Fold | None, test_fraction: float = 0.3, seed: int = 0, test_seed: int | None = None
+) -> LabelPlan:
     labels, queries = (Path(option.partition("=")[2]) for option in files)
     sources = LabelSourceSettings(file=queries)
-    return LabelPlan(LabelSettings(file=labels), sources, KnowledgeSources(), 0.3, test_fraction, 0, fold)
+    knowledge = KnowledgeSources()
+    return LabelPlan(LabelSettings(file=labels), sources, knowledge, 0.3, test_fraction, seed, fold, test_seed)
 
 
 def without_ray(folder: Path) -> Run:
@@ -98,6 +101,18 @@ def test_test_queries_are_a_share_that_nothing_learns_from(tmp_path: Path, files
     train, validation, test = (texts(data, split) for split in ("train", "validation", "test"))
     assert train and validation and test and len(train) + len(validation) + len(test) == 25
     assert test < texts(again, "test"), "a larger share has the queries of a smaller one"
+
+
+def test_trainings_of_several_seeds_are_tested_on_the_same_queries(tmp_path: Path, files: list[str]) -> None:
+    """Otherwise the queries that one of them is tested on are learned from by another."""
+    with without_ray(tmp_path) as run:
+        first, second, third = (
+            LabelData.open(run, label_step(run, None, plan(files, None, seed=seed, test_seed=test_seed)))
+            for seed, test_seed in ((0, None), (1, 0), (1, None))
+        )
+    assert texts(first, "test") == texts(second, "test") != texts(third, "test")
+    assert texts(first, "validation") != texts(second, "validation")
+    assert not texts(first, "test") & (texts(second, "train") | texts(second, "validation"))
 
 
 def test_folds_test_each_query_once(tmp_path: Path, files: list[str]) -> None:

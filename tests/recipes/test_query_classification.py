@@ -22,7 +22,9 @@ from workloads.recipes import query_classification
 from workloads.recipes.query_classification import ClassifierRecipe
 from workloads.run import Run
 from workloads.steps.classification_report import read_predictions
-from workloads.steps.classifier_training import SemiLabelSettings, calibrate_tau
+from workloads.steps.classifier_training import ClassifierData, SemiLabelSettings, calibrate_tau, graph_step
+from workloads.steps.encoder_training import Trainer
+from workloads.steps.label_data import LabelData
 from workloads.studies import classification_ablations
 from workloads.studies.classification_ablations import ClassificationAblationSettings
 
@@ -105,9 +107,30 @@ def test_modules_can_be_switched_off_one_by_one(ran: Ran, tiny_backbone: Path) -
         outcome = classification_ablations.recipe(settings, run)
     variants = outcome.as_json()["variants"]
     assert set(variants) == {"full", "plain"} and variants["full"]["minus_full"] == {}
+    for training in variants["plain"]["trainings"]:
+        assert training["edges"] == {} and training["tau"] is None and training["kept_step"] in (0, 2)
+    full = variants["full"]["trainings"]
+    assert len(full) == 2 and all(training["edges"]["hierarchy"] and training["tau"] for training in full)
     low, high = variants["plain"]["minus_full"]["macro F1"][1:]
     assert low <= variants["plain"]["means"]["macro F1"] - variants["full"]["means"]["macro F1"] <= high
     assert "plain" in {cell for column in outcome.as_table().columns for cell in column.cells}
+
+
+@pytest.mark.parametrize(
+    ("variant", "missing"), [("w/o SE-S", "semantic"), ("w/o SE-C", "cooccurrence"), ("w/o SE-H", "hierarchy")]
+)
+def test_a_variant_without_a_graph_has_none_of_its_edges(
+    ran: Ran, tiny_backbone: Path, variant: str, missing: str
+) -> None:
+    settings = small("classification-ablations", tiny_backbone)
+    assert isinstance(settings, ClassificationAblationSettings)
+    changed = settings.variant(ClassifierRecipe, variant, 0)
+    with Run(Store(ran[0])) as run:
+        labels = LabelData.open(run, run.store.get(ran[1]["labels/query"]))
+        data = ClassifierData(run, labels, Trainer(changed.machine, 0))
+        graph = graph_step(data, changed.graph, changed.encoder, f"-without-{missing}")
+    full = run.store.get(ran[1]["graph/labels"]).metrics["edges"]["category"]
+    assert graph.metrics["edges"]["category"] == {name: count for name, count in full.items() if name != missing}
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,17 @@ def compared(settings: ClassifierRecipe, tables: Artifact | None) -> Compared:
 
 
 def labelled_data(
-    settings: ClassifierRecipe, run: Run, tables: Artifact | None, suffix: str = "", fold: Fold | None = None
+    settings: ClassifierRecipe,
+    run: Run,
+    tables: Artifact | None,
+    suffix: str = "",
+    fold: Fold | None = None,
+    test_seed: int | None = None,
 ) -> ClassifierData:
-    """Return the labels, and the labelled queries of each split (section 3.1); those of `fold` are tested on."""
+    """Return the labels, and the labelled queries of each split (section 3.1); those of `fold` are tested on.
+
+    Test queries that are drawn are drawn by `test_seed`, or by the seed of `settings` for None.
+    """
     plan = LabelPlan(
         settings.labels,
         settings.sources,
@@ -125,6 +133,7 @@ def labelled_data(
         settings.test_fraction,
         settings.seed,
         fold,
+        test_seed,
     )
     labels = label_step(run, tables, plan, suffix)
     return ClassifierData(run, LabelData.open(run, labels), Trainer(settings.machine, settings.seed))

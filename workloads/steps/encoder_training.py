@@ -90,6 +90,13 @@ def with_backbone_path(settings: EncoderSettings) -> EncoderSettings:
     return settings.model_copy(update={"backbone": str(backbone_path(settings.backbone))})
 
 
+def kept_step(trained: Artifact) -> int:
+    """Return the step of the model that a training step kept: the best by `keep_best`, else the last."""
+    metric = trained.settings["train"]["keep_best"]
+    measured = [record for record in trained.metrics["history"] if metric in record]
+    return int(max(measured, key=lambda record: record[metric])["step"] if metric else trained.metrics["steps"])
+
+
 def kept_metric(trained: Artifact, metric: str) -> float:
     """Return the `metric` of the model that a training step kept: the best with `keep_best`, else the last."""
     values = [record[metric] for record in trained.metrics["history"] if metric in record]

@@ -165,6 +165,8 @@ class LabelPlan:
     test_fraction: float
     seed: int
     fold: Fold | None = None
+    test_seed: int | None = None
+    """The seed that draws the queries to test on, where the data has no test split; None for `seed`."""
 
     def described(self) -> dict[str, Any]:
         """Return the settings of the step, as its fingerprint has them."""
@@ -174,6 +176,8 @@ class LabelPlan:
             found["files"] = digest(files)
         if self.sources.file:
             found["test_fraction"] = self.test_fraction
+            if self.test_seed not in (None, self.seed):
+                found["test_seed"] = self.test_seed
         if self.fold:
             found["fold"] = asdict(self.fold)
         return found | {"validation_fraction": self.validation_fraction, "reading": READING}
@@ -193,7 +197,8 @@ def label_step(run: Run, tables: Artifact | None, plan: LabelPlan, suffix: str =
         judged = open_judged(folder)
         space = label_space(judged.products, plan.labels)
         own = labels_of_file(plan.sources.file, space) if plan.sources.file else None
-        test, held_out = test_queries(judged, own, space, plan.test_fraction, plan.seed, plan.fold)
+        seed = plan.seed if plan.test_seed is None else plan.test_seed
+        test, held_out = test_queries(judged, own, space, plan.test_fraction, seed, plan.fold)
         learned, validation, report = labelled_queries(folder, judged, own, space, plan, held_out)
         splits = {"train": learned, VALIDATION: validation, TEST: test}
         missing = check_splits(space, splits)

@@ -23,7 +23,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.graph.label_graphs import cooccurrence_graph, fuse_graphs, normalise, semantic_graph
 from raylevance.inference.encoder import NamedEncoder
 from raylevance.losses.binary_cross_entropy import multi_label_cross_entropy
-from raylevance.models.encoder import Encoder
+from raylevance.models.encoder import Encoder, prepare_encoders
 from raylevance.models.precision import autocast_dtype
 from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
 from raylevance.progress import progress_bar
@@ -178,6 +178,7 @@ def train_here(model: QueryClassifier, rows: pa.Table, settings: ClassificationS
         context = WorkerContext(Path(folder), seed, autocast_dtype=autocast_dtype(model.device))
         queries = TokenisedQueries(Path(folder) / TOKENS, model.space)
         replica = ClassificationReplica(model, queries, settings, context).train()
+        prepare_encoders(replica, context.autocast_dtype)
         optimizer = build_optimizer(replica, settings)
         steps = total_steps(settings, replica.steps_per_epoch)
         with progress_bar("baseline", "steps", steps) as bar:

@@ -37,6 +37,7 @@ from workloads.run import Run
 from workloads.steps.classification_pages import write_page
 from workloads.steps.classification_report import data_name
 from workloads.steps.classifier_training import ClassifierData
+from workloads.steps.encoder_training import kept_step
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
 
 SHOWN: dict[str, Key] = {
@@ -71,7 +72,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "graphs averaged": {"graph.fusion": "average"},
 }
-"""The settings that each variant changes."""
+"""The settings that each variant changes. What is left of a module in each is in docs/decisions/0017."""
 
 
 class ClassificationAblationSettings(GridSettings, ClassifierRecipe):
@@ -94,13 +95,16 @@ class ClassificationAblationOutcome(GridOutcome):
         """Return for each variant its metrics, and their differences to the full recipe beside the paper's."""
         metrics = self.report.metrics
         title = f"{metrics['queries']} test queries of {metrics['data']}, {metrics['task']}, seeds {metrics['seeds']}"
-        table = Table("", *SHOWN, f"macro F1 minus {FULL}", f"tail minus {FULL}", "paper", box=None, title=title)
+        columns = [*SHOWN, f"macro F1 minus {FULL}", f"tail minus {FULL}", "paper", "kept steps"]
+        table = Table("", *columns, box=None, title=title)
         table.title_justify = "left"
+        table.caption = "kept steps: of the second training, by seed; 0 is the warm classifier, without semi-labels"
         for name, found in metrics["variants"].items():
             cells = ["" if value is None else f"{value:.3f}" for value in (found["means"][shown] for shown in SHOWN)]
             minus = [_interval(found["minus_full"].get(shown)) for shown in ("macro F1", "tail macro F1")]
             paper = f"{PAPER[name] / 100:+.3f}" if name in PAPER else ""
-            table.add_row(name, *cells, *minus, paper)
+            kept = ", ".join(str(training["kept_step"]) for training in found["trainings"])
+            table.add_row(name, *cells, *minus, paper, kept)
         return table
 
 
@@ -125,7 +129,7 @@ def recipe(settings: ClassificationAblationSettings, run: Run) -> Classification
     for name in variants:
         for seed in settings.seeds:
             variant = settings.variant(ClassifierRecipe, name, seed)
-            data = labelled_data(variant, run, tables, SUFFIX)
+            data = labelled_data(variant, run, tables, SUFFIX, test_seed=settings.seed)
             trained.setdefault(name, []).append(train(variant, data, warm_up(variant, data, SUFFIX), SUFFIX))
     assert data is not None
     return ClassificationAblationOutcome(run, report_step(settings, data, tables, trained))
@@ -139,9 +143,11 @@ def report_step(
 ) -> Artifact:
     """Return `report/classification-ablations` of the first task: means over seeds, intervals over queries.
 
-    Its page shows for the first seed which queries each module turns right or wrong.
+    Its page shows for the first seed which queries each module turns right or wrong. A variant that changed nothing is
+    known by its `trainings`: no edge, no tau, or the same step kept.
 
-    The groups of labels by frequency are those of the last seed's training queries.
+    The groups of labels by frequency are those of the last seed's training queries. `data` is that of the last seed;
+    all seeds have its test queries.
     """
     labels, run = data.labels, data.run
 
@@ -163,6 +169,7 @@ def report_step(
             found[name] = {
                 "means": {shown: mean_of(figures, key) for shown, key in SHOWN.items()},
                 "minus_full": {shown: minus[key] for shown, key in SHOWN.items() if name != FULL and minus[key]},
+                "trainings": [about_training(run, artifact, task) for artifact in trained[name]],
             }
         first = {name: runs[0] for name, runs in predicted.items()}
         summary = {name: evaluate_predictions(each, truth, counts, settings.seed) for name, each in first.items()}
@@ -186,6 +193,22 @@ def report_step(
         inputs=[*([tables] if tables else []), labels.artifact, *inputs],
         seed=settings.seed,
     )
+
+
+def about_training(run: Run, classifier: Artifact, task: str) -> dict[str, Any]:
+    """Return what a training had to learn from: the edges of each label graph and tau; and the step that it kept."""
+    warm, semi = (_parent(run, classifier, kind) for kind in ("classifier/", "report/semi-labels"))
+    graph = _parent(run, warm, "graph/") if warm else None
+    return {
+        "edges": graph.metrics["edges"][task] if graph else {},
+        "tau": semi.metrics["tau"].get(task) if semi else None,
+        "kept_step": kept_step(classifier),
+    }
+
+
+def _parent(run: Run, artifact: Artifact, kind: str) -> Artifact | None:
+    """Return the artifact that `artifact` was made from whose name begins with `kind`; None where there is none."""
+    return next((run.store.get(ref) for ref in artifact.parents if ref.startswith(kind)), None)
 
 
 def mean_of(figures: Sequence[Mapping[str, Any]], key: Key) -> float | None:

@@ -116,7 +116,10 @@ def fuse_graphs(
     hierarchy: Graph | None,
     mode: Literal["overwrite", "average"] = "overwrite",
 ) -> Graph:
-    """Return one graph of the given ones, float64. A graph that is None takes no part, as in an ablation.
+    """Return one graph of the given ones, float64.
+
+    A graph that is None takes no part, as in an ablation: the mean is that of the others, so without one of
+    `cooccurrence` and `semantic` the cells of the other count in full instead of half.
 
     - overwrite: the mean of `cooccurrence` and `semantic`, in which the cells of `hierarchy` replace those there are.
     - average: the mean of all.

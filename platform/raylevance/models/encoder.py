@@ -143,7 +143,8 @@ class Encoder(nn.Module):
     def prepare_for_training(self, dtype: torch.dtype | None) -> None:
         """Compute attention in training by plain matrix products where these are faster than PyTorch's fused kernel.
 
-        That is so for texts of up to `SHORT_TEXT` tokens in bfloat16 on a CPU. The results differ by rounding.
+        That is so for texts of up to `SHORT_TEXT` tokens in bfloat16 on a CPU. The results differ by rounding. The
+        encoder computes so from then on, also where it only encodes, as for the metrics of a training.
         `dtype` is the number format of the forward pass, None for float32.
         """
         longest = max(self.tokenize.limits.values())
@@ -260,6 +261,13 @@ class Encoder(nn.Module):
         with autocast(self.device, autocast_dtype(self.device)):
             vectors = self(ids.to(self.device), None if mask is None else mask.to(self.device), side)
         return cast(Vectors, vectors.cpu().numpy())
+
+
+def prepare_encoders(model: nn.Module, dtype: torch.dtype | None) -> None:
+    """Prepare every encoder inside `model` for training in the number format `dtype`, None for float32."""
+    for part in model.modules():
+        if isinstance(part, Encoder):
+            part.prepare_for_training(dtype)
 
 
 def read_encoder_settings(path: str | Path) -> EncoderSettings:

@@ -14,7 +14,7 @@ import ray.train.torch
 import torch
 
 from raylevance.errors import RaylevanceError, nearest
-from raylevance.models.encoder import Encoder
+from raylevance.models.encoder import prepare_encoders
 from raylevance.models.precision import autocast_dtype
 from raylevance.training.checkpoint import MODEL, Progress, load_checkpoint, save_checkpoint, save_folder
 from raylevance.training.collective import sum_gradients
@@ -72,9 +72,7 @@ class Worker:
             batch_tokens=run.machine.batch_tokens,
         )
         self.replica = run.task.open(checkpoint / MODEL if checkpoint else None, context).to(device).train()
-        for part in self.replica.modules():
-            if isinstance(part, Encoder):
-                part.prepare_for_training(context.autocast_dtype)
+        prepare_encoders(self.replica, context.autocast_dtype)
         self.parameters = list(trainable(self.replica).values())
         self.optimizer = build_optimizer(self.replica, self.settings)
         self.progress = load_checkpoint(checkpoint, self.replica, self.optimizer) if checkpoint else Progress()
