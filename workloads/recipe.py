@@ -19,6 +19,7 @@ RECIPES = {
     "query-classification": "workloads.recipes.query_classification",
     "item-retrieval": "workloads.recipes.item_retrieval",
     "judge": "workloads.recipes.judge",
+    "pairs-to-judge": "workloads.recipes.pairs_to_judge",
     "audit": "workloads.recipes.audit",
     "synthetic-queries": "workloads.recipes.synthetic_queries",
     "knowledge": "workloads.recipes.knowledge",

@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = re.compile(
     " (submit|tune|classify|recommend|evaluate (pairs|classification)|data import (tables|alibaba|ubi)) "
     "| serve( |$)| bundle rollback | index/weak| encoder/weak | run "
-    "(cross-validation|ablations|learning-curves|annotators|audit|synthetic-queries|knowledge|weak-supervision|"
+    "(cross-validation|ablations|learning-curves|annotators|audit|pairs-to-judge|synthetic-queries|knowledge|weak-supervision|"
     "weak-ablations|query-classification|classification-ablations|classification-folds|item-retrieval|item-ablations)"
 )
 """Commands that other tests run: tests/cluster, tests/serve, and tests/recipes with fewer folds and a smaller judge."""

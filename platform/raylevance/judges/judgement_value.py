@@ -20,6 +20,7 @@ from raylevance.data.hashing import hash_unit, pair_ids
 from raylevance.index.fusion import Ranking
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 GRADES = np.arange(3)
 UNKNOWN_VARIANCE = float(GRADES.var())
@@ -70,14 +71,26 @@ def grade_variances(log_probabilities: npt.NDArray[np.floating], temperature: fl
     return np.where(np.isnan(variance), UNKNOWN_VARIANCE, variance.clip(min=0))
 
 
-def most_valuable(pairs: pa.Table, values: Floats, count: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Return the rows of the `count` most valuable pairs, best first, int64 [at most count].
+def most_valuable(pairs: pa.Table, values: Floats, seed: int = 0) -> Ints:
+    """Return the rows of the pairs whose value is above 0, the most valuable first, int64 [at most n].
 
-    Pairs (query_id, product_id) of equal value are in the order of a hash. A pair that is worth nothing is not chosen.
+    Pairs (query_id, product_id) of equal value are in the order of a hash.
     """
     order = np.lexsort((hash_unit(pair_ids(pairs), seed, "value"), -values))
-    chosen: npt.NDArray[np.int64] = order[values[order] > 0][:count]
+    chosen: Ints = order[values[order] > 0]
     return chosen
+
+
+def estimate_error(differences: Floats, grades: npt.NDArray[np.number], judged: Ints) -> float:
+    """Return the error of D, which is estimated from the grades of the pairs `judged` alone.
+
+    `differences` and `grades` [n] are those of all pairs. A pair that is not judged counts with the mean grade of those
+    that are.
+    """
+    known = np.zeros(len(grades), bool)
+    known[judged] = True
+    assumed = grades[known].mean() if known.any() else 0.0
+    return float(abs(differences[~known] @ (assumed - grades[~known])))
 
 
 def _discounts(ranks: pa.ChunkedArray) -> Floats:

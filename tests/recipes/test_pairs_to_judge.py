@@ -1,0 +1,113 @@
+"""The pairs that are chosen for a judgement: which queries and pairs they are of, what they cost, who reads them."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from raylevance.artifacts import Store
+from raylevance.data.hashing import pair_ids
+from raylevance.data.judged_tables import TRAIN, JudgedTables
+from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
+from raylevance.errors import UsageError
+from raylevance.judges.cross_encoder import CrossEncoder
+from raylevance.judges.labelling import check_pairs
+from workloads.recipe import find_recipe, load_recipe_settings
+from workloads.recipes.pairs_to_judge import TO_JUDGE, recipe
+from workloads.run import Run
+from workloads.steps.pair_value import ask_queries, what_is_bought
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def store(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("to-judge") / "store"
+    shutil.copytree(small_store, folder)
+    return Store(folder)
+
+
+def choose(store: Store, *options: str) -> tuple[dict[str, Any], pa.Table]:
+    """Return the metrics of a choice from the shop of `store`, and the pairs."""
+    settings = ["data.source=tables/demo", "encoder=encoder/warmup", *options]
+    with Run(store) as run:
+        outcome = recipe(load_recipe_settings(find_recipe("pairs-to-judge"), None, settings), run)  # type: ignore[arg-type]
+        assert outcome.as_table().row_count == len(outcome.as_json()["bought"])
+    return outcome.as_json(), pq.read_table(store.path(outcome.pairs.ref) / TO_JUDGE)
+
+
+def test_pairs_without_a_judgement_of_queries_to_learn_from(store: Store, ray_cluster: None) -> None:
+    metrics, pairs = choose(store, "pairs=40", "price_per_pair=0.5")
+    judged = JudgedTables.open(store.path("tables/demo"))
+    assert metrics["chosen"] == pairs.num_rows == 40 and metrics["bought"][-1]["cost"] == 20
+    assert not set(pair_ids(pairs).to_pylist()) & set(pair_ids(judged.judgements).to_pylist())
+    held_out = judged.judgements.filter(pc.not_equal(judged.judgements["split"], TRAIN))["query_id"]
+    assert not set(pairs["query_id"].to_pylist()) & set(held_out.to_pylist())
+    assert (np.diff(pairs["value"].to_numpy()) <= 0).all() and pairs["value"].to_numpy().min() > 0
+    titles = dict(zip(*(judged.products[name].to_pylist() for name in ("product_id", "title")), strict=True))
+    for row in pairs.to_pylist():
+        assert row["product_text"].startswith(titles[row["product_id"]]) and row["rank_1"] != row["rank_2"]
+        assert all(rank is None or 1 <= rank <= 20 for rank in (row["rank_1"], row["rank_2"]))
+    check_pairs(store.path("pairs/to-judge") / TO_JUDGE)
+    all_pairs, _ = choose(store, "pairs=100000")
+    assert all_pairs["chosen"] + all_pairs["ranked_alike"] == all_pairs["unjudged"] < all_pairs["found"]
+    assert all_pairs["bought"][-1]["share"] == pytest.approx(1) and all_pairs["bought"][-1]["deviation"] == 0
+
+
+def test_money_buys_as_many_pairs_as_it_pays_for(store: Store, ray_cluster: None) -> None:
+    metrics, _ = choose(store, "money=3", "price_per_pair=0.1")
+    assert metrics["chosen"] == 30 and metrics["bought"][-1]["cost"] == 3
+    for options, message in {
+        ("money=3",): "money: set price_per_pair",
+        ("money=3", "price_per_pair=1", "pairs=2"): "pairs and money: set one of them",
+        ("money=3", "price_per_pair=4"): "pays for no pair",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            choose(store, *options)
+
+
+def test_a_judge_changes_which_pairs_are_worth_it(
+    store: Store, tmp_path: Path, tiny_backbone: Path, ray_cluster: None
+) -> None:
+    CrossEncoder.from_backbone(str(tiny_backbone), max_tokens=48).save(tmp_path / "model")
+    judge = {"backend": "cross-encoder", "cross_encoder": str(tmp_path / "model")}
+    (tmp_path / "judge.yaml").write_text(yaml.safe_dump(judge))
+    _, plain = choose(store, "pairs=60")
+    _, doubted = choose(store, "pairs=60", f"judge={tmp_path / 'judge.yaml'}")
+    assert plain["value"].to_pylist() != doubted["value"].to_pylist() and doubted.num_rows == 60
+
+
+def shop(texts: list[str], judged: list[tuple[str, str]]) -> JudgedTables:
+    queries = [{"query_id": f"q{number}", "query": text} for number, text in enumerate(texts)]
+    judgements = [
+        {"query_id": query, "product_id": "p", "grade": 2, "source": "human", "split": split} for query, split in judged
+    ]
+    return JudgedTables(
+        PRODUCTS.empty_table(),
+        pa.Table.from_pylist(queries, QUERIES),
+        pa.Table.from_pylist(judgements, JUDGEMENTS),
+    )
+
+
+def test_a_query_with_the_text_of_a_test_query_is_held_out() -> None:
+    tables = shop(["Lamp", "hose", " LAMP", "pan"], [("q2", "test"), ("q1", "train")])
+    asked = {
+        which: ask_queries(tables, which).queries["query_id"].to_pylist() for which in ("train", "held-out", "all")
+    }
+    assert asked == {"train": ["q1", "q3"], "held-out": ["q0", "q2"], "all": ["q0", "q1", "q2", "q3"]}
+    assert ask_queries(shop(["lamp"], []), "train").queries.num_rows == 1, "no judgement is needed"
+    with pytest.raises(UsageError, match="queries=held-out: the tables have no such query"):
+        ask_queries(shop(["lamp"], []), "held-out")
+
+
+def test_shares_of_a_budget_add_up() -> None:
+    rows = what_is_bought(np.array([4.0, 3.0, 2.0, 1.0]), 3, 5, 2.0)
+    assert [row["pairs"] for row in rows] == [1, 2, 3] and [row["cost"] for row in rows] == [2, 4, 6]
+    assert [row["share"] for row in rows] == pytest.approx([0.4, 0.7, 0.9])
+    assert [row["deviation"] for row in rows] == pytest.approx([6**0.5 / 5, 3**0.5 / 5, 1 / 5])

@@ -1,0 +1,195 @@
+"""Choose the pairs that are worth a judgement, up to a budget in pairs or in money (our choice).
+
+    raylevance run pairs-to-judge [--set pairs=2000] [--set encoder=encoder/stage2] [--set judge=judge/fitted]
+
+Every query is answered by vectors and by words (BM25F). Of the products that either finds, a pair that nobody judged is
+worth a judgement where the two rank it differently and the judge is unsure of its grade. Publishes `pairs/to-judge`,
+the chosen pairs with their texts, the most valuable first, as `raylevance label` reads them.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from rich.table import Table
+
+from raylevance.artifacts import Artifact, Draft, Store
+from raylevance.config import Settings
+from raylevance.data.graded_pairs import pair_texts
+from raylevance.data.text import ProductText
+from raylevance.errors import UsageError
+from raylevance.index.lexical_fields import LexicalSettings
+from raylevance.index.mining import unjudged_pairs
+from raylevance.inference.encoder import backbone_digest
+from raylevance.inference.encoder import load as load_encoder
+from raylevance.inference.judge import JudgeReference
+from raylevance.inference.judge import load as load_judge
+from raylevance.judges.judgement_value import discount_differences, most_valuable
+from workloads.run import Run
+from workloads.steps.label_data import open_judged
+from workloads.steps.pair_value import (
+    Queries,
+    add_errors,
+    ask_queries,
+    grade_doubts,
+    pairs_of,
+    rank_by_vectors,
+    rank_by_words,
+    rule_grades,
+    what_is_bought,
+)
+from workloads.steps.tables import DataSettings, load_tables
+
+TO_JUDGE = "to_judge.parquet"
+DEFAULT_PAIRS = 1000
+
+
+class PairsToJudgeSettings(Settings):
+    """The rankings that are compared, who is asked how sure a grade is, and the budget."""
+
+    seed: NonNegativeInt = 0
+    data: DataSettings = DataSettings()
+    queries: Queries = "train"
+    """train: those that are not in the validation or test split, which are the ones without any judgement too;
+    held-out: those that are."""
+    encoder: str = "minilm"
+    """encoder/NAME[@VERSION], or a Hugging Face path: the ranking by vectors."""
+    lexical: LexicalSettings = LexicalSettings()
+    """The ranking by words."""
+    depth: PositiveInt = 20
+    """The best products of each ranking."""
+    judge: JudgeReference | None = None
+    """judge/NAME[@VERSION] or a YAML file: the probabilities of its grades say how unsure a grade is. It is asked about
+    every pair that is found, so take one that costs little. Null: all grades are as unsure."""
+    text: ProductText = ProductText()
+    """The text of a product in the published pairs."""
+    pairs: PositiveInt | None = None
+    """The most pairs to choose; null: what `money` pays for, or 1,000."""
+    money: PositiveFloat | None = None
+    """The most that the judgements may cost, in any currency."""
+    price_per_pair: PositiveFloat | None = None
+    """The cost of a judgement."""
+    rows_per_shard: PositiveInt = 50_000
+    """Products whose vectors are searched at once, which bounds the memory of vectors."""
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if self.money is not None and self.price_per_pair is None:
+            raise ValueError("money: set price_per_pair, the cost of a judgement")
+        if self.money is not None and self.pairs is not None:
+            raise ValueError("pairs and money: set one of them")
+        if not self.budget():
+            raise ValueError(f"money={self.money}: pays for no pair at price_per_pair={self.price_per_pair}")
+        return self
+
+    def budget(self) -> int:
+        """Return the most pairs to choose."""
+        if self.money is not None and self.price_per_pair is not None:
+            return int(self.money / self.price_per_pair + 1e-9)
+        return self.pairs or DEFAULT_PAIRS
+
+
+COLUMNS = {
+    "pairs": "pairs",
+    "cost": "cost",
+    "share": "share of the doubt",
+    "deviation": "deviation left",
+    "error": "error by the rule",
+    "error_by_rank": "error, best ranks first",
+    "error_at_random": "error, random pairs",
+}
+"""The columns of the report: what is bought by the first pairs.
+
+- share: of the variance of the difference between both rankings in DCG that comes from pairs without a judgement.
+- deviation: the standard deviation of the difference of the mean DCG that is left.
+- error: on the demo shop, whose rule grades every pair, the error of that difference where it is estimated from these
+  pairs, with the mean of their grades for all others.
+- error_by_rank: the same for as many pairs of the best ranks in either ranking, as pooling takes them.
+- error_at_random: the same for as many pairs at random.
+"""
+
+
+@dataclass(frozen=True)
+class PairsOutcome:
+    """The chosen pairs, and what they are worth."""
+
+    run: Run
+    pairs: Artifact
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {"artifacts": {artifact.name: artifact.ref for artifact in self.run.made}, **self.pairs.metrics}
+
+    def as_table(self) -> Table:
+        """Return what each part of the budget buys."""
+        metrics = self.pairs.metrics
+        columns = {name: title for name, title in COLUMNS.items() if name in metrics["bought"][-1]}
+        title = (
+            f"{metrics['chosen']} of {metrics['unjudged']} pairs without a judgement, {metrics['queries']} queries: "
+            f"{self.run.store.path(self.pairs.ref) / TO_JUDGE}"
+        )
+        table = Table(*columns.values(), box=None, pad_edge=False, title=title, title_justify="left")
+        for row in metrics["bought"]:
+            table.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in columns))
+        return table
+
+
+def recipe(settings: PairsToJudgeSettings, run: Run) -> PairsOutcome:
+    """Rank, value and choose, in one step."""
+    run.check = partial(check_settings, settings, run.store)
+    tables = load_tables(settings.data, run)
+    return PairsOutcome(run, choose_pairs(settings, run, tables))
+
+
+def check_settings(settings: PairsToJudgeSettings, store: Store) -> None:
+    """Refuse an encoder and a judge that can't be read before any work."""
+    load_encoder(store, settings.encoder)
+    if settings.judge is not None:
+        load_judge(store, settings.judge)
+
+
+def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> Artifact:
+    """Return `pairs/to-judge`: the most valuable pairs, and what each part of the budget buys."""
+    encoder = load_encoder(run.store, settings.encoder)
+    judge = load_judge(run.store, settings.judge) if settings.judge else None
+
+    def build(draft: Draft) -> None:
+        folder = run.store.path(tables.ref)
+        judged = open_judged(folder)
+        asked = ask_queries(judged, settings.queries)
+        dense = rank_by_vectors(run.store, asked, folder / "products", encoder, settings.depth, settings.rows_per_shard)
+        words = rank_by_words(asked, settings.lexical, settings.depth)
+        found = pairs_of(asked, dense, words)
+        new = unjudged_pairs(found, judged.judgements)
+        differences = discount_differences(new)
+        values = differences**2 * grade_doubts(run.store, judged, new, judge, settings.text)
+        order = most_valuable(new, values, settings.seed)
+        if not len(order):
+            raise UsageError(f"depth={settings.depth}: no pair of {found.num_rows} is worth a judgement; raise it")
+        chosen = order[: settings.budget()]
+        texts = pair_texts(judged, new, settings.text)
+        columns = {name: table[name] for table in (new, texts) for name in table.column_names} | {"value": values}
+        pq.write_table(pa.table(columns).take(pa.array(chosen)), draft.path / TO_JUDGE)
+        queries = asked.queries.num_rows
+        bought = what_is_bought(values[order], len(chosen), queries, settings.price_per_pair)
+        if settings.data.source == "demo":
+            add_errors(bought, rule_grades(settings.data.demo, new), new, order, queries, settings.seed)
+        draft.metrics |= {
+            "queries": queries,
+            "found": found.num_rows,
+            "unjudged": new.num_rows,
+            "ranked_alike": new.num_rows - len(order),
+            "chosen": len(chosen),
+            "bought": bought,
+        }
+
+    described = {
+        **{field: value for field, value in settings if field not in ("data", "judge", "seed", "rows_per_shard")},
+        "judge": judge and judge.labels_version,
+        "backbone": None if encoder.artifact else backbone_digest(settings.encoder),
+    }
+    inputs = [tables, *([encoder.artifact] if encoder.artifact else [])]
+    return run.step("pairs/to-judge", build, settings=described, inputs=inputs, seed=settings.seed)

@@ -1,0 +1,149 @@
+"""What a judgement of a pair is worth: two rankings, how unsure grades are, and what a budget buys."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylevance.artifacts import Store
+from raylevance.data.graded_pairs import pair_texts
+from raylevance.data.judged_tables import TRAIN, JudgedTables
+from raylevance.data.text import ProductText, field_texts, normalised_query
+from raylevance.demo.judgements import GRADES, grade_pairs
+from raylevance.demo.settings import DemoSettings
+from raylevance.demo.shop import open_shop
+from raylevance.errors import UsageError
+from raylevance.index.fusion import Ranking
+from raylevance.index.lexical import LexicalIndex
+from raylevance.index.lexical_fields import LexicalSettings
+from raylevance.index.sharded_search import search_shards
+from raylevance.index.vectors import IndexSettings
+from raylevance.inference.embeddings import embed_products
+from raylevance.inference.encoder import NamedEncoder
+from raylevance.inference.judge import LoadedJudge
+from raylevance.judges.gate import require_answers
+from raylevance.judges.judgement_value import (
+    UNKNOWN_VARIANCE,
+    Floats,
+    Ints,
+    discount_differences,
+    estimate_error,
+    found_pairs,
+    grade_variances,
+)
+from raylevance.judges.labelling import label_table, stored_log_probabilities
+from raylevance.progress import status
+from workloads.steps.systems import rank
+
+PARTS = 10
+"""The parts of a budget that a report says the worth of."""
+DRAWS = 20
+"""The random choices of pairs over which an error is averaged."""
+Queries = Literal["train", "held-out", "all"]
+
+
+def ask_queries(judged: JudgedTables, which: Queries) -> JudgedTables:
+    """Return the tables with the queries to ask about.
+
+    train: those without the text of a query of the validation or test split; held-out: the others. Raises `UsageError`
+    where there is none.
+    """
+    queries = judged.queries
+    if which != "all":
+        held = judged.judgements.filter(pc.not_equal(judged.judgements["split"], TRAIN))["query_id"]
+        texts = normalised_query(queries["query"]).combine_chunks()
+        own = pc.is_in(queries["query_id"], pc.unique(held)).combine_chunks()
+        held_out = pc.is_in(texts, texts.filter(own))
+        queries = queries.filter(held_out if which == "held-out" else pc.invert(held_out))
+    if not queries.num_rows:
+        raise UsageError(f"queries={which}: the tables have no such query")
+    return replace(judged, queries=queries)
+
+
+def rank_by_vectors(
+    store: Store, asked: JudgedTables, products: Path, encoder: NamedEncoder, depth: int, rows_per_shard: int
+) -> Ranking:
+    """Return the `depth` nearest products of each query, [m, depth]; `products` is the folder of the whole table."""
+    vectors = encoder.encode_queries(asked.queries["query"].to_pylist())
+    shards = embed_products(store, encoder, products, rows_per_shard)
+    return search_shards(shards, vectors, depth, IndexSettings(kind="exact"), asked.locale_groups())
+
+
+def rank_by_words(asked: JudgedTables, settings: LexicalSettings, depth: int) -> Ranking:
+    """Return the `depth` best products by BM25F of each query, [m, depth]."""
+    index, texts = LexicalIndex.build_fields(field_texts(asked.products), settings), asked.queries["query"].to_pylist()
+    return rank(asked, lambda places, allowed: index.search([texts[place] for place in places], depth, allowed))
+
+
+def pairs_of(asked: JudgedTables, dense: Ranking, words: Ranking) -> pa.Table:
+    """Return the pairs that either ranking finds, as rows of `FOUND_PAIRS`."""
+    queries, products = asked.queries["query_id"].combine_chunks(), asked.products["product_id"].combine_chunks()
+    return found_pairs(dense, words, queries, products)
+
+
+def grade_doubts(
+    store: Store, judged: JudgedTables, pairs: pa.Table, judge: LoadedJudge | None, text: ProductText
+) -> Floats:
+    """Return the variance of the grade of each pair by the probabilities of `judge`, float64 [n].
+
+    Without a judge each has `UNKNOWN_VARIANCE`. Raises `RaylevanceError` when the judge fails with most of the pairs.
+    """
+    if judge is None:
+        return np.full(pairs.num_rows, UNKNOWN_VARIANCE)
+    status(f"judge: {pairs.num_rows} pairs, to know how unsure their grades are")
+    texts = pair_texts(judged, pairs, judge.text or text)
+    require_answers(label_table(texts, judge.labelling, store), judge.labelling)
+    return grade_variances(stored_log_probabilities(texts, judge.labelling, store), judge.labelling.temperature)
+
+
+def what_is_bought(values: Floats, chosen: int, queries: int, price: float | None) -> list[dict[str, Any]]:
+    """Return what is known after each of `PARTS` parts of the first `chosen` of all `values`, most valuable first.
+
+    Each row has `pairs`; `cost`, with a price; `share`, of the variance of the difference of both rankings that these
+    pairs take away; and `deviation`, the standard deviation that is left of the difference in the mean DCG of
+    `queries`.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    rows = []
+    for pairs in np.unique(np.linspace(0, chosen, PARTS + 1).round().astype(int))[1:].tolist():
+        row: dict[str, Any] = {"pairs": pairs} | ({} if price is None else {"cost": round(pairs * price, 2)})
+        left = max(0.0, float(sums[-1] - sums[pairs]))
+        rows.append(row | {"share": float(sums[pairs] / sums[-1]), "deviation": left**0.5 / queries})
+    return rows
+
+
+def rule_grades(shop: DemoSettings, pairs: pa.Table) -> npt.NDArray[np.int8]:
+    """Return the grades that the rule of the demo shop gives to `pairs` (query_id, product_id), int8 [n]."""
+    labels = grade_pairs(open_shop(shop), *(pairs[name].combine_chunks() for name in ("query_id", "product_id")))
+    grades: npt.NDArray[np.int8] = GRADES.to_numpy()[labels]
+    return grades
+
+
+def add_errors(
+    bought: Sequence[dict[str, Any]],
+    grades: npt.NDArray[np.int8],
+    pairs: pa.Table,
+    order: Ints,
+    queries: int,
+    seed: int,
+) -> None:
+    """Add to each row of `bought` the `error` of the difference of mean DCG that is estimated from its pairs alone.
+
+    `pairs` are rows of `FOUND_PAIRS` with these `grades`, and `order` their rows, most valuable first. `error_by_rank`
+    is the error of as many pairs of the best ranks in either ranking, which is pooling, and `error_at_random` that of
+    pairs at random, the mean of `DRAWS` draws.
+    """
+    ranks = np.stack([pairs[name].fill_null(len(grades)).to_numpy() for name in ("rank_1", "rank_2")])
+    draws = [np.random.default_rng([seed, draw]).permutation(len(grades)) for draw in range(DRAWS)]
+    by_rank = draws[0][np.argsort(ranks.min(axis=0)[draws[0]], kind="stable")]
+    differences = discount_differences(pairs)
+    for row in bought:
+        errors = [
+            estimate_error(differences, grades, choice[: row["pairs"]]) / queries for choice in (order, by_rank, *draws)
+        ]
+        row |= {"error": errors[0], "error_by_rank": errors[1], "error_at_random": float(np.mean(errors[2:]))}
