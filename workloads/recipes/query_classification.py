@@ -175,7 +175,7 @@ def whole_space(settings: ClassifierRecipe) -> dict[str, Any]:
         "warmup.learning_rate": tune.loguniform(1e-5, 2e-4),
         "warmup.head_learning_rate": tune.loguniform(3e-4, 1e-2),
         "train.learning_rate": tune.loguniform(1e-5, 1e-4),
-        "semi.precision": tune.uniform(0.6, 0.95),
+        "semi.precision": tune.uniform(0.8, 0.99),
         "graph.alpha": tune.uniform(0.0, 0.4),
         "graph.beta": tune.uniform(0.5, 0.9),
         "classifier.layers": tune.choice([1, 2, 3]),

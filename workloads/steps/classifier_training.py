@@ -80,8 +80,9 @@ class SemiLabelSettings(Settings):
 
     enabled: bool = True
     """Train with semi-supervised labels after the warm-up."""
-    precision: float = Field(0.8, gt=0, le=1)
-    """Least share of right labels among those that pass on validation queries, which chooses tau."""
+    precision: float = Field(0.95, gt=0, le=1)
+    """Least share of right labels among those that pass on validation queries, which chooses tau. Labels that a query
+    has already are among them, and of those that it lacks far fewer are right (docs/decisions/0017)."""
     most: float = Field(3.0, gt=0)
     """Largest number of labels that pass for a validation query, on average."""
 
