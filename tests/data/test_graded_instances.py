@@ -129,6 +129,28 @@ def test_judgements_of_other_queries_and_products_are_left_out(tmp_path: Path) -
     assert found["three"] == ["p0", "p2"] and found.keys() == {"three", "big"}
 
 
+def test_soft_labels_are_the_mean_of_the_grade(tmp_path: Path) -> None:
+    """A grade with the confidence c; the rest is that of the neighbouring grades, half each where there are two."""
+    rows = [("a", 2, 0.9), ("b", 2, None), ("c", 1, 0.5), ("d", 0, 0.8), ("e", 0, 1.0)]
+    pairs = [
+        {"query_id": "q", "product_id": product, "grade": grade, "source": "llm:x", "confidence": confidence}
+        for product, grade, confidence in rows
+    ]
+    judged = pa.Table.from_pylist(pairs, JUDGEMENTS)
+    queries = pa.Table.from_pylist([{"query_id": "q", "query": "lamp"}], QUERIES)
+    products = pa.Table.from_pylist([{"product_id": name, "title": name} for name, *_ in rows], PRODUCTS)
+    neighbours = {0: [1], 1: [0, 2], 2: [1]}
+    expected = [grade if c is None else c * grade + (1 - c) * np.mean(neighbours[grade]) for _, grade, c in rows]
+    found = {}
+    for soft in (True, False):
+        settings = InstanceSettings(soft_labels=soft)
+        write_instances(judged, queries, products, tmp_path / str(soft), ProductText(), settings)
+        (row,) = read(tmp_path / str(soft))
+        found[soft] = row
+    assert found[True]["product_ids"] == found[False]["product_ids"] == ["a", "b", "c", "d", "e"]
+    assert found[True]["labels"] == pytest.approx(expected) and found[False]["labels"] == [2, 2, 1, 0, 0]
+
+
 def test_no_query_with_two_grades(tmp_path: Path) -> None:
     judged, queries, products = tables()
     relevant = judged.filter(pc.equal(judged["query_id"], "all relevant"))

@@ -35,7 +35,8 @@ CANDIDATES = candidate_table(
 
 def grades(*rows: tuple[str, str, int, str]) -> pa.Table:
     query, product, grade, source = zip(*rows, strict=True)
-    return pa.table({"query_id": query, "product_id": product, "grade": pa.array(grade, pa.int8()), "source": source})
+    columns = {"query_id": query, "product_id": product, "grade": pa.array(grade, pa.int8()), "source": source}
+    return pa.table(columns | {"confidence": pa.array([0.7] * len(rows), pa.float32())})
 
 
 def pairs(table: pa.Table) -> list[tuple[str, str]]:
@@ -70,7 +71,7 @@ def test_roles_follow_rank_and_grade() -> None:
 
 def test_a_pair_without_a_grade_is_not_mined() -> None:
     mined = mine_hard_pairs(CANDIDATES, grades(("q1", "c", 1, "human")), SETTINGS)
-    assert pairs(mined) == [("q1", "c")]
+    assert pairs(mined) == [("q1", "c")] and mined["confidence"].to_pylist() == [pytest.approx(0.7)]
 
 
 def test_false_negatives_are_counted_among_new_pairs_of_the_upper_half() -> None:

@@ -48,6 +48,40 @@ def test_it_equals_the_formula_in_its_plain_form(instances: list[Instance], gamm
         assert loss.item() == pytest.approx(naive(instances, gamma), rel=1e-9, abs=1e-9)
 
 
+soft_instances = st.lists(
+    st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 2)), min_size=1, max_size=7), min_size=1, max_size=4
+)
+
+
+def naive_soft(instances: list[list[tuple[float, float]]], gamma: float) -> float:
+    """Write out the formula for labels between grades, each an item of both with its share."""
+    total = 0.0
+    for items in instances:
+        share = {grade: [(score, max(0.0, 1 - abs(label - grade))) for score, label in items] for grade in (0, 1, 2)}
+        for a, b in GRADE_PAIRS:
+            count = sum(weight for _, weight in share[b])
+            if sum(weight for _, weight in share[a]) and count:
+                (d_a, o_a), (d_b, o_b) = PAPER["positive"][a], PAPER["negative"][b]
+                pull = sum(w * math.exp(-gamma * max(o_a - s, 0) * (s - d_a)) for s, w in share[a])
+                push = sum(w * math.exp(-gamma * min(o_b - s, 0) * (s - d_b)) for s, w in share[b])
+                total += math.log(1 + pull * push / max(1.0, count))
+    return total
+
+
+@given(soft_instances, st.floats(1, 80))
+@settings(max_examples=200, deadline=None)
+def test_expected_grades_equal_the_formula_in_its_plain_form(
+    instances: list[list[tuple[float, float]]], gamma: float
+) -> None:
+    scores = torch.tensor([score for items in instances for score, _ in items], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([label for items in instances for _, label in items], dtype=torch.float64)
+    owner = torch.tensor([index for index, items in enumerate(instances) for _ in items])
+    loss = multi_class_circle(scores, labels, owner, gamma)
+    assert loss.item() == pytest.approx(naive_soft(instances, gamma), rel=1e-9, abs=1e-9)
+    loss.backward()
+    assert scores.grad is not None and scores.grad.isfinite().all()
+
+
 @pytest.mark.parametrize(("upper", "lower"), GRADE_PAIRS)
 def test_one_pair_on_its_boundaries_costs_log_2(upper: int, lower: int) -> None:
     items = [(PAPER["positive"][upper][0], upper), (PAPER["negative"][lower][0], lower)]

@@ -1,5 +1,6 @@
 """Batches have every instance once an epoch, on any number of workers, and no false negatives."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,7 @@ from raylevance.training.tasks.contrastive.instance_plan import InstancePlan
 from raylevance.training.tasks.contrastive.tokenised_instances import SCHEMA, TokenisedInstances
 
 
-def stored(tmp_path: Path, rows: list[tuple[list[int], list[list[int]], list[int]]]) -> TokenisedInstances:
+def stored(tmp_path: Path, rows: Sequence[tuple[list[int], list[list[int]], Sequence[float]]]) -> TokenisedInstances:
     """Store instances of (query tokens, item tokens, labels) in two record batches."""
     names = ("query", "items", "labels")
     columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
@@ -80,6 +81,16 @@ def test_each_epoch_draws_one_positive_of_an_instance(tmp_path: Path) -> None:
     plan = plan_of(stored(tmp_path, [([1], [[9], [5], [6], [9]], [0, 1, 2, 0])]), 1, in_batch=True)
     drawn = {plan.load(epoch)[0].items[0].item() for epoch in range(20)}
     assert drawn == {5, 6}
+
+
+def test_an_expected_grade_near_0_is_no_positive(tmp_path: Path) -> None:
+    """Item 5 of grade 0 with a confidence of 0.9 is a negative of InfoNCE, and has its label in the graded losses."""
+    instances = stored(tmp_path, [([1], [[4], [5], [6]], [1.9, 0.1, 0.75]), ([2], [[7], [8]], [0.1, 0.2])])
+    plan = plan_of(instances, 2, in_batch=True)
+    assert plan.usable.tolist() == [0]
+    assert {plan.load(epoch)[0].items[0].item() for epoch in range(20)} == {4, 6}
+    labels = plan_of(instances, 2, in_batch=False).load(0)[0].labels
+    assert sorted(labels.tolist()) == pytest.approx([0.1, 0.1, 0.2, 0.75, 1.9])
 
 
 def test_known_positives_are_not_negatives(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_tokens_are_the_texts_in_their_order(
         ([], [], "a query, items and labels are required"),
         (["desk", None], [1, 0], "none of them null"),
         (["desk"], [-1], "a label is negative"),
+        (["desk"], [float("nan")], "a label is negative or not a number"),
     ],
 )
 def test_a_bad_row_is_one_line(
@@ -50,14 +51,14 @@ def test_a_bad_row_is_one_line(
     tiny_backbone: Path,
     tmp_path: Path,
     items: list[str | None],
-    labels: list[int],
+    labels: list[float],
     reason: str,
 ) -> None:
     table = pa.table(
         {
             "query": ["lamp", "sock"],
             "items": pa.array([["desk"], items], pa.list_(pa.string())),
-            "labels": pa.array([[1], labels], pa.list_(pa.int8())),
+            "labels": pa.array([[1], labels], pa.list_(pa.float32())),
         }
     )
     pq.write_table(table, tmp_path / "bad.parquet")

@@ -40,7 +40,7 @@ from workloads.steps.retrieval_data import RetrievalData
 MINED = "mined.parquet"
 ASSUMED = "assumed"
 """The source of grade 0 where nobody gave a grade (`unjudged=irrelevant`)."""
-GRADE_COLUMNS = ["query_id", "product_id", "grade", "source"]
+GRADE_COLUMNS = ["query_id", "product_id", "grade", "source", "confidence"]
 GRADED = pa.schema([(name, MINED_SCHEMA.field(name).type) for name in GRADE_COLUMNS])
 
 
@@ -99,6 +99,7 @@ def mining_step(
     described = {
         **{field: value for field, value in settings if field not in ("with_originals", "judge")},
         "judge": _judge_version(run, settings),
+        "columns": MINED_SCHEMA.names,
         "text": data.text,
         "queries": fingerprint(data.train.queries["query_id"].to_pylist()),
     }
@@ -172,8 +173,8 @@ def pairs_to_check(human: pa.Table, neighbours: pa.Table, count: int, seed: int)
 def assumed_irrelevant(new: pa.Table) -> pa.Table:
     """Give grade 0 to every pair, as mining without a judge does."""
     grades, source = np.zeros(new.num_rows, np.int8), pa.array([ASSUMED] * new.num_rows, pa.string())
-    pairs = new.select(GRADE_COLUMNS[:2])
-    return pairs.append_column("grade", pa.array(grades)).append_column("source", source).cast(GRADED)
+    columns = {"grade": grades, "source": source, "confidence": pa.nulls(new.num_rows, pa.float32())}
+    return pa.table({**{name: new[name] for name in GRADE_COLUMNS[:2]}, **columns}).cast(GRADED)
 
 
 def add_mined_pairs(train: JudgedTables, mined: pa.Table, *, with_originals: bool = True) -> JudgedTables:
@@ -190,7 +191,6 @@ def add_mined_pairs(train: JudgedTables, mined: pa.Table, *, with_originals: boo
     new = unjudged_pairs(hard, train.judgements)
     columns = {name: new[name] for name in GRADE_COLUMNS} | {
         "label": new["grade"].cast(pa.string()),
-        "confidence": pa.nulls(new.num_rows, pa.float32()),
         "split": pa.array([TRAIN] * new.num_rows, pa.string()),
     }
     added = pa.table(columns).select(JUDGEMENTS.names).cast(train.judgements.schema)

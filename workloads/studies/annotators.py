@@ -169,7 +169,8 @@ def mining_step(
         grades = annotator.grades(grades_by_rule(shop, new), new, seed)
         source = pa.array([f"simulated: {annotator.name}"] * new.num_rows, pa.string())
         pairs = {column: new[column] for column in GRADE_COLUMNS[:2]}
-        new_grades = pa.table({**pairs, "grade": grades, "source": source}).cast(GRADED)
+        confidence = pa.nulls(new.num_rows, pa.float32())
+        new_grades = pa.table({**pairs, "grade": grades, "source": source, "confidence": confidence}).cast(GRADED)
         pq.write_table(mine_hard_pairs(neighbours, pa.concat_tables([graded, new_grades]), mining), draft.path / MINED)
         draft.metrics |= {"labelled": new.num_rows, "trusted": True}
 

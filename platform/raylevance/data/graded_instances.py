@@ -28,10 +28,10 @@ SCHEMA = pa.schema(
         "query": pa.string(),
         "items": pa.list_(pa.string()),
         "product_ids": pa.list_(pa.string()),
-        "labels": pa.list_(pa.int8()),
+        "labels": pa.list_(pa.float32()),
     }
 )
-"""One instance a row. `items` are product texts and `labels` are their grades, highest first."""
+"""One instance a row. `items` are product texts and `labels` are their grades, highest first, or expected grades."""
 
 JUDGEMENTS_AT_ONCE = 1_000_000
 """The judgements whose product texts are in memory at once; one query's are never divided."""
@@ -49,6 +49,10 @@ class InstanceSettings(Settings):
     With a limit, neither a query with many judgements nor a frequent grade outweighs the others. The paper samples in
     strata without further details.
     """
+
+    soft_labels: bool = False
+    """Learn from the expected grade of a judgement that has a confidence, as those of judges have, instead of from its
+    most likely grade. The probability that is left is that of the neighbouring grades (our choice)."""
 
 
 class InstanceSummary(NamedTuple):
@@ -81,7 +85,9 @@ def write_instances(
         pc.is_in(judgements[name], table[name].combine_chunks())
         for name, table in (("query_id", queries), ("product_id", products))
     ]
-    judged = judgements.select(["query_id", "product_id", "grade"]).filter(pc.and_(*given))
+    labels = expected_grades(judgements) if settings.soft_labels else judgements["grade"].cast(pa.float32())
+    judged = judgements.select(["query_id", "product_id", "grade"]).append_column("label", labels)
+    judged = judged.filter(pc.and_(*given))
     output.mkdir(parents=True)
     written = one_grade = 0
     for number, block in enumerate(_whole_queries(judged.sort_by("query_id"))):
@@ -96,10 +102,21 @@ def write_instances(
     return InstanceSummary(written, one_grade)
 
 
+def expected_grades(judgements: pa.Table) -> pa.ChunkedArray:
+    """Return 1 + confidence (grade - 1) of each judgement, float32 [n]; its grade where it has no confidence.
+
+    With the probability that is left on the neighbours 0 and 2 of grade 1 alike, or on the neighbour 1 of the others,
+    this is the mean of the grade.
+    """
+    grade = judgements["grade"].cast(pa.float32())
+    confidence = pc.fill_null(judgements["confidence"].cast(pa.float32()), 1.0)
+    return pc.add(pc.multiply(confidence, pc.subtract(grade, 1.0)), 1.0).cast(pa.float32())
+
+
 def group_instances(
     judged: pa.Table, queries: pa.Table, settings: InstanceSettings, seed: int = 0
 ) -> tuple[pa.Table, int]:
-    """Group `judged` (query_id, product_id, grade, item) into instances, in the order of their query ids.
+    """Group `judged` (query_id, product_id, grade, label, item) into instances, in the order of their query ids.
 
     Returns rows of `SCHEMA`, and the number of queries whose products all have one grade, which have no instance.
     """
@@ -174,7 +191,7 @@ def _instances(judged: pa.Table, queries: pa.Table, chunks: list[npt.NDArray[np.
     ids = rows["query_id"].take(offsets[:-1])
     lists = {
         name: pa.ListArray.from_arrays(offsets, rows[column].combine_chunks())
-        for name, column in (("items", "item"), ("product_ids", "product_id"), ("labels", "grade"))
+        for name, column in (("items", "item"), ("product_ids", "product_id"), ("labels", "label"))
     }
     texts = queries["query"].take(find_rows(ids, queries["query_id"]))
     return pa.table({"query_id": ids, "query": texts, **lists}).cast(SCHEMA)

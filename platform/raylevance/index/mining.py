@@ -24,9 +24,17 @@ CANDIDATE_SCHEMA = pa.schema(
 )
 """Schema of the products found for a query. `rank` begins at 1, and `score` is the cosine."""
 
-MINED_SCHEMA = pa.schema([*CANDIDATE_SCHEMA, ("grade", pa.int8()), ("source", pa.string()), ("role", pa.string())])
-"""Schema of mined pairs: candidates with their grade and its source. `role` is hard_negative, hard_positive, or
-null for neither."""
+MINED_SCHEMA = pa.schema(
+    [
+        *CANDIDATE_SCHEMA,
+        ("grade", pa.int8()),
+        ("source", pa.string()),
+        ("confidence", pa.float32()),
+        ("role", pa.string()),
+    ]
+)
+"""Schema of mined pairs: candidates with their grade, its source, and its confidence where that is known. `role` is
+hard_negative, hard_positive, or null for neither."""
 
 
 class MiningSettings(Settings):
@@ -88,9 +96,9 @@ def choose_pairs_to_label(unjudged: pa.Table, limit: int | None, settings: Minin
 
 
 def mine_hard_pairs(candidates: pa.Table, grades: pa.Table, settings: MiningSettings) -> pa.Table:
-    """Return the `candidates` that have a grade in `grades` (query_id, product_id, grade, source), with their role.
+    """Return the `candidates` that have a grade in `grades`, with their role, as rows of `MINED_SCHEMA`.
 
-    The result has the schema `MINED_SCHEMA`.
+    `grades` has the columns query_id, product_id, grade, source and confidence.
     """
     grade_row = pc.index_in(pair_ids(candidates), pair_ids(grades))
     graded = candidates.filter(grade_row.is_valid())
@@ -101,7 +109,7 @@ def mine_hard_pairs(candidates: pa.Table, grades: pa.Table, settings: MiningSett
     positive = (grade >= settings.positives_from) & ~in_upper_half
     role = np.where(negative, "hard_negative", np.where(positive, "hard_positive", ""))
     columns = {name: graded[name] for name in CANDIDATE_SCHEMA.names}
-    columns |= {"grade": grades["grade"], "source": grades["source"]}
+    columns |= {name: grades[name] for name in ("grade", "source", "confidence")}
     roles = pa.array(role, pa.string(), mask=role == "")
     return pa.table({**columns, "role": roles}).cast(MINED_SCHEMA)
 

@@ -61,8 +61,11 @@ def multi_class_circle(
     upper grade, and D_b and O_b those of b as the lower grade. It is computed as softplus(logsumexp_i + logsumexp_j -
     log |I_b|), which does not overflow for any gamma.
 
+    A label between two grades is an item of both: its terms of grade g count 1 - |label - g| times, and so does it in
+    |I_b|, which is 1 at least.
+
     - `scores`: Cosines s of the items with their query, [N].
-    - `labels`: Grades 0, 1 or 2, [N].
+    - `labels`: Grades 0, 1 or 2, or expected grades between them, [N].
     - `instance`: Number of the instance (query) of each item, int64 [N], below N, in any order.
     - `gamma`: Scale of the exponents.
     - `boundaries`: The boundaries D, which also give the optima O.
@@ -73,20 +76,27 @@ def multi_class_circle(
     Returns a scalar.
 
     Source: Mine and Refine (arXiv 2602.17654), stage 2. That an instance with three grades counts with all three pairs
-    is our reading.
+    is our reading; labels between grades are our choice.
     """
     weighing_scores = scores.detach() if detach else scores
+    share = {grade: (1 - (labels - grade).abs()).clamp(min=0).to(scores.dtype) for grade in (0, 1, 2)}
     upper, lower = {}, {}
     for grade, boundary in ((2, boundaries.positive_2), (1, boundaries.positive_1)):
         weight = (2 * POSITIVE_AXIS[grade] - boundary - weighing_scores).clamp(min=0)
-        upper[grade] = segment_logsumexp(-gamma * weight * (scores - boundary), instance, labels == grade)
+        upper[grade] = _shared_logsumexp(-gamma * weight * (scores - boundary), instance, share[grade])
     for grade, boundary in ((1, boundaries.negative_1), (0, boundaries.negative_0)):
         weight = (weighing_scores - 2 * NEGATIVE_AXIS[grade] + boundary).clamp(min=0)
-        lower[grade] = segment_logsumexp(gamma * weight * (scores - boundary), instance, labels == grade)
-    count = {grade: segment_sum((labels == grade).to(scores.dtype), instance) for grade in (0, 1, 2)}
+        lower[grade] = _shared_logsumexp(gamma * weight * (scores - boundary), instance, share[grade])
+    count = {grade: segment_sum(share[grade], instance) for grade in (0, 1, 2)}
     loss = scores.new_zeros(())
     for a, b in GRADE_PAIRS:
         has_both = (count[a] > 0) & (count[b] > 0)
         exponent = upper[a] + lower[b] - count[b].clamp(min=1).log()
         loss = loss + functional.softplus(exponent[has_both]).sum()
     return loss
+
+
+def _shared_logsumexp(exponents: torch.Tensor, instance: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Return the log of the sum of the `share` [N] of each exponential in each instance, [N]."""
+    log_share = share.clamp(min=torch.finfo(share.dtype).tiny).log()
+    return segment_logsumexp(exponents + log_share, instance, share > 0)

@@ -17,7 +17,7 @@ def label_weighted_supcon(
     label has none and contributes 0.
 
     - `scores`: Cosines s of the items with their query, [N].
-    - `labels`: Grades r >= 0, [N].
+    - `labels`: Grades r >= 0, or expected grades between them, [N].
     - `instance`: Number of the instance (query) of each item, int64 [N], below N, in any order.
     - `scale`: 1/tau, a scalar.
 

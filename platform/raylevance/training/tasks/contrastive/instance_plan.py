@@ -32,7 +32,7 @@ class InBatch:
 class InstanceBatch:
     """One worker's share of a step, with B queries, N items and V misspelt variants of queries.
 
-    - `labels` [N] int64: label of each item.
+    - `labels` [N] float32: label of each item.
     - `instance` [N] int64: index of each item's query, in non-decreasing order.
     - `variant_of` [V] int64: index of each variant's query.
     - `in_batch`: positions among the items of all workers, for losses with in-batch negatives.
@@ -65,7 +65,7 @@ class InstanceBatch:
 class InstancePlan:
     """The batches of a run on one worker.
 
-    With `in_batch`, each epoch draws one positive item (label above 0) of every instance, and the items of the other
+    With `in_batch`, each epoch draws one positive item (`is_positive`) of every instance, and the items of the other
     instances are its negatives, except those that are a positive of the same query in any instance of the data.
     Otherwise a batch has all items of its instances with their labels.
 
@@ -78,7 +78,7 @@ class InstancePlan:
         self.instances, self.context, self.batch, self.in_batch = instances, context, batch, in_batch
         self.usable = _usable(instances, in_batch)
         if not len(self.usable):
-            lacking = "an item with a label above 0" if in_batch else "two different labels"
+            lacking = "an item with a label of 0.5 or more" if in_batch else "two different labels"
             raise RaylevanceError(f"none of the {len(instances)} training instances has {lacking}")
         self._drawn_items: Ints = np.empty(0, np.int64)
         self._epochs = EpochPlan(steps_of(len(self.usable), batch), self._draw_epoch)
@@ -130,7 +130,7 @@ class InstancePlan:
         return InstanceBatch(
             queries=[self.instances.query(row) for row in rows],
             items=[item for row in rows for item in self.instances.items(row)],
-            labels=torch.from_numpy(np.concatenate([np.empty(0, np.int64), *labels]).astype(np.int64)),
+            labels=torch.from_numpy(np.concatenate([np.empty(0, np.float32), *labels])),
             instance=torch.from_numpy(np.repeat(np.arange(len(rows)), sizes)),
             variants=variants,
             variant_of=variant_of,
@@ -147,7 +147,7 @@ class InstancePlan:
         return InstanceBatch(
             queries=[self.instances.query(row) for row in own],
             items=[self._drawn_item(row) for row in own],
-            labels=torch.ones(len(own), dtype=torch.int64),
+            labels=torch.ones(len(own)),
             instance=torch.arange(len(own)),
             variants=variants,
             variant_of=variant_of,
@@ -169,17 +169,19 @@ class InstancePlan:
 
 
 def _usable(instances: TokenisedInstances, in_batch: bool) -> Ints:
-    """Return the instances with a label above 0 if `in_batch`, else those with two different labels."""
+    """Return the instances with a positive item if `in_batch`, else those with two different labels."""
     if not len(instances):
         return np.empty(0, np.int64)
     starts = instances.first_item[:-1]
+    if in_batch:
+        return np.flatnonzero(np.logical_or.reduceat(instances.is_positive(), starts))
     highest, lowest = np.maximum.reduceat(instances.labels, starts), np.minimum.reduceat(instances.labels, starts)
-    return np.flatnonzero(highest > (0 if in_batch else lowest))
+    return np.flatnonzero(highest > lowest)
 
 
 def _draw_positives(instances: TokenisedInstances, rng: np.random.Generator) -> Ints:
-    """Draw one item with a label above 0 for each instance [n]; an instance without one gets an arbitrary item."""
-    positives: Ints = np.flatnonzero(instances.labels > 0)
+    """Draw one positive item for each instance [n]; an instance without one gets an arbitrary item."""
+    positives: Ints = np.flatnonzero(instances.is_positive())
     first, end = np.searchsorted(positives, [instances.first_item[:-1], instances.first_item[1:]])
     chosen = first + (rng.random(len(instances)) * (end - first)).astype(np.int64)
     drawn: Ints = positives[np.minimum(chosen, len(positives) - 1)]

@@ -8,7 +8,7 @@ from raylevance.training.token_file import Ints
 
 
 class KnownPositives:
-    """The positive items (label above 0) of each query of a token file, grouped over all instances of the query.
+    """The positive items (`TokenisedInstances.is_positive`) of each query of a token file, over all its instances.
 
     A log gives an instance for each click, and a query with many judgements is cut into several instances: the item of
     one of them is no negative for the query of another (our choice). Queries and items are the same if their tokens
@@ -19,7 +19,7 @@ class KnownPositives:
         """Read the texts of all `instances` once."""
         _, self._query = np.unique(instances.query_hashes(), return_inverse=True)
         _, self._item = np.unique(instances.item_hashes(), return_inverse=True)
-        positive = np.flatnonzero(instances.labels > 0)
+        positive = np.flatnonzero(instances.is_positive())
         instance = np.repeat(np.arange(len(instances)), np.diff(instances.first_item))[positive]
         pairs = np.unique(np.stack([self._query[instance], self._item[positive]]), axis=1)
         self._items_of_queries: Ints = pairs[1].copy()

@@ -18,17 +18,21 @@ SCHEMA = pa.schema(
     {
         "query": pa.list_(pa.int32()),
         "items": pa.list_(pa.list_(pa.int32())),
-        "labels": pa.list_(pa.int8()),
+        "labels": pa.list_(pa.float32()),
         VARIANT: pa.list_(pa.int32()),
     }
 )
 """Schema of the token file. The list of `VARIANT` is empty for a query without a variant."""
 
 
+RELEVANT_FROM = 0.5
+"""The label from which an item is a positive of its query: grades 1 and 2, and the expected grades next to them."""
+
+
 class TokenisedInstances:
     """The n instances of a token file, whose labels and lengths are held in memory.
 
-    - `labels` int8 and `item_lengths` (tokens): one entry for each item, instance after instance.
+    - `labels` float32 and `item_lengths` (tokens): one entry for each item, instance after instance.
     - `first_item` [n + 1]: where the items of each instance start in those two.
     - `query_lengths` [n] (tokens).
     """
@@ -41,7 +45,7 @@ class TokenisedInstances:
             table.nested_lists("items"),
             table.lists(VARIANT),
         )
-        self.labels: npt.NDArray[np.int8] = table.lists("labels").flattened()
+        self.labels: npt.NDArray[np.float32] = table.lists("labels").flattened()
         self.item_lengths = self._items.inner_lengths
         self.query_lengths = self._queries.lengths
         self.first_item: Ints = np.concatenate([[0], np.cumsum(self._items.lengths, dtype=np.int64)])
@@ -69,18 +73,22 @@ class TokenisedInstances:
         """Return the tokens of each item of an instance."""
         return self._items[row]
 
-    def labels_of(self, row: int) -> npt.NDArray[np.int8]:
+    def is_positive(self) -> npt.NDArray[np.bool_]:
+        """Return whether each item is relevant to its query: its label is nearer to grade 1 than to 0."""
+        return self.labels >= RELEVANT_FROM
+
+    def labels_of(self, row: int) -> npt.NDArray[np.float32]:
         """Return the labels of an instance's items."""
         return self.labels[self.first_item[row] : self.first_item[row + 1]]
 
 
-def _find_fault(query: str | None, items: list[str | None] | None, labels: list[int | None] | None) -> str | None:
+def _find_fault(query: str | None, items: list[str | None] | None, labels: list[float | None] | None) -> str | None:
     if query is None or not items or not labels or None in items or None in labels:
         return "a query, items and labels are required, none of them null"
     if len(items) != len(labels):
         return f"{len(items)} items but {len(labels)} labels"
-    if any(label is not None and label < 0 for label in labels):
-        return "a label is negative"
+    if any(label is not None and not label >= 0 for label in labels):
+        return "a label is negative or not a number"
     return None
 
 
@@ -116,5 +124,5 @@ INSTANCES = RowKind(
     tokenise=_tokenise,
     optional_columns=(VARIANT,),
 )
-"""Rows of query (string), items (list of string) and labels (list of int, one for each item, 0 or more). `VARIANT`
-(string or null), a misspelt variant of the query, is optional."""
+"""Rows of query (string), items (list of string) and labels (list of numbers, one for each item: grades, or expected
+grades between them). `VARIANT` (string or null), a misspelt variant of the query, is optional."""
