@@ -26,12 +26,13 @@ class Batch:
     """The triggers of a step, int64 [triggers], and its candidates by code, int64 [candidates], ascending.
 
     `positives` holds the positive candidates that each objective drew: the row among `triggers`, and the candidate, of
-    each draw.
+    each draw. `seeds` are those of what the objectives draw in the step.
     """
 
     triggers: Ints
     candidates: Ints
     positives: dict[Objective, tuple[Ints, Ints]]
+    seeds: dict[Objective, int]
 
 
 class Batches:
@@ -58,15 +59,16 @@ class Batches:
     def draw(self, triggers: Ints, step: int) -> Batch:
         """Return the batch of `triggers`, items, in `step`."""
         seeds = np.random.SeedSequence([self._seed, step]).generate_state(len(OBJECTIVES) + 1, np.uint64)
+        seed_of = {name: int(seeds[OBJECTIVES.index(name)]) for name in self._samplers}
         drawn = {
-            name: sampler.sample(triggers, self._settings.positives, int(seeds[OBJECTIVES.index(name)]))
+            name: sampler.sample(triggers, self._settings.positives, seed_of[name])
             for name, sampler in self._samplers.items()
         }
         random = np.random.default_rng(int(seeds[-1])).integers(self.items, size=self._settings.random_negatives)
         random = np.where(self._has_events[random], random, random + self.items)
         candidates = np.unique(np.concatenate([random, *(codes for _, codes in drawn.values())]))
         places = {name: (rows, np.searchsorted(candidates, codes)) for name, (rows, codes) in drawn.items()}
-        return Batch(triggers, candidates, places)
+        return Batch(triggers, candidates, places, seed_of)
 
     def positive_weights(self, batch: Batch, objective: Objective, rows: Ints) -> Floats:
         """Return how often each candidate was drawn as a positive of the triggers `rows`, [rows, candidates]."""
@@ -93,6 +95,12 @@ class Batches:
         weights[self._known(batch, self._edges[objective], rows)] = 0
         weights[batch.candidates % self.items == batch.triggers[rows][:, None]] = 0
         return weights
+
+    def mix_draws(self, batch: Batch, objective: Objective, rows: Ints) -> Floats:
+        """Return the random numbers of the mixed negatives of the triggers `rows`, [rows, mixed negatives, 2]."""
+        count = min(self._settings.mixed_negatives, len(batch.candidates))
+        random = np.random.default_rng([batch.seeds[objective], 1])
+        return random.random((len(batch.triggers), count, 2), np.float32)[rows]
 
     def _known(self, batch: Batch, graph: Csr, rows: Ints) -> npt.NDArray[np.bool_]:
         """Return whether `graph` has an edge from each trigger to each candidate, known or new."""

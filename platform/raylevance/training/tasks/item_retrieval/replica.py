@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
+from raylevance.losses.mixed_negatives import mixed_negatives
 from raylevance.losses.multi_positive import multi_positive_contrastive
 from raylevance.models.item_encoder import ItemEncoder
 from raylevance.training.collective import gather
@@ -90,8 +92,15 @@ class ItemRetrievalReplica(TaskReplica):
         for name in self._batches.objectives:
             positives = torch.from_numpy(self._batches.positive_weights(batch, name, rows)).to(device)
             negatives = torch.from_numpy(self._batches.negative_weights(batch, name, rows)).to(device)
+            scores = cosines
+            if settings.mixed_negatives:
+                draws = torch.from_numpy(self._batches.mix_draws(batch, name, rows)).to(device)
+                mixed, weights = mixed_negatives(cosines, positives, negatives, draws)
+                scores = torch.cat([cosines, mixed], dim=1)
+                negatives = torch.cat([negatives, weights], dim=1)
+                positives = functional.pad(positives, (0, mixed.shape[1]))
             losses = multi_positive_contrastive(
-                cosines, positives, negatives, settings.temperature, settings.loss == "other-positives"
+                scores, positives, negatives, settings.temperature, settings.loss == "other-positives"
             )
             self._losses[f"loss_{name}"] = losses.detach().mean() if len(rows) else self.zero_loss()
             total = total + settings.weights.of(name) * losses.sum()

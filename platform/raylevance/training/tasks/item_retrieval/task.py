@@ -56,6 +56,9 @@ class ItemRetrievalSettings(TrainSettings):
     takes all that are above chance, which in a log of large baskets is a third of the catalogue."""
     random_negatives: NonNegativeInt = 1024
     """Items drawn uniformly from the catalogue that are candidates of every trigger of a step."""
+    mixed_negatives: NonNegativeInt = 0
+    """Negatives that are made for each trigger and objective: its nearest negatives in a step, each mixed with one of
+    its positives (`losses.mixed_negatives`)."""
     clicked_not_bought: float = Field(0.3, ge=0)
     """Weight of a clicked item among the negatives of purchase."""
     neighbours: PositiveInt = 10
