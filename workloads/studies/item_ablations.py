@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without ids": {"encoder.ids": False},
     "tau 0.05": {"train.temperature": 0.05},
     "tau 0.2": {"train.temperature": 0.2},
+    "mixed negatives": {"train.mixed_negatives": 32},
 }
 """The settings that each variant changes. The neighbour level alone is the baseline `neighbours` of the report."""
 
