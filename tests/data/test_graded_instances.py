@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylevance.data.graded_instances import SCHEMA, InstanceSettings, chunk_by_grade, sample_per_grade, write_instances
+from raylevance.data.graded_instances import (
+    SCHEMA,
+    InstanceSettings,
+    chunk_by_grade,
+    sample_per_grade,
+    soften,
+    write_instances,
+)
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -124,31 +131,43 @@ def test_judgements_of_other_queries_and_products_are_left_out(tmp_path: Path) -
     judged, queries, products = tables()
     queries = queries.filter(pc.not_equal(queries["query_id"], "ends"))
     products = products.filter(pc.not_equal(products["product_id"], "p1"))
-    write_instances(judged, queries, products, tmp_path / "out", ProductText(), InstanceSettings())
+    summary = write_instances(judged, queries, products, tmp_path / "out", ProductText(), InstanceSettings())
+    assert summary.unknown == 3 + 5
     found = {row["query_id"]: row["product_ids"] for row in read(tmp_path / "out")}
     assert found["three"] == ["p0", "p2"] and found.keys() == {"three", "big"}
 
 
 def test_soft_labels_are_the_mean_of_the_grade(tmp_path: Path) -> None:
-    """A grade with the confidence c; the rest is that of the neighbouring grades, half each where there are two."""
-    rows = [("a", 2, 0.9), ("b", 2, None), ("c", 1, 0.5), ("d", 0, 0.8), ("e", 0, 1.0)]
-    pairs = [
-        {"query_id": "q", "product_id": product, "grade": grade, "source": "llm:x", "confidence": confidence}
-        for product, grade, confidence in rows
-    ]
+    """A judge's grade with the confidence c; the rest is that of its neighbours, half each where it has two."""
+    judge, neighbours = "llm:x", {0: [1], 1: [0, 2], 2: [1]}
+    rows = [
+        ("a", 2, 0.9, judge), ("b", 2, None, judge), ("c", 2, 0.8, "human"),
+        ("d", 1, 0.6, judge), ("e", 0, 0.7, judge), ("f", 0, 0.2, "human"),
+    ]  # fmt: skip
+    columns = ("product_id", "grade", "confidence", "source")
+    pairs = [{"query_id": "q", **dict(zip(columns, row, strict=True))} for row in rows]
     judged = pa.Table.from_pylist(pairs, JUDGEMENTS)
     queries = pa.Table.from_pylist([{"query_id": "q", "query": "lamp"}], QUERIES)
     products = pa.Table.from_pylist([{"product_id": name, "title": name} for name, *_ in rows], PRODUCTS)
-    neighbours = {0: [1], 1: [0, 2], 2: [1]}
-    expected = [grade if c is None else c * grade + (1 - c) * np.mean(neighbours[grade]) for _, grade, c in rows]
+    expected = [
+        c * grade + (1 - c) * float(np.mean(neighbours[grade])) if c and source == judge else grade
+        for _, grade, c, source in rows
+    ]
     found = {}
     for soft in (True, False):
         settings = InstanceSettings(soft_labels=soft)
         write_instances(judged, queries, products, tmp_path / str(soft), ProductText(), settings)
-        (row,) = read(tmp_path / str(soft))
-        found[soft] = row
-    assert found[True]["product_ids"] == found[False]["product_ids"] == ["a", "b", "c", "d", "e"]
-    assert found[True]["labels"] == pytest.approx(expected) and found[False]["labels"] == [2, 2, 1, 0, 0]
+        (found[soft],) = read(tmp_path / str(soft))
+    assert found[True]["product_ids"] == found[False]["product_ids"] == ["a", "b", "c", "d", "e", "f"]
+    assert found[True]["labels"] == pytest.approx(expected) and found[False]["labels"] == [2, 2, 2, 1, 0, 0]
+
+
+@given(grade=st.integers(0, 2), confidence=st.floats(0, 1))
+@settings(max_examples=50, deadline=None)
+def test_a_soft_label_is_nearest_to_its_own_grade(grade: int, confidence: float) -> None:
+    row = {"query_id": "q", "product_id": "p", "grade": grade, "confidence": confidence, "source": "llm:x"}
+    (label,) = soften(pa.Table.from_pylist([row], JUDGEMENTS)).to_pylist()
+    assert abs(label - grade) < 0.5
 
 
 def test_no_query_with_two_grades(tmp_path: Path) -> None:

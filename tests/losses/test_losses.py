@@ -62,6 +62,24 @@ def test_supcon_weighs_fractions_as_the_formula_does() -> None:
     assert label_weighted_supcon(scores, labels, owner, ONE).item() == pytest.approx(naive_supcon(instances, 1.0))
 
 
+def test_supcon_does_not_jump_where_labels_become_equal() -> None:
+    """Of two negatives, one that is hardly above the other hardly counts as relatively positive."""
+    scores, owner = torch.tensor([0.6, 0.3, 0.3], dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
+    losses = [
+        float(label_weighted_supcon(scores, torch.tensor([1.9, 0.1, 0.1 + step], dtype=torch.float64), owner, ONE))
+        for step in (0.0, 1e-6)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_triplets_are_of_labels_more_than_half_a_grade_apart() -> None:
+    labels, scores = torch.tensor([1.9, 0.1, 0.3, 1.0]), torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    pairs = [(0, 1), (0, 2), (0, 3), (3, 1), (3, 2)]
+    expected = np.mean([max(0.0, 0.1 - float(scores[i]) + float(scores[j])) for i, j in pairs])
+    loss = graded_triplet(scores, labels, torch.zeros(4, dtype=torch.int64), 0.1)
+    assert loss.item() == pytest.approx(expected)
+
+
 @given(graded_instances, st.floats(0.01, 1))
 @settings(max_examples=200, deadline=None)
 def test_triplet_equals_the_naive_loop(instances: list[list[tuple[float, int]]], margin: float) -> None:

@@ -241,6 +241,10 @@ def test_a_pair_of_two_rounds_is_one_judgement(mine: Mine, train: JudgedTables) 
     _, mined = mine(minimum_kappa=-1, most_labelled=30)
     once, twice = add_mined_pairs(train, mined), add_mined_pairs(train, pa.concat_tables([mined, mined]))
     assert twice.judgements.equals(once.judgements) and once.judgements.num_rows > train.judgements.num_rows
+    new = once.judgements.slice(train.judgements.num_rows)
+    confidence = dict(zip(pair_ids(mined).to_pylist(), mined["confidence"].to_pylist(), strict=True))
+    assert new["confidence"].to_pylist() == [confidence[pair] for pair in pair_ids(new).to_pylist()]
+    assert len(set(new["confidence"].to_pylist())) > 1
 
 
 def test_embeddings_are_those_of_the_encoder_and_are_kept(store: Store, train: JudgedTables) -> None:

@@ -1,4 +1,4 @@
-"""The pairs that are chosen for a judgement: which queries and pairs they are of, what they cost, who reads them."""
+"""The pairs that are chosen for a judgement: of which queries, what they cost, and that labelling reads them."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from raylevance.artifacts import Store
 from raylevance.data.hashing import pair_ids
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
-from raylevance.errors import UsageError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.labelling import check_pairs
 from workloads.recipe import find_recipe, load_recipe_settings
@@ -56,8 +56,11 @@ def test_pairs_without_a_judgement_of_queries_to_learn_from(store: Store, ray_cl
         assert all(rank is None or 1 <= rank <= 20 for rank in (row["rank_1"], row["rank_2"]))
     check_pairs(store.path("pairs/to-judge") / TO_JUDGE)
     all_pairs, _ = choose(store, "pairs=100000")
-    assert all_pairs["chosen"] + all_pairs["ranked_alike"] == all_pairs["unjudged"] < all_pairs["found"]
-    assert all_pairs["bought"][-1]["share"] == pytest.approx(1) and all_pairs["bought"][-1]["deviation"] == 0
+    assert all_pairs["chosen"] + all_pairs["worth_nothing"] == all_pairs["unjudged"] < all_pairs["found"]
+    last = all_pairs["bought"][-1]
+    assert last["share"] == pytest.approx(1) and last["deviation"] == pytest.approx(0, abs=1e-6)
+    assert last["error"] == pytest.approx(0, abs=1e-9), "the rule grades every pair that makes a difference"
+    assert all(row["error_at_random"] > 0 for row in all_pairs["bought"][:5])
 
 
 def test_money_buys_as_many_pairs_as_it_pays_for(store: Store, ray_cluster: None) -> None:
@@ -80,7 +83,14 @@ def test_a_judge_changes_which_pairs_are_worth_it(
     (tmp_path / "judge.yaml").write_text(yaml.safe_dump(judge))
     _, plain = choose(store, "pairs=60")
     _, doubted = choose(store, "pairs=60", f"judge={tmp_path / 'judge.yaml'}")
-    assert plain["value"].to_pylist() != doubted["value"].to_pylist() and doubted.num_rows == 60
+    assert doubted.num_rows == 60 and set(pair_ids(plain).to_pylist()) != set(pair_ids(doubted).to_pylist())
+
+
+def test_an_encoder_that_is_not_there_is_refused_before_the_shop_is_made(tmp_path: Path) -> None:
+    with pytest.raises(RaylevanceError, match="no/such"), Run(Store(tmp_path / "store")) as run:
+        settings = ["data.source=demo", "encoder=no/such"]
+        recipe(load_recipe_settings(find_recipe("pairs-to-judge"), None, settings), run)  # type: ignore[arg-type]
+    assert not (tmp_path / "store" / "tables").exists()
 
 
 def shop(texts: list[str], judged: list[tuple[str, str]]) -> JudgedTables:

@@ -220,7 +220,10 @@ def test_two_workers_train_what_one_trains(ray_cluster: None, folder: Path, tmp_
     model = start(folder, tmp_path / "start")
     vectors = []
     for workers in (1, 2):
-        values = small(precision="fp32", mixed_negatives=4).model_dump(exclude_unset=True) | {"cpus_per_worker": 1, "workers": workers}
+        values = small(precision="fp32", mixed_negatives=4).model_dump(exclude_unset=True) | {
+            "cpus_per_worker": 1,
+            "workers": workers,
+        }
         settings, machine = split_machine_settings(values)
         task = ItemRetrieval(model, folder, None, ItemRetrievalSettings(**settings))
         result = train(task, machine, run_dir=tmp_path / f"run{workers}", output=tmp_path / f"trained{workers}")

@@ -161,7 +161,11 @@ train(
 
 @pytest.mark.long
 def test_a_killed_driver_goes_on_where_it_was(
-    quiet: TrainResult, tmp_path: Path, tiny_backbone: Path, instances_file: Path
+    quiet: TrainResult,
+    tmp_path: Path,
+    tiny_backbone: Path,
+    instances_file: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The driver is killed at step 8 of 24, after a checkpoint of step 7. The resumed run keeps its first records."""
     options: dict[str, Any] = BASE | {"checkpoint_every": 7, "evaluate_every": 8}
@@ -176,6 +180,7 @@ def test_a_killed_driver_goes_on_where_it_was(
     options["evaluate"] = lambda encoder: {}
     resumed = run(tmp_path, tiny_backbone, instances_file, "run", **options)
     assert resumed.history[:8] == before["history"]
+    assert "training: continues from step 7 of 24" in capfd.readouterr().err
     assert_same_run(resumed, quiet, tolerance=1e-6)
     again = run(tmp_path, tiny_backbone, instances_file, "run", **options)
     assert again.history == resumed.history

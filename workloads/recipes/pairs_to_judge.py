@@ -2,9 +2,9 @@
 
     raylevance run pairs-to-judge [--set pairs=2000] [--set encoder=encoder/stage2] [--set judge=judge/fitted]
 
-Every query is answered by vectors and by words (BM25F). Of the products that either finds, a pair that nobody judged is
-worth a judgement where the two rank it differently and the judge is unsure of its grade. Publishes `pairs/to-judge`,
-the chosen pairs with their texts, the most valuable first, as `raylevance label` reads them.
+Every query is answered by vectors and by words (BM25F). Of the products that either finds, a pair that nobody judged,
+no model either, is worth a judgement where the two rank it differently and the judge is unsure of its grade. Publishes
+`pairs/to-judge`: the chosen pairs with their texts, the most valuable first, as `raylevance label` reads them.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,18 @@ from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.config import Settings
 from raylevance.data.graded_pairs import pair_texts
 from raylevance.data.text import ProductText
+from raylevance.demo.settings import DemoSettings
 from raylevance.errors import UsageError
 from raylevance.index.lexical_fields import LexicalSettings
 from raylevance.index.mining import unjudged_pairs
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
-from raylevance.inference.judge import JudgeReference
+from raylevance.inference.judge import JudgeReference, judge_version
 from raylevance.inference.judge import load as load_judge
 from raylevance.judges.judgement_value import discount_differences, most_valuable
+from raylevance.models.encoder import read_encoder_settings
 from workloads.run import Run
+from workloads.steps.encoder_training import precision_settings
 from workloads.steps.label_data import open_judged
 from workloads.steps.pair_value import (
     Queries,
@@ -63,7 +66,7 @@ class PairsToJudgeSettings(Settings):
     """The best products of each ranking."""
     judge: JudgeReference | None = None
     """judge/NAME[@VERSION] or a YAML file: the probabilities of its grades say how unsure a grade is. It is asked about
-    every pair that is found, so take one that costs little. Null: all grades are as unsure."""
+    every pair that is found, so take one that costs little. Null: all grades are equally uncertain."""
     text: ProductText = ProductText()
     """The text of a product in the published pairs."""
     pairs: PositiveInt | None = None
@@ -106,7 +109,7 @@ COLUMNS = {
 - share: of the variance of the difference between both rankings in DCG that comes from pairs without a judgement.
 - deviation: the standard deviation of the difference of the mean DCG that is left.
 - error: on the demo shop, whose rule grades every pair, the error of that difference where it is estimated from these
-  pairs, with the mean of their grades for all others.
+  pairs, with the mean of their grades for all others; the mean over draws of the order of equal pairs.
 - error_by_rank: the same for as many pairs of the best ranks in either ranking, as pooling takes them.
 - error_at_random: the same for as many pairs at random.
 """
@@ -146,9 +149,9 @@ def recipe(settings: PairsToJudgeSettings, run: Run) -> PairsOutcome:
 
 def check_settings(settings: PairsToJudgeSettings, store: Store) -> None:
     """Refuse an encoder and a judge that can't be read before any work."""
-    load_encoder(store, settings.encoder)
+    read_encoder_settings(load_encoder(store, settings.encoder).path)
     if settings.judge is not None:
-        load_judge(store, settings.judge)
+        judge_version(store, settings.judge)
 
 
 def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> Artifact:
@@ -168,20 +171,26 @@ def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> 
         values = differences**2 * grade_doubts(run.store, judged, new, judge, settings.text)
         order = most_valuable(new, values, settings.seed)
         if not len(order):
-            raise UsageError(f"depth={settings.depth}: no pair of {found.num_rows} is worth a judgement; raise it")
+            raise UsageError(
+                f"depth={settings.depth}: {found.num_rows - new.num_rows} of {found.num_rows} pairs are judged, and "
+                "the others are ranked alike or their grades certain; raise depth, or ask about other queries"
+            )
         chosen = order[: settings.budget()]
-        texts = pair_texts(judged, new, settings.text)
-        columns = {name: table[name] for table in (new, texts) for name in table.column_names} | {"value": values}
-        pq.write_table(pa.table(columns).take(pa.array(chosen)), draft.path / TO_JUDGE)
+        picked = new.take(pa.array(chosen)).append_column("value", pa.array(values[chosen]))
+        texts = pair_texts(judged, picked, settings.text)
+        columns = {name: table[name] for table in (picked, texts) for name in table.column_names}
+        pq.write_table(pa.table(columns), draft.path / TO_JUDGE)
         queries = asked.queries.num_rows
         bought = what_is_bought(values[order], len(chosen), queries, settings.price_per_pair)
-        if settings.data.source == "demo":
-            add_errors(bought, rule_grades(settings.data.demo, new), new, order, queries, settings.seed)
+        if tables.name == "tables/demo":
+            grades = rule_grades(DemoSettings.model_validate(tables.settings), new)
+            draft.metrics["difference_by_rule"] = float(differences @ grades) / queries
+            add_errors(bought, grades, new, values, queries, settings.seed)
         draft.metrics |= {
             "queries": queries,
             "found": found.num_rows,
             "unjudged": new.num_rows,
-            "ranked_alike": new.num_rows - len(order),
+            "worth_nothing": new.num_rows - len(order),
             "chosen": len(chosen),
             "bought": bought,
         }
@@ -190,6 +199,7 @@ def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> 
         **{field: value for field, value in settings if field not in ("data", "judge", "seed", "rows_per_shard")},
         "judge": judge and judge.labels_version,
         "backbone": None if encoder.artifact else backbone_digest(settings.encoder),
+        **precision_settings(),
     }
     inputs = [tables, *([encoder.artifact] if encoder.artifact else [])]
     return run.step("pairs/to-judge", build, settings=described, inputs=inputs, seed=settings.seed)

@@ -19,6 +19,7 @@ from raylevance.data.text import ProductText, normalised_query
 from raylevance.errors import RaylevanceError
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.metapaths import rank_in_row
+from raylevance.progress import status
 from workloads.steps.graph_texts import node_rows
 
 
@@ -113,4 +114,7 @@ def write_judged_instances(
 ) -> None:
     """Write instances of the judged queries to the folder `output`, replacing what a killed run left there."""
     shutil.rmtree(output, ignore_errors=True)
-    write_instances(judged.judgements, judged.queries, judged.products, output, text, settings, spelling, seed)
+    tables = judged.judgements, judged.queries, judged.products
+    unknown = write_instances(*tables, output, text, settings, spelling, seed).unknown
+    if unknown:
+        status(f"{unknown} judgements are of queries or products that the tables lack; they are left out")

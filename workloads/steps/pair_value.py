@@ -30,7 +30,6 @@ from raylevance.judges.gate import require_answers
 from raylevance.judges.judgement_value import (
     UNKNOWN_VARIANCE,
     Floats,
-    Ints,
     discount_differences,
     estimate_error,
     found_pairs,
@@ -43,7 +42,7 @@ from workloads.steps.systems import rank
 PARTS = 10
 """The parts of a budget that a report says the worth of."""
 DRAWS = 20
-"""The random choices of pairs over which an error is averaged."""
+"""The orders of equal pairs over which an error is averaged."""
 Queries = Literal["train", "held-out", "all"]
 
 
@@ -111,7 +110,7 @@ def what_is_bought(values: Floats, chosen: int, queries: int, price: float | Non
     sums = np.concatenate([[0.0], np.cumsum(values)])
     rows = []
     for pairs in np.unique(np.linspace(0, chosen, PARTS + 1).round().astype(int))[1:].tolist():
-        row: dict[str, Any] = {"pairs": pairs} | ({} if price is None else {"cost": round(pairs * price, 2)})
+        row: dict[str, Any] = {"pairs": pairs} | ({} if price is None else {"cost": pairs * price})
         left = max(0.0, float(sums[-1] - sums[pairs]))
         rows.append(row | {"share": float(sums[pairs] / sums[-1]), "deviation": left**0.5 / queries})
     return rows
@@ -128,22 +127,22 @@ def add_errors(
     bought: Sequence[dict[str, Any]],
     grades: npt.NDArray[np.int8],
     pairs: pa.Table,
-    order: Ints,
+    values: Floats,
     queries: int,
     seed: int,
 ) -> None:
     """Add to each row of `bought` the `error` of the difference of mean DCG that is estimated from its pairs alone.
 
-    `pairs` are rows of `FOUND_PAIRS` with these `grades`, and `order` their rows, most valuable first. `error_by_rank`
-    is the error of as many pairs of the best ranks in either ranking, which is pooling, and `error_at_random` that of
-    pairs at random, the mean of `DRAWS` draws.
+    `pairs` are rows of `FOUND_PAIRS` with these `grades` and `values`. `error_by_rank` is the error of as many pairs of
+    the best ranks in either ranking, which is pooling, and `error_at_random` that of pairs at random. Each is the mean
+    of `DRAWS` orders of pairs that are equal.
     """
-    ranks = np.stack([pairs[name].fill_null(len(grades)).to_numpy() for name in ("rank_1", "rank_2")])
-    draws = [np.random.default_rng([seed, draw]).permutation(len(grades)) for draw in range(DRAWS)]
-    by_rank = draws[0][np.argsort(ranks.min(axis=0)[draws[0]], kind="stable")]
+    ranks = np.stack([pairs[name].fill_null(len(grades)).to_numpy() for name in ("rank_1", "rank_2")]).min(axis=0)
     differences = discount_differences(pairs)
+    draws = [np.random.default_rng([seed, draw]).permutation(len(grades)) for draw in range(DRAWS)]
+    keys = {"error": -values, "error_by_rank": ranks, "error_at_random": np.zeros(len(grades))}
+    orders = {name: [draw[np.argsort(key[draw], kind="stable")] for draw in draws] for name, key in keys.items()}
     for row in bought:
-        errors = [
-            estimate_error(differences, grades, choice[: row["pairs"]]) / queries for choice in (order, by_rank, *draws)
-        ]
-        row |= {"error": errors[0], "error_by_rank": errors[1], "error_at_random": float(np.mean(errors[2:]))}
+        for name, each in orders.items():
+            errors = [estimate_error(differences, grades, order[: row["pairs"]]) for order in each]
+            row[name] = float(np.mean(errors)) / queries

@@ -23,13 +23,9 @@ from rich.table import Table
 from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.data.hashing import hash_unit, pair_ids
 from raylevance.data.judged_tables import TEST, JudgedTables
-from raylevance.data.schema import ESCI_GRADES
-from raylevance.demo.judgements import grade_pairs
-from raylevance.demo.relevance import LABELS
 from raylevance.demo.settings import DemoSettings
-from raylevance.demo.shop import open_shop
 from raylevance.errors import UsageError
-from raylevance.index.mining import choose_pairs_to_label, mine_hard_pairs, unjudged_pairs
+from raylevance.index.mining import MINED_SCHEMA, choose_pairs_to_label, mine_hard_pairs, unjudged_pairs
 from raylevance.progress import status
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
@@ -41,6 +37,7 @@ from workloads.recipes.mine_and_refine import (
 )
 from workloads.run import Run
 from workloads.steps.mining import GRADE_COLUMNS, GRADED, MINED, nearest_products
+from workloads.steps.pair_value import rule_grades
 from workloads.steps.retrieval_data import RetrievalData
 from workloads.steps.tables import load_tables
 from workloads.studies.annotator_plot import GAINS, PICTURE, save_gains
@@ -166,7 +163,7 @@ def mining_step(
         neighbours = nearest_products(data, encoder, mining)
         graded = data.train.judgements.select(GRADE_COLUMNS).cast(GRADED)
         new = choose_pairs_to_label(unjudged_pairs(neighbours, graded), mining.most_labelled, mining, seed)
-        grades = annotator.grades(grades_by_rule(shop, new), new, seed)
+        grades = annotator.grades(rule_grades(shop, new), new, seed)
         source = pa.array([f"simulated: {annotator.name}"] * new.num_rows, pa.string())
         pairs = {column: new[column] for column in GRADE_COLUMNS[:2]}
         confidence = pa.nulls(new.num_rows, pa.float32())
@@ -176,17 +173,12 @@ def mining_step(
 
     described = {
         "mining": mining.model_dump(exclude={"judge", "unjudged"}),
+        "columns": MINED_SCHEMA.names,
         "annotator": annotator._asdict(),
         "text": data.text,
         "queries": fingerprint(data.train.queries["query_id"].to_pylist()),
     }
     return data.run.step(name, build, settings=described, inputs=[data.tables, encoder], seed=seed)
-
-
-def grades_by_rule(shop: DemoSettings, pairs: pa.Table) -> Any:
-    """Return the grades that the shop's rule gives to `pairs`, int8 [pairs]."""
-    labels = grade_pairs(open_shop(shop), pairs["query_id"], pairs["product_id"])
-    return np.array([ESCI_GRADES[label] for label in LABELS], np.int8)[labels]
 
 
 def report_step(

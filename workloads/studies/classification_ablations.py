@@ -87,6 +87,10 @@ class ClassificationAblationSettings(GridSettings, ClassifierRecipe):
         return unread[next(iter(changed))] if changed and changed.keys() <= unread.keys() else None
 
 
+READING = 2
+"""Goes up when a report holds more, so that one from before is not taken for the same."""
+
+
 @dataclass(frozen=True)
 class ClassificationAblationOutcome(GridOutcome):
     """The outcome of the ablations of query-classification."""
@@ -189,7 +193,7 @@ def report_step(
     return run.step(
         "report/classification-ablations",
         build,
-        settings={"variants": compared},
+        settings={"variants": compared, "reading": READING},
         inputs=[*([tables] if tables else []), labels.artifact, *inputs],
         seed=settings.seed,
     )

@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt
 from raylevance.config import Settings
 from raylevance.data.hashing import hash_unit, pair_ids
 from raylevance.data.id_rows import find_rows
+from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
 from raylevance.data.spelling import SpellingSettings, add_misspelt_queries
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -33,8 +34,10 @@ SCHEMA = pa.schema(
 )
 """One instance a row. `items` are product texts and `labels` are their grades, highest first, or expected grades."""
 
-JUDGEMENTS_AT_ONCE = 1_000_000
-"""The judgements whose product texts are in memory at once; one query's are never divided."""
+JUDGEMENTS_AT_ONCE = 100_000
+"""The judgements whose product texts are in memory at once, up to three times; one query's are never divided."""
+LEAST_CONFIDENCE = 0.51
+"""A lower confidence counts as this much, so that a soft label is nearest to its own grade."""
 
 
 class InstanceSettings(Settings):
@@ -51,15 +54,16 @@ class InstanceSettings(Settings):
     """
 
     soft_labels: bool = False
-    """Learn from the expected grade of a judgement that has a confidence, as those of judges have, instead of from its
-    most likely grade. The probability that is left is that of the neighbouring grades (our choice)."""
+    """Learn from labels between two grades where a judge gave its confidence: `soften` says which (our choice)."""
 
 
 class InstanceSummary(NamedTuple):
-    """The number of instances written, and of queries left out because all their products have one grade."""
+    """The number of instances written, of queries left out because all their products have one grade, and of judgements
+    left out because their query or product is not given."""
 
     instances: int
     one_grade: int
+    unknown: int
 
 
 def write_instances(
@@ -85,7 +89,7 @@ def write_instances(
         pc.is_in(judgements[name], table[name].combine_chunks())
         for name, table in (("query_id", queries), ("product_id", products))
     ]
-    labels = expected_grades(judgements) if settings.soft_labels else judgements["grade"].cast(pa.float32())
+    labels = soften(judgements) if settings.soft_labels else judgements["grade"].cast(pa.float32())
     judged = judgements.select(["query_id", "product_id", "grade"]).append_column("label", labels)
     judged = judged.filter(pc.and_(*given))
     output.mkdir(parents=True)
@@ -99,17 +103,23 @@ def write_instances(
         written, one_grade = written + instances.num_rows, one_grade + without
     if not written:
         raise RaylevanceError(f"no training instance: none of {one_grade} judged queries has products of two grades")
-    return InstanceSummary(written, one_grade)
+    return InstanceSummary(written, one_grade, judgements.num_rows - judged.num_rows)
 
 
-def expected_grades(judgements: pa.Table) -> pa.ChunkedArray:
-    """Return 1 + confidence (grade - 1) of each judgement, float32 [n]; its grade where it has no confidence.
+def soften(judgements: pa.Table) -> pa.ChunkedArray:
+    """Return 1 + c (grade - 1) of each judgement that a judge made with the confidence c, and the grade of others.
 
-    With the probability that is left on the neighbours 0 and 2 of grade 1 alike, or on the neighbour 1 of the others,
-    this is the mean of the grade.
+    The result is float32 [n]. It is the mean of the grade where the probability that c leaves is that of the
+    neighbouring grades: of grade 1 for the grades 0 and 2, which so come nearer to it, and of 0 and 2 alike for grade
+    1, which stays 1. A lower confidence than `LEAST_CONFIDENCE` counts as that. What people judged stays as it is, and
+    so does a grade without a confidence.
     """
     grade = judgements["grade"].cast(pa.float32())
-    confidence = pc.fill_null(judgements["confidence"].cast(pa.float32()), 1.0)
+    confidence = pc.max_element_wise(
+        judgements["confidence"].cast(pa.float32()), pa.scalar(LEAST_CONFIDENCE, pa.float32()), skip_nulls=False
+    )
+    by_judge = pc.starts_with(judgements["source"], LANGUAGE_MODEL_PREFIX)
+    confidence = pc.fill_null(pc.if_else(by_judge, confidence, pa.scalar(1.0, pa.float32())), 1.0)
     return pc.add(pc.multiply(confidence, pc.subtract(grade, 1.0)), 1.0).cast(pa.float32())
 
 
@@ -181,7 +191,8 @@ def _query_starts(judged: pa.Table) -> npt.NDArray[np.int64]:
 def _with_items(judged: pa.Table, products: pa.Table, text: ProductText) -> pa.Table:
     """Add the texts of the products, each composed once, in the column item."""
     ids = pc.unique(judged["product_id"])
-    items = text.compose_column(products.take(find_rows(ids, products["product_id"]))).combine_chunks()
+    own = products.select(text.columns).take(find_rows(ids, products["product_id"]))
+    items = text.compose_column(own).combine_chunks()
     return judged.append_column("item", items.take(pc.index_in(judged["product_id"], ids).combine_chunks()))
 
 

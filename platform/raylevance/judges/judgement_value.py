@@ -5,8 +5,9 @@ The difference of two rankings in DCG is a sum over the pairs of a query q and a
     D = sum_{q,d} ( w(r1) - w(r2) ) g(q, d),    w(r) = 1 / log2(1 + r), and 0 for a product that a ranking does not find
 
 so a pair without a judgement adds (w(r1) - w(r2))^2 Var[g(q, d)] to the variance of D, where the variance of its grade
-g is over the probabilities that a judge gives. A pair that both rankings place alike, or whose grade is certain, is
-worth nothing.
+g is over the probabilities that a judge gives, and grades are taken to be independent. A pair that both rankings place
+alike, or whose grade is certain, is worth nothing. D is a difference of DCG at the depth of the rankings, with the
+grade as the gain.
 
 Source: choosing by |w(r1) - w(r2)| is the algorithm of minimal test collections (Carterette, Allan and Sitaraman 2006,
 DOI 10.1145/1148170.1148219), there for average precision. DCG and the variance of the judge are our choice.
@@ -54,7 +55,7 @@ def found_pairs(first: Ranking, second: Ranking, query_ids: pa.Array, product_id
 
 
 def discount_differences(found: pa.Table) -> Floats:
-    """Return w(r1) - w(r2) of each row of `FOUND_PAIRS`, float64 [n]."""
+    """Return w(r1) - w(r2) of each row of `FOUND_PAIRS`, float64 [n]: the DCG that a grade of 1 adds to D."""
     first, second = (_discounts(found[name]) for name in ("rank_1", "rank_2"))
     return first - second
 
@@ -82,7 +83,7 @@ def most_valuable(pairs: pa.Table, values: Floats, seed: int = 0) -> Ints:
 
 
 def estimate_error(differences: Floats, grades: npt.NDArray[np.number], judged: Ints) -> float:
-    """Return the error of D, which is estimated from the grades of the pairs `judged` alone.
+    """Return the error of D, a DCG summed over queries, that is estimated from the grades of the pairs `judged` alone.
 
     `differences` and `grades` [n] are those of all pairs. A pair that is not judged counts with the mean grade of those
     that are.

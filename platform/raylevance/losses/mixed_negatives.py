@@ -24,7 +24,8 @@ def mixed_negatives(
     - `positives`, `negatives`: the weight of each candidate among them, 0 where it is none, [anchors, candidates].
     - `draws`: numbers in [0, 1) that decide the share c and the positive of each mix, [anchors, m, 2].
 
-    A mix has the weight of its negative, and 0 where the anchor has no positive or no further negative.
+    A mix has the weight of its negative, and 0 where the anchor has no positive or no further negative. It holds a
+    share of a positive, so as a negative it also pushes the anchor from that positive a little.
     """
     masked = cosines.detach().masked_fill(negatives <= 0, -torch.inf)
     nearest = masked.topk(draws.shape[1], dim=1).indices

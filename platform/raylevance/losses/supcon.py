@@ -16,6 +16,10 @@ def label_weighted_supcon(
     relatively positive items P(q) are those with a label above the lowest of the instance. An instance with only one
     label has none and contributes 0.
 
+    r_i is computed as the label above the lowest of the instance. For the grades 2, 1 and 0 this changes nothing: where
+    the lowest is 1, all of P(q) have grade 2. Between grades it makes an item that is hardly above the lowest count
+    hardly at all.
+
     - `scores`: Cosines s of the items with their query, [N].
     - `labels`: Grades r >= 0, or expected grades between them, [N].
     - `instance`: Number of the instance (query) of each item, int64 [N], below N, in any order.
@@ -26,6 +30,6 @@ def label_weighted_supcon(
     Source: Mine and Refine (arXiv 2602.17654), stage 1. The choice of P(q) is our reading: 2 in (2, 0) and (2, 1), 1 in
     (1, 0), 2 and 1 in (2, 1, 0).
     """
-    weight = torch.where(labels > segment_min(labels, instance)[instance], labels, 0).to(scores.dtype)
+    weight = (labels - segment_min(labels, instance)[instance]).to(scores.dtype)
     total = segment_sum(weight, instance)[instance]
     return -(weight / total.masked_fill(total == 0, 1) * segment_log_softmax(scores * scale, instance)).sum()

@@ -8,10 +8,11 @@ def graded_triplet(scores: torch.Tensor, labels: torch.Tensor, instance: torch.T
 
         L_q = mean over pairs (i, j) with r_i > r_j of max(0, margin - s_i + s_j)
 
-    An instance with only one label contributes 0. Memory use grows with the sum of the squared sizes of the instances.
+    An instance with only one label contributes 0. Labels between grades that differ by half a grade or less count as
+    equal. Memory use grows with the sum of the squared sizes of the instances.
 
     - `scores`: Cosines s of the items with their query, [N].
-    - `labels`: Grades r, [N].
+    - `labels`: Grades r, or expected grades between them, [N].
     - `instance`: Number of the instance (query) of each item, int64 [N], not decreasing.
     - `margin`: The margin.
 
@@ -21,7 +22,7 @@ def graded_triplet(scores: torch.Tensor, labels: torch.Tensor, instance: torch.T
     an instance, which keeps long instances from dominating, is our choice.
     """
     upper, lower = _pairs_within(instance)
-    graded = labels[upper] > labels[lower]
+    graded = labels[upper] - labels[lower] > 0.5
     upper, lower = upper[graded], lower[graded]
     hinge = (margin - scores[upper] + scores[lower]).clamp(min=0)
     pair_instance = instance[upper]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from raylevance.errors import RaylevanceError
-from raylevance.progress import progress_bar
+from raylevance.progress import progress_bar, status
 from raylevance.training.settings import MachineSettings, TrainSettings
 
 LATEST = "latest.json"
@@ -37,14 +37,18 @@ def check_log_package(machine: MachineSettings) -> None:
 class Latest:
     """The newest record as a JSON file in `folder`, which `training_progress` reads on the driver."""
 
-    def __init__(self, folder: Path, total: int) -> None:
-        """Log a run of `total` steps."""
-        self._file, self._total = folder / LATEST, total
+    def __init__(self, folder: Path, total: int, start: int) -> None:
+        """Log a run of `total` steps that begins after step `start`, which has no loss."""
+        self._file, self._run = folder / LATEST, {"total": total, "start": start}
+        self._replace(start, None)
 
     def write(self, step: int, record: dict[str, float]) -> None:
         """Replace the file by the record of a step."""
+        self._replace(step, record["loss"])
+
+    def _replace(self, step: int, loss: float | None) -> None:
         draft = self._file.with_name(f".{LATEST}.draft")
-        draft.write_text(json.dumps({"step": step, "total": self._total, "loss": record["loss"]}), encoding="utf-8")
+        draft.write_text(json.dumps({"step": step, "loss": loss, **self._run}), encoding="utf-8")
         draft.replace(self._file)
 
     def close(self) -> None:
@@ -55,8 +59,10 @@ class Latest:
 def training_progress(folder: Path) -> Iterator[None]:
     """Show a progress bar for the block that follows the `Latest` record of a training in `folder`.
 
-    The record is a file because the output of a training's workers does not reach the driver.
+    The record is a file because the output of a training's workers does not reach the driver. One of an earlier
+    process is deleted: the training may continue from a checkpoint before it.
     """
+    (folder / LATEST).unlink(missing_ok=True)
     done = threading.Event()
     thread = threading.Thread(target=_follow, args=(folder / LATEST, done), daemon=True)
     thread.start()
@@ -69,16 +75,19 @@ def training_progress(folder: Path) -> Iterator[None]:
 
 def _follow(file: Path, done: threading.Event) -> None:
     with progress_bar("training", "steps") as bar:
-        started = False
+        began = None
         while not done.wait(0.5):
             if not file.exists():
                 continue
             latest = json.loads(file.read_text(encoding="utf-8"))
-            if not started:
-                # A training that is resumed starts at the step of its checkpoint.
-                bar.restart(latest["total"], latest["step"])
-                started = True
-            bar.update(latest["step"], f"loss {latest['loss']:.4f}")
+            if latest["start"] != began:
+                # A training begins, or continues from the newest checkpoint after a worker has died.
+                began = latest["start"]
+                bar.restart(latest["total"], began)
+                if began:
+                    status(f"training: continues from step {began} of {latest['total']}")
+            if latest["loss"] is not None:
+                bar.update(latest["step"], f"loss {latest['loss']:.4f}")
 
 
 class TensorBoard:
@@ -124,9 +133,9 @@ class MLflow:
         self._client.set_terminated(self._run)
 
 
-def open_logs(settings: TrainSettings, machine: MachineSettings, folder: Path, total: int) -> list[Log]:
-    """Open the logs of a run of `total` steps in its `folder`."""
-    logs: list[Log] = [Latest(folder, total)]
+def open_logs(settings: TrainSettings, machine: MachineSettings, folder: Path, total: int, start: int) -> list[Log]:
+    """Open the logs of a run of `total` steps in its `folder`, of which `start` are done."""
+    logs: list[Log] = [Latest(folder, total, start)]
     if machine.log_to == "tensorboard":
         logs.append(TensorBoard(folder / "log-tensorboard"))
     if machine.log_to == "mlflow":

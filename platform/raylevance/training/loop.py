@@ -80,7 +80,7 @@ class Worker:
 
     def train(self) -> None:
         """Train to the last step."""
-        logs = open_logs(self.settings, self.machine, self.run.run_dir, self.total) if self.rank == 0 else []
+        logs = self._open_logs() if self.rank == 0 else []
         if self.rank == 0 and self.progress.step == 0 and self.run.evaluate:
             self.progress.history.append({"step": 0, **self._evaluate()})
         window = LossWindow(self.progress.losses, self.progress.examples)
@@ -98,6 +98,9 @@ class Worker:
                 window = LossWindow()
         for log in logs:
             log.close()
+
+    def _open_logs(self) -> list[Log]:
+        return open_logs(self.settings, self.machine, self.run.run_dir, self.total, self.progress.step)
 
     def _due(self, every: int | None) -> bool:
         """Return whether what is done every so many steps, or only once for None, is due now. All is due at the end."""

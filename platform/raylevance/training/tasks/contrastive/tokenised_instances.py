@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
 
 
 RELEVANT_FROM = 0.5
-"""The label from which an item is a positive of its query: grades 1 and 2, and the expected grades next to them."""
+"""The label from which an item is a positive of its query."""
 
 
 class TokenisedInstances:
@@ -74,7 +74,7 @@ class TokenisedInstances:
         return self._items[row]
 
     def is_positive(self) -> npt.NDArray[np.bool_]:
-        """Return whether each item is relevant to its query: its label is nearer to grade 1 than to 0."""
+        """Return whether the label of each item is `RELEVANT_FROM` or more: the grade nearest to it is 1 or 2."""
         return self.labels >= RELEVANT_FROM
 
     def labels_of(self, row: int) -> npt.NDArray[np.float32]:

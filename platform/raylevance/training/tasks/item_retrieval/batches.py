@@ -26,7 +26,7 @@ class Batch:
     """The triggers of a step, int64 [triggers], and its candidates by code, int64 [candidates], ascending.
 
     `positives` holds the positive candidates that each objective drew: the row among `triggers`, and the candidate, of
-    each draw. `seeds` are those of what the objectives draw in the step.
+    each draw. `seeds` has the seed of each objective's draws in the step.
     """
 
     triggers: Ints

@@ -58,7 +58,7 @@ class ItemRetrievalSettings(TrainSettings):
     """Items drawn uniformly from the catalogue that are candidates of every trigger of a step."""
     mixed_negatives: NonNegativeInt = 0
     """Negatives that are made for each trigger and objective: its nearest negatives in a step, each mixed with one of
-    its positives (`losses.mixed_negatives`)."""
+    its positives (`losses.mixed_negatives`); no more than the step has candidates."""
     clicked_not_bought: float = Field(0.3, ge=0)
     """Weight of a clicked item among the negatives of purchase."""
     neighbours: PositiveInt = 10
