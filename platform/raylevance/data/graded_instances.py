@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
         "labels": pa.list_(pa.float32()),
     }
 )
-"""One instance a row. `items` are product texts and `labels` are their grades, highest first, or expected grades."""
+"""One instance a row. `items` are product texts, and `labels` their grades or soft labels (`soften`), highest first."""
 
 JUDGEMENTS_AT_ONCE = 100_000
 """The judgements whose product texts are in memory at once, up to three times; one query's are never divided."""

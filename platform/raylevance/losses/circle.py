@@ -65,7 +65,7 @@ def multi_class_circle(
     |I_b|, which is 1 at least.
 
     - `scores`: Cosines s of the items with their query, [N].
-    - `labels`: Grades 0, 1 or 2, or expected grades between them, [N].
+    - `labels`: Grades 0, 1 or 2, or soft labels between them, [N].
     - `instance`: Number of the instance (query) of each item, int64 [N], below N, in any order.
     - `gamma`: Scale of the exponents.
     - `boundaries`: The boundaries D, which also give the optima O.

@@ -21,7 +21,7 @@ def label_weighted_supcon(
     hardly at all.
 
     - `scores`: Cosines s of the items with their query, [N].
-    - `labels`: Grades r >= 0, or expected grades between them, [N].
+    - `labels`: Grades r >= 0, or soft labels between them, [N].
     - `instance`: Number of the instance (query) of each item, int64 [N], below N, in any order.
     - `scale`: 1/tau, a scalar.
 

@@ -12,7 +12,7 @@ def graded_triplet(scores: torch.Tensor, labels: torch.Tensor, instance: torch.T
     equal. Memory use grows with the sum of the squared sizes of the instances.
 
     - `scores`: Cosines s of the items with their query, [N].
-    - `labels`: Grades r, or expected grades between them, [N].
+    - `labels`: Grades r, or soft labels between them, [N].
     - `instance`: Number of the instance (query) of each item, int64 [N], not decreasing.
     - `margin`: The margin.
 

@@ -124,5 +124,5 @@ INSTANCES = RowKind(
     tokenise=_tokenise,
     optional_columns=(VARIANT,),
 )
-"""Rows of query (string), items (list of string) and labels (list of numbers, one for each item: grades, or expected
-grades between them). `VARIANT` (string or null), a misspelt variant of the query, is optional."""
+"""Rows of query (string), items (list of string) and labels (list of numbers, one for each item: grades, or soft
+labels between them). `VARIANT` (string or null), a misspelt variant of the query, is optional."""
