@@ -24,11 +24,12 @@ from raylevance.demo.settings import DemoSettings
 from raylevance.errors import UsageError
 from raylevance.index.lexical_fields import LexicalSettings
 from raylevance.index.mining import unjudged_pairs
+from raylevance.index.vectors import IndexSettings
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.judge import JudgeReference, judge_version
 from raylevance.inference.judge import load as load_judge
-from raylevance.judges.judgement_value import discount_differences, most_valuable
+from raylevance.judges.judgement_value import discount_differences, found_pairs, most_valuable
 from raylevance.models.encoder import read_encoder_settings
 from workloads.run import Run
 from workloads.steps.encoder_training import precision_settings
@@ -38,12 +39,11 @@ from workloads.steps.pair_value import (
     add_errors,
     ask_queries,
     grade_doubts,
-    pairs_of,
-    rank_by_vectors,
     rank_by_words,
     rule_grades,
     what_is_bought,
 )
+from workloads.steps.systems import rank_by_shards
 from workloads.steps.tables import DataSettings, load_tables
 
 TO_JUDGE = "to_judge.parquet"
@@ -163,9 +163,10 @@ def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> 
         folder = run.store.path(tables.ref)
         judged = open_judged(folder)
         asked = ask_queries(judged, settings.queries)
-        dense = rank_by_vectors(run.store, asked, folder / "products", encoder, settings.depth, settings.rows_per_shard)
+        exact, products = IndexSettings(kind="exact"), folder / "products"
+        dense = rank_by_shards(run.store, asked, products, encoder, settings.depth, exact, settings.rows_per_shard)
         words = rank_by_words(asked, settings.lexical, settings.depth)
-        found = pairs_of(asked, dense, words)
+        found = found_pairs(dense, words, asked.queries["query_id"], asked.products["product_id"])
         new = unjudged_pairs(found, judged.judgements)
         differences = discount_differences(new)
         values = differences**2 * grade_doubts(run.store, judged, new, judge, settings.text)

@@ -24,9 +24,7 @@ from raylevance.index.mining import (
     mine_hard_pairs,
     unjudged_pairs,
 )
-from raylevance.index.sharded_search import search_shards
 from raylevance.index.vectors import IndexSettings
-from raylevance.inference.embeddings import embed_products
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.judge import JudgeReference, judge_version
 from raylevance.inference.judge import load as load_judge
@@ -36,6 +34,7 @@ from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.mining_judge import BEST, Thresholds, check_judge
 from workloads.steps.retrieval_data import RetrievalData
+from workloads.steps.systems import rank_by_shards
 
 MINED = "mined.parquet"
 ASSUMED = "assumed"
@@ -116,9 +115,8 @@ def nearest_products(data: RetrievalData, encoder: Artifact, settings: MineSetti
     """Return the k nearest products of each training query, within its locale, as rows of `CANDIDATE_SCHEMA`."""
     store, train = data.run.store, data.train
     named = load_encoder(store, encoder.ref)
-    shards = embed_products(store, named, store.path(data.tables.ref) / "products", settings.rows_per_shard)
-    queries = named.encode_queries(train.queries["query"].to_pylist())
-    scores, rows = search_shards(shards, queries, settings.k, settings.index, train.locale_groups())
+    folder = store.path(data.tables.ref) / "products"
+    scores, rows = rank_by_shards(store, train, folder, named, settings.k, settings.index, settings.rows_per_shard)
     products = train.products["product_id"].combine_chunks()
     return candidate_table(train.queries["query_id"].combine_chunks(), products, scores, rows)
 

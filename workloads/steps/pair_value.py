@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,10 +20,6 @@ from raylevance.errors import UsageError
 from raylevance.index.fusion import Ranking
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.lexical_fields import LexicalSettings
-from raylevance.index.sharded_search import search_shards
-from raylevance.index.vectors import IndexSettings
-from raylevance.inference.embeddings import embed_products
-from raylevance.inference.encoder import NamedEncoder
 from raylevance.inference.judge import LoadedJudge
 from raylevance.judges.gate import require_answers
 from raylevance.judges.judgement_value import (
@@ -32,7 +27,6 @@ from raylevance.judges.judgement_value import (
     Floats,
     discount_differences,
     estimate_error,
-    found_pairs,
     grade_variances,
 )
 from raylevance.judges.labelling import label_table, stored_log_probabilities
@@ -64,25 +58,10 @@ def ask_queries(judged: JudgedTables, which: Queries) -> JudgedTables:
     return replace(judged, queries=queries)
 
 
-def rank_by_vectors(
-    store: Store, asked: JudgedTables, products: Path, encoder: NamedEncoder, depth: int, rows_per_shard: int
-) -> Ranking:
-    """Return the `depth` nearest products of each query, [m, depth]; `products` is the folder of the whole table."""
-    vectors = encoder.encode_queries(asked.queries["query"].to_pylist())
-    shards = embed_products(store, encoder, products, rows_per_shard)
-    return search_shards(shards, vectors, depth, IndexSettings(kind="exact"), asked.locale_groups())
-
-
 def rank_by_words(asked: JudgedTables, settings: LexicalSettings, depth: int) -> Ranking:
     """Return the `depth` best products by BM25F of each query, [m, depth]."""
     index, texts = LexicalIndex.build_fields(field_texts(asked.products), settings), asked.queries["query"].to_pylist()
     return rank(asked, lambda places, allowed: index.search([texts[place] for place in places], depth, allowed))
-
-
-def pairs_of(asked: JudgedTables, dense: Ranking, words: Ranking) -> pa.Table:
-    """Return the pairs that either ranking finds, as rows of `FOUND_PAIRS`."""
-    queries, products = asked.queries["query_id"].combine_chunks(), asked.products["product_id"].combine_chunks()
-    return found_pairs(dense, words, queries, products)
 
 
 def grade_doubts(

@@ -5,12 +5,14 @@ Where the catalogue has several locales, a query ranks the products of its own l
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raylevance.artifacts import Store
 from raylevance.data.groups import Allowed, Ints
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.text import baseline_text, field_texts
@@ -22,8 +24,10 @@ from raylevance.index.group_search import search_groups
 from raylevance.index.hybrid_search import search_hybrid
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.lexical_fields import LexicalSettings
+from raylevance.index.sharded_search import search_shards
 from raylevance.index.shards import LexicalSearch, VectorSearch
 from raylevance.index.vectors import IndexSettings, VectorIndex
+from raylevance.inference.embeddings import embed_products
 from raylevance.inference.encoder import NamedEncoder, backbone_path
 from raylevance.inference.encoding import encode_texts
 from raylevance.models.encoder import Vectors
@@ -89,6 +93,24 @@ def rank_fused(
 def rank_dense(judged: JudgedTables, queries: Vectors, products: VectorSearch) -> Ranking:
     """Return the `DEPTH` nearest products, [m, DEPTH], of each query, given the query vectors `queries` [m, d]."""
     return rank(judged, lambda places, allowed: products.search(queries[places], DEPTH, allowed))
+
+
+def rank_by_shards(
+    store: Store,
+    judged: JudgedTables,
+    products: Path,
+    encoder: NamedEncoder,
+    depth: int,
+    index: IndexSettings,
+    rows_per_shard: int,
+) -> Ranking:
+    """Return the `depth` nearest products, [m, depth], of each query, with the vectors of `rows_per_shard` in memory.
+
+    `products` is the folder of the whole table. Its vectors are kept in the store.
+    """
+    shards = embed_products(store, encoder, products, rows_per_shard)
+    queries = encoder.encode_queries(judged.queries["query"].to_pylist())
+    return search_shards(shards, queries, depth, index, judged.locale_groups())
 
 
 def rank_lexical(judged: JudgedTables, texts: Sequence[str]) -> Ranking:

@@ -94,7 +94,8 @@ def write_instances(
     judged = judged.filter(pc.and_(*given))
     output.mkdir(parents=True)
     written = one_grade = 0
-    for number, block in enumerate(_whole_queries(judged.sort_by("query_id"))):
+    order = [("query_id", "ascending"), ("grade", "descending"), ("product_id", "ascending")]
+    for number, block in enumerate(_whole_queries(judged.sort_by(order))):
         instances, without = group_instances(_with_items(block, products, text), queries, settings, seed)
         if spelling and spelling.mode != "none":
             instances = add_misspelt_queries(instances, spelling, seed)
@@ -128,10 +129,9 @@ def group_instances(
 ) -> tuple[pa.Table, int]:
     """Group `judged` (query_id, product_id, grade, label, item) into instances, in the order of their query ids.
 
-    Returns rows of `SCHEMA`, and the number of queries whose products all have one grade, which have no instance.
+    The rows are sorted by query, and those of a query by grade, highest first. Returns rows of `SCHEMA`, and the number
+    of queries whose products all have one grade, which have no instance.
     """
-    order = [("query_id", "ascending"), ("grade", "descending"), ("product_id", "ascending")]
-    judged = judged.sort_by(order)
     if settings.per_grade:
         judged = sample_per_grade(judged, settings.per_grade, seed)
     grades = judged["grade"].to_numpy()

@@ -1,6 +1,6 @@
 """From a judge's log-probabilities of the three grades to a grade, its confidence, and whether to abstain."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ def decide_grades(log_probabilities: Floats, temperature: float = 1.0, threshold
     The confidence of a grade is its probability under softmax(log p / temperature); below `threshold` it is not
     accepted.
     """
-    probabilities = _tempered(np.asarray(log_probabilities, np.float64).reshape(-1, 3), temperature)
+    probabilities = tempered(log_probabilities, temperature)
     grades = probabilities.argmax(axis=1).astype(np.int8)
     confidence = probabilities.max(axis=1)
     return GradeDecisions(grades, confidence, confidence >= threshold)
@@ -41,15 +41,16 @@ def fit_temperature(log_probabilities: Floats, human: npt.NDArray[np.integer]) -
     rows = np.arange(len(human))
 
     def loss(log_temperature: float) -> float:
-        probabilities = _tempered(values, float(np.exp(log_temperature)))
+        probabilities = tempered(values, float(np.exp(log_temperature)))
         return float(-np.log(np.maximum(probabilities[rows, human], 1e-12)).mean())
 
     bounds = (float(np.log(0.05)), float(np.log(20)))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def _tempered(log_probabilities: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
-    scaled = log_probabilities / temperature
+def tempered(log_probabilities: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float64]:
+    """Return softmax(log p / temperature) of each row of `log_probabilities` [n, 3], float64 [n, 3]; NaN stays NaN."""
+    scaled = np.asarray(log_probabilities, np.float64).reshape(-1, 3) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
     normalised: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return normalised

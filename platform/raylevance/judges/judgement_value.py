@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from raylevance.data.hashing import hash_unit, pair_ids
 from raylevance.index.fusion import Ranking
+from raylevance.judges.grade_decisions import tempered
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -34,7 +35,9 @@ FOUND_PAIRS = pa.schema(
 product."""
 
 
-def found_pairs(first: Ranking, second: Ranking, query_ids: pa.Array, product_ids: pa.Array) -> pa.Table:
+def found_pairs(
+    first: Ranking, second: Ranking, query_ids: pa.Array | pa.ChunkedArray, product_ids: pa.Array | pa.ChunkedArray
+) -> pa.Table:
     """Return the pairs that either ranking finds as rows of `FOUND_PAIRS`, by query and then by row of the product.
 
     A ranking is scores and rows, [m, k] each, with a row of -1 where a query has no more; k may differ. The ids are
@@ -65,9 +68,7 @@ def grade_variances(log_probabilities: npt.NDArray[np.floating], temperature: fl
 
     A row of NaN, a pair without an answer, has `UNKNOWN_VARIANCE`.
     """
-    scaled = np.asarray(log_probabilities, np.float64) / temperature
-    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-    shares = odds / odds.sum(axis=1, keepdims=True)
+    shares = tempered(log_probabilities, temperature)
     variance: Floats = shares @ GRADES**2 - (shares @ GRADES) ** 2
     return np.where(np.isnan(variance), UNKNOWN_VARIANCE, variance.clip(min=0))
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.ranking_metrics import RankedRun, evaluate_run
+from raylevance.judges.grade_decisions import tempered
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,9 +28,7 @@ RELEVANT = 2
 
 def expected_grades(log_probabilities: npt.NDArray[Any], temperature: float = 1.0) -> Floats:
     """Return the expected grade of log-probabilities [n, 3] of the grades 0, 1, 2, float64 [n]; NaN stays NaN."""
-    scaled = np.asarray(log_probabilities, np.float64).reshape(-1, 3) / temperature
-    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-    expected: Floats = odds @ np.arange(3) / odds.sum(axis=1)
+    expected: Floats = tempered(log_probabilities, temperature) @ np.arange(3)
     return expected
 
 
