@@ -9,6 +9,10 @@ import transformers
 
 from raylevance.errors import RaylevanceError, one_line
 
+# The code of every model imports scikit-learn where it is installed, for assisted generation, which nothing here uses.
+# That import is a third of the time until a process has its first model.
+transformers.utils.is_sklearn_available = lambda: False
+
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
