@@ -11,7 +11,7 @@ from raylevance.errors import RaylevanceError, one_line
 
 # The code of every model imports scikit-learn where it is installed, for assisted generation, which nothing here uses.
 # That import is a third of the time until a process has its first model.
-transformers.utils.is_sklearn_available = lambda: False
+transformers.utils.is_sklearn_available = lambda: False  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
 from raylevance.graph.csr import Csr
-from raylevance.graph.item_graph import ITEMS, NEIGHBOURS, OBJECTIVE_FOLDER, QUERIES, ItemGraph
+from raylevance.graph.item_graph import ITEMS, NEIGHBOURS, OBJECTIVE_FOLDER, QUERIES, REQUESTS_FOLDER, ItemGraph
 from raylevance.graph.item_objectives import Objective
+from raylevance.graph.item_requests import REQUESTS
 from raylevance.graph.query_categories import QUERY_CATEGORIES
 from raylevance.models.item_encoder import ItemEncoder, ItemEncoderSettings
 from raylevance.models.item_features import ItemVocabulary
@@ -66,10 +68,34 @@ def write_graph(folder: Path, seed: int = 0) -> Path:
         "brand": pa.nulls(SIZE, pa.string()),
         "price": pa.array(rng.uniform(1, 9, SIZE)),
         "first_time": pa.array([0] * (SIZE - 1) + [None], pa.int64()),
+        **{action: pa.array([*rng.integers(1, 30, SIZE - 1).tolist(), 0]) for action in ACTIONS},
     }
     pq.write_table(pa.table(table), folder / ITEMS)
     pq.write_table(QUERY_CATEGORIES.empty_table(), folder / QUERIES)
+    (folder / REQUESTS_FOLDER).mkdir()
+    pq.write_table(pa.Table.from_pylist(requests_of_groups(rng), REQUESTS), folder / REQUESTS_FOLDER / "0.parquet")
     return folder
+
+
+def requests_of_groups(rng: np.random.Generator) -> list[dict[str, object]]:
+    """Return requests of twenty users, each of whom chooses items of two groups."""
+    rows = []
+    for number in range(60):
+        of_user = [item for item in range(SIZE - 1) if group(item) != number % GROUPS]
+        own = rng.permutation(of_user)[:9].tolist()
+        triggers, items = own[:5], sorted(own[5:])
+        rows.append(
+            {
+                "request_id": f"r{number}",
+                "user_id": f"u{number % 20}",
+                "time": number,
+                "triggers": triggers,
+                "trigger_weights": [1.0] * len(triggers),
+                "items": items,
+                "actions": rng.integers(0, 4, len(items)).tolist(),
+            }
+        )
+    return rows
 
 
 def group_of(items: np.ndarray) -> np.ndarray:
@@ -220,7 +246,7 @@ def test_two_workers_train_what_one_trains(ray_cluster: None, folder: Path, tmp_
     model = start(folder, tmp_path / "start")
     vectors = []
     for workers in (1, 2):
-        values = small(precision="fp32", mixed_negatives=4).model_dump(exclude_unset=True) | {
+        values = small(precision="fp32", mixed_negatives=4, histories=6).model_dump(exclude_unset=True) | {
             "cpus_per_worker": 1,
             "workers": workers,
         }

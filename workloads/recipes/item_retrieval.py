@@ -79,7 +79,9 @@ def item_table(
     """Return `graph/<name>` (section 4.2) and `table/<name>` (4.7) from the events before `until` (4.4, 4.5)."""
     graph = graph_step(data, until, name)
     machine = Trainer(settings.machine, settings.seed)
-    encoder = encoder_step(data, graph, texts, settings.encoder, settings.train, machine, name)
+    encoder = encoder_step(
+        data, graph, texts, settings.encoder, settings.train, settings.table.popularity, machine, name
+    )
     return graph, table_step(data, graph, encoder, settings.table, settings.train.temperature, name)
 
 

@@ -25,10 +25,14 @@ def encoder_step(
     texts: Artifact | None,
     encoder: ItemEncoderSettings,
     train: ItemRetrievalSettings,
+    popularity: float,
     trainer: Trainer,
     name: str,
 ) -> Artifact:
-    """Return `encoder/<name>`: an item encoder trained on `graph`, with the vector of every item."""
+    """Return `encoder/<name>`: an item encoder trained on `graph`, with the vector of every item.
+
+    `popularity` is that of the table that is made of it; only the loss of histories reads it.
+    """
     run = data.run
 
     def build(draft: Draft) -> None:
@@ -42,7 +46,7 @@ def encoder_step(
                 new = ItemEncoder(encoder, ItemVocabulary.of(loaded.items), len(loaded), text_size)
                 new.save(work / "start.draft")
                 (work / "start.draft").rename(start)
-            task = ItemRetrieval(start, run.store.path(graph.ref), file, train)
+            task = ItemRetrieval(start, run.store.path(graph.ref), file, train, popularity)
             trained = trainer.train(task, draft, work)
             shutil.copytree(trained, draft.path, dirs_exist_ok=True)
         model = ItemEncoder.load(draft.path).eval()
@@ -50,6 +54,8 @@ def encoder_step(
         np.save(draft.path / VECTORS, nodes.vectors(model, np.arange(len(loaded))))
 
     settings = {"encoder": encoder, "train": train, **precision_settings()}
+    if train.histories:
+        settings["popularity"] = popularity
     inputs = [graph, *([texts] if texts else [])]
     return run.step(f"encoder/{name}", build, settings=settings, inputs=inputs, seed=trainer.seed)
 

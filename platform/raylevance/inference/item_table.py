@@ -28,7 +28,7 @@ from raylevance.data.schema import CATEGORY_SEPARATOR
 from raylevance.graph.compiled import compiled
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.query_categories import fitting_or_all
-from raylevance.index.item_table import ItemTable
+from raylevance.index.item_table import DAMPING, ItemTable
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -146,9 +146,6 @@ def recommender(table: ItemTable) -> Recommender:
 
 PART = 512
 """How many requests a thread merges at a time."""
-DAMPING = 0.25
-"""The power that the weights of triggers are raised to: on the last training day of a real log, 0 and 0.25 were equal
-and better than 0.5 and 1 (our choice)."""
 
 
 def _inside(categories: Sequence[str | None], names: list[str | None]) -> tuple[Ints, npt.NDArray[np.bool_]]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+EMPTY: Ints = np.empty(0, np.int64)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -56,8 +58,8 @@ class Batches:
         self.triggers = np.flatnonzero(degrees)
         """The items that are a trigger of an objective, int64."""
 
-    def draw(self, triggers: Ints, step: int) -> Batch:
-        """Return the batch of `triggers`, items, in `step`."""
+    def draw(self, triggers: Ints, step: int, more: Ints = EMPTY) -> Batch:
+        """Return the batch of `triggers`, items, in `step`. The codes `more` are candidates too."""
         seeds = np.random.SeedSequence([self._seed, step]).generate_state(len(OBJECTIVES) + 1, np.uint64)
         seed_of = {name: int(seeds[OBJECTIVES.index(name)]) for name in self._samplers}
         drawn = {
@@ -66,7 +68,7 @@ class Batches:
         }
         random = np.random.default_rng(int(seeds[-1])).integers(self.items, size=self._settings.random_negatives)
         random = np.where(self._has_events[random], random, random + self.items)
-        candidates = np.unique(np.concatenate([random, *(codes for _, codes in drawn.values())]))
+        candidates = np.unique(np.concatenate([random, more, *(codes for _, codes in drawn.values())]))
         places = {name: (rows, np.searchsorted(candidates, codes)) for name, (rows, codes) in drawn.items()}
         return Batch(triggers, candidates, places, seed_of)
 

@@ -3,6 +3,7 @@
 Source: GCL-MO (arXiv 2307.04322), 4.5: two views, a loss for each objective, and their weighted sum.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,21 +12,28 @@ from torch.nn import functional
 
 from raylevance.losses.mixed_negatives import mixed_negatives
 from raylevance.losses.multi_positive import multi_positive_contrastive
+from raylevance.losses.trigger_mixture import trigger_mixture_loss
 from raylevance.models.item_encoder import ItemEncoder
 from raylevance.training.collective import gather
 from raylevance.training.epoch_plan import EpochPlan
 from raylevance.training.task import TaskReplica, WorkerContext
-from raylevance.training.tasks.item_retrieval.batches import Batch, Batches
+from raylevance.training.tasks.item_retrieval.batches import EMPTY, Batch, Batches
+from raylevance.training.tasks.item_retrieval.histories import Histories, HistoryBatch
 from raylevance.training.tasks.item_retrieval.item_nodes import Ints, ItemNodes, View
 
 if TYPE_CHECKING:
     from raylevance.training.tasks.item_retrieval.task import ItemRetrievalSettings
 
 VIEWS = 2
+NO_HISTORIES = HistoryBatch(0, EMPTY, EMPTY, np.empty(0, np.float32), EMPTY, EMPTY)
 
 
 class ItemRetrievalReplica(TaskReplica):
-    """An item encoder, and its batches of triggers. Each worker encodes a share of a step's items for all workers."""
+    """An item encoder, and its batches of triggers. Each worker encodes a share of a step's items for all workers.
+
+    - `histories`: what a step learns from besides, None for nothing.
+    - `popularity` [items]: what the loss of histories adds to the logit of each item.
+    """
 
     def __init__(
         self,
@@ -40,14 +48,23 @@ class ItemRetrievalReplica(TaskReplica):
         self._nodes, self._batches, self._settings = nodes, batches, settings
         if settings.id_learning_rate and model.id_rows:
             self.parameter_groups = {"model.ids.": settings.id_learning_rate}
+        self.histories: Histories | None = None
+        self.popularity = np.zeros(batches.items, np.float32)
         self._losses: dict[str, torch.Tensor] = {}
 
     def backward(self, step: int) -> torch.Tensor:
         """Add the gradient of this worker's share of `step`, as `TaskReplica.backward` does."""
-        batch = self._batches.draw(self._batches.triggers[self.rows(step)], step)
+        histories = self.histories.draw(step) if self.histories else NO_HISTORIES
+        batch = self._batches.draw(self._batches.triggers[self.rows(step)], step, histories.targets)
         rows = self.context.share(np.arange(len(batch.triggers)))
-        first, second = (self._encoded(batch, step, view) for view in range(VIEWS))
-        loss = (self._loss(batch, rows, first, second) + self._loss(batch, rows, second, first)) / VIEWS
+        parts = (batch.triggers, batch.candidates, np.unique(histories.triggers))
+        views = [self._encoded(parts, step, view) for view in range(VIEWS)]
+        loss = self.zero_loss()
+        for view, other in (views, views[::-1]):
+            loss = loss + self._loss(batch, rows, view[0], other) / VIEWS
+            if histories.size:
+                scale = self._settings.history_weight * len(batch.triggers) / histories.size / VIEWS
+                loss = loss + scale * self._history_loss(histories, batch.candidates, view[2], other[1])
         loss.backward()
         return loss.detach()
 
@@ -58,9 +75,9 @@ class ItemRetrievalReplica(TaskReplica):
         """
         return self._losses
 
-    def _encoded(self, batch: Batch, step: int, view: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the vectors of the triggers [t, d] and of the candidates [c, d] of a step under a view."""
-        codes = np.unique(np.concatenate([batch.triggers, batch.candidates]))
+    def _encoded(self, parts: Sequence[Ints], step: int, view: int) -> list[torch.Tensor]:
+        """Return the vectors of each of the `parts` of a step, codes [n], under a view, [n, d]."""
+        codes = np.unique(np.concatenate(parts))
         settings = self._settings
         seed = int(np.random.SeedSequence([self.context.seed, step, view]).generate_state(1)[0])
         graph_view = View(settings.neighbours, settings.drop_nodes, settings.perturb_edges, seed)
@@ -71,22 +88,16 @@ class ItemRetrievalReplica(TaskReplica):
         order = np.concatenate(shares)
         place = np.empty(len(codes), np.int64)
         place[np.searchsorted(codes, order)] = np.arange(len(codes))
-        triggers, candidates = (
-            vectors[torch.from_numpy(place[np.searchsorted(codes, part)])]
-            for part in (batch.triggers, batch.candidates)
-        )
-        return triggers, candidates
+        return [vectors[torch.from_numpy(place[np.searchsorted(codes, part)])] for part in parts]
 
-    def _loss(
-        self,
-        batch: Batch,
-        rows: Ints,
-        view: tuple[torch.Tensor, torch.Tensor],
-        other: tuple[torch.Tensor, torch.Tensor],
-    ) -> torch.Tensor:
-        """Return the weighted sum of the losses of the triggers `rows`: they of a view, the candidates of the other."""
+    def _loss(self, batch: Batch, rows: Ints, view: torch.Tensor, other: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the weighted sum of the losses of the triggers `rows`.
+
+        Triggers have their vectors of one `view` [triggers, d], candidates and each trigger's own item those of the
+        `other`.
+        """
         settings, device = self._settings, self.model.device
-        triggers = view[0][torch.from_numpy(rows)]
+        triggers = view[torch.from_numpy(rows)]
         cosines = triggers @ other[1].T
         total = self.zero_loss() + 0.0 * cosines.sum()
         for name in self._batches.objectives:
@@ -107,6 +118,34 @@ class ItemRetrievalReplica(TaskReplica):
         if settings.self_weight:
             total = total + settings.self_weight * self._self_loss(rows, triggers, other[0])
         return total
+
+    def _history_loss(
+        self, histories: HistoryBatch, candidates: Ints, triggers: torch.Tensor, others: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the summed losses of this worker's share of `histories`.
+
+        `triggers` [t, d] are the vectors of their triggers, each once, ascending; `others` [c, d] those of the
+        `candidates`.
+        """
+        items, device = self._batches.items, self.model.device
+        rows = self.context.share(np.arange(histories.size))
+        own = np.unique(histories.triggers)
+        weights = np.zeros((histories.size, len(own)), np.float32)
+        np.add.at(weights, (histories.trigger_rows, np.searchsorted(own, histories.triggers)), histories.weights)
+        targets = np.zeros((histories.size, len(candidates)), np.float32)
+        targets[histories.target_rows, np.searchsorted(candidates, histories.targets)] = 1
+        targets /= np.maximum(targets.sum(axis=1, keepdims=True), 1)
+        excluded = np.zeros(targets.shape, np.bool_)
+        for codes in (histories.triggers, histories.triggers + items):
+            places = np.minimum(np.searchsorted(candidates, codes), len(candidates) - 1)
+            hit = candidates[places] == codes
+            excluded[histories.trigger_rows[hit], places[hit]] = True
+        popularity = np.where(candidates < items, self.popularity[candidates % items], 0).astype(np.float32)
+        logits = triggers @ others.T / self._settings.temperature + torch.from_numpy(popularity).to(device)
+        given = (torch.from_numpy(part[rows]).to(device) for part in (weights, targets, excluded))
+        losses = trigger_mixture_loss(logits, *given)
+        self._losses["loss_histories"] = losses.detach().mean() if len(rows) else self.zero_loss()
+        return losses.sum()
 
     def _self_loss(self, rows: Ints, triggers: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """Return the loss of finding each trigger's own vector of the other view among those of the batch."""

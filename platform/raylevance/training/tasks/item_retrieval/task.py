@@ -13,12 +13,16 @@ from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.graph.item_graph import ItemGraph
 from raylevance.graph.item_objectives import OBJECTIVES, Objective
+from raylevance.index.item_table import popularity_terms
 from raylevance.models.item_encoder import ItemEncoder
 from raylevance.training.settings import TrainSettings
 from raylevance.training.task import WorkerContext
 from raylevance.training.tasks.item_retrieval.batches import Batches
+from raylevance.training.tasks.item_retrieval.histories import Histories, write_histories
 from raylevance.training.tasks.item_retrieval.item_nodes import ItemNodes
 from raylevance.training.tasks.item_retrieval.replica import ItemRetrievalReplica
+
+HISTORIES = "histories"
 
 
 class ObjectiveWeights(Settings):
@@ -59,6 +63,11 @@ class ItemRetrievalSettings(TrainSettings):
     mixed_negatives: NonNegativeInt = 0
     """Negatives that are made for each trigger and objective: its nearest negatives in a step, each mixed with one of
     its positives (`losses.mixed_negatives`); no more than the step has candidates."""
+    histories: NonNegativeInt = 0
+    """Histories of users that a step also learns from: several triggers together are to find what was chosen, as where
+    the table is served (`losses.trigger_mixture`). Suits a log in which users choose many items."""
+    history_weight: PositiveFloat = 1.0
+    """How much a history's loss counts beside that of an objective."""
     clicked_not_bought: float = Field(0.3, ge=0)
     """Weight of a clicked item among the negatives of purchase."""
     neighbours: PositiveInt = 10
@@ -77,32 +86,47 @@ class ItemRetrievalSettings(TrainSettings):
 class ItemRetrieval:
     """Train the item encoder at `model` on the item graph in the folder `graph`.
 
-    `texts` is the file with the vectors of the items' texts, float32 [items, text_size], or None.
+    - `texts`: the file with the vectors of the items' texts, float32 [items, text_size], or None.
+    - `popularity`: how much the popularity of an item counts in the table that is made of the model, which the loss of
+      histories reads (`ItemTableSettings.popularity`).
     """
 
     model: Path
     graph: Path
     texts: Path | None
     settings: ItemRetrievalSettings
+    popularity: float = 0.0
 
     def check(self) -> None:
         """Raise `RaylevanceError` if the model can't be read."""
         ItemEncoder.load(self.model)
 
     def describe(self) -> dict[str, Any]:
-        """Return the model and the data by their paths."""
-        return {"model": str(self.model), "graph": str(self.graph), "texts": str(self.texts)}
+        """Return the model and the data by their paths, and the popularity where the loss reads it."""
+        paths = {"model": str(self.model), "graph": str(self.graph), "texts": str(self.texts)}
+        return {**paths, **({"popularity": self.popularity} if self.settings.histories else {})}
 
     def prepare(self, run_dir: Path) -> None:
-        """Check that an objective with a weight has an edge. Raises `RaylevanceError` if none has."""
+        """Write the histories, if there are to be any.
+
+        Raises `RaylevanceError` if no objective with a weight has an edge, or no user chose two items.
+        """
         graph = ItemGraph.load(self.graph)
         if not Batches(graph, self.settings, 0).objectives:
             names = ", ".join(name for name, edges in graph.objectives.items() if len(edges.indices)) or "none"
             raise RaylevanceError(f"no objective with a weight has an edge; those with edges: {names}")
+        if self.settings.histories:
+            write_histories(self.graph, run_dir / HISTORIES)
 
     def open(self, model: Path | None, context: WorkerContext) -> ItemRetrievalReplica:
         """Return a replica of the task, as `Task.open` does."""
         graph = ItemGraph.load(self.graph)
         encoder = ItemEncoder.load(model or self.model)
         nodes = ItemNodes(graph, encoder.vocabulary, self.texts)
-        return ItemRetrievalReplica(encoder, nodes, Batches(graph, self.settings, context.seed), self.settings, context)
+        batches = Batches(graph, self.settings, context.seed)
+        replica = ItemRetrievalReplica(encoder, nodes, batches, self.settings, context)
+        if self.settings.histories:
+            folder = context.run_dir / HISTORIES
+            replica.histories = Histories(folder, self.settings.histories, context.seed)
+            replica.popularity = popularity_terms(graph.event_counts.sum(axis=1), 1.0, self.popularity)
+        return replica

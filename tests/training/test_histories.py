@@ -1,0 +1,130 @@
+"""Histories: what is written of the requests of a log, and what a step draws of them, against loops."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pytest
+
+from raylevance.errors import RaylevanceError
+from raylevance.graph.item_graph import ITEMS, REQUESTS_FOLDER
+from raylevance.graph.item_requests import REQUESTS as REQUESTS_OF_LOG
+from raylevance.training.tasks.item_retrieval import histories
+from raylevance.training.tasks.item_retrieval.histories import Histories, choices_of_users, write_histories
+
+SIZE = 40
+
+
+def random_requests(seed: int, count: int = 60) -> list[dict[str, object]]:
+    """Requests of ten users and an unknown one, with shown, chosen and repeated items, and weights of 0."""
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, object]] = []
+    for number in random.permutation(count).tolist():
+        triggers = random.choice(SIZE, random.integers(0, 8), replace=False)
+        items = np.sort(random.choice(SIZE, random.integers(1, 7), replace=False))
+        user = "" if number % 11 == 10 else f"ü{number % 11}"
+        weights = np.sort(random.uniform(0.1, 2, len(triggers)))[::-1].astype(np.float32) * (number % 7 > 0)
+        rows.append(
+            {
+                "request_id": f"r{number}",
+                "user_id": user,
+                "query_id": None,
+                "time": int(random.integers(100)),
+                "triggers": triggers.tolist(),
+                "trigger_weights": weights.tolist(),
+                "items": items.tolist(),
+                "actions": random.integers(0, 4, len(items)).tolist(),
+            }
+        )
+    return rows
+
+
+def write_log(folder: Path, rows: list[dict[str, object]], first_time: list[int | None]) -> Path:
+    (folder / REQUESTS_FOLDER).mkdir(parents=True)
+    pq.write_table(pa.table({"first_time": pa.array(first_time, pa.int64())}), folder / ITEMS)
+    halves = (rows[: len(rows) // 2], rows[len(rows) // 2 :])
+    for place, part in enumerate(halves):
+        pq.write_table(
+            pa.Table.from_pylist(part, REQUESTS_OF_LOG), folder / REQUESTS_FOLDER / f"part-{place:06}.parquet"
+        )
+    return folder
+
+
+def read(file: Path) -> list[dict[str, list[float]]]:
+    return list(pa.ipc.open_file(pa.memory_map(str(file))).read_all().to_pylist())
+
+
+def test_requests_as_they_happened_equal_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "MOST", 4)
+    rows = random_requests(0)
+    first_time = [None if item % 9 == 8 else item * 2 for item in range(SIZE)]
+    write_histories(write_log(tmp_path / "graph", rows, first_time), tmp_path / "out")
+    expected = []
+    for row in rows:
+        weighed = [pair for pair in zip(row["triggers"], row["trigger_weights"], strict=True) if pair[1] > 0][:4]
+        chosen = []
+        for item, action in zip(row["items"], row["actions"], strict=True):
+            if action > 0 and item not in row["triggers"]:
+                first = first_time[item]
+                chosen.append(item + SIZE * (first is None or first >= row["time"]))
+        if weighed and chosen:
+            expected.append(([item for item, _ in weighed], [weight**0.25 for _, weight in weighed], chosen))
+    found = read(tmp_path / "out" / histories.REQUESTS)
+    assert len(found) == len(expected) > 20
+    for row, (triggers, weights, chosen) in zip(found, expected, strict=True):
+        assert row["triggers"] == triggers
+        assert row["weights"] == pytest.approx(weights)
+        assert row["chosen"] == chosen
+
+
+def test_choices_of_users_equal_a_loop() -> None:
+    rows = random_requests(1)
+    chosen: dict[str, set[int]] = {}
+    for row in rows:
+        user = row["user_id"] or f"unknown {row['request_id']}"
+        own = [item for item, action in zip(row["items"], row["actions"], strict=True) if action > 0]
+        chosen.setdefault(user, set()).update(own)
+    found = choices_of_users(pa.Table.from_pylist(rows, REQUESTS_OF_LOG), np.zeros(SIZE, np.int64))
+    expected = sorted(sorted(items) for items in chosen.values() if len(items) > 1)
+    assert sorted(found["items"].to_pylist()) == expected
+    assert len(expected) > 10
+
+
+def test_a_step_draws_triggers_and_targets_of_its_histories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "MOST", 3)
+    write_histories(write_log(tmp_path / "graph", random_requests(2), [0] * SIZE), tmp_path / "out")
+    requests, users = (read(tmp_path / "out" / name) for name in (histories.REQUESTS, histories.USERS))
+    drawn, halves = Histories(tmp_path / "out", 15, seed=4), set()
+    for step in range(40):
+        batch = drawn.draw(step)
+        assert batch.size == 15
+        np.testing.assert_allclose(np.bincount(batch.trigger_rows, batch.weights), 1, rtol=1e-6)
+        for history in range(15):
+            triggers = batch.triggers[batch.trigger_rows == history].tolist()
+            targets = batch.targets[batch.target_rows == history].tolist()
+            assert 1 <= len(triggers) <= 3
+            assert 1 <= len(targets) <= 3
+            assert len({item % SIZE for item in triggers + targets}) == len(triggers) + len(targets)
+            if history < 8:
+                assert any(row["triggers"] == triggers and set(targets) <= set(row["chosen"]) for row in requests)
+            else:
+                assert any(set(triggers + targets) <= set(row["items"]) for row in users)
+                halves.add((tuple(triggers), tuple(targets)))
+    assert len(halves) > 200, "the halves of a user differ from draw to draw"
+    again, other = Histories(tmp_path / "out", 15, seed=4).draw(7), Histories(tmp_path / "out", 15, seed=5).draw(7)
+    assert again.targets.tolist() == drawn.draw(7).targets.tolist() != other.targets.tolist()
+
+
+def test_a_log_of_baskets_of_unknown_users_has_halves_alone(tmp_path: Path) -> None:
+    rows = [{**row, "user_id": "", "triggers": [], "trigger_weights": []} for row in random_requests(3)]
+    write_histories(write_log(tmp_path / "graph", rows, [0] * SIZE), tmp_path / "out")
+    assert read(tmp_path / "out" / histories.REQUESTS) == []
+    assert Histories(tmp_path / "out", 6, seed=0).draw(0).size == 6
+
+
+def test_a_log_without_two_choices_is_named(tmp_path: Path) -> None:
+    rows = [{**row, "actions": [0] * len(row["actions"])} for row in random_requests(4)]
+    with pytest.raises(RaylevanceError, match="no user of the log chose two items; set it to 0"):
+        write_histories(write_log(tmp_path / "graph", rows, [0] * SIZE), tmp_path / "out")
