@@ -115,7 +115,7 @@ def small(**changes: object) -> ItemRetrievalSettings:
 
 
 def opened(task: ItemRetrieval, model: Path | None = None) -> ItemRetrievalReplica:
-    return task.open(model, WorkerContext(Path(), seed=0)).train()
+    return task.open(model, WorkerContext(task.model.parent, seed=0)).train()
 
 
 def trained(replica: ItemRetrievalReplica, steps: range, optimizer: torch.optim.Optimizer, total: int) -> None:
@@ -214,9 +214,62 @@ def test_training_finds_the_groups_and_places_a_new_item(folder: Path, tmp_path:
     assert same[-1].all(), "the item without events is near its category"
 
 
-def test_a_restart_goes_on_as_if_it_had_not_stopped(folder: Path, tmp_path: Path) -> None:
-    settings = small()
+def test_the_loss_of_histories_equals_a_loop(folder: Path, tmp_path: Path) -> None:
+    settings = small(histories=9, temperature=0.2)
+    task = ItemRetrieval(start(folder, tmp_path / "start"), folder, None, settings, popularity=0.5)
+    task.prepare(tmp_path)
+    replicas = [task.open(None, WorkerContext(tmp_path, seed=0, rank=rank, world_size=2)) for rank in range(2)]
+    for replica in replicas:
+        assert replica.histories is not None
+        batch = replica.histories.draw(3)
+        candidates = replica._batches.draw(np.arange(5), 3, batch.targets).candidates
+    triggers = np.unique(batch.triggers)
+    random = np.random.default_rng(0)
+    vectors, others = random.normal(size=(len(triggers), 16)), random.normal(size=(len(candidates), 16)) / 4
+    counts = ItemGraph.load(folder).event_counts.sum(axis=1)
+    mean = counts[counts > 0].mean()
+    expected = []
+    for history in range(batch.size):
+        mine, targets = batch.trigger_rows == history, batch.targets[batch.target_rows == history]
+        mass = {}
+        for place, code in enumerate(candidates.tolist()):
+            if code % SIZE in batch.triggers[mine]:
+                continue
+            count = counts[code] if code < SIZE and counts[code] else mean
+            mass[code] = ((1 + count) / (1 + mean)) ** 0.5 * sum(
+                weight * np.exp(vectors[np.searchsorted(triggers, trigger)] @ others[place] / 0.2)
+                for trigger, weight in zip(batch.triggers[mine], batch.weights[mine], strict=True)
+            )
+        expected.append(-np.mean([np.log(mass[code] / sum(mass.values())) for code in targets.tolist()]))
+    given = torch.from_numpy(vectors), torch.from_numpy(others)
+    losses = [
+        float(replica._history_loss(batch, candidates, *(part.float() for part in given))) for replica in replicas
+    ]
+    np.testing.assert_allclose(losses, [sum(expected[0::2]), sum(expected[1::2])], rtol=1e-4)
+
+
+def test_histories_bring_the_items_of_their_users_together(folder: Path, tmp_path: Path) -> None:
+    # The users of the log choose items of two groups, while the edges of the graph stay within one.
+    found = {}
+    for histories in (0, 16):
+        settings = small(max_steps=60, histories=histories, history_weight=5)
+        task = ItemRetrieval(start(folder, tmp_path / f"start{histories}"), folder, None, settings)
+        task.prepare(tmp_path / f"run{histories}")
+        replica = task.open(None, WorkerContext(tmp_path / f"run{histories}", seed=0)).train()
+        trained(replica, range(60), build_optimizer(replica, settings), 60)
+        nodes = ItemNodes(ItemGraph.load(folder), replica.model.vocabulary, None)
+        vectors = nodes.vectors(replica.model.eval(), np.arange(SIZE - 1))
+        other = group_of(np.arange(SIZE - 1))[:, None] != group_of(np.arange(SIZE - 1))
+        found[histories] = (vectors @ vectors.T)[other].mean()
+        assert ("loss_histories" in replica.logged()) == bool(histories)
+    assert found[16] > found[0] + 0.1
+
+
+@pytest.mark.parametrize("histories", [0, 6])
+def test_a_restart_goes_on_as_if_it_had_not_stopped(folder: Path, tmp_path: Path, histories: int) -> None:
+    settings = small(histories=histories)
     task = ItemRetrieval(start(folder, tmp_path / "start"), folder, None, settings)
+    task.prepare(tmp_path)
     whole = opened(task)
     optimizer = build_optimizer(whole, settings)
     trained(whole, range(3), optimizer, 6)

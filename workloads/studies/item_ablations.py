@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tau 0.05": {"train.temperature": 0.05},
     "tau 0.2": {"train.temperature": 0.2},
     "mixed negatives": {"train.mixed_negatives": 32},
+    "histories": {"train.histories": 256},
 }
 """The settings that each variant changes. The neighbour level alone is the baseline `neighbours` of the report."""
 
