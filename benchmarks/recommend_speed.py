@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from raylevance.index.item_table import DAMPING, ItemTable
+from raylevance.index.item_scores import DAMPING
+from raylevance.index.item_table import ItemTable
 from raylevance.inference.item_table import TriggerLists, recommender
 
 K, WIDTH, TEMPERATURE = 200, 400, 0.1

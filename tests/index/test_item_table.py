@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.errors import RaylevanceError
-from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items, popularity_terms
+from raylevance.index.item_scores import popularity_terms
+from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.inference.item_table import Recommender, TriggerLists, recommender
 
 ITEMS, TAU = 40, 0.2

@@ -5,7 +5,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylevance.index.item_table import DAMPING, ItemTable
+from raylevance.index.item_scores import DAMPING
+from raylevance.index.item_table import ItemTable
 from raylevance.inference.item_table import TriggerLists
 from raylevance.models.item_features import categories_below, numbered_categories
 from workloads.steps.item_baselines import Rule, TableSystem

@@ -19,7 +19,8 @@ from raylevance.errors import UsageError
 from raylevance.evaluation.item_metrics import Targets
 from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings
 from raylevance.graph.item_requests import DAY
-from raylevance.index.item_table import ItemTableSettings, popularity_terms
+from raylevance.index.item_scores import popularity_terms
+from raylevance.index.item_table import ItemTableSettings
 from raylevance.inference.item_table import load
 from tests.conftest import Ended
 from workloads.run import Run

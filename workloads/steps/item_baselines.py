@@ -23,7 +23,8 @@ from raylevance.graph.item_objectives import flat_lists
 from raylevance.graph.item_similarity import ease, item_cf
 from raylevance.graph.query_categories import fitting_or_all
 from raylevance.graph.swing import SwingSettings, swing
-from raylevance.index.item_table import DAMPING, ItemTable, ItemTableSettings, nearest_items
+from raylevance.index.item_scores import DAMPING
+from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.inference.item_table import TriggerLists, recommender
 from workloads.steps.graph_baselines import graphsage_vectors, lightgcn_vectors, xsimgcl_vectors
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from raylevance.artifacts import Artifact, Draft
-from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items, popularity_terms
+from raylevance.index.item_scores import popularity_terms
+from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.models.item_encoder import ItemEncoder, ItemEncoderSettings
 from raylevance.models.item_features import ItemVocabulary, category_ids
 from raylevance.training.tasks.item_retrieval.item_nodes import ItemNodes

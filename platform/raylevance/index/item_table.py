@@ -2,15 +2,9 @@
 
 A folder holds `items.parquet` (product_id and category by row), `neighbours.npy` int32 [items, K] (rows, the best
 first, -1 for none), `scores.npy` float32 [items, K] and `table.json` (the settings, and the temperature by which lists
-are merged). The score of item i for trigger t is
+are merged). `item_scores` says what the score of an item is.
 
-    s_ti = cos(h_t, h_i) + tau * b * ( log(1 + n_i) - log(1 + n) )
-
-with n_i the events of item i, n their mean over the items that have any, and n_i = n for an item without events.
-A loss with the positives of other triggers as negatives learns how much likelier an item is after a trigger than
-elsewhere; the second term gives back a part, b, of how likely it is at all.
-
-Source: GCL-MO (arXiv 2307.04322), 4.7, for the table; the term of popularity is our choice.
+Source: GCL-MO (arXiv 2307.04322), 4.7.
 """
 
 import json
@@ -27,17 +21,14 @@ from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
+from raylevance.index.item_scores import POPULARITY, Scores
 from raylevance.index.vectors import IndexSettings, VectorIndex
 
 Rows = npt.NDArray[np.int32]
-Scores = npt.NDArray[np.float32]
 
 ITEMS, NEIGHBOURS, SCORES, TABLE = "items.parquet", "neighbours.npy", "scores.npy", "table.json"
 SEARCHED_AT_ONCE = 4_000
 """How many items are looked up in the index at a time."""
-DAMPING = 0.25
-"""The power that the weights of triggers are raised to where their lists are merged: on the last training day of a real
-log, 0 and 0.25 were equal and better than 0.5 and 1 (our choice)."""
 SEARCHED_PER_KEPT = 4
 """How many items are ranked by their scores for each that is kept, where scores are more than cosines."""
 
@@ -47,7 +38,7 @@ class ItemTableSettings(Settings):
 
     k: PositiveInt = 400
     """Neighbours of an item."""
-    popularity: float = Field(0.75, ge=0)
+    popularity: float = Field(POPULARITY, ge=0)
     """b in the score: how much the popularity of an item counts. 0 makes the score the cosine."""
     same_category: bool = False
     """Keep only neighbours of the item's own category; items without one are a category of their own."""
@@ -86,17 +77,6 @@ class ItemTable:
         if not neighbours.shape == scores.shape == (items.num_rows, neighbours.shape[1]):
             raise RaylevanceError(f"{folder}: {NEIGHBOURS}, {SCORES} and {ITEMS} are not of one table")
         return cls(items, neighbours, scores, float(values["temperature"]))
-
-
-def popularity_terms(events: npt.NDArray[np.int64], temperature: float, share: float) -> Scores:
-    """Return the second term of the score of each item, float32 [n], from the number of its `events` [n].
-
-    `share` is b and `temperature` tau in the formula above.
-    """
-    known = events[events > 0]
-    mean = known.mean() if len(known) else 0.0
-    terms = np.log1p(np.where(events > 0, events, mean)) - np.log1p(mean)
-    return np.asarray(temperature * share * terms, np.float32)
 
 
 def nearest_items(

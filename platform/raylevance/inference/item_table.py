@@ -28,7 +28,8 @@ from raylevance.data.schema import CATEGORY_SEPARATOR
 from raylevance.graph.compiled import compiled
 from raylevance.graph.edges import NodeIds
 from raylevance.graph.query_categories import fitting_or_all
-from raylevance.index.item_table import DAMPING, ItemTable
+from raylevance.index.item_scores import DAMPING
+from raylevance.index.item_table import ItemTable
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -10,15 +10,16 @@ def trigger_mixture_loss(
 
         m_hi = sum_t v_ht e^{z_ti},    L(h) = - sum_i y_hi log( m_hi / sum_{k not excluded} m_hk )
 
-    Of alike triggers each brings the same items, so the gradient is shared among them: a trigger learns what the others
-    of its histories do not say already.
+    Similar triggers bring the same items, so they share the gradient: a trigger learns what the others of its histories
+    do not say already.
 
     - `logits`: z, [triggers, candidates].
-    - `weights`: v, the weight of each trigger in each history, 0 where it is none of it, [histories, triggers].
-    - `targets`: y, the share of each candidate among the items to find, none of them excluded, [histories, candidates].
+    - `weights`: v, the weight of each trigger in each history, 0 for one that it does not have, [histories, triggers].
+    - `targets`: y, the share of each candidate among the targets, none of which is excluded, [histories, candidates].
     - `excluded`: bool, the candidates that are not in the denominator, [histories, candidates].
 
-    A history without targets has loss 0. A sum below 1e-38 of the largest e^z counts as that much.
+    A history without targets has loss 0. A sum below 1e-38 of the largest e^z is raised to that and has no gradient;
+    with cosines this takes a tau below 0.03.
 
     Source: our choice; the mixture is the one of `inference.item_table`.
     """

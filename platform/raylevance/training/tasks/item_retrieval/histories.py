@@ -1,16 +1,16 @@
-"""Histories: items that a user chose, of which some are to be found from others, several at once.
+"""Histories: items that a user chose, of which some are triggers and the others targets.
 
-Half of the histories of a step are requests as they happened: the triggers, with their weights, are to find the items
-that were chosen. The other half are users: a random half of all that one chose is to find the rest. The first say what
-is chosen next, the second what is chosen by the same people.
+Half of the histories of a step are requests as they happened, where the log has so many: the targets are the items that
+were chosen. The others are users: a random half of what a user chose are triggers, and the rest targets. Requests teach
+what is chosen next, users what is chosen by the same people.
 
 Source: our choice. EASE (Steck 2019, arXiv 1905.03375) also weighs the items of a user jointly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,12 @@ import pyarrow.parquet as pq
 
 from raylevance.data.hashing import hash_strings
 from raylevance.errors import RaylevanceError
-from raylevance.graph.item_graph import ITEMS, REQUESTS_FOLDER, users_or_requests
+from raylevance.graph.item_graph import ITEMS, QUERIES, REQUESTS_FOLDER, users_or_requests
 from raylevance.graph.item_objectives import NEVER, flat_lists
-from raylevance.index.item_table import DAMPING
+from raylevance.graph.query_categories import categories_of, fitting_or_all
+from raylevance.index.item_scores import DAMPING
+from raylevance.models.item_features import numbered_categories
+from raylevance.training.task import WorkerContext
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -30,16 +33,19 @@ REQUESTS, USERS = "requests.arrow", "users.arrow"
 REQUEST = pa.schema(
     {"triggers": pa.list_(pa.int32()), "weights": pa.list_(pa.float32()), "chosen": pa.list_(pa.int32())}
 )
-"""Schema of requests that have both triggers and items to find.
+"""Schema of requests that have both triggers and targets.
 
-- `triggers`, `weights`: the triggers, the highest weight first, and their damped weights.
+- `triggers`, `weights`: all triggers, the highest weight first, and their damped weights; 0 for one that does not fit
+  the category of the query.
 - `chosen`: the other items that were chosen in the request, by code: `i`, or `i + items` if it was new then.
 """
 USER = pa.schema({"items": pa.list_(pa.int32())})
 """Schema of users: the items that each chose, two or more."""
 MOST = 50
-"""The most triggers, and the most items to find, of a history, which bounds the cost of a step. Of a request the
-triggers of the highest weight are taken, all else is drawn."""
+"""The most triggers and the most targets of a history, which bounds the cost of a step. Those of the highest weight are
+the triggers of a request; the others are sampled."""
+DRAWS = 2
+"""Tells the draws of histories in a step from those of its two views."""
 
 
 def write_histories(graph: Path, output: Path) -> None:
@@ -52,19 +58,17 @@ def write_histories(graph: Path, output: Path) -> None:
     """
     if output.exists():
         return
-    times = pq.read_table(graph / ITEMS, columns=["first_time"])["first_time"]
-    first_time = times.fill_null(NEVER).to_numpy()
-    draft = output.with_name(f".{output.name}.draft")
+    items, queries = pq.read_table(graph / ITEMS), pq.read_table(graph / QUERIES)
+    draft, count = output.with_name(f".{output.name}.draft"), 0
     draft.mkdir(parents=True, exist_ok=True)
-    kinds: dict[str, tuple[pa.Schema, Callable[[pa.Table, Ints], pa.Table]]] = {
-        REQUESTS: (REQUEST, requests_as_they_happened),
-        USERS: (USER, choices_of_users),
+    kinds: dict[str, tuple[pa.Schema, Callable[[pa.Table], pa.Table]]] = {
+        REQUESTS: (REQUEST, lambda requests: requests_as_they_happened(requests, items, queries)),
+        USERS: (USER, lambda requests: choices_of_users(requests, len(items))),
     }
-    count = 0
     for name, (schema, read) in kinds.items():
         with pa.OSFile(str(draft / name), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for file in sorted((graph / REQUESTS_FOLDER).glob("*.parquet")):
-                histories = read(pq.read_table(file), first_time)
+                histories = read(pq.read_table(file))
                 writer.write_table(histories)
                 count += histories.num_rows
     if not count:
@@ -72,42 +76,43 @@ def write_histories(graph: Path, output: Path) -> None:
     draft.replace(output)
 
 
-def requests_as_they_happened(requests: pa.Table, first_time: Ints) -> pa.Table:
+def requests_as_they_happened(requests: pa.Table, items: pa.Table, queries: pa.Table) -> pa.Table:
     """Return the `requests` that have both triggers and other chosen items, rows of `REQUEST`.
 
-    `first_time` [items] is when each item first has an event, in milliseconds since 1970.
+    `items` and `queries` are those of the item graph.
     """
-    items, size = len(first_time), requests.num_rows
+    first_time = items["first_time"].fill_null(NEVER).to_numpy()
+    categories = numbered_categories(items)[0]
+    size, count = requests.num_rows, len(items)
     trigger_rows, triggers = flat_lists(requests["triggers"])
     weights = requests["trigger_weights"].combine_chunks().flatten().to_numpy().astype(np.float64)
-    counts = np.bincount(trigger_rows, minlength=size)
-    rank = np.arange(len(triggers)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # The weight of a very old trigger may be 0 in float32.
-    kept = (weights > 0) & (rank < MOST)
+    wanted = categories_of(requests["query_id"], queries)[trigger_rows]
+    fits = fitting_or_all(trigger_rows, categories[triggers] == wanted, size) | (wanted == 0)
+    # The weight of a very old trigger may be 0 in float32 too.
+    weights = np.where(fits, weights**DAMPING, 0)
     rows, chosen = _chosen(requests)
-    other = ~np.isin(rows * items + chosen, trigger_rows * items + triggers)
+    other = ~np.isin(rows * count + chosen, trigger_rows * count + triggers)
     rows, chosen = rows[other], chosen[other]
     is_new = first_time[chosen] >= requests["time"].to_numpy()[rows]
     columns = {
-        "triggers": _lists(trigger_rows[kept], triggers[kept].astype(np.int32), size),
-        "weights": _lists(trigger_rows[kept], (weights[kept] ** DAMPING).astype(np.float32), size),
-        "chosen": _lists(rows, (chosen + np.where(is_new, items, 0)).astype(np.int32), size),
+        "triggers": _lists(trigger_rows, triggers.astype(np.int32), size),
+        "weights": _lists(trigger_rows, weights.astype(np.float32), size),
+        "chosen": _lists(rows, (chosen + np.where(is_new, count, 0)).astype(np.int32), size),
     }
-    both = (np.bincount(trigger_rows[kept], minlength=size) > 0) & (np.bincount(rows, minlength=size) > 0)
+    both = (np.bincount(trigger_rows, weights > 0, size) > 0) & (np.bincount(rows, minlength=size) > 0)
     return pa.table(columns, schema=REQUEST).filter(pa.array(both))
 
 
-def choices_of_users(requests: pa.Table, first_time: Ints) -> pa.Table:
+def choices_of_users(requests: pa.Table, items: int) -> pa.Table:
     """Return what each user of `requests` chose, rows of `USER`; a request of an unknown user is a user of its own.
 
-    `first_time` [items] gives the number of items.
+    `items` is the number of items of the graph.
     """
     rows, chosen = _chosen(requests)
     users = np.unique(hash_strings(users_or_requests(requests)), return_inverse=True)[1].astype(np.int64)
-    distinct = np.unique(users[rows] * len(first_time) + chosen)
-    owners, items = np.divmod(distinct, len(first_time))
+    owners, distinct = np.divmod(np.unique(users[rows] * items + chosen), items)
     size = int(users.max()) + 1 if len(users) else 0
-    table = pa.table({"items": _lists(owners, items.astype(np.int32), size)}, schema=USER)
+    table = pa.table({"items": _lists(owners, distinct.astype(np.int32), size)}, schema=USER)
     return table.filter(pa.array(np.bincount(owners, minlength=size) >= 2))
 
 
@@ -126,11 +131,13 @@ def _lists(rows: Ints, values: npt.NDArray[np.generic], size: int) -> pa.Array:
 
 @dataclass(frozen=True)
 class HistoryBatch:
-    """The histories of a step, `size` of them.
+    """Histories of a step, `size` of them.
 
     - `trigger_rows`, `triggers`, `weights`: the history and item of each trigger, and its weight; those of a history
       sum to 1.
-    - `target_rows`, `targets`: the history and code of each item to find.
+    - `target_rows`, `targets`: the history and code of each target.
+    - `excluded_rows`, `excluded`: the history and number of each item that is never recommended to it: its triggers,
+      and those beyond `MOST`.
     """
 
     size: int
@@ -139,42 +146,87 @@ class HistoryBatch:
     weights: Floats
     target_rows: Ints
     targets: Ints
+    excluded_rows: Ints
+    excluded: Ints
+
+    @classmethod
+    def of(cls, histories: Sequence[tuple[Any, Any, Any, Any]]) -> Self:
+        """Return the triggers, weights, targets and excluded items of each history as one batch."""
+
+        def flat(part: int, kind: Any) -> Any:
+            return np.concatenate([np.empty(0, kind), *(np.asarray(history[part], kind) for history in histories)])
+
+        def rows(part: int) -> Ints:
+            return np.repeat(np.arange(len(histories)), [len(history[part]) for history in histories])
+
+        return cls(
+            len(histories),
+            *(rows(0), flat(0, np.int64), flat(1, np.float32)),
+            *(rows(2), flat(2, np.int64)),
+            *(rows(3), flat(3, np.int64)),
+        )
+
+    def share(self, context: WorkerContext) -> "HistoryBatch":
+        """Return a worker's share of the histories."""
+        own = context.share(np.arange(self.size))
+        place = np.full(self.size, -1)
+        place[own] = np.arange(len(own))
+        trigger, target, excluded = (
+            place[rows] >= 0 for rows in (self.trigger_rows, self.target_rows, self.excluded_rows)
+        )
+        return HistoryBatch(
+            len(own),
+            *(place[self.trigger_rows[trigger]], self.triggers[trigger], self.weights[trigger]),
+            *(place[self.target_rows[target]], self.targets[target]),
+            *(place[self.excluded_rows[excluded]], self.excluded[excluded]),
+        )
 
 
 class Histories:
     """The histories in a folder of `write_histories`, which are mapped into memory."""
 
     def __init__(self, folder: Path, per_step: int, seed: int) -> None:
-        self._requests, self._users = (
-            pa.ipc.open_file(pa.memory_map(str(folder / name))).read_all() for name in (REQUESTS, USERS)
-        )
+        self._requests, self._users = _Rows(folder / REQUESTS), _Rows(folder / USERS)
         self._per_step, self._seed = per_step, seed
 
     def draw(self, step: int) -> HistoryBatch:
         """Return the histories of `step`, which depend on the seed and the step alone."""
-        random = np.random.default_rng([self._seed, step, 1])
-        requests = (self._per_step + 1) // 2 if self._users.num_rows else self._per_step
-        if not self._requests.num_rows:
-            requests = 0
-        sides: list[tuple[Any, Any, Any]] = []
-        for row in self._drawn(self._requests, requests, random):
-            weights = np.array(row["weights"])
-            sides.append((row["triggers"], weights / weights.sum(), random.permutation(row["chosen"])[:MOST]))
-        for row in self._drawn(self._users, self._per_step - requests, random):
-            together = random.permutation(row["items"])
-            triggers, targets = (half[:MOST] for half in np.split(together, [len(together) // 2]))
-            sides.append((triggers, np.full(len(triggers), 1 / len(triggers)), targets))
-        every = np.arange(len(sides))
-        return HistoryBatch(
-            len(sides),
-            np.repeat(every, [len(triggers) for triggers, _, _ in sides]),
-            np.concatenate([triggers for triggers, _, _ in sides]).astype(np.int64),
-            np.concatenate([weights for _, weights, _ in sides]).astype(np.float32),
-            np.repeat(every, [len(targets) for _, _, targets in sides]),
-            np.concatenate([targets for _, _, targets in sides]).astype(np.int64),
-        )
+        random = np.random.default_rng([self._seed, step, DRAWS])
+        half = (self._per_step + 1) // 2 if len(self._users) else self._per_step
+        requests = min(half, len(self._requests)) if len(self._users) else half
+        drawn = [_request(row, random) for row in self._requests.draw(requests, random)]
+        drawn += [_user(row, random) for row in self._users.draw(self._per_step - requests, random)]
+        return HistoryBatch.of(drawn)
 
-    @staticmethod
-    def _drawn(table: pa.Table, count: int, random: np.random.Generator) -> list[dict[str, list[float]]]:
-        rows = random.integers(table.num_rows, size=count) if count else np.empty(0, np.int64)
-        return list(table.take(pa.array(rows)).to_pylist())
+
+def _request(row: dict[str, Any], random: np.random.Generator) -> tuple[Any, Any, Any, Any]:
+    """Return the triggers, weights, targets and excluded items of a request."""
+    triggers, weights = np.array(row["triggers"]), np.array(row["weights"])
+    kept = np.flatnonzero(weights)[:MOST]
+    return triggers[kept], weights[kept] / weights[kept].sum(), random.permutation(row["chosen"])[:MOST], triggers
+
+
+def _user(row: dict[str, Any], random: np.random.Generator) -> tuple[Any, Any, Any, Any]:
+    """Return the triggers, weights, targets and excluded items of a user, whose items are split at random."""
+    first, second = np.split(random.permutation(row["items"]), [len(row["items"]) // 2])
+    triggers = first[:MOST]
+    return triggers, np.full(len(triggers), 1 / len(triggers)), second[:MOST], first
+
+
+class _Rows:
+    """Reads single rows of an Arrow file, of which only those are brought into memory."""
+
+    def __init__(self, file: Path) -> None:
+        with pa.ipc.open_file(pa.memory_map(str(file))) as reader:
+            self._batches = [reader.get_batch(place) for place in range(reader.num_record_batches)]
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def draw(self, count: int, random: np.random.Generator) -> Iterator[dict[str, Any]]:
+        """Yield `count` rows, drawn with replacement."""
+        for row in random.integers(len(self), size=count).tolist() if count else []:
+            batch = self._batches[int(np.searchsorted(self._ends, row, side="right"))]
+            place = row - int(self._ends[self._ends <= row].max(initial=0))
+            yield batch.slice(place, 1).to_pylist()[0]

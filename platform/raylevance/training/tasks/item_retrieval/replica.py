@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from raylevance.training.tasks.item_retrieval.task import ItemRetrievalSettings
 
 VIEWS = 2
-NO_HISTORIES = HistoryBatch(0, EMPTY, EMPTY, np.empty(0, np.float32), EMPTY, EMPTY)
+NO_HISTORIES = HistoryBatch(0, EMPTY, EMPTY, np.empty(0, np.float32), EMPTY, EMPTY, EMPTY, EMPTY)
 
 
 class ItemRetrievalReplica(TaskReplica):
     """An item encoder, and its batches of triggers. Each worker encodes a share of a step's items for all workers.
 
-    - `histories`: what a step learns from besides, None for nothing.
+    - `histories`: the histories that each step also learns from; None for none.
     - `popularity` [items]: what the loss of histories adds to the logit of each item.
     """
 
@@ -69,7 +69,7 @@ class ItemRetrievalReplica(TaskReplica):
         return loss.detach()
 
     def logged(self) -> dict[str, torch.Tensor]:
-        """Return the loss of each objective in this worker's share of the latest step, a mean over triggers.
+        """Return the mean loss of each objective, and of histories, in this worker's share of the latest step.
 
         It is that of the triggers of the second view among the candidates of the first.
         """
@@ -124,27 +124,33 @@ class ItemRetrievalReplica(TaskReplica):
     ) -> torch.Tensor:
         """Return the summed losses of this worker's share of `histories`.
 
-        `triggers` [t, d] are the vectors of their triggers, each once, ascending; `others` [c, d] those of the
+        `triggers` [t, d] are the vectors of all their triggers, each once, ascending; `others` [c, d] those of the
         `candidates`.
         """
         items, device = self._batches.items, self.model.device
-        rows = self.context.share(np.arange(histories.size))
-        own = np.unique(histories.triggers)
-        weights = np.zeros((histories.size, len(own)), np.float32)
-        np.add.at(weights, (histories.trigger_rows, np.searchsorted(own, histories.triggers)), histories.weights)
-        targets = np.zeros((histories.size, len(candidates)), np.float32)
-        targets[histories.target_rows, np.searchsorted(candidates, histories.targets)] = 1
-        targets /= np.maximum(targets.sum(axis=1, keepdims=True), 1)
-        excluded = np.zeros(targets.shape, np.bool_)
-        for codes in (histories.triggers, histories.triggers + items):
+        mine = histories.share(self.context)
+        own = np.unique(mine.triggers)
+        vectors = triggers[torch.from_numpy(np.searchsorted(np.unique(histories.triggers), own))]
+        weights = np.zeros((mine.size, len(own)), np.float32)
+        weights[mine.trigger_rows, np.searchsorted(own, mine.triggers)] = mine.weights
+        excluded, targets = np.zeros((2, mine.size, len(candidates)), np.float32)
+        # An item is a candidate once: neither a trigger nor what a target is by its other code is in the denominator.
+        other_codes = (mine.targets + items) % (2 * items)
+        for rows, codes in (
+            (mine.excluded_rows, mine.excluded),
+            (mine.excluded_rows, mine.excluded + items),
+            (mine.target_rows, other_codes),
+        ):
             places = np.minimum(np.searchsorted(candidates, codes), len(candidates) - 1)
             hit = candidates[places] == codes
-            excluded[histories.trigger_rows[hit], places[hit]] = True
+            excluded[rows[hit], places[hit]] = 1
+        targets[mine.target_rows, np.searchsorted(candidates, mine.targets)] = 1
+        targets /= np.maximum(targets.sum(axis=1, keepdims=True), 1)
         popularity = np.where(candidates < items, self.popularity[candidates % items], 0).astype(np.float32)
-        logits = triggers @ others.T / self._settings.temperature + torch.from_numpy(popularity).to(device)
-        given = (torch.from_numpy(part[rows]).to(device) for part in (weights, targets, excluded))
-        losses = trigger_mixture_loss(logits, *given)
-        self._losses["loss_histories"] = losses.detach().mean() if len(rows) else self.zero_loss()
+        logits = vectors @ others.T / self._settings.temperature + torch.from_numpy(popularity).to(device)
+        given = (torch.from_numpy(part).to(device) for part in (weights, targets, excluded > 0))
+        losses = trigger_mixture_loss(logits, *given) if mine.size else logits.sum(dim=1)
+        self._losses["loss_histories"] = losses.detach().mean() if mine.size else self.zero_loss()
         return losses.sum()
 
     def _self_loss(self, rows: Ints, triggers: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
 from raylevance.graph.item_graph import ItemGraph
 from raylevance.graph.item_objectives import OBJECTIVES, Objective
-from raylevance.index.item_table import popularity_terms
+from raylevance.index.item_scores import POPULARITY, popularity_terms
 from raylevance.models.item_encoder import ItemEncoder
 from raylevance.training.settings import TrainSettings
 from raylevance.training.task import WorkerContext
@@ -64,8 +64,9 @@ class ItemRetrievalSettings(TrainSettings):
     """Negatives that are made for each trigger and objective: its nearest negatives in a step, each mixed with one of
     its positives (`losses.mixed_negatives`); no more than the step has candidates."""
     histories: NonNegativeInt = 0
-    """Histories of users that a step also learns from: several triggers together are to find what was chosen, as where
-    the table is served (`losses.trigger_mixture`). Suits a log in which users choose many items."""
+    """Histories that each step also learns from: several triggers together are to find what a user chose, as when lists
+    are merged (`losses.trigger_mixture`). Suits a log in which users choose many items. Memory is that of the scores of
+    50 triggers of each for the candidates of the step, which those of other workers are not part of."""
     history_weight: PositiveFloat = 1.0
     """How much a history's loss counts beside that of an objective."""
     clicked_not_bought: float = Field(0.3, ge=0)
@@ -95,7 +96,7 @@ class ItemRetrieval:
     graph: Path
     texts: Path | None
     settings: ItemRetrievalSettings
-    popularity: float = 0.0
+    popularity: float = POPULARITY
 
     def check(self) -> None:
         """Raise `RaylevanceError` if the model can't be read."""
