@@ -68,5 +68,5 @@ def test_a_sum_too_small_for_float32_is_raised() -> None:
     weights, targets = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     loss = trigger_mixture_loss(logits, weights, targets, torch.zeros(1, 2, dtype=torch.bool)).sum()
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(math.log(2)), "both sums are raised to the same"
+    assert float(loss.detach()) == pytest.approx(math.log(2), rel=1e-4), "both sums are raised to the same"
     assert (logits.grad == 0).all()
