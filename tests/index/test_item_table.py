@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.errors import RaylevanceError
-from raylevance.index.item_scores import popularity_terms
+from raylevance.index.item_scores import DAMPING, popularity_terms
 from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.inference.item_table import Recommender, TriggerLists, recommender
+from raylevance.losses.trigger_mixture import trigger_mixture_loss
 
 ITEMS, TAU = 40, 0.2
 CATEGORIES = [None if row % 7 == 0 else f"c{row % 3}" for row in range(ITEMS)]
@@ -158,3 +160,25 @@ def test_a_table_survives_its_folder(tmp_path: Path) -> None:
     (tmp_path / "scores.npy").unlink()
     with pytest.raises(RaylevanceError, match=r"scores\.npy is missing"):
         ItemTable.load(tmp_path)
+
+
+def test_the_loss_of_histories_is_that_of_the_merged_lists() -> None:
+    events = np.random.default_rng(2).integers(0, 30, ITEMS) * (np.arange(ITEMS) % 5 > 0)
+    vectors, share = unit_vectors(ITEMS, seed=3), 0.75
+    rows, scores = nearest_items(vectors, CATEGORIES, ItemTableSettings(k=ITEMS), popularity_terms(events, TAU, share))
+    listed = pa.table({"product_id": [f"p{row:02}" for row in range(ITEMS)], "category": CATEGORIES})
+    own, weights = [4, 17, 30], [3.0, 1.0, 0.2]
+    served = recommender(ItemTable(listed, rows, scores, TAU)).recommend(TriggerLists.of([(own, weights)]), ITEMS)
+    found = served.items[0][served.items[0] >= 0]
+    assert sorted([*found.tolist(), *own]) == list(range(ITEMS))
+    logits = torch.from_numpy(vectors[own] @ vectors.T / TAU + popularity_terms(events, 1.0, share))
+    damped = np.array(weights) ** DAMPING
+    excluded = torch.zeros(1, ITEMS, dtype=torch.bool)
+    excluded[0, own] = True
+    shares = torch.softmax(torch.from_numpy(served.scores[0][: len(found)] / TAU), 0)
+    for item, expected in zip(found.tolist(), shares.tolist(), strict=True):
+        target = torch.zeros(1, ITEMS)
+        target[0, item] = 1
+        v = torch.from_numpy((damped / damped.sum()).astype(np.float32))[None]
+        loss = trigger_mixture_loss(logits, v, target, excluded)
+        assert float(loss) == pytest.approx(-math.log(expected), abs=1e-4)
