@@ -329,7 +329,9 @@ def test_what_to_do_where_a_split_is_empty(tables: Callable[[list[str | None]], 
         JudgedTables.open(folder)
 
 
-@pytest.mark.parametrize("name", ["mine_and_refine", "weak_supervision", "judge", "query_classification"])
+@pytest.mark.parametrize(
+    "name", ["mine_and_refine", "weak_supervision", "judge", "query_classification", "item_retrieval"]
+)
 def test_the_yaml_beside_a_recipe_holds_its_defaults(name: str) -> None:
     settings = settings_type(find_recipe(name.replace("_", "-")))
     file = Path(__file__).parents[2] / "workloads" / "recipes" / f"{name}.yaml"
