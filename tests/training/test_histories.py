@@ -15,7 +15,7 @@ from raylevance.graph.item_requests import REQUESTS as REQUESTS_OF_LOG
 from raylevance.graph.query_categories import QUERY_CATEGORIES
 from raylevance.training.task import WorkerContext
 from raylevance.training.tasks.item_retrieval import histories
-from raylevance.training.tasks.item_retrieval.histories import Histories, choices_of_users, write_histories
+from raylevance.training.tasks.item_retrieval.histories import Histories, users_of_two_items, write_histories
 
 SIZE = 40
 
@@ -87,14 +87,14 @@ def test_requests_as_they_happened_equal_a_loop(tmp_path: Path) -> None:
         assert row["chosen"] == chosen
 
 
-def test_choices_of_users_equal_a_loop() -> None:
+def test_users_of_two_items_equal_a_loop() -> None:
     rows = random_requests(1)
     chosen: dict[str, set[int]] = {}
     for row in rows:
         user = row["user_id"] or f"unknown {row['request_id']}"
         own = [item for item, action in zip(row["items"], row["actions"], strict=True) if action > 0]
         chosen.setdefault(user, set()).update(own)
-    found = choices_of_users(pa.Table.from_pylist(rows, REQUESTS_OF_LOG), SIZE)
+    found = users_of_two_items(pa.Table.from_pylist(rows, REQUESTS_OF_LOG), SIZE)
     expected = sorted(sorted(items) for items in chosen.values() if len(items) > 1)
     assert sorted(found["items"].to_pylist()) == expected
     assert len(expected) > 10

@@ -16,6 +16,7 @@ from raylevance.data.text import ProductText, normalised_query
 from raylevance.graph.building import BehaviourGraph
 from raylevance.graph.csr import Csr
 from raylevance.graph.features import NodeTexts, node_features
+from raylevance.graph.list_columns import list_column
 from raylevance.graph.metapaths import PpmiSettings, strongest_edges
 
 DEFAULT_PPMI = PpmiSettings()
@@ -96,9 +97,9 @@ class GraphTexts:
                 "anchor_side": np.where(from_item, "item", "query"),
                 "positive": texts.take(pa.array(positive)),
                 "positive_side": np.where(to_item, "item", "query"),
-                "negatives": _lists(kept.counts, texts.take(pa.array(kept.values))),
+                "negatives": list_column(kept.counts, texts.take(pa.array(kept.values))),
                 "positive_id": positive.astype(np.int64),
-                "related": _lists(near.counts, pa.array(near.values, pa.int64())),
+                "related": list_column(near.counts, near.values.astype(np.int64)),
                 "cluster": lists,
                 "cluster_weights": weights,
                 "cluster_id": np.where(has_cluster, clustered, -1).astype(np.int64),
@@ -129,7 +130,7 @@ class GraphTexts:
         weights = mass / np.bincount(row, mass, len(nodes))[row]
         counts = np.bincount(row, minlength=len(nodes))
         texts = self.queries.take(pa.array(back.indices[edge]))
-        return _lists(counts, texts), _lists(counts, pa.array(weights, pa.float32()))
+        return list_column(counts, texts), list_column(counts, weights.astype(np.float32))
 
 
 def best_queries(graph: BehaviourGraph, most: int, shift: float = 1.0) -> Csr:
@@ -173,8 +174,3 @@ class Lists:
         own, *seen = (lists.rows * len(text_ids) + text_ids[lists.values] for lists in (self, *others))
         kept = ~np.isin(own, np.concatenate(seen))
         return Lists(np.bincount(self.rows[kept], minlength=len(self.counts)), self.values[kept])
-
-
-def _lists(counts: npt.NDArray[Any], values: pa.Array) -> pa.ListArray:
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from raylevance.data.actions import ACTION_WEIGHTS
-from raylevance.data.hashing import hash_strings
 from raylevance.data.schema import ACTIONS
 from raylevance.graph.csr import Csr
-from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, users_or_requests
-from raylevance.graph.item_objectives import flat_lists
+from raylevance.graph.item_choices import choices_of_users
+from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph
 from raylevance.graph.item_similarity import ease, item_cf
 from raylevance.graph.query_categories import fitting_or_all
 from raylevance.graph.swing import SwingSettings, swing
@@ -140,14 +139,9 @@ class BaselineData:
         """Which items each user chose, 1 for each, [users, items]."""
         columns = ["request_id", "user_id", "items", "actions"]
         requests = pq.read_table(self.folder / REQUESTS_FOLDER, columns=columns)
-        rows, items = flat_lists(requests["items"])
-        chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
-        # Numbered by the order of the ids, and not of the file: Swing reads the first users of an item.
-        users = np.unique(hash_strings(users_or_requests(requests)), return_inverse=True)[1][rows]
-        distinct = np.unique(users[chosen].astype(np.int64) * len(self.graph) + items[chosen])
-        users, items = np.divmod(distinct, len(self.graph))
-        size = int(users.max()) + 1 if len(users) else 1
-        return sp.csr_matrix((np.ones(len(users)), (users, items)), (size, len(self.graph)))
+        chosen = choices_of_users(requests, len(self.graph))
+        values = chosen.weights.astype(np.float64)
+        return sp.csr_matrix((values, chosen.indices, chosen.indptr), (chosen.rows, len(self.graph)))
 
     @cached_property
     def popularity(self) -> Scores:

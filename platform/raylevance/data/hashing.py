@@ -10,6 +10,9 @@ import pyarrow.compute as pc
 
 Hashes = npt.NDArray[np.uint64]
 
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 divided by the golden ratio: it spreads the bits of what it multiplies (Knuth, volume 3, section 6.4)."""
+
 
 def hash_strings(strings: pa.Array | pa.ChunkedArray, seed: int = 0, purpose: str = "") -> Hashes:
     """Return the SipHash of each string, uint64 [n]. Null has the hash of the empty string.

@@ -8,12 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 
-from raylevance.data.hashing import Hashes, hash_strings
+from raylevance.data.hashing import MULTIPLIER, Hashes, hash_strings
 
 ROWS_PER_PASS = 32_000_000
 """How many rows are compared at once, at 8 bytes each."""
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-"""2**64 divided by the golden ratio: it spreads the bits of what it multiplies (Knuth, volume 3, section 6.4)."""
 
 
 def count_repeated_rows(folder: Path, rows_per_pass: int = ROWS_PER_PASS) -> int:

@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.data.actions import ACTION_WEIGHTS
-from raylevance.data.hashing import Hashes, hash_strings
+from raylevance.data.hashing import MULTIPLIER, Hashes, hash_strings
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
 from raylevance.graph.csr import Csr
@@ -170,7 +170,7 @@ def _number_events(
 
 def _partial_counts(keys: Keys, counts: npt.NDArray[np.integer], buckets: int) -> pa.Table:
     """The bucket is a hash of the edge, so that the edges of a popular query are spread over all buckets."""
-    spread = (keys >> ACTION_BITS) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)
+    spread = (keys >> ACTION_BITS) * MULTIPLIER >> np.uint64(32)
     return pa.table([(spread % np.uint64(buckets)).astype(np.int32), keys, counts], schema=PARTIAL_SCHEMA)
 
 

@@ -18,7 +18,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,24 +29,23 @@ import ray.data
 from pydantic import PositiveFloat, PositiveInt
 
 from raylevance.config import Settings
-from raylevance.data.hashing import hash_strings
 from raylevance.data.parquet_parts import PartFiles, write_parts
 from raylevance.data.schema import ACTIONS
 from raylevance.errors import RaylevanceError
 from raylevance.graph.building import project_on_cluster
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
+from raylevance.graph.item_choices import chosen_together
 from raylevance.graph.item_objectives import (
     LARGEST_BASKET,
     NEVER,
     OBJECTIVES,
     Objective,
     basket_sizes,
-    flat_lists,
     write_objectives,
 )
 from raylevance.graph.item_relevance import write_judged_relevance
-from raylevance.graph.item_requests import DAY, REQUESTS, UNKNOWN_USER, TriggerSettings, make_requests
+from raylevance.graph.item_requests import REQUESTS, TriggerSettings, make_requests
 from raylevance.graph.metapaths import PpmiSettings
 from raylevance.graph.query_categories import query_categories, with_fitting_triggers
 
@@ -136,26 +135,17 @@ def build_item_graph(
     if queries.num_rows:
         fit = functools.partial(with_fitting_triggers, known=queries, categories=categories)
         fitting = requests.map_batches(fit, batch_format="pyarrow", batch_size=None)
-    objectives = _objectives(counts, settings, judgements)
+    objectives = _objectives(counts, settings)
     from_requests = [name for name in objectives if name != "relevance" or judgements is None]
     by_basket = relevance_by_basket(settings, categories, judgements)
     related = None if by_basket else categories
     edges = write_objectives(fitting, folder / OBJECTIVE_FOLDER, first_time, from_requests, related)
     if "relevance" in objectives and judgements is not None:
-        edges = {
-            "relevance": write_judged_relevance(judgements, items, folder / OBJECTIVE_FOLDER / "relevance"),
-            **edges,
-        }
+        judged = write_judged_relevance(judgements, items, folder / OBJECTIVE_FOLDER / "relevance")
+        edges = {"relevance": judged, **edges}
     if not any(edges.values()):
         raise RaylevanceError("the item graph has no edge: no user of the log chose anything before a request")
-    groups = chosen_together(requests, categories)
-    ppmi = PpmiSettings(
-        shift=settings.neighbours.shift,
-        minimum_support=settings.neighbours.minimum_support,
-        top=settings.neighbours.top,
-    )
-    project_on_cluster(groups.transposed(), groups, ppmi, folder / NEIGHBOURS)
-    neighbours = Csr.load(folder / NEIGHBOURS)
+    neighbour_edges = _write_neighbours(requests, categories, settings.neighbours, folder / NEIGHBOURS)
     counted = requests.map_batches(_count_requests, batch_format="pyarrow", batch_size=None)
     figures = counted.sum(["requests", "with_triggers", "too_large"])
     return {
@@ -167,7 +157,7 @@ def build_item_graph(
         "requests_with_triggers": int(figures["sum(with_triggers)"]),
         "baskets_too_large": int(figures["sum(too_large)"]) if by_basket else 0,
         "edges": edges,
-        "neighbour_edges": len(neighbours.indices),
+        "neighbour_edges": neighbour_edges,
         "objectives_without_edges": [name for name in OBJECTIVES if not edges.get(name)],
     }
 
@@ -178,7 +168,7 @@ def relevance_by_basket(settings: ItemGraphSettings, categories: Ints, judgement
     return settings.relevance == "basket" or (settings.relevance == "auto" and no_other)
 
 
-def _objectives(counts: Ints, settings: ItemGraphSettings, judgements: pa.Table | None) -> list[Objective]:
+def _objectives(counts: Ints, settings: ItemGraphSettings) -> list[Objective]:
     """Return the objectives that the log can have: those with an action of their own."""
     seen = counts.sum(axis=0) > 0
     found: list[Objective] = []
@@ -193,41 +183,12 @@ def _objectives(counts: Ints, settings: ItemGraphSettings, judgements: pa.Table 
     return found
 
 
-def chosen_together(requests: ray.data.Dataset, categories: Ints) -> Csr:
-    """Return which items a user chose on one day within one category, a row for each such group, weights 1.
-
-    Items that were only shown are left out.
-    """
-    pairs = requests.map_batches(
-        functools.partial(_chosen, categories=categories), batch_format="pyarrow", batch_size=None
-    )
-    blocks: list[pa.Table] = list(cast(Any, pairs.iter_batches(batch_format="pyarrow", batch_size=None)))
-    group = np.concatenate([np.empty(0, np.uint64), *(block["group"].to_numpy() for block in blocks)])
-    item = np.concatenate([np.empty(0, np.int32), *(block["item"].to_numpy() for block in blocks)])
-    rows = np.unique(group, return_inverse=True)[1].astype(np.int64)
-    distinct = np.unique(rows * len(categories) + item)
-    rows, columns = np.divmod(distinct, len(categories))
-    size = int(rows.max()) + 1 if len(rows) else 1
-    return Csr.from_edges(rows, columns, np.ones(len(rows), np.float32), (size, len(categories)))
-
-
-def _chosen(requests: pa.Table, categories: Ints) -> pa.Table:
-    rows, items = flat_lists(requests["items"])
-    chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
-    rows, items = rows[chosen], items[chosen]
-    user = hash_strings(users_or_requests(requests))
-    day = (requests["time"].to_numpy() // int(DAY)).astype(np.uint64)
-    with np.errstate(over="ignore"):
-        group = (user + day * np.uint64(0x9E3779B97F4A7C15))[rows]
-        group = group * np.uint64(0xBF58476D1CE4E5B9) + categories[items].astype(np.uint64)
-    return pa.table({"group": group, "item": items.astype(np.int32)})
-
-
-def users_or_requests(requests: pa.Table) -> pa.ChunkedArray:
-    """Return what stands for the user of each request, string [n]: its id or, where it is not known, the request."""
-    unknown = pc.equal(requests["user_id"], UNKNOWN_USER)
-    request = pc.binary_join_element_wise(pa.scalar("request"), requests["request_id"], " ")
-    return pc.if_else(unknown, request, requests["user_id"])
+def _write_neighbours(requests: ray.data.Dataset, categories: Ints, settings: NeighbourSettings, folder: Path) -> int:
+    """Write the neighbour level to `folder`, weighted by PPMI, and return how many edges it has."""
+    groups = chosen_together(requests, categories)
+    ppmi = PpmiSettings(shift=settings.shift, minimum_support=settings.minimum_support, top=settings.top)
+    project_on_cluster(groups.transposed(), groups, ppmi, folder)
+    return len(Csr.load(folder).indices)
 
 
 def _count_events(events: ray.data.Dataset, items: NodeIds) -> tuple[Ints, Ints, int]:

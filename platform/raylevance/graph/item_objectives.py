@@ -27,6 +27,8 @@ import ray.data
 
 from raylevance.data.schema import ACTIONS
 from raylevance.graph.csr import Csr, segment_positions
+from raylevance.graph.item_choices import chosen_items
+from raylevance.graph.list_columns import flat_lists
 
 Ints = npt.NDArray[np.int64]
 
@@ -169,9 +171,8 @@ def pairs_within(groups: Ints) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
 
 def basket_sizes(requests: pa.Table) -> Ints:
     """Return how many items were chosen in each request, int64 [requests]."""
-    rows, _ = flat_lists(requests["items"])
-    chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
-    return np.bincount(rows[chosen], minlength=requests.num_rows).astype(np.int64)
+    rows, _ = chosen_items(requests)
+    return np.bincount(rows, minlength=requests.num_rows).astype(np.int64)
 
 
 def _edge_table(objective: Objective, triggers: Ints, codes: Ints, weights: npt.NDArray[np.float64]) -> pa.Table:
@@ -209,13 +210,6 @@ def strongest(graph: Csr, most: int) -> Csr:
     kept = np.sort(order[rank < most])
     indptr = np.concatenate([[0], np.cumsum(np.minimum(np.diff(graph.indptr), most))]).astype(np.int64)
     return Csr(indptr, graph.indices[kept], graph.weights[kept], graph.columns, graph.first)
-
-
-def flat_lists(lists: pa.ChunkedArray) -> tuple[Ints, npt.NDArray[np.int64]]:
-    """Return the row of each value of a list column, and the values, both int64 [values]."""
-    combined = lists.combine_chunks()
-    lengths = np.diff(combined.offsets.to_numpy())
-    return np.repeat(np.arange(len(combined)), lengths), combined.flatten().to_numpy().astype(np.int64)
 
 
 def sum_edges(

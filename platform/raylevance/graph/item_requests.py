@@ -20,10 +20,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from raylevance.config import Settings
 from raylevance.data.actions import ACTION_WEIGHTS
 from raylevance.data.hash_buckets import bucket_count, map_buckets
-from raylevance.data.hashing import hash_strings
+from raylevance.data.hashing import MULTIPLIER, hash_strings
 from raylevance.data.schema import ACTIONS
 from raylevance.graph.compiled import compiled
 from raylevance.graph.edges import NodeIds
+from raylevance.graph.list_columns import list_column
 
 Ints = npt.NDArray[np.int64]
 
@@ -129,10 +130,10 @@ def requests_of_users(events: pa.Table, settings: TriggerSettings) -> pa.Table:
         "user_id": events["user_id"].combine_chunks().take(pa.array(first_row)),
         "query_id": events["query_id"].combine_chunks().take(pa.array(first_row)),
         "time": starts,
-        "triggers": _lists(triggers.counts, triggers.items, pa.int32()),
-        "trigger_weights": _lists(triggers.counts, triggers.weights, pa.float32()),
-        "items": _lists(shown.counts, shown.items, pa.int32()),
-        "actions": _lists(shown.counts, shown.weights, pa.int8()),
+        "triggers": list_column(triggers.counts, triggers.items),
+        "trigger_weights": list_column(triggers.counts, triggers.weights),
+        "items": list_column(shown.counts, shown.items),
+        "actions": list_column(shown.counts, shown.weights),
     }
     return pa.table(columns, schema=REQUESTS).sort_by([("time", "ascending"), ("request_id", "ascending")])
 
@@ -159,7 +160,7 @@ def _codes(*columns: pa.ChunkedArray) -> Ints:
     hashes = hash_strings(columns[0])
     for column in columns[1:]:
         with np.errstate(over="ignore"):
-            hashes = hashes * np.uint64(0x9E3779B97F4A7C15) ^ hash_strings(column)
+            hashes = hashes * MULTIPLIER ^ hash_strings(column)
     return np.unique(hashes, return_inverse=True)[1].astype(np.int64)
 
 
@@ -236,8 +237,3 @@ def _weigh(
             used += 1
         counts[row] = len(best)
     return used
-
-
-def _lists(counts: Any, values: Any, kind: pa.DataType) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values).cast(kind))

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from raylevance.graph.item_objectives import flat_lists
+from raylevance.graph.item_choices import chosen_items
 from raylevance.graph.item_requests import REQUESTS
+from raylevance.graph.list_columns import flat_lists, list_column
 
 Ints = npt.NDArray[np.int64]
 
@@ -29,10 +30,9 @@ def query_categories(requests: ray.data.Dataset, categories: Ints) -> pa.Table:
     """
 
     def count(block: pa.Table) -> pa.Table:
-        rows, items = flat_lists(block["items"])
-        chosen = block["actions"].combine_chunks().flatten().to_numpy() > 0
-        rows, own = rows[chosen], categories[items[chosen]]
-        table = pa.table({"query_id": block["query_id"].combine_chunks().take(pa.array(rows)), "category": own})
+        rows, items = chosen_items(block)
+        queries = block["query_id"].combine_chunks().take(pa.array(rows))
+        table = pa.table({"query_id": queries, "category": categories[items]})
         kept = table.filter(pc.and_(table["query_id"].is_valid(), pc.greater(table["category"], 0)))
         return kept.group_by(["query_id", "category"]).aggregate([([], "count_all")])
 
@@ -74,11 +74,8 @@ def with_fitting_triggers(requests: pa.Table, known: pa.Table, categories: Ints)
     rows, triggers = flat_lists(requests["triggers"])
     fits = categories[triggers] == wanted[rows]
     kept = fitting_or_all(rows, fits, requests.num_rows) | (wanted[rows] == 0)
-    offsets = pa.array(
-        np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=requests.num_rows))]), pa.int32()
-    )
+    counts = np.bincount(rows[kept], minlength=requests.num_rows)
     columns = {name: requests[name] for name in REQUESTS.names}
     for name in ("triggers", "trigger_weights"):
-        values = requests[name].combine_chunks().flatten().filter(pa.array(kept))
-        columns[name] = pa.ListArray.from_arrays(offsets, values)
+        columns[name] = list_column(counts, requests[name].combine_chunks().flatten().filter(pa.array(kept)))
     return pa.table(columns, schema=REQUESTS)

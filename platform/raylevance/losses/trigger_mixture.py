@@ -10,8 +10,8 @@ def trigger_mixture_loss(
 
         m_hi = sum_t v_ht e^{z_ti},    L(h) = - sum_i y_hi log( m_hi / sum_{k not excluded} m_hk )
 
-    Similar triggers bring the same items, so they share the gradient: a trigger learns what the others of its histories
-    do not say already.
+    Similar triggers bring the same items and share the gradient, so each trigger learns the targets that the others of
+    a history do not bring.
 
     - `logits`: z, [triggers, candidates].
     - `weights`: v, the weight of each trigger in each history, 0 for one that it does not have, [histories, triggers].

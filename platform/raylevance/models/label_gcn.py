@@ -1,4 +1,4 @@
-"""A graph convolution over labels, which gives labels that occur together, mean the same or share a parent a say."""
+"""A graph convolution over labels: a label takes in those that occur with it, mean the same or share its parent."""
 
 import warnings
 from typing import Any

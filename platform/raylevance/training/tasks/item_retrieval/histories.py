@@ -7,7 +7,7 @@ what is chosen next, users what is chosen by the same people.
 Source: our choice. EASE (Steck 2019, arXiv 1905.03375) also weighs the items of a user jointly.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raylevance.data.hashing import hash_strings
 from raylevance.errors import RaylevanceError
-from raylevance.graph.item_graph import ITEMS, QUERIES, REQUESTS_FOLDER, users_or_requests
-from raylevance.graph.item_objectives import NEVER, flat_lists
+from raylevance.graph.item_choices import choices_of_users, chosen_items
+from raylevance.graph.item_graph import ITEMS, QUERIES, REQUESTS_FOLDER
+from raylevance.graph.item_objectives import NEVER
+from raylevance.graph.list_columns import flat_lists, list_column
 from raylevance.graph.query_categories import categories_of, fitting_or_all
 from raylevance.index.item_scores import DAMPING
 from raylevance.models.item_features import numbered_categories
@@ -61,16 +62,17 @@ def write_histories(graph: Path, output: Path) -> None:
     items, queries = pq.read_table(graph / ITEMS), pq.read_table(graph / QUERIES)
     draft, count = output.with_name(f".{output.name}.draft"), 0
     draft.mkdir(parents=True, exist_ok=True)
-    kinds: dict[str, tuple[pa.Schema, Callable[[pa.Table], pa.Table]]] = {
-        REQUESTS: (REQUEST, lambda requests: requests_as_they_happened(requests, items, queries)),
-        USERS: (USER, lambda requests: choices_of_users(requests, len(items))),
-    }
-    for name, (schema, read) in kinds.items():
-        with pa.OSFile(str(draft / name), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for file in sorted((graph / REQUESTS_FOLDER).glob("*.parquet")):
-                histories = read(pq.read_table(file))
-                writer.write_table(histories)
-                count += histories.num_rows
+    with (
+        pa.ipc.new_file(str(draft / REQUESTS), REQUEST) as of_requests,
+        pa.ipc.new_file(str(draft / USERS), USER) as of_users,
+    ):
+        for file in sorted((graph / REQUESTS_FOLDER).glob("*.parquet")):
+            requests = pq.read_table(file)
+            happened = requests_as_they_happened(requests, items, queries)
+            users = users_of_two_items(requests, len(items))
+            of_requests.write_table(happened)
+            of_users.write_table(users)
+            count += happened.num_rows + users.num_rows
     if not count:
         raise RaylevanceError("train.histories: no user of the log chose two items; set it to 0")
     draft.replace(output)
@@ -90,43 +92,28 @@ def requests_as_they_happened(requests: pa.Table, items: pa.Table, queries: pa.T
     fits = fitting_or_all(trigger_rows, categories[triggers] == wanted, size) | (wanted == 0)
     # The weight of a very old trigger may be 0 in float32 too.
     weights = np.where(fits, weights**DAMPING, 0)
-    rows, chosen = _chosen(requests)
+    rows, chosen = chosen_items(requests)
     other = ~np.isin(rows * count + chosen, trigger_rows * count + triggers)
     rows, chosen = rows[other], chosen[other]
     is_new = first_time[chosen] >= requests["time"].to_numpy()[rows]
+    targets = np.bincount(rows, minlength=size)
     columns = {
-        "triggers": _lists(trigger_rows, triggers.astype(np.int32), size),
-        "weights": _lists(trigger_rows, weights.astype(np.float32), size),
-        "chosen": _lists(rows, (chosen + np.where(is_new, count, 0)).astype(np.int32), size),
+        "triggers": requests["triggers"],
+        "weights": list_column(np.bincount(trigger_rows, minlength=size), weights.astype(np.float32)),
+        "chosen": list_column(targets, (chosen + np.where(is_new, count, 0)).astype(np.int32)),
     }
-    both = (np.bincount(trigger_rows, weights > 0, size) > 0) & (np.bincount(rows, minlength=size) > 0)
+    both = (np.bincount(trigger_rows, weights > 0, size) > 0) & (targets > 0)
     return pa.table(columns, schema=REQUEST).filter(pa.array(both))
 
 
-def choices_of_users(requests: pa.Table, items: int) -> pa.Table:
-    """Return what each user of `requests` chose, rows of `USER`; a request of an unknown user is a user of its own.
+def users_of_two_items(requests: pa.Table, item_count: int) -> pa.Table:
+    """Return what each user of `requests` chose who chose two items or more, rows of `USER`.
 
-    `items` is the number of items of the graph.
+    A request of an unknown user is a user of its own.
     """
-    rows, chosen = _chosen(requests)
-    users = np.unique(hash_strings(users_or_requests(requests)), return_inverse=True)[1].astype(np.int64)
-    owners, distinct = np.divmod(np.unique(users[rows] * items + chosen), items)
-    size = int(users.max()) + 1 if len(users) else 0
-    table = pa.table({"items": _lists(owners, distinct.astype(np.int32), size)}, schema=USER)
-    return table.filter(pa.array(np.bincount(owners, minlength=size) >= 2))
-
-
-def _chosen(requests: pa.Table) -> tuple[Ints, Ints]:
-    """Return the row and number of each item that was chosen, and not only shown."""
-    rows, items = flat_lists(requests["items"])
-    chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
-    return rows[chosen], items[chosen]
-
-
-def _lists(rows: Ints, values: npt.NDArray[np.generic], size: int) -> pa.Array:
-    """Return a list of values for each of `size` rows, given the row of each value, ascending."""
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+    users = choices_of_users(requests, item_count)
+    table = pa.table({"items": list_column(users.degrees, users.indices)}, schema=USER)
+    return table.filter(pa.array(users.degrees >= 2))
 
 
 @dataclass(frozen=True)

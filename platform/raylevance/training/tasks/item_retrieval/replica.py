@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -32,7 +33,7 @@ class ItemRetrievalReplica(TaskReplica):
     """An item encoder, and its batches of triggers. Each worker encodes a share of a step's items for all workers.
 
     - `histories`: the histories that each step also learns from; None for none.
-    - `popularity` [items]: what the loss of histories adds to the logit of each item.
+    - `popularity`: what the loss of histories adds to the logit of each item, float32 [items].
     """
 
     def __init__(
@@ -42,14 +43,16 @@ class ItemRetrievalReplica(TaskReplica):
         batches: Batches,
         settings: "ItemRetrievalSettings",
         context: WorkerContext,
+        histories: Histories | None,
+        popularity: npt.NDArray[np.float32],
     ) -> None:
         equal_cost = np.zeros(len(batches.triggers), np.int64)
         super().__init__(model, EpochPlan.shuffled(equal_cost, settings.batch, context.seed), context)
         self._nodes, self._batches, self._settings = nodes, batches, settings
         if settings.id_learning_rate and model.id_rows:
             self.parameter_groups = {"model.ids.": settings.id_learning_rate}
-        self.histories: Histories | None = None
-        self.popularity = np.zeros(batches.items, np.float32)
+        self.histories = histories
+        self._popularity = popularity
         self._losses: dict[str, torch.Tensor] = {}
 
     def backward(self, step: int) -> torch.Tensor:
@@ -146,7 +149,7 @@ class ItemRetrievalReplica(TaskReplica):
             excluded[rows[hit], places[hit]] = 1
         targets[mine.target_rows, np.searchsorted(candidates, mine.targets)] = 1
         targets /= np.maximum(targets.sum(axis=1, keepdims=True), 1)
-        popularity = np.where(candidates < items, self.popularity[candidates % items], 0).astype(np.float32)
+        popularity = np.where(candidates < items, self._popularity[candidates % items], 0).astype(np.float32)
         logits = vectors @ others.T / self._settings.temperature + torch.from_numpy(popularity).to(device)
         given = (torch.from_numpy(part).to(device) for part in (weights, targets, excluded > 0))
         losses = trigger_mixture_loss(logits, *given) if mine.size else logits.sum(dim=1)

@@ -65,8 +65,8 @@ class ItemRetrievalSettings(TrainSettings):
     its positives (`losses.mixed_negatives`); no more than the step has candidates."""
     histories: NonNegativeInt = 0
     """Histories that each step also learns from: several triggers together are to find what a user chose, as when lists
-    are merged (`losses.trigger_mixture`). Suits a log in which users choose many items. Memory is that of the scores of
-    50 triggers of each for the candidates of the step, which those of other workers are not part of."""
+    are merged (`losses.trigger_mixture`). Suits a log in which users choose many items. A worker holds up to 50 scores
+    for each of its histories and each candidate of the step."""
     history_weight: PositiveFloat = 1.0
     """How much a history's loss counts beside that of an objective."""
     clicked_not_bought: float = Field(0.3, ge=0)
@@ -125,9 +125,8 @@ class ItemRetrieval:
         encoder = ItemEncoder.load(model or self.model)
         nodes = ItemNodes(graph, encoder.vocabulary, self.texts)
         batches = Batches(graph, self.settings, context.seed)
-        replica = ItemRetrievalReplica(encoder, nodes, batches, self.settings, context)
+        histories = None
         if self.settings.histories:
-            folder = context.run_dir / HISTORIES
-            replica.histories = Histories(folder, self.settings.histories, context.seed)
-            replica.popularity = popularity_terms(graph.event_counts.sum(axis=1), 1.0, self.popularity)
-        return replica
+            histories = Histories(context.run_dir / HISTORIES, self.settings.histories, context.seed)
+        popularity = popularity_terms(graph.event_counts.sum(axis=1), 1.0, self.popularity)
+        return ItemRetrievalReplica(encoder, nodes, batches, self.settings, context, histories, popularity)

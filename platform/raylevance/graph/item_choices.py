@@ -1,0 +1,79 @@
+"""Items that users chose, and did not only see.
+
+Source: GCL-MO (arXiv 2307.04322), 4.2, for neighbours within a category; that they were chosen on one day is our
+reading.
+"""
+
+import functools
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from raylevance.data.hashing import MULTIPLIER, hash_strings
+from raylevance.graph.csr import Csr
+from raylevance.graph.item_requests import DAY, UNKNOWN_USER
+from raylevance.graph.list_columns import flat_lists
+
+Ints = npt.NDArray[np.int64]
+
+
+def chosen_items(requests: pa.Table) -> tuple[Ints, Ints]:
+    """Return the row and item of each choice in `requests`, rows of `REQUESTS`, both int64 [choices]."""
+    rows, items = flat_lists(requests["items"])
+    chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
+    return rows[chosen], items[chosen]
+
+
+def users_or_requests(requests: pa.Table) -> pa.ChunkedArray:
+    """Return what stands for the user of each request, string [n]: its id or, where it is not known, the request."""
+    unknown = pc.equal(requests["user_id"], UNKNOWN_USER)
+    request = pc.binary_join_element_wise(pa.scalar("request"), requests["request_id"], " ")
+    return pc.if_else(unknown, request, requests["user_id"])
+
+
+def choices_of_users(requests: pa.Table, item_count: int) -> Csr:
+    """Return which items each user of `requests` chose, weights 1, [users, item_count].
+
+    A request of an unknown user is a user of its own. Users are numbered by the hash of the id, because Swing reads the
+    first users of an item, which must not depend on the order of rows.
+    """
+    rows, chosen = chosen_items(requests)
+    users = np.unique(hash_strings(users_or_requests(requests)), return_inverse=True)[1].astype(np.int64)
+    return _graph_of_pairs(users[rows], chosen, item_count)
+
+
+def chosen_together(requests: ray.data.Dataset, categories: Ints) -> Csr:
+    """Return which items a user chose on one day within one category, weights 1, [groups, items].
+
+    `categories` [items] is the number of each item's category.
+    """
+    pairs = requests.map_batches(
+        functools.partial(_groups, categories=categories), batch_format="pyarrow", batch_size=None
+    )
+    blocks: list[pa.Table] = list(cast(Any, pairs.iter_batches(batch_format="pyarrow", batch_size=None)))
+    group = np.concatenate([np.empty(0, np.uint64), *(block["group"].to_numpy() for block in blocks)])
+    item = np.concatenate([np.empty(0, np.int32), *(block["item"].to_numpy() for block in blocks)])
+    rows = np.unique(group, return_inverse=True)[1].astype(np.int64)
+    return _graph_of_pairs(rows, item, len(categories))
+
+
+def _groups(requests: pa.Table, categories: Ints) -> pa.Table:
+    """Return the hash of the user, day and category of each choice, and its item."""
+    rows, items = chosen_items(requests)
+    user = hash_strings(users_or_requests(requests))
+    day = (requests["time"].to_numpy() // int(DAY)).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        group = (user + day * MULTIPLIER)[rows]
+        group = group * np.uint64(0xBF58476D1CE4E5B9) + categories[items].astype(np.uint64)
+    return pa.table({"group": group, "item": items.astype(np.int32)})
+
+
+def _graph_of_pairs(rows: Ints, items: npt.NDArray[np.integer], item_count: int) -> Csr:
+    """Return the distinct pairs of `rows` and `items` as a graph with weights 1, which has one row or more."""
+    rows, columns = np.divmod(np.unique(rows * item_count + items), item_count)
+    size = int(rows.max()) + 1 if len(rows) else 1
+    return Csr.from_edges(rows, columns, np.ones(len(rows), np.float32), (size, item_count))
