@@ -45,6 +45,7 @@ def assert_one_line(ended: Ended, code: int, message: str) -> None:
         ("submit mine-and-refin --address http://127.0.0.1:1", "unknown recipe"),
         ("data import esc --from .", "unknown source 'esc'; did you mean 'esci'"),
         ("data import esci --from . --on-bad-row skip", "--on-bad-row skip: expected stop or quarantine"),
+        ("data import wands --from . --locale es", "--locale es: only esci has locales to choose from"),
         ("data demo --products 0", "'products': .* got 0"),
         ("data demo --seed -1", "'seed': .* got -1"),
         ("run mine-and-refine --set seed=-1", "'seed': .* got -1"),
@@ -109,6 +110,7 @@ def test_simple_mistakes_wait_for_no_library(esci: Path, tmp_path: Path) -> None
     store, examples, pairs = tmp_path / "store", esci / EXAMPLES_FILE, tmp_path / "pairs.parquet"
     pairs.write_bytes(b"PAR1")
     label = f"label --output {tmp_path}/o.parquet --store {store}"
+    grade = f"label --judge zero-shot --pairs {pairs}"
     encode = f"encode --column t --store {store}"
     mistakes = {
         f"{encode} --encoder encoder/x --input {examples} --output {tmp_path}/o.npy": "encoder/x: no such artifact",
@@ -120,6 +122,8 @@ def test_simple_mistakes_wait_for_no_library(esci: Path, tmp_path: Path) -> None
         f"{label} --judge judge/x --pairs {pairs}": "judge/x: no such artifact",
         f"{label} --judge zero-shot --pairs {tmp_path}/f.parquet": "f.parquet: no such file",
         f"{label} --judge zero-shot --pairs {pairs} --check {tmp_path}/c.parquet": "c.parquet: no such file",
+        f"{grade} --output {pairs}": "pairs.parquet: is the file of --pairs",
+        f"{grade} --output {tmp_path}/o.csv": "o.csv: expected a name that ends in .parquet",
         f"evaluate pairs --scorer scorer/x --pairs {pairs} --store {store}": "scorer/x: no such artifact",
         f"evaluate pairs --encoder minilm --pairs {pairs} --validation {tmp_path}/v.csv": "v.csv: no such file",
         f"evaluate retrieval --encoder minilm --examples {tmp_path}/e.csv --products {pairs}": "e.csv: no such file",
@@ -184,6 +188,19 @@ def test_files_that_evaluation_can_not_read(raylevance: Command, esci: Path) -> 
     )
     pq.write_table(one_id, examples)
     assert_one_line(evaluate(raylevance, esci), 1, "row 3: query_id 7 is 'c' here and 'a b' in a row above")
+    for place, name, values in (
+        (0, "query_id", ["7", None, "8", "9"]),
+        (1, "query", ["a", "b", "", "d"]),
+        (2, "product_id", ["", "p", "q", "r"]),
+    ):
+        assert EXAMPLES.column_names[place] == name
+        pq.write_table(EXAMPLES.set_column(place, name, pa.array(values, pa.string())), examples)
+        row = values.index("" if "" in values else None) + 1
+        assert_one_line(evaluate(raylevance, esci), 1, f"row {row}: {name} is missing")
+    pq.write_table(EXAMPLES.set_column(2, "product_id", pa.array(list("wxyz"))), examples)
+    assert_one_line(
+        evaluate(raylevance, esci), 1, f"{PRODUCTS_FILE}: has none of the products that .* judges: 'w@us', 'x@us'"
+    )
     pq.write_table(EXAMPLES.slice(0, 0), examples)
     assert_one_line(evaluate(raylevance, esci), 1, f"{EXAMPLES_FILE}: has no rows")
     examples.write_bytes(b"PAR1 and no more")

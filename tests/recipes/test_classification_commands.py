@@ -307,7 +307,7 @@ def test_files_that_can_not_be_classified(
     two = pa.Table.from_arrays([pa.array(["a"])] * 2, ["query", "query"])
     assert_one_line(classify(two), 1, "has 2 columns 'query'")
     pq.write_table(table, file)
-    assert_one_line(raylevance(*named, file, "--output", file), 2, "Q.parquet: is the file of the queries")
+    assert_one_line(raylevance(*named, file, "--output", file), 2, "Q.parquet: is the file of --queries")
     assert_one_line(raylevance(*named, file, "--output", tmp_path / "out.csv"), 2, "a name that ends in .parquet")
     csv = tmp_path / "Q.csv"
     assert_one_line(

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from raylevance.errors import UsageError
 from raylevance.terminal import quiet, results_console
 from workloads.commands.options import DEFAULT_STORE, AsJson, ClassifierName, StoreRoot, print_summary
 
@@ -21,16 +20,13 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """Write the labels of queries. A query that can't be classified, such as an empty one, is written with a reason."""
-    from workloads.commands.early_checks import require_artifacts, require_files, require_folder_of
+    from workloads.commands import early_checks
 
-    for option, file in (("--queries", queries), ("--output", output)):
-        if file.suffix.lower() != ".parquet":
-            raise UsageError(f"{option} {file}: expected a name that ends in .parquet")
-    if output.exists() and queries.exists() and output.samefile(queries):
-        raise UsageError(f"--output {output}: is the file of the queries; give another name")
-    require_artifacts(store, classifier=classifier)
-    require_files(queries)
-    require_folder_of(output)
+    early_checks.require_parquet(queries=queries, output=output)
+    early_checks.refuse_same_file(output, queries=queries)
+    early_checks.require_artifacts(store, classifier=classifier)
+    early_checks.require_files(queries)
+    early_checks.require_folder_of(output)
     from workloads.commands.classify_file import classify_file
 
     with results_console() as results:

@@ -18,7 +18,7 @@ def import_files(
     source: Annotated[str, typer.Argument(help="esci, wands, ubi, uci, alibaba or tables.")],
     folder: Annotated[Path, typer.Option("--from", help="Where its files are.")],
     on_bad_row: Annotated[str, typer.Option(help="stop, or quarantine and continue.")] = "stop",
-    locale: Annotated[str, typer.Option(help="ESCI only: us, es or jp.")] = "us",
+    locale: Annotated[str | None, typer.Option(help="ESCI only: us, es or jp; by default us.")] = None,
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:

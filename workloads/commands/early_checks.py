@@ -29,6 +29,20 @@ def require_artifacts(store: str, **references: str | None) -> None:
             Store(store).get(reference)
 
 
+def require_parquet(**files: Path) -> None:
+    """Raise `UsageError` for a file whose name does not end in .parquet; files are named by their options."""
+    for option, file in files.items():
+        if file.suffix.lower() != ".parquet":
+            raise UsageError(f"--{option} {file}: expected a name that ends in .parquet")
+
+
+def refuse_same_file(output: Path, **inputs: Path | None) -> None:
+    """Raise `UsageError` if `output` is one of the `inputs`, which are named by their options."""
+    for option, file in inputs.items():
+        if file is not None and output.exists() and file.exists() and output.samefile(file):
+            raise UsageError(f"--output {output}: is the file of --{option}; give another name")
+
+
 def require_folder_of(output: Path) -> None:
     """Raise `RaylevanceError` if `output` is a folder, or would be in one that does not exist."""
     if output.is_dir():

@@ -1,7 +1,7 @@
 """Evaluate an encoder and its baselines on judged queries, and an encoder or a scorer on labelled pairs."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from raylevance.artifacts import Store
 from raylevance.data.conversions import ID, TEXT, Kind
+from raylevance.data.file_columns import file_column
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.normal_form import normal_form_column
 from raylevance.data.readers.wands import GRADES as WANDS_GRADES
@@ -33,6 +34,8 @@ EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
 PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")
 LOCALE = "product_locale"
 SPLIT = "split"
+SHOWN = 5
+"""How many products that are missing are named."""
 RENAMED = {
     "title": "product_title",
     "description": "product_description",
@@ -63,6 +66,7 @@ def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path)
     judged = JudgedTables(
         _products(catalogue, products, by_locale), *_examples(asked, examples, by_locale)
     ).without_repeated_pairs()
+    _name_unknown_products(judged, examples, products)
     _name_splits(asked, examples, judged.queries.num_rows)
     named = load_encoder(Store(store), encoder)
     runs = rank_hybrid(judged, named)
@@ -72,6 +76,25 @@ def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path)
         runs["zero_shot"] = runs["dense"]
     systems = {system: runs[system] for system in ("dense", "bm25", "hybrid", "zero_shot", "random")}
     return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
+
+
+def _name_unknown_products(judged: JudgedTables, examples: Path, products: Path) -> None:
+    """Say in a status line how many judged products are not in the catalogue, which no system can find.
+
+    Raises `RaylevanceError` if none is in it.
+    """
+    ids = judged.judgements["product_id"]
+    unknown = pc.unique(ids.filter(pc.invert(pc.is_in(ids, judged.products["product_id"].combine_chunks()))))
+    judged_products = pc.count_distinct(ids).as_py()
+    if not len(unknown):
+        return
+    named = ", ".join(map(repr, unknown[:SHOWN].to_pylist()))
+    if len(unknown) == judged_products:
+        raise RaylevanceError(f"{products}: has none of the products that {examples} judges: {named}")
+    status(
+        f"{len(unknown)} of {judged_products} products that {examples} judges are not in {products}, and so no system "
+        f"can find them: {named}"
+    )
 
 
 def _name_splits(asked: pa.Table, file: Path, queries: int) -> None:
@@ -148,12 +171,11 @@ class _Pairs:
 def _read_pairs(file: Path, products: Path | None, named: NamedEncoder | Scorer) -> _Pairs:
     table = read_table(file, ["query"])
     label = _label_column(table, file)
-    _refuse_nulls(table, ("query", label), file)
     labels = _read_labels(table[label].to_pylist(), label, file)
-    queries: list[str] = _converted(table["query"], "query", TEXT, file).to_pylist()
+    queries: list[str] = file_column(file, table, "query", TEXT).to_pylist()
     texts = _pair_texts(table, file, products, named)
     named_ids = isinstance(named, Scorer) and "product_id" in table.column_names
-    ids = _converted(table["product_id"], "product_id", ID, file).to_pylist() if named_ids else None
+    ids = file_column(file, table, "product_id", ID).to_pylist() if named_ids else None
     return _Pairs(queries, texts, ids, labels)
 
 
@@ -181,12 +203,14 @@ def _label_column(table: pa.Table, file: Path) -> str:
 def _read_labels(values: list[Any], column: str, file: Path) -> npt.NDArray[np.integer]:
     """Return 0 and 1, or the numbers 0 to 2, of the values of a column of labels or grades.
 
-    A grade, and a label by name such as E, is 1 if it is the highest. Raises `RaylevanceError` for the first other
-    value, and for the first number among names.
+    A grade, and a label by name such as E, is 1 if it is the highest. Raises `RaylevanceError` for the first null or
+    other value, and for the first number among names.
     """
     texts = [str(value).strip().casefold() for value in values]
     known = NAMED_GRADES if texts[0] in NAMED_GRADES else NUMBERS
     for row, text in enumerate(texts):
+        if values[row] is None:
+            raise RaylevanceError(f"{file}: row {row + 1}: {column} is missing")
         if text not in known:
             expected = "0, 1 or 2, true or false, or all of them E, S, C and I or Exact, Partial and Irrelevant"
             raise RaylevanceError(f"{file}: row {row + 1}: {column} is {values[row]!r}, expected {expected}")
@@ -196,15 +220,14 @@ def _read_labels(values: list[Any], column: str, file: Path) -> npt.NDArray[np.i
 
 def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, pa.Table]:
     """Return the queries and judgements of an examples file. Raises `RaylevanceError` for an unknown label."""
-    _refuse_nulls(table, EXAMPLE_COLUMNS, file)
-    labels = table["esci_label"].cast(pa.string())
+    labels = file_column(file, table, "esci_label", TEXT)
     grades = pc.index_in(labels, pa.array(list(ESCI_GRADES)))
     if grades.null_count:
-        row = int(np.flatnonzero(grades.is_null().to_numpy())[0])
+        row = int(np.flatnonzero(grades.is_null().to_numpy(zero_copy_only=False))[0])
         raise RaylevanceError(f"{file}: row {row + 1}: label {labels[row].as_py()!r} is not one of E, S, C, I")
     rows = table.num_rows
     columns = {
-        "query_id": _converted(table["query_id"], "query_id", ID, file),
+        "query_id": file_column(file, table, "query_id", ID),
         "product_id": _product_ids(table, file, by_locale),
         "label": labels,
         "grade": pc.take(pa.array(list(ESCI_GRADES.values()), pa.int8()), grades),
@@ -213,7 +236,7 @@ def _examples(table: pa.Table, file: Path, by_locale: bool) -> tuple[pa.Table, p
         "split": pa.nulls(rows, pa.string()),
     }
     judgements = pa.table(columns, schema=JUDGEMENTS)
-    queries = pa.table({"query_id": columns["query_id"], "query": _converted(table["query"], "query", TEXT, file)})
+    queries = pa.table({"query_id": columns["query_id"], "query": file_column(file, table, "query", TEXT)})
     _refuse_several_texts(queries, file)
     first = queries.group_by("query_id", use_threads=False).aggregate([("query", "first")])
     named = {
@@ -240,53 +263,41 @@ def _refuse_several_texts(queries: pa.Table, file: Path) -> None:
 
 
 def _products(table: pa.Table, file: Path, by_locale: bool = False) -> pa.Table:
-    """Return the products of an official products file in our columns; the first row of a repeated id counts."""
-    _refuse_nulls(table, ("product_id",), file)
+    """Return an official products file in our columns. Rows that repeat an id are left out and counted."""
     ids = _product_ids(table, file, by_locale)
     columns = {"product_id": ids}
     for field in PRODUCTS.remove(PRODUCTS.get_field_index("product_id")):
         name = RENAMED.get(field.name)
-        given = table[name] if name in table.column_names else pa.nulls(table.num_rows)
-        columns[field.name] = _converted(given, name or field.name, Kind.of(field), file)
+        if name is not None and name in table.column_names:
+            columns[field.name] = file_column(file, table, name, Kind.of(field), required=False)
+        else:
+            columns[field.name] = pa.nulls(table.num_rows, field.type)
     columns["title"] = pc.fill_null(columns["title"], "")
     products = pa.table(columns, schema=PRODUCTS)
-    _, first = np.unique(ids.to_numpy(), return_index=True)
-    return products if len(first) == len(ids) else products.take(np.sort(first))
+    _, first = np.unique(ids.to_numpy(zero_copy_only=False), return_index=True)
+    if len(first) == len(ids):
+        return products
+    status(f"{file}: {len(ids) - len(first)} rows repeat the product_id of an earlier row and are left out")
+    return products.take(np.sort(first))
 
 
-def _converted(values: pa.ChunkedArray, column: str, kind: Kind, file: Path) -> pa.ChunkedArray:
-    """Return `values` as an import reads them. Raises `RaylevanceError` for the first that is refused."""
-    converted, faults = kind.convert(values)
-    if faults.null_count < len(faults):
-        row = int(np.flatnonzero(faults.is_valid().to_numpy(zero_copy_only=False))[0])
-        raise RaylevanceError(f"{file}: row {row + 1}: {column} {faults[row]}")
-    return pa.chunked_array([converted])
-
-
-def _product_ids(table: pa.Table, file: Path, by_locale: bool) -> pa.ChunkedArray:
+def _product_ids(table: pa.Table, file: Path, by_locale: bool) -> pa.Array:
     """Return the ids, joined with the locale for `by_locale`: one id has other texts in other countries."""
-    ids = _converted(table["product_id"], "product_id", ID, file)
+    ids = file_column(file, table, "product_id", ID)
     if not by_locale:
         return ids
-    return pc.binary_join_element_wise(ids, pc.fill_null(table[LOCALE].cast(pa.string()), ""), "@")
-
-
-def _refuse_nulls(table: pa.Table, columns: Sequence[str], file: Path) -> None:
-    for column in columns:
-        if table[column].null_count:
-            row = int(np.flatnonzero(table[column].is_null().to_numpy())[0])
-            raise RaylevanceError(f"{file}: row {row + 1}: {column} is missing")
+    return pc.binary_join_element_wise(ids, pc.fill_null(table[LOCALE].combine_chunks().cast(pa.string()), ""), "@")
 
 
 def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: NamedEncoder | Scorer) -> list[str]:
     if "product_text" in table.column_names:
-        given = _converted(table["product_text"], "product_text", TEXT, file)
+        given = file_column(file, table, "product_text", TEXT, required=False)
         texts: list[str] = pc.fill_null(given, "").to_pylist()
         return texts
     if "product_id" not in table.column_names or products is None:
         raise RaylevanceError(f"{file}: needs a column product_text, or product_id together with --products")
     catalogue = _products(read_table(products, PRODUCT_COLUMNS), products)
-    ids = _converted(table["product_id"], "product_id", ID, file)
+    ids = file_column(file, table, "product_id", ID)
     place = pc.index_in(ids, catalogue["product_id"].combine_chunks())
     if place.null_count:
         row = int(np.flatnonzero(place.is_null().to_numpy())[0])

@@ -17,19 +17,25 @@ def label(
     output: Annotated[Path, typer.Option(help="The pairs with grade, confidence, status, reason and source.")],
     threshold: Annotated[float | None, typer.Option(help="Abstain below this confidence.", min=0, max=1)] = None,
     check: Annotated[Path | None, typer.Option(help="Pairs with a human grade, to measure the judge on first.")] = None,
-    minimum_kappa: Annotated[float | None, typer.Option(help="Label nothing below this quadratic kappa.")] = None,
-    price_per_hour: Annotated[float | None, typer.Option(help="Of the machines, to show what labels cost.")] = None,
+    minimum_kappa: Annotated[
+        float | None, typer.Option(help="Label nothing below this quadratic kappa.", min=-1, max=1)
+    ] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Of the machines, to show what labels cost.", min=0)
+    ] = None,
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
     """Grade pairs. Pairs that this judge has graded before are not graded again, so a killed run can be continued."""
-    from workloads.commands.early_checks import require_artifacts, require_files, require_folder_of
+    from workloads.commands import early_checks
 
-    require_artifacts(store, judge=judge)
+    early_checks.require_parquet(output=output)
+    early_checks.refuse_same_file(output, pairs=pairs, check=check)
+    early_checks.require_artifacts(store, judge=judge)
     if not pairs.exists():
         raise RaylevanceError(f"{pairs}: no such file")
-    require_files(check)
-    require_folder_of(output)
+    early_checks.require_files(check)
+    early_checks.require_folder_of(output)
     from workloads.commands.label_file import label_file
 
     with results_console() as results:

@@ -13,7 +13,7 @@ from workloads.commands.options import DEFAULT_STORE, AsJson, StoreRoot, print_s
 @quiet
 def recommend(
     table: Annotated[str, typer.Option(help="table/NAME\\[@VERSION].")],
-    triggers: Annotated[Path, typer.Option(help="Parquet: request_id, product_id and, optional, weight.")],
+    triggers: Annotated[Path, typer.Option(help="Parquet: request_id, product_id and, optional, weight and category.")],
     output: Annotated[Path, typer.Option(help="request_id, rank, product_id, score and trigger, as Parquet.")],
     k: Annotated[int, typer.Option(help="The most items of a request.", min=1)] = 200,
     most_per_category: Annotated[int | None, typer.Option(help="The most items of one category.", min=1)] = None,
@@ -21,18 +21,15 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Write the items recommended for lists of triggers. The triggers of a request are never recommended to it."""
-    from workloads.commands.early_checks import require_artifacts, require_files, require_folder_of
+    from workloads.commands import early_checks
 
-    for option, file in (("--triggers", triggers), ("--output", output)):
-        if file.suffix.lower() != ".parquet":
-            raise UsageError(f"{option} {file}: expected a name that ends in .parquet")
-    if output.exists() and triggers.exists() and output.samefile(triggers):
-        raise UsageError(f"--output {output}: is the file of the triggers; give another name")
+    early_checks.require_parquet(triggers=triggers, output=output)
+    early_checks.refuse_same_file(output, triggers=triggers)
     if not table.startswith("table/"):
         raise UsageError(f"--table {table}: expected table/NAME, such as table/items of run item-retrieval")
-    require_artifacts(store, table=table)
-    require_files(triggers)
-    require_folder_of(output)
+    early_checks.require_artifacts(store, table=table)
+    early_checks.require_files(triggers)
+    early_checks.require_folder_of(output)
     from workloads.commands.recommend_file import recommend_file
 
     with results_console() as results:

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raylevance.artifacts import Store
-from raylevance.data.conversions import ID, NUMBER, TEXT, Kind
+from raylevance.data.conversions import ID, NUMBER, TEXT
+from raylevance.data.file_columns import file_column
 from raylevance.data.streamed_files import footer, refuse_repeated, require_columns
 from raylevance.errors import RaylevanceError, one_line
 from raylevance.inference.item_table import Recommender, TriggerLists
@@ -22,6 +23,8 @@ from raylevance.progress import progress_bar, status
 
 REQUESTS_AT_ONCE = 2048
 READ = ("request_id", "product_id", "weight", "category")
+LARGEST_WEIGHT = 1e15
+"""Far above any count of events, and far below what can't be summed."""
 NAMED = 5
 """How many unknown triggers or categories, or requests without items, are named."""
 
@@ -67,7 +70,7 @@ def recommend_file(
     Memory grows with the rows of `file`, by 24 bytes each, and not with the output.
 
     Raises `RaylevanceError` if `file` can't be read, lacks a column, or has a row without an id or with a weight that
-    is no number from 0.
+    is no number from 0 to `LARGEST_WEIGHT`.
     """
     recommender = load_table(Store(store), table)
     asked = read_triggers(file, recommender)
@@ -144,14 +147,15 @@ def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:
         table = pq.read_table(file, columns=[name for name in READ if name in names])
     except (pa.ArrowInvalid, OSError) as error:
         raise RaylevanceError(f"{file}: can't be read, it may be incomplete: {one_line(error)}") from None
-    products = _column(file, table, "product_id", ID)
-    _column(file, table, "request_id", ID)
+    products = file_column(file, table, "product_id", ID)
+    file_column(file, table, "request_id", ID)
     weights = np.ones(table.num_rows)
     if "weight" in names:
-        weights = _column(file, table, "weight", NUMBER).to_numpy(zero_copy_only=False)
-        bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        weights = file_column(file, table, "weight", NUMBER).to_numpy(zero_copy_only=False)
+        bad = np.flatnonzero(~((weights >= 0) & (weights <= LARGEST_WEIGHT)))
         if len(bad):
-            raise RaylevanceError(f"{file}: row {bad[0] + 1}: weight {weights[bad[0]]} is no number from 0")
+            wanted = f"no number from 0 to {LARGEST_WEIGHT:g}"
+            raise RaylevanceError(f"{file}: row {bad[0] + 1}: weight {weights[bad[0]]} is {wanted}")
     else:
         status(f"{file}: has no column weight; every trigger has weight 1")
     requests = table["request_id"]
@@ -175,24 +179,10 @@ def _categories(
     file: Path, table: pa.Table, codes: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
 ) -> list[str | None]:
     """Return the category of each request, from its `first` row. Raises `RaylevanceError` for a request with two."""
-    values, faults = TEXT.convert(table["category"])
-    if faults.null_count < len(faults):
-        row = int(np.flatnonzero(faults.is_valid().to_numpy(zero_copy_only=False))[0])
-        raise RaylevanceError(f"{file}: row {row + 1}: category {faults[row].as_py()}")
-    own = np.array(values.to_pylist(), object)
+    own = np.array(file_column(file, table, "category", TEXT, required=False).to_pylist(), object)
     other = np.flatnonzero(own != own[first][codes])
     if len(other):
         request = table["request_id"][int(other[0])].as_py()
         raise RaylevanceError(f"{file}: row {other[0] + 1}: request {request!r} has two categories; give it one")
     found: list[str | None] = own[first].tolist()
     return found
-
-
-def _column(file: Path, table: pa.Table, name: str, kind: Kind) -> pa.Array:
-    """Return a column in its type. Raises `RaylevanceError` for a value that is missing or can't be converted."""
-    values, faults = kind.convert(table[name])
-    bad = np.flatnonzero(~values.is_valid().to_numpy(zero_copy_only=False))
-    if len(bad):
-        row = int(bad[0])
-        raise RaylevanceError(f"{file}: row {row + 1}: {name} {faults[row].as_py() or 'is missing'}")
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

@@ -115,17 +115,22 @@ def locate(settings: DataSettings) -> tuple[str, Path | None]:
     return ("esci" if settings.source == "auto" else settings.source), folder.absolute()
 
 
-def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, locale: str) -> Artifact:
-    """Import `folder` with the reader `source` and publish its tables; unchanged files are not read again."""
+def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, locale: str | None = None) -> Artifact:
+    """Import `folder` with the reader `source` and publish its tables; unchanged files are not read again.
+
+    Raises `UsageError` for an unknown source, and for a locale of another source than ESCI.
+    """
     if source not in READERS:
         raise UsageError(f"unknown source {source!r}; {nearest(source, list(READERS))}")
     if on_bad_row not in ("stop", "quarantine"):
         raise UsageError(f"--on-bad-row {on_bad_row}: expected stop or quarantine")
+    if locale is not None and source != "esci":
+        raise UsageError(f"--locale {locale}: only esci has locales to choose from; leave it out")
     if not folder.is_dir():
         raise RaylevanceError(f"{folder}: no such folder")
     with Run(Store(store)) as run:
         # Ray's workers may have another working directory.
-        return _imported(source, folder.absolute(), run, on_bad_row=on_bad_row, locale=locale)
+        return _imported(source, folder.absolute(), run, on_bad_row=on_bad_row, locale=locale or "us")
 
 
 def generate_demo(store: str, settings: DemoSettings) -> Artifact:
