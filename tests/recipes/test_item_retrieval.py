@@ -23,6 +23,7 @@ from raylevance.index.item_scores import popularity_terms
 from raylevance.index.item_table import ItemTableSettings
 from raylevance.inference.item_table import load
 from tests.conftest import Ended
+from workloads.recipes.item_retrieval import ItemRecipe, search_space, settings_without_effect
 from workloads.run import Run
 from workloads.steps.item_data import ItemData, TimeSplitSettings, check_relevance
 from workloads.steps.item_pages import chosen_examples
@@ -128,7 +129,7 @@ def store(log: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None
     from workloads.steps.tables import import_source
 
     folder = tmp_path_factory.mktemp("items") / "store"
-    import_source("alibaba", log, str(folder), on_bad_row="stop", locale="us")
+    import_source("alibaba", log, str(folder), on_bad_row="stop")
     recipe = find_recipe("item-retrieval")
     run_recipe(recipe, load_recipe_settings(recipe, None, ["data.source=alibaba", *SMALL]), str(folder), fresh=False)
     return folder
@@ -313,6 +314,18 @@ def test_ablations_share_steps_with_each_other(raylevance: Command, store: Path)
     made = [artifact.name for artifact in Store(store).artifacts()]
     assert made.count("graph/items-ablation") == 1
     assert made.count("encoder/items-ablation") == 3
+
+
+def test_the_weight_of_an_objective_without_edges_has_no_effect_in_a_search(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    run = Run(store)
+    for name, without in (("items-trial", ["exposure", "purchase"]), ("items", ["relevance"])):
+        with store.publish(f"graph/{name}") as draft:
+            draft.metrics["objectives_without_edges"] = without
+            (draft.path / "graph").touch()
+        run.made.append(store.get(f"graph/{name}"))
+    found = settings_without_effect(ItemRecipe(), run)
+    assert set(found) == {"train.weights.exposure", "train.weights.purchase"} < set(search_space(ItemRecipe()))
 
 
 @pytest.mark.parametrize(("hours", "days"), [((0,), 8), ((9, 12, 17), 8), ((0, 23), 30)])

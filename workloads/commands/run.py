@@ -57,7 +57,7 @@ def tune(
     store: StoreRoot = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> None:
-    """Search RECIPE's settings on held-out training queries, and write the best as YAML that --config takes.
+    """Search RECIPE's settings on held-out queries or requests, and write the best as YAML that --config takes.
 
     RECIPE hybrid tunes an index instead: how it joins words and vectors. It publishes the best as an index to serve.
     """

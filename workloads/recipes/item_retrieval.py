@@ -85,6 +85,7 @@ def item_table(
     return graph, table_step(data, graph, encoder, settings.table, settings.train.temperature, name)
 
 
+TRIAL = "items-trial"
 METRIC = "recall@200"
 """The metric on held-out requests that a search of settings compares trials by."""
 
@@ -106,6 +107,16 @@ def search_space(settings: ItemRecipe) -> dict[str, Any]:
     }
 
 
+def settings_without_effect(settings: ItemRecipe, run: Run) -> dict[str, str]:
+    """Return the searched settings that turned out not to matter in the trial that `run` made, each with the reason.
+
+    They are the weights of the objectives that the log has no edges of, such as exposure in a log of purchases.
+    """
+    graphs = [artifact.metrics for artifact in run.made if artifact.name == f"graph/{TRIAL}"]
+    without = [name for metrics in graphs for name in metrics["objectives_without_edges"]]
+    return {f"train.weights.{name}": f"the item graph has no edge of the objective {name}" for name in without}
+
+
 def trial(settings: ItemRecipe, run: Run) -> Iterator[float]:
     """Yield `METRIC` on the requests before the test part, of a model of the events before these."""
     run.check = partial(check_settings, settings, run.store)
@@ -114,9 +125,9 @@ def trial(settings: ItemRecipe, run: Run) -> Iterator[float]:
     split = settings.split.model_copy(update={"test_days": whole.held_out_days})
     data = ItemData.open(run, tables, settings.graph, split, end=whole.cut)
     texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
-    graph, table = item_table(settings, data, data.cut, texts, "items-trial")
-    requests = held_out_requests_step(data, "items-trial")
-    report = report_step(data, graph, requests, texts, {MODEL: table}, (), settings.seed, "items-trial")
+    graph, table = item_table(settings, data, data.cut, texts, TRIAL)
+    requests = held_out_requests_step(data, TRIAL)
+    report = report_step(data, graph, requests, texts, {MODEL: table}, (), settings.seed, TRIAL)
     yield float(np.nanmean(read_per_request(run.store.path(report.ref) / PER_REQUEST, MODEL)[METRIC]))
 
 
