@@ -125,7 +125,7 @@ def publish_classifier(store: Store, table: pa.Table, minilm: Path) -> None:
     """Publish a classifier that is not trained: a label is probable where its text is near the query's."""
     space = LabelSpace(pa.concat_tables([category_labels(table), column_labels(table, "brand")]))
     classifier = QueryClassifier.from_encoder(minilm, space, {}, QueryClassifierSettings(structure_enhanced=False))
-    counts = {"category": np.arange(len(KINDS)) + 1, "brand": np.array([1, 2, 3])}
+    counts = {task: np.arange(int(space.predicted[space.rows(task)].sum())) + 1 for task in space.tasks}
     limits = {name: np.full(len(found), 0.3, np.float32) for name, found in counts.items()}
     with store.publish("classifier/query") as draft:
         save_query_labels(draft.path, classifier, counts, limits)

@@ -1,7 +1,8 @@
-from . import encoder, judge, query_classifier, scorer, search
+from . import encoder, item_table, judge, query_classifier, scorer, search
 from .embeddings import embed_products
 from .encoder import NamedEncoder
 from .encoding import encode_texts, pair_cosines
+from .item_table import Recommended, Recommender, TriggerLists
 from .judge import LoadedJudge
 from .query_classifier import Prediction, QueryLabels
 from .scorer import Scorer
@@ -13,12 +14,16 @@ __all__ = [
     "Prediction",
     "ProductSearch",
     "QueryLabels",
+    "Recommended",
+    "Recommender",
     "Scorer",
     "SearchVersions",
     "TextSearch",
+    "TriggerLists",
     "embed_products",
     "encode_texts",
     "encoder",
+    "item_table",
     "judge",
     "pair_cosines",
     "query_classifier",
