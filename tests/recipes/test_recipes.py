@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
@@ -336,6 +338,22 @@ def test_the_yaml_beside_a_recipe_holds_its_defaults(name: str) -> None:
     settings = settings_type(find_recipe(name.replace("_", "-")))
     file = Path(__file__).parents[2] / "workloads" / "recipes" / f"{name}.yaml"
     assert load_settings(settings, file) == settings()
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("full", "mine-and-refine"), ("baskets", "item-retrieval")])
+def test_the_other_yaml_beside_a_recipe_changes_its_settings(name: str, recipe: str) -> None:
+    settings = settings_type(find_recipe(recipe))
+    file = Path(__file__).parents[2] / "workloads" / "recipes" / f"{name}.yaml"
+    loaded, written = load_settings(settings, file).model_dump(mode="json"), yaml.safe_load(file.read_text())
+    default = settings().model_dump(mode="json")
+    assert written and all(differs(written[part], loaded[part], default[part]) for part in written)
+
+
+def differs(written: Any, loaded: Any, default: Any) -> bool:
+    """Whether every value that is written is loaded, and is not the default."""
+    if isinstance(written, dict):
+        return all(differs(value, loaded[name], default[name]) for name, value in written.items())
+    return bool(written == loaded != default)
 
 
 def test_a_recipe_takes_tables_of_the_store(small_store: Path) -> None:
