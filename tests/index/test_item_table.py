@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.errors import RaylevanceError
-from raylevance.index.item_scores import DAMPING, popularity_terms
+from raylevance.index.item_scores import DAMPING, popularity_of_new_items, popularity_terms
 from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.inference.item_table import Recommender, TriggerLists, recommender
 from raylevance.losses.trigger_mixture import trigger_mixture_loss
@@ -62,6 +62,30 @@ def test_scores_are_cosines_with_a_term_of_popularity() -> None:
         np.testing.assert_allclose(scores[item], best, atol=1e-5)
         np.testing.assert_allclose(expected_scores[item, rows[item]], best, atol=1e-5)
     assert (popularity_terms(np.zeros(3, np.int64), TAU, 1.0) == 0).all()
+
+
+def test_an_item_without_events_is_as_popular_as_those_that_are_chosen_as_often() -> None:
+    random = np.random.default_rng(3)
+    before = random.permutation(np.repeat([0, 1, 2, 3, 9, 20], [30, 50, 20, 20, 10, 5]))
+    mean = before[before > 0].mean()
+    for wanted in (0.0, 0.5, 1.0, 7.0, 20.0):
+        after = np.where(before > 0, 3 * before, 0)
+        after[before == 0] = random.permutation(np.repeat([int(6 * wanted), 0], 15))
+        found = popularity_of_new_items(before, after)
+        assert found == pytest.approx(wanted / mean)
+        terms = popularity_terms(before, TAU, 0.5, found)
+        assert terms[before == 0] == pytest.approx(TAU * 0.5 * math.log((1 + wanted) / (1 + mean)), abs=1e-6)
+    assert popularity_of_new_items(before, np.where(before > 0, before, 99)) == pytest.approx(20 / mean)
+    nothing = np.zeros_like(before)
+    assert popularity_of_new_items(before, nothing) == popularity_of_new_items(nothing, before) == 1.0
+    assert popularity_of_new_items(before + 1, before) == 1.0
+
+
+def test_a_group_of_few_items_that_is_chosen_less_by_chance_changes_no_order() -> None:
+    before = np.array([0, 0, 1, 1, 2, 2, 4])
+    more = [popularity_of_new_items(before, np.array([rate, rate, 2, 2, 6, 6, 1])) for rate in range(9)]
+    assert more == sorted(more)
+    assert more[0] == 0.0 and more[-1] > more[1] > 0
 
 
 def merged_by_hand(table: ItemTable, triggers: list[int], weights: list[float]) -> dict[int, tuple[float, int]]:

@@ -17,9 +17,10 @@ import pytest
 from raylevance.artifacts import Store
 from raylevance.errors import UsageError
 from raylevance.evaluation.item_metrics import Targets
-from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings
+from raylevance.graph.item_choices import requests_before_and_after
+from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, ItemGraphSettings
 from raylevance.graph.item_requests import DAY
-from raylevance.index.item_scores import popularity_terms
+from raylevance.index.item_scores import popularity_of_new_items, popularity_terms
 from raylevance.index.item_table import ItemTableSettings
 from raylevance.inference.item_table import load
 from tests.conftest import Ended
@@ -257,7 +258,9 @@ def test_the_table_is_the_exact_order_of_the_encoder(store: Path) -> None:
     vectors = np.load(opened.path("encoder/items") / VECTORS).astype(np.float64)
     table = load(opened, "table/items").table
     events = ItemGraph.load(opened.path("graph/items")).event_counts.sum(axis=1)
-    cosines = vectors @ vectors.T + popularity_terms(events, 0.1, ItemTableSettings().popularity)
+    new = popularity_of_new_items(*requests_before_and_after(opened.path("graph/items") / REQUESTS_FOLDER, ITEMS))
+    assert opened.get("table/items").metrics["popularity_of_new_items"] == round(new, 3)
+    cosines = vectors @ vectors.T + popularity_terms(events, 0.1, ItemTableSettings().popularity, new)
     np.fill_diagonal(cosines, -np.inf)
     for item in range(ITEMS):
         found = table.neighbours[item].astype(int)

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from raylevance.artifacts import Artifact, Draft
-from raylevance.index.item_scores import popularity_terms
+from raylevance.graph.item_choices import requests_before_and_after
+from raylevance.graph.item_graph import REQUESTS_FOLDER
+from raylevance.index.item_scores import popularity_of_new_items, popularity_terms
 from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.models.item_encoder import ItemEncoder, ItemEncoderSettings
 from raylevance.models.item_features import ItemVocabulary, category_ids
@@ -79,11 +81,16 @@ def table_step(
         vectors = np.load(run.store.path(encoder.ref) / VECTORS)
         terms = None
         if settings.popularity:
-            terms = popularity_terms(loaded.event_counts.sum(axis=1), temperature, settings.popularity)
+            folder = run.store.path(graph.ref) / REQUESTS_FOLDER
+            new = popularity_of_new_items(*requests_before_and_after(folder, len(items)))
+            draft.metrics["popularity_of_new_items"] = round(new, 3)
+            terms = popularity_terms(loaded.event_counts.sum(axis=1), temperature, settings.popularity, new)
         rows, scores = nearest_items(vectors, categories.to_pylist(), settings, terms)
         listed = items.select(["product_id"]).append_column("category", categories)
         ItemTable(listed, rows, scores, temperature).save(draft.path, settings)
         draft.metrics |= {"items": len(rows), "k": settings.k}
 
     described = {"table": settings, "temperature": temperature}
+    if settings.popularity:
+        described["new_items"] = "measured"
     return run.step(f"table/{name}", build, settings=described, inputs=[graph, encoder])

@@ -5,12 +5,14 @@ reading.
 """
 
 import functools
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import ray.data
 
 from raylevance.data.hashing import MULTIPLIER, hash_strings
@@ -26,6 +28,31 @@ def chosen_items(requests: pa.Table) -> tuple[Ints, Ints]:
     rows, items = flat_lists(requests["items"])
     chosen = requests["actions"].combine_chunks().flatten().to_numpy() > 0
     return rows[chosen], items[chosen]
+
+
+def requests_before_and_after(folder: Path, item_count: int) -> tuple[Ints, Ints]:
+    """Return in how many of the requests in `folder` each item was, and in how many later ones it was chosen.
+
+    Both are int64 [items]. The later requests are those from the time on that seven eighths of them are before, or at.
+    A request that has the item as a trigger does not count as one that chose it, since it is not recommended the item.
+    Memory is that of one file of requests, and of the times of all.
+    """
+    files = sorted(folder.glob("*.parquet"))
+    times = [pq.read_table(file, columns=["time"])["time"].to_numpy() for file in files]
+    before, after = np.zeros((2, item_count), np.int64)
+    if not (count := sum(map(len, times))):
+        return before, after
+    cut = np.partition(np.concatenate(times), count * 7 // 8)[count * 7 // 8]
+    for file in files:
+        requests = pq.read_table(file)
+        later = requests["time"].to_numpy() >= cut
+        rows, items = flat_lists(requests["items"])
+        before += np.bincount(items[~later[rows]], minlength=item_count)
+        rows, chosen = chosen_items(requests)
+        trigger_rows, triggers = flat_lists(requests["triggers"])
+        other = ~np.isin(rows * item_count + chosen, trigger_rows * item_count + triggers)
+        after += np.bincount(chosen[other & later[rows]], minlength=item_count)
+    return before, after
 
 
 def users_or_requests(requests: pa.Table) -> pa.ChunkedArray:
