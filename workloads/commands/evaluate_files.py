@@ -300,7 +300,7 @@ def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: Named
     ids = file_column(file, table, "product_id", ID)
     place = pc.index_in(ids, catalogue["product_id"].combine_chunks())
     if place.null_count:
-        row = int(np.flatnonzero(place.is_null().to_numpy())[0])
+        row = int(np.flatnonzero(place.is_null().to_numpy(zero_copy_only=False))[0])
         raise RaylevanceError(f"{file}: row {row + 1}: product {ids[row]} is not in {products}")
     texts = named.item_texts(catalogue.take(place))
     return texts
