@@ -20,12 +20,12 @@ Command = Callable[..., Ended]
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = re.compile(
-    " (submit|tune|classify|recommend|evaluate (pairs|classification)|data import (tables|alibaba|ubi)) "
+    " (submit|tune|classify|recommend|evaluate (pairs|classification)|data (download|import (tables|alibaba|ubi))) "
     "| serve( |$)| bundle rollback | index/weak| encoder/weak | run "
     "(cross-validation|ablations|learning-curves|annotators|audit|pairs-to-judge|synthetic-queries|knowledge|weak-supervision|"
     "weak-ablations|query-classification|classification-ablations|classification-folds|item-retrieval|item-ablations)"
 )
-"""Commands that other tests run: tests/cluster, tests/serve, and tests/recipes with fewer folds and a smaller judge."""
+"""Commands that other tests run: on clusters, data and servers, and of recipes with fewer folds and a smaller judge."""
 
 CITATION = re.compile(r"Source:|our choice|our reading|arXiv")
 """The words by which a docstring gives the source of a formula."""
