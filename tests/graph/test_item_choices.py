@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from raylevance.graph.item_choices import choices_of_users, chosen_items, requests_before_and_after
 from raylevance.graph.item_requests import REQUESTS
@@ -60,6 +61,14 @@ def test_requests_before_and_after_are_those_of_a_loop(tmp_path: Path) -> None:
     found = requests_before_and_after(tmp_path, ITEMS)
     assert (found[0].tolist(), found[1].tolist()) == (before, after)
     assert sum(after) > 3
-    for file in tmp_path.glob("*"):
-        file.unlink()
-    assert not np.any(requests_before_and_after(tmp_path, ITEMS))
+
+
+@pytest.mark.parametrize(("times", "earlier"), [([], 0), ([3, 3, 3], 0), ([0] * 9 + [5], 9), ([4, 0, 0, 2], 3)])
+def test_later_requests_are_never_all_of_those_with_several_times(
+    tmp_path: Path, times: list[int], earlier: int
+) -> None:
+    row = {"request_id": "r", "user_id": "u", "triggers": [], "trigger_weights": [], "items": [1], "actions": [1]}
+    rows = [{**row, "time": time} for time in times]
+    pq.write_table(pa.Table.from_pylist(rows, REQUESTS), tmp_path / "part-0.parquet")
+    before, after = requests_before_and_after(tmp_path, ITEMS)
+    assert (before[1], after[1]) == (earlier, len(times) - earlier if earlier else 0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.errors import RaylevanceError
-from raylevance.index.item_scores import DAMPING, popularity_of_new_items, popularity_terms
+from raylevance.index.item_scores import AVERAGE_ITEMS, DAMPING, popularity_of_new_items, popularity_terms
 from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
 from raylevance.inference.item_table import Recommender, TriggerLists, recommender
 from raylevance.losses.trigger_mixture import trigger_mixture_loss
@@ -72,20 +72,29 @@ def test_an_item_without_events_is_as_popular_as_those_that_are_chosen_as_often(
         after = np.where(before > 0, 3 * before, 0)
         after[before == 0] = random.permutation(np.repeat([int(6 * wanted), 0], 15))
         found = popularity_of_new_items(before, after)
-        assert found == pytest.approx(wanted / mean)
+        assert found == pytest.approx((30 * wanted / mean + AVERAGE_ITEMS) / (30 + AVERAGE_ITEMS))
         terms = popularity_terms(before, TAU, 0.5, found)
-        assert terms[before == 0] == pytest.approx(TAU * 0.5 * math.log((1 + wanted) / (1 + mean)), abs=1e-6)
-    assert popularity_of_new_items(before, np.where(before > 0, before, 99)) == pytest.approx(20 / mean)
+        assert terms[before == 0] == pytest.approx(TAU * 0.5 * math.log((1 + found * mean) / (1 + mean)), abs=1e-6)
+    most = (30 * 20 / mean + AVERAGE_ITEMS) / (30 + AVERAGE_ITEMS)
+    assert popularity_of_new_items(before, np.where(before > 0, before, 99)) == pytest.approx(most)
     nothing = np.zeros_like(before)
     assert popularity_of_new_items(before, nothing) == popularity_of_new_items(nothing, before) == 1.0
     assert popularity_of_new_items(before + 1, before) == 1.0
 
 
 def test_a_group_of_few_items_that_is_chosen_less_by_chance_changes_no_order() -> None:
-    before = np.array([0, 0, 1, 1, 2, 2, 4])
-    more = [popularity_of_new_items(before, np.array([rate, rate, 2, 2, 6, 6, 1])) for rate in range(9)]
-    assert more == sorted(more)
-    assert more[0] == 0.0 and more[-1] > more[1] > 0
+    before = np.repeat([0, 1, 2, 4], [9000, 2, 2, 1])
+    rates = [0, 1, 2, 5, 6, 9]
+    more = [popularity_of_new_items(before, np.repeat([rate, 2, 6, 1], [9000, 2, 2, 1])) for rate in rates]
+    # Two requests have the most popular group that is not chosen less than one below it; the mean is also 2.
+    assert more == pytest.approx([0, 0.25, 0.5, 0.875, 1, 1], abs=0.002)
+
+
+def test_new_items_that_nobody_chose_are_not_popular() -> None:
+    before = np.repeat([0, 1, 9, 20], [3000, 50, 1, 1])
+    after = np.where(before == 20, 5, 0)
+    assert popularity_of_new_items(before, after) < 0.01
+    assert popularity_of_new_items(before[2999:], after[2999:]) == pytest.approx(10 / 11), "one item says little"
 
 
 def merged_by_hand(table: ItemTable, triggers: list[int], weights: list[float]) -> dict[int, tuple[float, int]]:

@@ -226,6 +226,18 @@ def test_retrieval_says_that_it_measures_all_splits(raylevance: Command, esci: P
         assert "are measured" not in raylevance(*command, "--store", esci, "--json").err
 
 
+def test_retrieval_counts_products_that_it_lacks_or_leaves_out(raylevance: Command, esci: Path) -> None:
+    examples = esci / "shopping_queries_dataset_examples.parquet"
+    products = esci / "shopping_queries_dataset_products.parquet"
+    table = pq.read_table(products)
+    pq.write_table(pa.concat_tables([table.slice(0, 2), table.slice(0, 1)]), products)
+    command = ("evaluate", "retrieval", "--encoder", "minilm", "--examples", examples, "--products", products)
+    ended = raylevance(*command, "--store", esci, "--json")
+    assert json.loads(ended.out)["queries"] == 2
+    assert f"{products}: 1 rows repeat the product_id of an earlier row and are left out" in ended.err
+    assert f"1 of 3 products that {examples} judges are not in {products}" in ended.err and "'c@us'" in ended.err
+
+
 def test_one_id_in_two_countries_is_two_products(raylevance: Command, tmp_path: Path) -> None:
     """Whichever comes first in the file, the judged one is found by its own text."""
     rows = [("A", "tetera roja", "es"), ("A", "garden hose", "us"), ("B", "wool sock", "es")]

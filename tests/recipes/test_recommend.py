@@ -176,6 +176,7 @@ def test_a_file_without_rows_gives_a_file_without_rows(recommend: Recommend, tmp
     [
         ({"weight": [1.0, -2.0]}, "row 2: weight -2.0 is no number from 0"),
         ({"weight": [1.0, float("nan")]}, "row 2: weight is missing"),
+        ({"weight": [1e15, 2e15]}, "row 2: weight 2000000000000000.0 is no number from 0 to 1e+15"),
         ({"weight": ["1", "many"]}, "row 2: weight"),
         ({"request_id": ["a", None]}, "row 2: request_id is missing"),
         ({"product_id": ["é01", ""]}, "row 2: product_id is missing"),

@@ -88,7 +88,7 @@ def _name_unknown_products(judged: JudgedTables, examples: Path, products: Path)
     judged_products = pc.count_distinct(ids).as_py()
     if not len(unknown):
         return
-    named = ", ".join(map(repr, unknown[:SHOWN].to_pylist()))
+    named = ", ".join(map(repr, unknown[:SHOWN].to_pylist())) + (", ..." if len(unknown) > SHOWN else "")
     if len(unknown) == judged_products:
         raise RaylevanceError(f"{products}: has none of the products that {examples} judges: {named}")
     status(
@@ -286,7 +286,9 @@ def _product_ids(table: pa.Table, file: Path, by_locale: bool) -> pa.Array:
     ids = file_column(file, table, "product_id", ID)
     if not by_locale:
         return ids
-    return pc.binary_join_element_wise(ids, pc.fill_null(table[LOCALE].combine_chunks().cast(pa.string()), ""), "@")
+    return pc.binary_join_element_wise(
+        ids, pc.fill_null(file_column(file, table, LOCALE, TEXT, required=False), ""), "@"
+    )
 
 
 def _pair_texts(table: pa.Table, file: Path, products: Path | None, named: NamedEncoder | Scorer) -> list[str]:

@@ -24,7 +24,7 @@ from raylevance.progress import progress_bar, status
 REQUESTS_AT_ONCE = 2048
 READ = ("request_id", "product_id", "weight", "category")
 LARGEST_WEIGHT = 1e15
-"""Far above any count of events, and far below what can't be summed."""
+"""Far above any count of events. Sums of larger weights lose what small ones add."""
 NAMED = 5
 """How many unknown triggers or categories, or requests without items, are named."""
 

@@ -130,7 +130,9 @@ def import_source(source: str, folder: Path, store: str, *, on_bad_row: str, loc
         raise RaylevanceError(f"{folder}: no such folder")
     with Run(Store(store)) as run:
         # Ray's workers may have another working directory.
-        return _imported(source, folder.absolute(), run, on_bad_row=on_bad_row, locale=locale or "us")
+        return _imported(
+            source, folder.absolute(), run, on_bad_row=on_bad_row, locale="us" if locale is None else locale
+        )
 
 
 def generate_demo(store: str, settings: DemoSettings) -> Artifact:

@@ -1,4 +1,4 @@
-"""Items that users chose, and did not only see.
+"""Items that users chose, and did not only see: by request, by user, by day, and before and after a time.
 
 Source: GCL-MO (arXiv 2307.04322), 4.2, for neighbours within a category; that they were chosen on one day is our
 reading.
@@ -30,28 +30,37 @@ def chosen_items(requests: pa.Table) -> tuple[Ints, Ints]:
     return rows[chosen], items[chosen]
 
 
-def requests_before_and_after(folder: Path, item_count: int) -> tuple[Ints, Ints]:
-    """Return in how many of the requests in `folder` each item was, and in how many later ones it was chosen.
+def newly_chosen_items(requests: pa.Table, item_count: int) -> tuple[Ints, Ints]:
+    """Return the row and item of each choice that is no trigger of its request, both int64 [choices]."""
+    rows, items = chosen_items(requests)
+    trigger_rows, triggers = flat_lists(requests["triggers"])
+    new = ~np.isin(rows * item_count + items, trigger_rows * item_count + triggers)
+    return rows[new], items[new]
 
-    Both are int64 [items]. The later requests are those from the time on that seven eighths of them are before, or at.
-    A request that has the item as a trigger does not count as one that chose it, since it is not recommended the item.
-    Memory is that of one file of requests, and of the times of all.
+
+def requests_before_and_after(folder: Path, item_count: int) -> tuple[Ints, Ints]:
+    """Return in how many earlier requests each item was, and in how many later ones it was newly chosen.
+
+    Both are int64 [items]. The requests in `folder` are cut at the time of the one that seven eighths precede; those of
+    that time are later ones, unless they are the first of all. Memory is that of one file, and of the times of all.
+
+    Source: our choice.
     """
     files = sorted(folder.glob("*.parquet"))
-    times = [pq.read_table(file, columns=["time"])["time"].to_numpy() for file in files]
+    parts = [pq.read_table(file, columns=["time"])["time"].to_numpy() for file in files]
+    times = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
     before, after = np.zeros((2, item_count), np.int64)
-    if not (count := sum(map(len, times))):
+    last_of_first = np.searchsorted(times, times[:1], side="right")
+    if not len(times) or last_of_first[0] == len(times):
         return before, after
-    cut = np.partition(np.concatenate(times), count * 7 // 8)[count * 7 // 8]
+    cut = times[max(len(times) * 7 // 8, last_of_first[0])]
     for file in files:
-        requests = pq.read_table(file)
+        requests = pq.read_table(file, columns=["time", "triggers", "items", "actions"])
         later = requests["time"].to_numpy() >= cut
         rows, items = flat_lists(requests["items"])
         before += np.bincount(items[~later[rows]], minlength=item_count)
-        rows, chosen = chosen_items(requests)
-        trigger_rows, triggers = flat_lists(requests["triggers"])
-        other = ~np.isin(rows * item_count + chosen, trigger_rows * item_count + triggers)
-        after += np.bincount(chosen[other & later[rows]], minlength=item_count)
+        rows, chosen = newly_chosen_items(requests, item_count)
+        after += np.bincount(chosen[later[rows]], minlength=item_count)
     return before, after
 
 
@@ -66,7 +75,7 @@ def choices_of_users(requests: pa.Table, item_count: int) -> Csr:
     """Return which items each user of `requests` chose, weights 1, [users, item_count].
 
     A request of an unknown user is a user of its own. Users are numbered by the hash of the id, because Swing reads the
-    first users of an item, which must not depend on the order of rows.
+    first users of an item, which must not depend on the order of rows; those after the last with a choice have no row.
     """
     rows, chosen = chosen_items(requests)
     users = np.unique(hash_strings(users_or_requests(requests)), return_inverse=True)[1].astype(np.int64)

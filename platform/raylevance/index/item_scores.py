@@ -23,6 +23,9 @@ DAMPING = 0.25
 """The power that the weights of triggers are raised to where their lists are merged: on the last training day of a real
 log, 0 and 0.25 were equal and better than 0.5 and 1 (our choice)."""
 
+AVERAGE_ITEMS = 10
+"""How many average items are added to those without events, whose popularity is measured."""
+
 
 def popularity_terms(events: Ints, temperature: float, share: float, new: float = 1.0) -> Scores:
     """Return the second term of the score of each item, float32 [n], from the number of its `events` [n].
@@ -42,8 +45,9 @@ def popularity_of_new_items(before: Ints, after: Ints) -> float:
     - `after` int64 [n]: in how many requests since then it was chosen.
 
     Items are grouped by `before`: 0, 1, 2 to 3, 4 to 7 and so on. An item without events is as popular as the items
-    that are chosen as often since then, by linear interpolation between the means of the groups, and no more popular
-    than the group that is chosen most. c is 1 where all items or none were there before, or none is chosen since then.
+    that are chosen as often since then, by linear interpolation between the means of the groups; of groups that are
+    chosen alike the one of the fewest requests counts. c is 1 where all items or none were there before, or none is
+    chosen since then, and `AVERAGE_ITEMS` draw it to 1 where few items were not there.
 
     Source: our choice.
     """
@@ -55,6 +59,7 @@ def popularity_of_new_items(before: Ints, after: Ints) -> float:
     there = sizes > 0
     mean_before, mean_after = (np.bincount(group, part[known])[there] / sizes[there] for part in (before, after))
     # A group is taken to be chosen at least as often as those below it, which a group of few items may miss by chance.
-    rates = np.maximum.accumulate(mean_after)
-    like = np.interp(after[~known].mean(), [0, *rates], [0, *mean_before])
-    return float(like / before[known].mean())
+    rates, first = np.unique(np.maximum.accumulate([0, *mean_after]), return_index=True)
+    like = np.interp(after[~known].mean(), rates, np.concatenate([[0], mean_before])[first])
+    new = int((~known).sum())
+    return float((new * like / before[known].mean() + AVERAGE_ITEMS) / (new + AVERAGE_ITEMS))

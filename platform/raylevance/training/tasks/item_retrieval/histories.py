@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylevance.errors import RaylevanceError
-from raylevance.graph.item_choices import choices_of_users, chosen_items
+from raylevance.graph.item_choices import choices_of_users, newly_chosen_items
 from raylevance.graph.item_graph import ITEMS, QUERIES, REQUESTS_FOLDER
 from raylevance.graph.item_objectives import NEVER
 from raylevance.graph.list_columns import flat_lists, list_column
@@ -92,9 +92,7 @@ def requests_as_they_happened(requests: pa.Table, items: pa.Table, queries: pa.T
     fits = fitting_or_all(trigger_rows, categories[triggers] == wanted, size) | (wanted == 0)
     # The weight of a very old trigger may be 0 in float32 too.
     weights = np.where(fits, weights**DAMPING, 0)
-    rows, chosen = chosen_items(requests)
-    other = ~np.isin(rows * count + chosen, trigger_rows * count + triggers)
-    rows, chosen = rows[other], chosen[other]
+    rows, chosen = newly_chosen_items(requests, count)
     is_new = first_time[chosen] >= requests["time"].to_numpy()[rows]
     targets = np.bincount(rows, minlength=size)
     columns = {

@@ -89,7 +89,7 @@ class ItemRetrieval:
 
     - `texts`: the file with the vectors of the items' texts, float32 [items, text_size], or None.
     - `popularity`: how much the popularity of an item counts in the table that is made of the model, which the loss of
-      histories reads (`ItemTableSettings.popularity`).
+      histories reads (`ItemTableSettings.popularity`). An item that was new counts as an average one there.
     """
 
     model: Path
