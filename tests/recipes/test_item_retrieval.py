@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
@@ -29,7 +30,7 @@ from workloads.run import Run
 from workloads.steps.item_data import ItemData, TimeSplitSettings, check_relevance
 from workloads.steps.item_pages import chosen_examples
 from workloads.steps.item_report import share_good
-from workloads.steps.item_training import VECTORS
+from workloads.steps.item_training import VECTORS, table_step
 
 Command = Callable[..., Ended]
 DAYS, USERS, ITEMS, CATEGORIES = 8, 60, 90, 6
@@ -267,6 +268,25 @@ def test_the_table_is_the_exact_order_of_the_encoder(store: Path) -> None:
         best = np.sort(cosines[item])[::-1][: len(found)]
         np.testing.assert_allclose(cosines[item, found], best, atol=1e-6)
         np.testing.assert_allclose(table.scores[item], best, atol=1e-5)
+
+
+@pytest.mark.ray
+def test_after_histories_a_new_item_is_an_average_one(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    opened = Store(tmp_path / "store")
+    settings = ItemRecipe.model_validate({"train": {"temperature": 0.1, "histories": 4}, "table": {"k": 30}})
+    with Run(opened) as run:
+        data = ItemData.open(run, opened.get("tables/alibaba"), settings.graph, settings.split)
+        graph, encoder = opened.get("graph/items"), opened.get("encoder/items")
+        made = table_step(data, graph, encoder, settings.table, settings.train, "other")
+    assert (
+        made.metrics["popularity_of_new_items"] == 1.0 != opened.get("table/items").metrics["popularity_of_new_items"]
+    )
+    graph_events = ItemGraph.load(opened.path(graph.ref)).event_counts.sum(axis=1)
+    terms = popularity_terms(graph_events, 0.1, settings.table.popularity)
+    vectors = np.load(opened.path(encoder.ref) / VECTORS).astype(np.float64)
+    best = np.sort((vectors @ vectors.T + terms - 9 * np.eye(ITEMS)), axis=1)[:, -1]
+    np.testing.assert_allclose(load(opened, "table/other").table.scores[:, 0], best, atol=1e-5)
 
 
 @pytest.mark.ray

@@ -82,7 +82,7 @@ def item_table(
     encoder = encoder_step(
         data, graph, texts, settings.encoder, settings.train, settings.table.popularity, machine, name
     )
-    return graph, table_step(data, graph, encoder, settings.table, settings.train.temperature, name)
+    return graph, table_step(data, graph, encoder, settings.table, settings.train, name)
 
 
 TRIAL = "items-trial"

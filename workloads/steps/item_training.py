@@ -69,10 +69,20 @@ def text_file(run: Run, texts: Artifact | None) -> Path | None:
 
 
 def table_step(
-    data: ItemData, graph: Artifact, encoder: Artifact, settings: ItemTableSettings, temperature: float, name: str
+    data: ItemData,
+    graph: Artifact,
+    encoder: Artifact,
+    settings: ItemTableSettings,
+    train: ItemRetrievalSettings,
+    name: str,
 ) -> Artifact:
-    """Return `table/<name>`: for each item, the items nearest to it by `encoder` and their popularity."""
-    run = data.run
+    """Return `table/<name>`: for each item, the items nearest to it by `encoder` and their popularity.
+
+    The popularity of items without events is measured, unless the encoder was trained on histories, whose loss takes
+    them for average ones.
+    """
+    run, temperature = data.run, train.temperature
+    measured = settings.popularity > 0 and not train.histories
 
     def build(draft: Draft) -> None:
         loaded = load_graph(data, graph)
@@ -81,8 +91,10 @@ def table_step(
         vectors = np.load(run.store.path(encoder.ref) / VECTORS)
         terms = None
         if settings.popularity:
-            folder = run.store.path(graph.ref) / REQUESTS_FOLDER
-            new = popularity_of_new_items(*requests_before_and_after(folder, len(items)))
+            new = 1.0
+            if measured:
+                folder = run.store.path(graph.ref) / REQUESTS_FOLDER
+                new = popularity_of_new_items(*requests_before_and_after(folder, len(items)))
             draft.metrics["popularity_of_new_items"] = round(new, 3)
             terms = popularity_terms(loaded.event_counts.sum(axis=1), temperature, settings.popularity, new)
         rows, scores = nearest_items(vectors, categories.to_pylist(), settings, terms)
@@ -91,6 +103,6 @@ def table_step(
         draft.metrics |= {"items": len(rows), "k": settings.k}
 
     described = {"table": settings, "temperature": temperature}
-    if settings.popularity:
+    if measured:
         described["new_items"] = "measured"
     return run.step(f"table/{name}", build, settings=described, inputs=[graph, encoder])
