@@ -29,6 +29,8 @@ MADE_BY = {
 """The command that makes an artifact. The first pattern that its name matches counts."""
 LISTED = 30
 """The most names that a hint lists."""
+NAMED = 5
+"""How many of the names that were not found are named."""
 
 
 class RaylevanceError(Exception):
@@ -61,9 +63,15 @@ def made_by(name: str) -> str:
     return "list what there is with `raylevance store list`"
 
 
-def quoted(names: Sequence[str]) -> str:
+def quoted(names: Sequence[object]) -> str:
     """Return `names` in quotes, with commas between them."""
     return ", ".join(map(repr, names))
+
+
+def first_quoted(names: Sequence[object], count: int | None = None) -> str:
+    """Return the first `NAMED` of `names` in quotes, and how many more of the `count` (all of `names`) there are."""
+    more = (len(names) if count is None else count) - NAMED
+    return quoted(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def lacks_columns(missing: Sequence[str], present: Sequence[str], required: Sequence[str]) -> str:

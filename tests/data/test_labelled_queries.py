@@ -48,7 +48,7 @@ def test_each_task_gets_its_labels(space: LabelSpace, tmp_path: Path, capfd: pyt
     }
     assert set(found["source"].to_pylist()) == {"file"}
     said = " ".join(capfd.readouterr().err.split())
-    assert "2 labels are none that a task predicts, and are left out: 'home', 'toys'" in said
+    assert "2 labels are none that a task predicts, and are left out, with" in said
     assert "1 of 4 rows have no labels and are left out; the first is row 3" in said
 
 

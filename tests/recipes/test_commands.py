@@ -68,6 +68,20 @@ def test_pairs(raylevance: Command, minilm: Path, tmp_path: Path, column: str) -
     assert scores[~positive].max() < printed["f1_threshold"] <= scores[positive].min() + 1e-6
 
 
+def test_pairs_without_a_text_are_named(raylevance: Command, tmp_path: Path) -> None:
+    pairs = {
+        "query": ["kettle", " ", "lamp", "hose"],
+        "product_text": ["kettle", "lamp", None, ""],
+        "label": [1, 0, 0, 1],
+    }
+    pq.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
+    ended = raylevance("evaluate", "pairs", "--encoder", "minilm", "--pairs", tmp_path / "pairs.parquet", "--json")
+    lines = " ".join(ended.err.split())
+    assert "1 of 4 pairs have an empty query, which is scored as it is; the first is row 2" in lines
+    assert "2 of 4 pairs have an empty product text, which is scored as it is; the first is row 3" in lines
+    assert json.loads(ended.out)["pairs"] == 4
+
+
 def test_pairs_by_product_id(raylevance: Command, esci: Path) -> None:
     pairs = pa.table({"query": ["kettle", "lamp"], "product_id": ["a", "a"], "label": [1, 0]})
     pq.write_table(pairs, esci / "pairs.parquet")

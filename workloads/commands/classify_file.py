@@ -1,7 +1,6 @@
 """`raylevance classify`: write the labels of a file of queries."""
 
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from raylevance.artifacts import Store
 from raylevance.data.conversions import TEXT
 from raylevance.data.normal_form import normal_form_column
+from raylevance.data.output_file import output_file
 from raylevance.data.streamed_files import footer, refuse_repeated, require_columns
 from raylevance.errors import RaylevanceError, one_line
 from raylevance.inference.query_classifier import QueryLabels
@@ -55,22 +55,19 @@ def classify_file(
     schema = _schema(file)
     started, counts = time.monotonic(), dict.fromkeys(("rows", "classified", "abstained", "not_classified"), 0)
     first_fault = ""
-    draft = output.with_name(f".{output.name}.{uuid.uuid4().hex}.draft")
-    try:
-        with pq.ParquetWriter(draft, schema) as writer, progress_bar("classifying", "queries", _rows(file)) as bar:
-            for batch in _batches(file):
-                labels = _classified(loaded, task, k, batch.column("query"))
-                writer.write_table(_with_labels(batch, labels, schema))
-                faults = np.flatnonzero(labels["reason"].is_valid().to_numpy(zero_copy_only=False))
-                if len(faults) and not first_fault:
-                    first_fault = f"row {counts['rows'] + faults[0] + 1}: {labels['reason'][int(faults[0])]}"
-                _count(counts, labels)
-                bar.advance(batch.num_rows)
-        draft.replace(output)
-    except FileNotFoundError:
-        raise RaylevanceError(f"{output}: no such folder: {output.parent}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+    with (
+        output_file(output) as draft,
+        pq.ParquetWriter(draft, schema) as writer,
+        progress_bar("classifying", "queries", _rows(file)) as bar,
+    ):
+        for batch in _batches(file):
+            labels = _classified(loaded, task, k, batch.column("query"))
+            writer.write_table(_with_labels(batch, labels, schema))
+            faults = np.flatnonzero(labels["reason"].is_valid().to_numpy(zero_copy_only=False))
+            if len(faults) and not first_fault:
+                first_fault = f"row {counts['rows'] + faults[0] + 1}: {labels['reason'][int(faults[0])]}"
+            _count(counts, labels)
+            bar.advance(batch.num_rows)
     if first_fault:
         status(f"{file}: {counts['not_classified']} of {counts['rows']} queries can't be classified; {first_fault}")
     described = {"output": str(output), "classifier": classifier, "task": task}

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raylevance.artifacts import Store
-from raylevance.data.labelled_queries import read_labelled_queries
+from raylevance.data.labelled_queries import places_of_labels, read_labelled_queries
 from raylevance.data.normal_form import normal_form
-from raylevance.errors import RaylevanceError, UsageError, nearest
+from raylevance.errors import RaylevanceError, UsageError, first_quoted, nearest
 from raylevance.evaluation.classification_metrics import (
     Labels,
     Predictions,
@@ -29,7 +29,6 @@ from raylevance.progress import progress_bar, status
 PROBABILITIES_AT_ONCE = 20_000_000
 """How many probabilities are in memory at once: 80 MB."""
 MOST_QUERIES_AT_ONCE = 8192
-SHOWN_LABELS = 5
 CONFUSIONS = 10
 UNKNOWN = "(unknown to the classifier)"
 """The parent that `confusion` gives for labels that the classifier does not know."""
@@ -77,36 +76,27 @@ class _Truth(NamedTuple):
 
 
 def _match(labels: pa.Array, known: Sequence[str], where: str) -> _Truth:
-    """Find the column of each label: by its id, or else by an id that differs in case or spacing alone."""
-    column_of = {label: column for column, label in enumerate(known)}
-    forms: dict[str, int] = {}
-    for column, label in enumerate(known):
-        form = normal_form(label)
-        forms[form] = -1 if form in forms else column  # of two labels, the id as it is decides
+    """Return in which columns the labels are, as `places_of_labels` finds them; each unknown one has its own."""
     encoded = labels.values.dictionary_encode()
+    ids = encoded.dictionary.to_pylist()
+    columns = places_of_labels(ids, known)
     unknown: dict[str, tuple[int, str]] = {}
-    columns = []
-    for label in encoded.dictionary.to_pylist():
-        form = normal_form(label)
-        column = column_of.get(label, forms.get(form, -1))
-        if column < 0:
-            column, _ = unknown.setdefault(form, (len(known) + len(unknown), label))
-        columns.append(column)
-    if min(columns) >= len(known):
+    for place in np.flatnonzero(columns < 0):
+        label = ids[place]
+        columns[place], _ = unknown.setdefault(normal_form(label), (len(known) + len(unknown), label))
+    if columns.min() >= len(known):
         raise RaylevanceError(
             f"{where} predicts none of the labels of the file, only such as {known[0]!r}; check --task"
         )
     if unknown:
         _name_unknown(where, [label for _, label in unknown.values()])
-    rows = pa.ListArray.from_arrays(labels.offsets, pa.array(np.array(columns)[encoded.indices.to_numpy()]))
+    rows = pa.ListArray.from_arrays(labels.offsets, pa.array(columns[encoded.indices.to_numpy()]))
     return _Truth(label_matrix(rows, len(known) + len(unknown)), len(unknown))
 
 
 def _name_unknown(where: str, labels: Sequence[str]) -> None:
-    shown = ", ".join(repr(label) for label in labels[:SHOWN_LABELS])
-    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
     count = "1 label" if len(labels) == 1 else f"{len(labels)} labels"
-    status(f"{where} does not predict {count}, which count as missed: {shown}{more}")
+    status(f"{where} does not predict {count}, which count as missed: {first_quoted(labels)}")
 
 
 def _predictions(classifier: QueryLabels, task: str, queries: Sequence[str]) -> Iterator[Predictions]:

@@ -20,7 +20,7 @@ from raylevance.data.normal_form import normal_form_column
 from raylevance.data.readers.wands import GRADES as WANDS_GRADES
 from raylevance.data.schema import ESCI_GRADES, GRADES, JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.data.whole_table import read_table
-from raylevance.errors import RaylevanceError, nearest
+from raylevance.errors import RaylevanceError, first_quoted, nearest
 from raylevance.evaluation.pair_metrics import best_threshold, evaluate_pairs
 from raylevance.inference.encoder import NamedEncoder
 from raylevance.inference.encoder import load as load_encoder
@@ -34,8 +34,6 @@ EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
 PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")
 LOCALE = "product_locale"
 SPLIT = "split"
-SHOWN = 5
-"""How many products that are missing are named."""
 RENAMED = {
     "title": "product_title",
     "description": "product_description",
@@ -88,7 +86,7 @@ def _name_unknown_products(judged: JudgedTables, examples: Path, products: Path)
     judged_products = pc.count_distinct(ids).as_py()
     if not len(unknown):
         return
-    named = ", ".join(map(repr, unknown[:SHOWN].to_pylist())) + (", ..." if len(unknown) > SHOWN else "")
+    named = first_quoted(unknown.to_pylist())
     if len(unknown) == judged_products:
         raise RaylevanceError(f"{products}: has none of the products that {examples} judges: {named}")
     status(
@@ -174,6 +172,10 @@ def _read_pairs(file: Path, products: Path | None, named: NamedEncoder | Scorer)
     labels = _read_labels(table[label].to_pylist(), label, file)
     queries: list[str] = file_column(file, table, "query", TEXT).to_pylist()
     texts = _pair_texts(table, file, products, named)
+    for column, values in {"query": queries, "product text": texts}.items():
+        if empty := [row for row, value in enumerate(values, 1) if not value.strip()]:
+            pairs = f"{len(empty)} of {len(values)} pairs"
+            status(f"{file}: {pairs} have an empty {column}, which is scored as it is; the first is row {empty[0]}")
     named_ids = isinstance(named, Scorer) and "product_id" in table.column_names
     ids = file_column(file, table, "product_id", ID).to_pylist() if named_ids else None
     return _Pairs(queries, texts, ids, labels)

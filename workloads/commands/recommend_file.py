@@ -1,8 +1,6 @@
 """`raylevance recommend`: write the items recommended for the lists of triggers in a file."""
 
 import time
-import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +13,9 @@ import pyarrow.parquet as pq
 from raylevance.artifacts import Store
 from raylevance.data.conversions import ID, NUMBER, TEXT
 from raylevance.data.file_columns import file_column
+from raylevance.data.output_file import output_file
 from raylevance.data.streamed_files import footer, refuse_repeated, require_columns
-from raylevance.errors import RaylevanceError, one_line
+from raylevance.errors import NAMED, RaylevanceError, first_quoted, one_line
 from raylevance.inference.item_table import Recommender, TriggerLists
 from raylevance.inference.item_table import load as load_table
 from raylevance.progress import progress_bar, status
@@ -25,8 +24,6 @@ REQUESTS_AT_ONCE = 2048
 READ = ("request_id", "product_id", "weight", "category")
 LARGEST_WEIGHT = 1e15
 """Far above any count of events. Sums of larger weights lose what small ones add."""
-NAMED = 5
-"""How many unknown triggers or categories, or requests without items, are named."""
 
 
 class RequestedTriggers(NamedTuple):
@@ -75,21 +72,17 @@ def recommend_file(
     recommender = load_table(Store(store), table)
     asked = read_triggers(file, recommender)
     started = time.monotonic()
-    draft = output.with_name(f".{output.name}.{uuid.uuid4().hex}.draft")
-    try:
+    with output_file(output) as draft:
         rows, without = _write_lists(draft, asked, recommender, k, most_per_category)
-        draft.replace(output)
-    finally:
-        draft.unlink(missing_ok=True)
     unknown = int((asked.rows < 0).sum())
     if unknown:
-        names = _first_names(asked.unknown, len(asked.unknown))
+        names = first_quoted(asked.unknown)
         status(f"{file}: {unknown} of {len(asked.rows)} triggers are not in {table}: {names}")
     if unknown_categories := recommender.unknown_categories(asked.categories):
-        names = _first_names(unknown_categories, len(unknown_categories))
+        names = first_quoted(unknown_categories)
         status(f"{file}: {len(unknown_categories)} categories have no item in {table}: {names}")
     if len(without):
-        names = _first_names(asked.requests.take(pa.array(without[:NAMED])).to_pylist(), len(without))
+        names = first_quoted(asked.requests.take(pa.array(without[:NAMED])).to_pylist(), len(without))
         status(f"{file}: {len(without)} of {len(asked.requests)} requests have no trigger that brings an item: {names}")
     return {
         "output": str(output),
@@ -131,11 +124,6 @@ def _write_lists(
             without.append(first + np.flatnonzero(found.items[:, 0] < 0))
             bar.advance(end - first)
     return rows, np.concatenate(without)
-
-
-def _first_names(names: Sequence[Any], count: int) -> str:
-    """Return the first `NAMED` of `count` names as they are written in Python, and dots where there are more."""
-    return ", ".join(map(repr, names[:NAMED])) + (", ..." if count > NAMED else "")
 
 
 def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:

@@ -34,6 +34,7 @@ from raylevance.llm.backends import LanguageModelSettings, open_language_model, 
 from raylevance.llm.cached_answers import answer_prompts
 from raylevance.llm.synthetic import (
     SyntheticSettings,
+    WrittenQueries,
     choose_products,
     read_synthetic_queries,
     synthetic_pairs,
@@ -85,19 +86,12 @@ def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
             known = known.slice(0, 0)
         chosen = choose_products(judged.products, known, judged.queries, settings.synthetic)
         asked = synthetic_prompts(chosen, known, version, settings.synthetic)
-        request = synthetic_request(settings.synthetic)
         with open_ledger(run.store) as ledger, run.work_folder() as work:
-            answers = answer_prompts(asked, model, request, ledger, work / "prompts")
-        usable, dropped = read_synthetic_queries(
-            answers, chosen, known, judged.queries, version, settings.synthetic, judged.products["title"]
-        )
-        if encoder and settings.synthetic.found_within:
-            found = finds_its_product(usable, judged.products, encoder, settings.synthetic.found_within)
-            dropped |= {"its product is not found": int((~found).sum())}
-            usable = usable.filter(pa.array(found))
+            answers = answer_prompts(asked, model, synthetic_request(settings.synthetic), ledger, work / "prompts")
+        titles = judged.products["title"]
+        usable = read_synthetic_queries(answers, chosen, known, judged.queries, version, settings.synthetic, titles)
+        written, dropped = kept_queries(usable, judged, encoder, settings.synthetic)
         limit = synthetic_query_limit(judged.queries, settings.synthetic)
-        written = usable.slice(0, limit)
-        dropped |= {"beyond synthetic.share": usable.num_rows - written.num_rows}
         if written.num_rows < limit and chosen.num_rows < judged.products.num_rows:
             status(
                 f"synthetic queries: {limit - written.num_rows} fewer than the share allows; "
@@ -137,6 +131,22 @@ def _encoder_settings(reference: str, encoder: NamedEncoder) -> dict[str, Any]:
     """Return what decides the round trip besides an encoder of the store, which is an input of the step."""
     digest = {} if encoder.artifact else {"encoder": backbone_digest(reference)}
     return {**digest, **precision_settings()}
+
+
+def kept_queries(
+    found: WrittenQueries, judged: JudgedTables, encoder: NamedEncoder | None, settings: SyntheticSettings
+) -> WrittenQueries:
+    """Return the queries that find their product (with `encoder`), up to the share of all, and how many were dropped.
+
+    The counts of `found` are among the latter.
+    """
+    usable, dropped = found
+    if encoder and settings.found_within:
+        finds = finds_its_product(usable, judged.products, encoder, settings.found_within)
+        dropped = dropped | {"its product is not found": int((~finds).sum())}
+        usable = usable.filter(pa.array(finds))
+    written = usable.slice(0, synthetic_query_limit(judged.queries, settings))
+    return WrittenQueries(written, dropped | {"beyond synthetic.share": usable.num_rows - written.num_rows})
 
 
 def finds_its_product(

@@ -1,22 +1,24 @@
 """Read files of queries with their labels, for training and for evaluation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.data.conversions import ID, TEXT
+from raylevance.data.file_columns import file_column
 from raylevance.data.label_space import LabelSpace
-from raylevance.data.normal_form import normal_form_column
+from raylevance.data.normal_form import normal_form, normal_form_column
 from raylevance.data.query_labels import QUERY_LABELS, rows_of_labels
 from raylevance.data.text import normalised_query
 from raylevance.data.whole_table import read_table
-from raylevance.errors import RaylevanceError, nearest
+from raylevance.errors import RaylevanceError, first_quoted, nearest
 from raylevance.progress import status
 
-SHOWN_LABELS = 5
 OWN = "file"
 """The `source` of labels from a file."""
 
@@ -41,8 +43,7 @@ def read_labelled_queries(file: Path) -> LabelledQueries:
     lists, or if no row has labels.
     """
     table = read_table(file, ("query", "labels"))
-    queries, faults = TEXT.convert(table["query"])
-    _refuse_first(file, faults.is_valid(), "query", faults)
+    queries = file_column(file, table, "query", TEXT, required=False)
     _refuse_first(file, pc.equal(normal_form_column(queries.fill_null("")), ""), "query has no text; remove the row")
     lists = _label_lists(file, table["labels"])
     empty = pc.equal(pc.list_value_length(lists), 0)
@@ -59,32 +60,50 @@ def read_labelled_queries(file: Path) -> LabelledQueries:
 def labels_of_file(file: Path, space: LabelSpace) -> pa.Table:
     """Return the queries of `file` with their labels in `space`, in `QUERY_LABELS`, with the weight and target 1.
 
-    A label id stands for the labels of every task that has it. Ids that no task predicts are counted and named in a
-    status line.
+    A label id stands for the labels of every task that has it, as `places_of_labels` finds them. Ids that no task
+    predicts are counted and named in a status line, with the number of queries that have no other.
 
     Raises `RaylevanceError` as `read_labelled_queries`, and if no id is among the labels of `space`.
     """
     rows = read_labelled_queries(file)
-    ids, row_of_id = rows.labels.flatten(), rows.labels.value_parent_indices()
+    encoded, row_of_id = rows.labels.flatten().dictionary_encode(), rows.labels.value_parent_indices()
+    ids, id_of_row = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     texts = normalised_query(rows.queries).take(row_of_id)
     found = [QUERY_LABELS.empty_table()]
-    known = np.zeros(len(ids), bool)
+    known = np.zeros(len(id_of_row), bool)
     for task in space.tasks:
         span = space.rows(task)
-        own = pa.array(space.label_ids[span], pa.string())
-        place = pc.fill_null(pc.index_in(ids, own), -1).to_numpy(zero_copy_only=False)
-        labels = place + span.start
-        given = (place >= 0) & space.predicted[np.maximum(labels, 0)]
+        predicted = np.flatnonzero(space.predicted[span]) + span.start
+        places = places_of_labels(ids, [space.label_ids[label] for label in predicted])[id_of_row]
+        given = places >= 0
         known |= given
         if given.any():
-            found.append(rows_of_labels(texts.filter(pa.array(given)), labels[given], space, OWN, 1.0))
+            labels = predicted[places[given]]
+            found.append(rows_of_labels(texts.filter(pa.array(given)), labels, space, OWN, 1.0))
     if not known.all():
-        unknown = pc.unique(ids.filter(pa.array(~known))).to_pylist()
+        unknown = [ids[place] for place in np.unique(id_of_row[~known])]
         if not known.any():
             raise RaylevanceError(f"{file}: none of its labels is predicted; {nearest(unknown[0], space.label_ids)}")
-        named = ", ".join(map(repr, unknown[:SHOWN_LABELS]))
-        status(f"{file}: {len(unknown)} labels are none that a task predicts, and are left out: {named}")
+        lost = len(rows.queries) - len(np.unique(row_of_id.to_numpy()[known]))
+        status(
+            f"{file}: {len(unknown)} labels are none that a task predicts, and are left out, with {lost} of "
+            f"{len(rows.queries)} queries, which have no other: {first_quoted(unknown)}"
+        )
     return pa.concat_tables(found)
+
+
+def places_of_labels(ids: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the place of each of `ids` in `known`, int64 [ids], -1 for none.
+
+    An id is found as it is, or else by the one label whose id differs in case or spacing alone.
+    """
+    place_of = {label: place for place, label in enumerate(known)}
+    forms: dict[str, int] = {}
+    for place, label in enumerate(known):
+        form = normal_form(label)
+        forms[form] = -1 if form in forms else place
+    places = (place_of.get(label, forms.get(normal_form(label), -1)) for label in ids)
+    return np.fromiter(places, np.int64, len(ids))
 
 
 def _label_lists(file: Path, column: pa.ChunkedArray) -> pa.Array:
@@ -107,8 +126,7 @@ def _label_lists(file: Path, column: pa.ChunkedArray) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), ids)
 
 
-def _refuse_first(file: Path, bad: pa.Array, fault: str, reasons: pa.Array | None = None) -> None:
+def _refuse_first(file: Path, bad: pa.Array, fault: str) -> None:
     rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
     if len(rows):
-        reason = "" if reasons is None else f" {reasons[int(rows[0])]}"
-        raise RaylevanceError(f"{file}: row {rows[0] + 1}: {fault}{reason}")
+        raise RaylevanceError(f"{file}: row {rows[0] + 1}: {fault}")

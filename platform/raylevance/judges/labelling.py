@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from raylevance.artifacts import Store
 from raylevance.data.input_files import refuse_empty
+from raylevance.data.output_file import output_file
 from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
 from raylevance.errors import RaylevanceError, lacks_columns
 from raylevance.judges.grade_decisions import decide_grades
@@ -252,20 +253,13 @@ def _write_labels(
     schema = pyarrow.dataset.dataset(str(pairs), format="parquet").schema
     for field in LABELS:
         schema = schema.append(field)
-    draft = output.with_name(f".{output.name}.draft")
-    try:
-        with pq.ParquetWriter(draft, schema) as writer:
-            for batch in _read_batches(pairs):
-                labels = _label_batch(batch, labelling, ledger, errors)
-                for status in labels["status"].to_pylist():
-                    counts[status] += 1
-                columns = [*batch.columns, *(column.combine_chunks() for column in labels.columns)]
-                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-        draft.replace(output)
-    except FileNotFoundError:
-        raise RaylevanceError(f"{output}: no such folder: {output.parent}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+    with output_file(output) as draft, pq.ParquetWriter(draft, schema) as writer:
+        for batch in _read_batches(pairs):
+            labels = _label_batch(batch, labelling, ledger, errors)
+            for status in labels["status"].to_pylist():
+                counts[status] += 1
+            columns = [*batch.columns, *(column.combine_chunks() for column in labels.columns)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
     return counts
 
 

@@ -13,6 +13,7 @@ import pyarrow.dataset
 import ray.data
 from ray.exceptions import RayTaskError
 
+from raylevance.data.output_file import output_file
 from raylevance.errors import RaylevanceError
 
 ROWS_PER_CHUNK = 16_384
@@ -62,18 +63,18 @@ def write_tokens(rows: Path, model: Path, output: Path, kind: RowKind) -> None:
     count = pa.dataset.dataset(str(rows), format="parquet").count_rows()
     if not count:
         raise RaylevanceError(f"{rows}: has no {kind.name}")
-    draft = output.with_name(f".{output.name}.draft")
     tokenise = _tokenise_here if count <= ROWS_PER_CHUNK else _tokenise_on_cluster
     try:
-        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, kind.schema) as writer:
+        with (
+            output_file(output) as draft,
+            pa.OSFile(str(draft), "wb") as sink,
+            pa.ipc.new_file(sink, kind.schema) as writer,
+        ):
             for table in tokenise(rows, columns, model, kind):
                 writer.write_table(table.cast(kind.schema))
-        draft.replace(output)
     except (RayTaskError, ValueError):
         _raise_for_first_fault(rows, kind)
         raise
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _tokenise_here(rows: Path, columns: list[str], model: Path, kind: RowKind) -> Iterator[pa.Table]:
