@@ -59,8 +59,8 @@ class ClassifierRecipe(Settings):
     sources: LabelSourceSettings = LabelSourceSettings()
     knowledge: KnowledgeSources = KnowledgeSources()
     validation_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of the training queries that picks the best step, tau and thresholds, where the data has no validation
-    split."""
+    """Share of the training queries that picks the best step, tau and thresholds. Where the data has a validation
+    split, that is taken for the judged queries, and the share of the others."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
     """Share of the queries of sources.file that the report measures on, where the data has no test split."""
     baselines: tuple[str, ...] = CHEAP
@@ -202,7 +202,9 @@ def unread_settings(settings: ClassifierRecipe) -> dict[str, str]:
         found.setdefault("graph.fusion", "graph.fusion: without hierarchy and another graph both ways are one")
     if not settings.semi.enabled:
         found["semi.precision"] = "semi.enabled=false: there are no semi-supervised labels"
-    if not settings.sources.titles:
+    if settings.data is None:
+        found["sources.titles"] = "data=null: there are no titles"
+    elif not settings.sources.titles:
         found["sources.titles"] = "sources.titles=0: no title is read"
     return found
 

@@ -19,12 +19,15 @@ from raylevance.data.schema import GRADES
 
 
 def known_texts(
-    tables: Path | None, judged: JudgedTables, titles: int, world: Path | None
+    tables: Path | None, judged: JudgedTables, titles: int, world: Path | None, *, clicks: bool, judgements: bool
 ) -> list[Mapping[str, list[str]]]:
-    """Return the texts that are known about queries, by source: `titles` of their products, and those of a model."""
+    """Return the texts that are known about queries, by source: `titles` of their products, and those of a model.
+
+    `clicks` and `judgements` say which of them tell the products of a query.
+    """
     found: list[Mapping[str, list[str]]] = []
     if titles and tables is not None:
-        edges = query_products(tables, judged)
+        edges = query_products(tables, judged, clicks=clicks, judgements=judgements)
         queries = judged.queries.filter(pc.is_in(judged.queries["query_id"], edges["query_id"].combine_chunks()))
         rows = rows_of_ids(edges["query_id"], queries["query_id"], "query {} is not among the queries")
         texts = queries["query"].take(pa.array(rows))
@@ -35,12 +38,12 @@ def known_texts(
     return found
 
 
-def query_products(tables: Path, judged: JudgedTables) -> pa.Table:
+def query_products(tables: Path, judged: JudgedTables, *, clicks: bool, judgements: bool) -> pa.Table:
     """Return the edges of queries and their products, in `EDGES`: clicked ones, and those of the best grade."""
     good = judged.judgements.filter(pc.equal(judged.judgements["grade"], max(GRADES)))
     columns = [good["query_id"], good["product_id"], pa.array(np.ones(good.num_rows))]
-    edges = pa.table(columns, schema=EDGES)
-    if (tables / "events").is_dir():
+    edges = pa.table(columns, schema=EDGES) if judgements else EDGES.empty_table()
+    if clicks and (tables / "events").is_dir():
         clicked = clicked_products(ray.data.read_parquet(str(tables / "events")))
         for column, table in (("query_id", judged.queries), ("product_id", judged.products)):
             clicked = clicked.filter(pc.is_in(clicked[column], table[column].combine_chunks()))

@@ -45,7 +45,7 @@ from workloads.run import Run
 from workloads.steps.known_texts import known_texts
 from workloads.steps.label_splits import Fold, check_splits, queries_lacking, test_queries, validation_queries
 
-READING = 2
+READING = 3
 """Goes up when labels of queries are made in another way, so that those from before are not taken for the same."""
 COLUMNS = ("brand", "color")
 
@@ -106,7 +106,8 @@ class KnowledgeSources(Settings):
     """Texts that are known about training queries, for semi-supervised labels."""
 
     posterior: NonNegativeInt = 4
-    """Titles of a query's most-clicked or most relevant products; 0 for none."""
+    """Titles of a query's most-clicked or most relevant products; 0 for none. Clicks and judgements are read where
+    `sources` gives them a weight."""
     world: str | None = None
     """tables/knowledge[@VERSION], which the recipe knowledge publishes; null for none."""
 
@@ -203,7 +204,12 @@ def label_step(run: Run, tables: Artifact | None, plan: LabelPlan, suffix: str =
         splits = {"train": learned, VALIDATION: validation, TEST: test}
         missing = check_splits(space, splits)
         texts = known_texts(
-            folder, judged, plan.knowledge.posterior, None if world is None else run.store.path(world.ref)
+            folder,
+            judged,
+            plan.knowledge.posterior,
+            None if world is None else run.store.path(world.ref),
+            clicks=plan.sources.clicks > 0,
+            judgements=plan.sources.judgements > 0,
         )
         space.save(draft.path)
         for name, table in splits.items():

@@ -18,6 +18,10 @@ from raylevance.progress import status
 FEWEST_FOR_VALIDATION, MOST_FOR_VALIDATION = 200, 5_000
 """A task with fewer judged, clicked and own queries for validation takes spans of titles too; more queries do not tell
 more (our choice)."""
+WITHOUT_QUERIES = {
+    VALIDATION: "its thresholds are 0.5, and it has no semi-supervised labels",
+    TEST: "the report leaves it out",
+}
 
 
 @dataclass(frozen=True)
@@ -67,30 +71,36 @@ def validation_queries(
 ) -> pa.Array:
     """Return the texts of those of the labelled queries `rows` that choose the best step, tau and thresholds.
 
-    Judged queries are chosen by the data's own validation split or by a hash, other queries by a hash.
+    Judged queries are chosen by the data's own validation split or by a hash, other queries by a hash. Those of the
+    data's split are all among them, and of the others as many as make `MOST_FOR_VALIDATION` together.
     """
     texts = pc.unique(rows["query"])
     usable = pc.invert(pc.is_in(normalised_query(judged.queries["query"]), held_out))
     ids = judged.queries["query_id"].filter(usable)
     judgements = judged.judgements.filter(pc.is_in(judged.judgements["query_id"], ids.combine_chunks()))
-    own = pa.array([], pa.string())
+    chosen_judged = pa.array([], pa.string())
     is_judged = np.zeros(len(texts), bool)
     learnable = replace(judged, judgements=judgements).without_unjudged_queries()
     judged_texts = normalised_query(learnable.queries["query"]).combine_chunks()
     # One judged query alone can't be divided; it goes where its hash puts it.
     if pc.count_distinct(judged_texts).as_py() > 1:
-        own = normalised_query(_chosen(learnable, fraction, seed).queries["query"]).combine_chunks()
+        chosen_judged = normalised_query(_chosen(learnable, fraction, seed).queries["query"]).combine_chunks()
         is_judged = pc.is_in(texts, judged_texts).to_numpy(False)
-    drawn = (hash_unit(texts, seed, "validation") < fraction) & ~is_judged
+    is_chosen = pc.is_in(texts, chosen_judged).to_numpy(False)
+    is_given = is_chosen & _has_validation_split(learnable)
+    drawn = (hash_unit(texts, seed, "validation") < fraction) & ~is_judged | is_chosen & ~is_given
     order = np.argsort(hash_unit(texts, seed, "order"), kind="stable")
-    is_own = pc.is_in(texts, own).to_numpy(False)
-    chosen = order[(is_own | drawn)[order]]
-    return texts.take(pa.array(chosen[:MOST_FOR_VALIDATION]))
+    given, drawn_first = order[is_given[order]], order[drawn[order]]
+    return texts.take(pa.array([*given, *drawn_first[: max(0, MOST_FOR_VALIDATION - len(given))]], pa.int64()))
+
+
+def _has_validation_split(judged: JudgedTables) -> bool:
+    return bool(pc.any(pc.equal(judged.judgements["split"], VALIDATION)).as_py())
 
 
 def _chosen(judged: JudgedTables, fraction: float, seed: int) -> JudgedTables:
     """Return the judged queries for validation, none of which is held out."""
-    if pc.any(pc.equal(judged.judgements["split"], VALIDATION)).as_py():
+    if _has_validation_split(judged):
         return judged.split(VALIDATION)
     column = judged.judgements.column_names.index("split")
     split = pa.repeat(pa.scalar(TRAIN), judged.judgements.num_rows)
@@ -100,19 +110,23 @@ def _chosen(judged: JudgedTables, fraction: float, seed: int) -> JudgedTables:
 
 def queries_lacking(rows: pa.Table, space: LabelSpace, validating: pa.Array) -> dict[str, int]:
     """Return how many queries the validation of each task lacks to have `FEWEST_FOR_VALIDATION`."""
-    chosen = rows.filter(pc.is_in(rows["query"], validating))["task"]
-    return {task: max(0, FEWEST_FOR_VALIDATION - (pc.sum(pc.equal(chosen, task)).as_py() or 0)) for task in space.tasks}
+    chosen = rows.filter(pc.is_in(rows["query"], validating))
+    queries = chosen.group_by(["task", "query"]).aggregate([])["task"]
+    counts = (pc.sum(pc.equal(queries, task)).as_py() or 0 for task in space.tasks)
+    return {task: max(0, FEWEST_FOR_VALIDATION - count) for task, count in zip(space.tasks, counts, strict=True)}
 
 
 def check_splits(space: LabelSpace, splits: Mapping[str, pa.Table]) -> int:
     """Return how many predicted labels no training query has, and name their number in a status line.
+
+    A task without a validation or test query is named in one too.
 
     Raises `UsageError` for a split without a labelled query, and for a task that no training query has labels of.
     """
     cures = {
         "train": "give another of sources a weight",
         VALIDATION: "raise validation_fraction, or sources.titles above 0",
-        TEST: "judge test queries whose relevant products have a label, or set sources.file to labelled queries",
+        TEST: "judge test queries whose relevant products have a label, or raise test_fraction of sources.file",
     }
     for name, rows in splits.items():
         if not rows.num_rows:
@@ -122,6 +136,9 @@ def check_splits(space: LabelSpace, splits: Mapping[str, pa.Table]) -> int:
     for task in space.tasks:
         if not counts[space.rows(task)].any():
             raise UsageError(f"task {task!r}: no training query has one of its labels; leave it out of labels")
+        for split, what in WITHOUT_QUERIES.items():
+            if not pc.any(pc.equal(splits[split]["task"], task)).as_py():
+                status(f"task {task!r}: no {split} query has one of its labels, so {what}")
     missing = int((space.predicted & (counts == 0)).sum())
     if missing:
         status(f"{missing} labels are in no training query; only their texts and the graph speak for them")

@@ -54,7 +54,7 @@ class GridSettings(Settings):
 
     def left_out(self) -> dict[str, str]:
         """Return the variants that would measure nothing under these settings, each with the reason."""
-        return {name: reason for name in self.variants if (reason := self.why_unread(name))}
+        return {name: reason for name in self.only or self.variants if (reason := self.why_unread(name))}
 
     def why_unread(self, name: str) -> str | None:
         """Return why nothing reads what the variant changes; None where something does."""

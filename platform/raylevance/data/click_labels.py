@@ -47,7 +47,7 @@ def labels_of_clicks(
     query's weight there. Targets and the weights of rows are 1.
 
     Events without a query, such as those of a category page, say nothing here. Events with an unknown query or product
-    are left out and counted in a status line.
+    and queries of whose labels none counts are left out and counted in status lines.
 
     Source: the two cuts are our choice; SSUF (arXiv 2506.21049), section 3.5, does not say how clicks become labels.
     """
@@ -74,6 +74,12 @@ def labels_of_clicks(
     _, of_group = np.unique(group, return_inverse=True)
     total = np.bincount(of_group, weight, 1)[of_group]
     counted = (counts["actions"].to_numpy() >= clicks) & (weight / total >= share)
+    clicked, kept = len(np.unique(query)), len(np.unique(query[counted]))
+    if kept < clicked:
+        status(
+            f"{clicked - kept} of {clicked} queries with clicks have no label with {clicks} actions and a share of "
+            f"{share:g}; their clicks are left out"
+        )
     return rows_of_labels(distinct.take(pa.array(query[counted])), label[counted], space, CLICKS, 1.0)
 
 
