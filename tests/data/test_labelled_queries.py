@@ -48,8 +48,18 @@ def test_each_task_gets_its_labels(space: LabelSpace, tmp_path: Path, capfd: pyt
     }
     assert set(found["source"].to_pylist()) == {"file"}
     said = " ".join(capfd.readouterr().err.split())
-    assert "2 labels are none that a task predicts, and are left out, with" in said
+    named = "with 0 of 3 queries, which have no other: 'home', 'toys'"
+    assert f"2 labels are none that a task predicts, and are left out, {named}" in said
     assert "1 of 4 rows have no labels and are left out; the first is row 3" in said
+
+
+def test_an_id_in_another_case_is_found_and_lost_queries_are_counted(
+    space: LabelSpace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = labels_of_file(written(tmp_path, [("pan", ["HOME  > Pans"]), ("bear", ["toys"])]), space)
+    assert found["query"].to_pylist() == ["pan"] and found["labels"].to_pylist()[0]
+    said = " ".join(capfd.readouterr().err.split())
+    assert "left out, with 1 of 2 queries, which have no other: 'toys'" in said
 
 
 def test_a_file_of_other_labels_is_refused(space: LabelSpace, tmp_path: Path) -> None:
