@@ -1,5 +1,6 @@
 """Typed settings: frozen pydantic models, whose defaults a YAML file and then options `a.b=value` override."""
 
+import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,10 +9,15 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml.constructor import ConstructorError
 
 from raylevance.errors import UsageError, nearest
 
 S = TypeVar("S", bound="Settings")
+
+
+SCALARS = (bool, int, float, datetime.date)
+"""What YAML reads a text such as 1000, no or 2024-01-31 as."""
 
 
 class Settings(BaseModel):
@@ -30,6 +36,7 @@ def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[st
     """
     values: dict[str, Any] = _read_yaml(file) if file else {}
     origin = dict.fromkeys(_dotted(values), str(file))
+    given: dict[str, str] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -40,10 +47,28 @@ def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[st
             value = text
         _assign(values, key.split("."), value, override)
         origin[key] = f"--set {override}"
+        given[key] = text
+    try:
+        return _validated(cls, values, given)
+    except ValidationError as error:
+        raise UsageError(_explain(cls, error, origin)) from None
+
+
+def _validated(cls: type[S], values: dict[str, Any], given: Mapping[str, str]) -> S:
+    """Build `cls` from `values`. An override (`given`, by name) of a setting that is text is text, also if it is 1000.
+
+    Raises pydantic's `ValidationError`.
+    """
     try:
         return cls.model_validate(_on_defaults(cls, values))
     except ValidationError as error:
-        raise UsageError(_explain(cls, error, origin)) from None
+        names = {".".join(map(str, each["loc"])): each for each in error.errors() if each["type"] == "string_type"}
+        texts = [name for name, each in names.items() if name in given and isinstance(each["input"], SCALARS)]
+        if not texts:
+            raise
+        for name in texts:
+            _assign(values, name.split("."), given[name], name)
+        return cls.model_validate(_on_defaults(cls, values))
 
 
 def with_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,9 +111,21 @@ def _merged(default: object, value: object) -> object:
     return given | {name: _merged(getattr(default, name, None), inner) for name, inner in value.items()}
 
 
+class _NamesOnce(yaml.SafeLoader):
+    """Reads YAML, and refuses a name that is there twice in one mapping; the plain loader keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            if key.value in names:
+                raise ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            names.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), _NamesOnce)
     except FileNotFoundError:
         raise UsageError(f"{file}: no such settings file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -47,6 +47,15 @@ def test_types_of_json_and_csv(tmp_path: Path) -> None:
     ]
 
 
+def test_lists_of_numbers_and_texts_are_lists_of_texts(tmp_path: Path) -> None:
+    rows = [{"labels": [7, "a"]}, {"labels": None}, {"labels": []}, {"labels": ["8"]}, {}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert read_table(tmp_path / "a.jsonl")["labels"].to_pylist() == [["7", "a"], None, [], ["8"], None]
+    (tmp_path / "b.jsonl").write_text('{"labels": [7]}\n\n{"labels": ["a", ["b"]]}', encoding="utf-8")
+    with pytest.raises(RaylevanceError, match=r"b\.jsonl: row 3: labels is a list, not text"):
+        read_table(tmp_path / "b.jsonl")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -279,13 +279,23 @@ def test_judged_relevance_joins_items_of_the_highest_grade_of_one_query(tmp_path
     rows += [("q3", "p6", 2), ("q1", "p1", 2), ("q2", "not there", 2)]
     judged = pa.table(dict(zip(("query_id", "product_id", "grade"), map(list, zip(*rows, strict=True)), strict=True)))
     items = NodeIds.assign(PRODUCTS["product_id"].combine_chunks())
-    edges = write_judged_relevance(judged, items, tmp_path)
+    edges, cut = write_judged_relevance(judged, items, tmp_path)
     expected = np.zeros((ITEMS, 2 * ITEMS))
     for left, right in [(1, 3), (1, 5), (3, 5)]:
         expected[left, right] = expected[right, left] = 0.5
     expected[3, 8] = expected[8, 3] = 1
     np.testing.assert_allclose(dense(Csr.load(tmp_path)), expected)
-    assert edges == 8
+    assert (edges, cut) == (8, 0)
+
+
+def test_a_query_with_very_many_relevant_items_is_cut_and_counted(tmp_path: Path) -> None:
+    ids = [f"p{number:03}" for number in range(130)]
+    rows = [("broad", product) for product in reversed(ids)] + [("narrow", ids[-1]), ("narrow", ids[-2])]
+    judged = pa.table(
+        {"query_id": [row[0] for row in rows], "product_id": [row[1] for row in rows], "grade": [2] * len(rows)}
+    )
+    edges, cut = write_judged_relevance(judged, NodeIds.assign(pa.array(ids)), tmp_path)
+    assert cut == 1 and edges == 100 * 99 + 2
 
 
 def test_a_folder_that_is_no_graph_is_named(tmp_path: Path) -> None:

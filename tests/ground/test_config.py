@@ -36,6 +36,21 @@ def test_one_setting_of_a_group_leaves_the_recipes_others() -> None:
     assert settings == Other(warmup=Train(batch=4, loss="infonce"), deeper=Recipe(train=Train(batch=2, loss="triplet")))
 
 
+@pytest.mark.parametrize("text", ["1000", "007", "1.50", "no", "2024-01-31", "1_000", "encoder/a@1"])
+def test_an_override_of_a_text_is_that_text(text: str) -> None:
+    class Named(Settings):
+        item: str | None = None
+        train: Train = Train()
+
+    given = load_settings(Named, None, [f"item={text}", f"train.loss={text}", "train.batch=7"])
+    assert given == Named(item=text, train=Train(loss=text, batch=7))
+    assert load_settings(Named, None, ["item=null"]).item is None
+    with pytest.raises(UsageError, match=r"'train\.batch': input should be greater than 0, got 0"):
+        load_settings(Named, None, [f"item={text}", "train.batch=0"])
+    with pytest.raises(UsageError, match=r"'train\.loss': input should be a valid string, got None"):
+        load_settings(Named, None, ["train.loss=null"])
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [
@@ -60,6 +75,11 @@ def test_a_bad_override_is_one_line(override: str, line: str) -> None:
         ("trian: {batch: 3}", "unknown setting 'trian'; did you mean 'train'?"),
         ("train: [1, 2]", "setting 'train': input should be a valid dictionary"),
         ("a: b: c", "not valid YAML"),
+        (
+            "seed: 1\ntrain: {batch: 3, loss: x, batch: 4}",
+            "not valid YAML: 'batch' is there twice",
+        ),
+        ("seed: 1\nseed: 1", "'seed' is there twice"),
         ("- a", "expected a mapping"),
     ],
 )

@@ -49,6 +49,11 @@ def assert_one_line(ended: Ended, code: int, message: str) -> None:
         ("data demo --products 0", "'products': .* got 0"),
         ("data demo --seed -1", "'seed': .* got -1"),
         ("run mine-and-refine --set seed=-1", "'seed': .* got -1"),
+        (
+            "run item-retrieval --set data.folder=x",
+            "folder=.*x: source=demo reads no files; set source to their format",
+        ),
+        ("run mine-and-refine --set data.source=tables/x --set data.folder=x", "source=tables/x reads no files"),
         ("run ablations --set stage1.train.accumulate=2", "variant 'in-batch negatives': .* leave it out"),
         ("encode --encoder x --input f.parquet --column t --output f.txt", "f.txt: expected a name that ends in .npy"),
         ("encode --encoder x --input f.parquet --column t --output f.npy --side both", "expected query or item"),

@@ -224,6 +224,39 @@ def test_an_unknown_item_of_the_page_is_refused_before_training(
 
 
 @pytest.mark.ray
+def test_a_log_that_can_not_be_tested_is_refused_before_training(
+    raylevance: Command, tmp_path: Path, ray_cluster: None
+) -> None:
+    """Baskets without a user have no earlier choice; a test part of unknown products has no request."""
+    products = [{"product_id": f"p{number}", "title": f"thing {number}"} for number in range(9)]
+    events = [
+        {
+            "request_id": f"r{number // 3}",
+            "product_id": f"p{number * 7 % 9}",
+            "action": "purchase",
+            "timestamp": f"2024-03-{1 + number // 3:02}T09:00:00Z",
+        }
+        for number in range(60)
+    ]
+
+    def refusal(name: str, log: list[dict[str, Any]]) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        for table, rows in {"products": products, "events": log}.items():
+            (folder / f"{table}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data = ("--set", "data.source=tables", "--set", f"data.folder={folder}")
+        ended = raylevance("run", "item-retrieval", *data, *SETTINGS, "--store", folder / "store")
+        assert ended.code == 1 and "graph/" not in ended.err
+        return ended.err.strip().splitlines()[-1]
+
+    line = refusal("baskets", events)
+    assert re.search(r"tables/tables@\w+: no request from 2024-03-19 00:00 UTC on has both an earlier choice", line)
+    assert "events need a user_id, or a session_id that several requests share" in line
+    alone = [{**event, "session_id": event["request_id"]} for event in events]
+    assert "events need a user_id" in refusal("sessions", alone)
+
+
+@pytest.mark.ray
 def test_the_report_holds_every_system(store: Path) -> None:
     report = Store(store).get("report/item-retrieval").metrics
     rules = {"popularity", "category popularity", "item-CF", "Swing", "EASE", "neighbours"}

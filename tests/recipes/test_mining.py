@@ -16,7 +16,7 @@ from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.data.hashing import pair_ids
 from raylevance.data.judged_tables import TRAIN, VALIDATION, JudgedTables
 from raylevance.data.text import ProductText
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference.embeddings import embed_products, read_rows
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import encode_texts
@@ -26,6 +26,8 @@ from raylevance.judges.cross_encoder import CrossEncoder
 from raylevance.judges.gate import compare_with_people
 from raylevance.judges.settings import JudgeSettings
 from raylevance.training.settings import MachineSettings
+from workloads.recipe import find_recipe, load_recipe_settings
+from workloads.recipes.mine_and_refine import check_settings
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
 from workloads.steps.match_judge import JUDGE_TEXT
@@ -185,6 +187,21 @@ def test_the_best_judge_at_hand(
     assert loaded.worth["queries"] == loaded.agreement["queries"] == train.without_unjudged_queries().queries.num_rows
     assert loaded.agreement["pairs"] == train.judgements.num_rows
     assert loaded.text == JUDGE_TEXT
+
+
+def test_a_language_model_that_can_not_answer_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+) -> None:
+    store, recipe = Store(tmp_path / "store"), find_recipe("mine-and-refine")
+    (tmp_path / "model").mkdir()
+    monkeypatch.setenv("RAYLEVANCE_LLM", str(tmp_path / "model"))
+    with pytest.raises(RaylevanceError, match="model: no readable tokenizer"):
+        check_settings(load_recipe_settings(recipe), store)  # type: ignore[arg-type]
+    monkeypatch.delenv("RAYLEVANCE_LLM")
+    endpoint = {"url": "http://127.0.0.1:9/v1", "model": "none", "api_key_env": "NO_SUCH_KEY"}
+    (tmp_path / "judge.yaml").write_text(yaml.safe_dump({"backend": "endpoint", "endpoint": endpoint}))
+    with pytest.raises(UsageError, match="the environment variable 'NO_SUCH_KEY' is not set"):
+        check_settings(load_recipe_settings(recipe, None, [f"mining.judge={tmp_path}/judge.yaml"]), store)  # type: ignore[arg-type]
 
 
 def test_too_few_queries_for_a_judge_add_no_pair(mine: Mine, capfd: pytest.CaptureFixture[str]) -> None:

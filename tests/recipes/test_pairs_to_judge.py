@@ -1,5 +1,6 @@
 """The pairs that are chosen for a judgement: of which queries, what they cost, and that labelling reads them."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from raylevance.judges.labelling import check_pairs
 from workloads.recipe import find_recipe, load_recipe_settings
 from workloads.recipes.pairs_to_judge import TO_JUDGE, recipe
 from workloads.run import Run
-from workloads.steps.pair_value import ask_queries, what_is_bought
+from workloads.steps.pair_value import ask_queries, splits_of_pairs, what_is_bought
 
 pytestmark = pytest.mark.ray
 
@@ -42,7 +43,9 @@ def choose(store: Store, *options: str) -> tuple[dict[str, Any], pa.Table]:
     return outcome.as_json(), pq.read_table(store.path(outcome.pairs.ref) / TO_JUDGE)
 
 
-def test_pairs_without_a_judgement_of_queries_to_learn_from(store: Store, ray_cluster: None) -> None:
+def test_pairs_without_a_judgement_of_queries_to_learn_from(
+    store: Store, ray_cluster: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     metrics, pairs = choose(store, "pairs=40", "price_per_pair=0.5")
     judged = JudgedTables.open(store.path("tables/demo"))
     assert metrics["chosen"] == pairs.num_rows == 40 and metrics["bought"][-1]["cost"] == 20
@@ -55,7 +58,10 @@ def test_pairs_without_a_judgement_of_queries_to_learn_from(store: Store, ray_cl
         assert row["product_text"].startswith(titles[row["product_id"]]) and row["rank_1"] != row["rank_2"]
         assert all(rank is None or 1 <= rank <= 20 for rank in (row["rank_1"], row["rank_2"]))
     check_pairs(store.path("pairs/to-judge") / TO_JUDGE)
+    assert set(pairs["split"].to_pylist()) == {TRAIN}
     all_pairs, _ = choose(store, "pairs=100000")
+    left = re.search(r"pairs/to-judge: (\d+) pairs of the budget are left; the (\d+) others", capfd.readouterr().err)
+    assert left and int(left[1]) == 100000 - all_pairs["chosen"] and int(left[2]) == all_pairs["worth_nothing"]
     assert all_pairs["chosen"] + all_pairs["worth_nothing"] == all_pairs["unjudged"] < all_pairs["found"]
     last = all_pairs["bought"][-1]
     assert last["share"] == pytest.approx(1) and last["deviation"] == pytest.approx(0, abs=1e-6)
@@ -114,6 +120,31 @@ def test_a_query_with_the_text_of_a_test_query_is_held_out() -> None:
     assert ask_queries(shop(["lamp"], []), "train").queries.num_rows == 1, "no judgement is needed"
     with pytest.raises(UsageError, match="queries=held-out: the tables have no such query"):
         ask_queries(shop(["lamp"], []), "held-out")
+
+
+def test_an_unjudged_query_is_in_the_split_that_an_import_would_draw_for_it(tmp_path: Path) -> None:
+    """Without splits in the files, the judgements of a chosen pair must not move to the other side."""
+    texts = [f"query {number}" for number in range(40)]
+    judged = [(f"q{number}", None) for number in range(0, 40, 2)]
+
+    def read(folder: str, pairs: list[tuple[str, Any]]) -> JudgedTables:
+        tables = shop(texts, pairs)
+        for name in ("products", "queries", "judgements"):
+            (tmp_path / folder / name).mkdir(parents=True)
+            pq.write_table(getattr(tables, name), tmp_path / folder / name / "part.parquet")
+        return JudgedTables.read(tmp_path / folder)
+
+    before = read("before", judged)
+    after = read("after", judged + [(f"q{number}", None) for number in range(1, 40, 2)])
+    drawn = dict(zip(after.judgements["query_id"].to_pylist(), after.judgements["split"].to_pylist(), strict=True))
+    for which, split in {"train": "train", "held-out": "test"}.items():
+        asked = ask_queries(before, which).queries["query_id"].to_pylist()  # type: ignore[arg-type]
+        assert asked == [f"q{number}" for number in range(40) if drawn[f"q{number}"] == split]
+    pairs = pa.table({"query_id": ["q3", "q0"], "product_id": ["p", "p"]})
+    assert splits_of_pairs(before, pairs).to_pylist() == [None, None]
+    named = shop(["Lamp", "hose", " LAMP", "pan"], [("q2", "test"), ("q1", "train"), ("q1", "validation")])
+    pairs = pa.table({"query_id": ["q3", "q2", "q0", "q1"], "product_id": ["p"] * 4})
+    assert splits_of_pairs(named, pairs).to_pylist() == ["train", "test", "test", "validation"]
 
 
 def test_shares_of_a_budget_add_up() -> None:

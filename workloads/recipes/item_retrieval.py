@@ -62,9 +62,9 @@ def recipe(settings: ItemRecipe, run: Run) -> ItemOutcome:
     tables = load_tables(settings.data, run)
     data = ItemData.open(run, tables, settings.graph, settings.split)
     check_shown_item(data, settings.report_item)
+    requests = held_out_requests_step(data, "items-test")
     texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
     graph, table = item_table(settings, data, data.cut, texts, "items-held-out")
-    requests = held_out_requests_step(data, "items-test")
     tested = {MODEL: table}
     shown = settings.report_item
     report = report_step(data, graph, requests, texts, tested, settings.baselines, settings.seed, shown=shown)
@@ -124,9 +124,9 @@ def trial(settings: ItemRecipe, run: Run) -> Iterator[float]:
     whole = ItemData.open(run, tables, settings.graph, settings.split)
     split = settings.split.model_copy(update={"test_days": whole.held_out_days})
     data = ItemData.open(run, tables, settings.graph, split, end=whole.cut)
+    requests = held_out_requests_step(data, TRIAL)
     texts = text_step(data, settings.encoder.text, "items-text") if settings.encoder.text else None
     graph, table = item_table(settings, data, data.cut, texts, TRIAL)
-    requests = held_out_requests_step(data, TRIAL)
     report = report_step(data, graph, requests, texts, {MODEL: table}, (), settings.seed, TRIAL)
     yield float(np.nanmean(read_per_request(run.store.path(report.ref) / PER_REQUEST, MODEL)[METRIC]))
 

@@ -23,7 +23,7 @@ from raylevance.errors import UsageError
 from raylevance.index.products import ProductIndexSettings
 from raylevance.index.sharded_search import check_cluster_gpu
 from raylevance.index.vectors import check_gpu
-from raylevance.inference.judge import judge_version
+from raylevance.inference.judge import ZERO_SHOT, named_language_model, require_judge
 from raylevance.losses.circle import Boundaries
 from raylevance.models.encoder import EncoderSettings, check_encoder_settings
 from raylevance.training import trainer
@@ -198,8 +198,11 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     check_encoder_settings(with_backbone_path(settings.encoder))
     check_cluster_gpu(settings.mining.index, "mining.index.")
-    if settings.mining.unjudged == "judge" and settings.mining.judge != BEST:
-        judge_version(store, settings.mining.judge)
+    if settings.mining.unjudged == "judge":
+        if settings.mining.judge != BEST:
+            require_judge(store, settings.mining.judge)
+        elif named_language_model():
+            require_judge(store, ZERO_SHOT)
     settings.synthetic.check(store)
     if settings.warmup.enabled and settings.warmup.synthetic:
         check_has_queries(store, "warmup.synthetic", settings.warmup.synthetic)

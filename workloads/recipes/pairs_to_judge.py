@@ -27,10 +27,11 @@ from raylevance.index.mining import unjudged_pairs
 from raylevance.index.vectors import IndexSettings
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
-from raylevance.inference.judge import JudgeReference, judge_version
+from raylevance.inference.judge import JudgeReference, require_judge
 from raylevance.inference.judge import load as load_judge
 from raylevance.judges.judgement_value import discount_differences, found_pairs, most_valuable
 from raylevance.models.encoder import read_encoder_settings
+from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.encoder_training import precision_settings
 from workloads.steps.label_data import open_judged
@@ -41,12 +42,15 @@ from workloads.steps.pair_value import (
     grade_doubts,
     rank_by_words,
     rule_grades,
+    splits_of_pairs,
     what_is_bought,
 )
 from workloads.steps.systems import rank_by_shards
 from workloads.steps.tables import DataSettings, load_tables
 
 TO_JUDGE = "to_judge.parquet"
+WRITTEN = ["query_id", "product_id", "rank_1", "rank_2", "value", "query", "product_text", "split"]
+"""The columns of the chosen pairs."""
 DEFAULT_PAIRS = 1000
 
 
@@ -56,8 +60,8 @@ class PairsToJudgeSettings(Settings):
     seed: NonNegativeInt = 0
     data: DataSettings = DataSettings()
     queries: Queries = "train"
-    """train: those that are not in the validation or test split, which are the ones without any judgement too;
-    held-out: those that are."""
+    """train: those that are not in the validation or test split; held-out: those that are. A query without judgements
+    is in train, or in the split that is drawn for it where the judgements have none."""
     encoder: str = "minilm"
     """encoder/NAME[@VERSION], or a Hugging Face path: the ranking by vectors."""
     lexical: LexicalSettings = LexicalSettings()
@@ -151,7 +155,7 @@ def check_settings(settings: PairsToJudgeSettings, store: Store) -> None:
     """Refuse an encoder and a judge that can't be read before any work."""
     read_encoder_settings(load_encoder(store, settings.encoder).path)
     if settings.judge is not None:
-        judge_version(store, settings.judge)
+        require_judge(store, settings.judge)
 
 
 def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> Artifact:
@@ -180,7 +184,13 @@ def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> 
         picked = new.take(pa.array(chosen)).append_column("value", pa.array(values[chosen]))
         texts = pair_texts(judged, picked, settings.text)
         columns = {name: table[name] for table in (picked, texts) for name in table.column_names}
-        pq.write_table(pa.table(columns), draft.path / TO_JUDGE)
+        columns["split"] = splits_of_pairs(judged, picked)
+        pq.write_table(pa.table(columns).select(WRITTEN), draft.path / TO_JUDGE)
+        if unspent := settings.budget() - len(chosen):
+            status(
+                f"pairs/to-judge: {unspent} pairs of the budget are left; the {new.num_rows - len(order)} others "
+                "that were found are worth nothing: both rankings place them alike, or their grade is certain"
+            )
         queries = asked.queries.num_rows
         bought = what_is_bought(values[order], len(chosen), queries, settings.price_per_pair)
         if tables.name == "tables/demo":
@@ -198,6 +208,7 @@ def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> 
 
     described = {
         **{field: value for field, value in settings if field not in ("data", "judge", "seed", "rows_per_shard")},
+        "columns": WRITTEN,
         "judge": judge and judge.labels_version,
         "backbone": None if encoder.artifact else backbone_digest(settings.encoder),
         **precision_settings(),

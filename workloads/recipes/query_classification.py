@@ -105,7 +105,7 @@ def read_tables(settings: ClassifierRecipe, run: Run) -> Artifact | None:
 
 
 def compared(settings: ClassifierRecipe, tables: Artifact | None) -> Compared:
-    """Return what a report compares the classifier with. Baselines take the steps of both trainings together."""
+    """Return what a report compares the classifier with. Baselines may take the steps of both trainings together."""
     parts = (settings.warmup, settings.train)
     steps = None if any(part.max_steps is None for part in parts) else sum(part.max_steps or 0 for part in parts)
     changes = {"max_steps": steps, "epochs": sum(part.epochs for part in parts), "evaluate_every": None}

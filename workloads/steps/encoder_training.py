@@ -98,7 +98,7 @@ def kept_step(trained: Artifact) -> int:
 
 
 def kept_metric(trained: Artifact, metric: str) -> float:
-    """Return the `metric` of the model that a training step kept: the best with `keep_best`, else the last."""
-    values = [record[metric] for record in trained.metrics["history"] if metric in record]
-    keeps_best = trained.settings["train"]["keep_best"] == metric
-    return float(max(values) if keeps_best else values[-1])
+    """Return the `metric` of the model that a training step kept, as it was last measured up to `kept_step`."""
+    kept = kept_step(trained)
+    measured = [record for record in trained.metrics["history"] if metric in record and record["step"] <= kept]
+    return float(measured[-1][metric])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from raylevance.graph.item_graph import (
     relevance_by_basket,
 )
 from raylevance.graph.item_objectives import LARGEST_BASKET
+from raylevance.graph.item_relevance import MOST_ITEMS
 from raylevance.graph.item_requests import DAY, REQUESTS, make_requests
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
@@ -167,6 +168,10 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
             status(f"{name}: {left_out} events are of products that {data.tables.ref} does not have; left out")
         if too_large := figures["baskets_too_large"]:
             status(f"{name}: {too_large} baskets have over {LARGEST_BASKET} items; left out of relevance")
+        if cut := figures["queries_with_too_many_items"]:
+            status(
+                f"{name}: {cut} queries have over {MOST_ITEMS} relevant items; only the first {MOST_ITEMS} are joined"
+            )
         if figures["objectives_without_edges"]:
             status(f"{name}: objectives without edges: {', '.join(figures['objectives_without_edges'])}")
 
@@ -193,7 +198,10 @@ def shown_time(milliseconds: int) -> str:
 
 
 def held_out_requests_step(data: ItemData, name: str) -> Artifact:
-    """Return `requests/<name>`: the requests of the test part, with all triggers of the window of their users."""
+    """Return `requests/<name>`: the requests of the test part, with all triggers of the window of their users.
+
+    Raises `RaylevanceError` if none of them can be measured.
+    """
 
     def build(draft: Draft) -> None:
         items = NodeIds.assign(data.products["product_id"].combine_chunks())
@@ -204,14 +212,52 @@ def held_out_requests_step(data: ItemData, name: str) -> Artifact:
         def tested(block: pa.Table) -> pa.Table:
             return block.filter(pc.greater_equal(block["time"], cut))
 
-        write_parts(
+        written = write_parts(
             requests.map_batches(tested, batch_format="pyarrow", batch_size=None),
             PartFiles(draft.path / REQUESTS_FOLDER, REQUESTS),
         )
-        draft.metrics["requests"] = pq.read_table(draft.path / REQUESTS_FOLDER, columns=["time"]).num_rows
+        if not written.rows:
+            after = f"no event from {shown_time(cut)} on is of a product in the catalogue"
+            raise RaylevanceError(f"{data.tables.ref}: {after}; change split.test_days or split.leave_out_days")
+        if not measured_requests(pq.read_table(draft.path / REQUESTS_FOLDER)).rows:
+            needed = "both an earlier choice of its user and an item that this user had not chosen before"
+            why = "events need a user_id, or a session_id that several requests share"
+            raise RaylevanceError(f"{data.tables.ref}: no request from {shown_time(cut)} on has {needed}; {why}")
+        draft.metrics["requests"] = written.rows
 
     settings = {"graph": data.settings, "from": data.cut, "until": data.end}
     return data.run.step(f"requests/{name}", build, settings=settings, inputs=[data.tables])
+
+
+class MeasuredRequests(NamedTuple):
+    """The requests of a test part that a recommendation can be measured on, and why the others are left out.
+
+    - `rows`: the rows of those with an earlier choice of their user and an item that this user had not chosen before.
+    - `chosen`: the items that each of them chose and its user had not chosen before, with their actions as positions
+      in `ACTIONS`.
+    - `left_out`: how many requests have no earlier choice, and how many no new item.
+    """
+
+    rows: list[int]
+    chosen: list[list[tuple[int, int]]]
+    left_out: dict[str, int]
+
+
+def measured_requests(requests: pa.Table) -> MeasuredRequests:
+    """Return which of the `requests`, rows of `REQUESTS` with all triggers of the window, can be measured."""
+    found = MeasuredRequests([], [], {"without a trigger": 0, "without a new item": 0})
+    columns = [requests[name].to_pylist() for name in ("triggers", "items", "actions")]
+    for row, (triggers, items, actions) in enumerate(zip(*columns, strict=True)):
+        before = set(triggers)
+        chosen = [(i, a) for i, a in zip(items, actions, strict=True) if a > 0 and i not in before]
+        if not triggers:
+            found.left_out["without a trigger"] += 1
+        elif not chosen:
+            found.left_out["without a new item"] += 1
+        else:
+            found.rows.append(row)
+            found.chosen.append(chosen)
+    return found
 
 
 def text_step(data: ItemData, encoder: str, name: str) -> Artifact:

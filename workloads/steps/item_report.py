@@ -15,7 +15,6 @@ from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
 from raylevance.data.schema import ACTIONS
-from raylevance.errors import RaylevanceError
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.evaluation.item_metrics import (
     Targets,
@@ -35,7 +34,7 @@ from raylevance.models.item_features import categories_below, numbered_categorie
 from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.item_baselines import BaselineData, BaselineName, System, TableSystem, make_baseline
-from workloads.steps.item_data import ItemData, load_graph, shown_time
+from workloads.steps.item_data import ItemData, load_graph, measured_requests, shown_time
 from workloads.steps.item_pages import COUNTED, write_item_page
 from workloads.steps.item_training import text_file
 from workloads.steps.report_outcome import ReportOutcome
@@ -74,40 +73,29 @@ class TestRequests:
 
     @classmethod
     def read(cls, folder: Path, graph: ItemGraph, most: int) -> "TestRequests":
-        """Read the requests that `held_out_requests_step` wrote. Raises `RaylevanceError` if none can be measured."""
+        """Read the requests that `held_out_requests_step` wrote."""
         order = [(name, "ascending") for name in ("time", "request_id", "user_id")]
         requests = pq.read_table(folder).sort_by(order)
+        measured = measured_requests(requests)
+        requests = requests.take(pa.array(measured.rows, pa.int64()))
         has_events = graph.items["first_time"].is_valid().to_numpy()
-        triggers: list[tuple[Any, Any]] = []
-        targets: list[Any] = []
-        bought: list[Any] = []
-        left_out = {"without a trigger": 0, "without a new item": 0}
-        columns = [requests[name].to_pylist() for name in ("triggers", "trigger_weights", "items", "actions")]
-        categories = categories_of(requests["query_id"], graph.queries)
-        kept = []
-        for row, (own, weights, items, actions) in enumerate(zip(*columns, strict=True)):
-            before = set(own)
-            chosen = [(i, a) for i, a in zip(items, actions, strict=True) if a > 0 and i not in before]
-            if not own:
-                left_out["without a trigger"] += 1
-            elif not chosen:
-                left_out["without a new item"] += 1
-            else:
-                kept.append(row)
-                triggers.append((own, [*weights[:most], *([0.0] * (len(own) - most))]))
-                targets.append([item for item, _ in chosen])
-                bought.append([item for item, action in chosen if ACTIONS[action] == "purchase"])
-        if not triggers:
-            raise RaylevanceError("no request of the test part has both an earlier choice of its user and a new item")
+        triggers = [
+            (own, [*weights[:most], *([0.0] * (len(own) - most))])
+            for own, weights in zip(
+                *(requests[name].to_pylist() for name in ("triggers", "trigger_weights")), strict=True
+            )
+        ]
+        targets = [[item for item, _ in chosen] for chosen in measured.chosen]
+        bought = [[item for item, action in chosen if ACTIONS[action] == "purchase"] for chosen in measured.chosen]
         known = [[item for item in items if has_events[item]] for items in targets]
         return cls(
-            requests.select(["request_id", "query_id"]).take(pa.array(kept)),
+            requests.select(["request_id", "query_id"]),
             TriggerLists.of(triggers),
             Targets.of(targets),
             Targets.of(bought),
             Targets.of(known),
-            categories[kept],
-            left_out,
+            categories_of(requests["query_id"], graph.queries),
+            measured.left_out,
         )
 
 

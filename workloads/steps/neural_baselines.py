@@ -1,7 +1,7 @@
 """Baselines of query classification that train a network, with the interface of `classification_baselines`.
 
-Each takes as many steps as the classifier that it is compared with, and keeps the last. XML-CNN and LSAN are written
-from their papers, with the changes that their docstrings name.
+Each takes the steps that the settings of both trainings of the classifier allow together, and keeps the last. XML-CNN
+and LSAN are written from their papers, with the changes that their docstrings name.
 """
 
 import tempfile

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from raylevance.artifacts import Store
 from raylevance.data.graded_pairs import pair_texts
 from raylevance.data.judged_tables import TRAIN, JudgedTables
-from raylevance.data.text import ProductText, field_texts, normalised_query
+from raylevance.data.text import ProductText, field_texts
 from raylevance.demo.judgements import GRADES, grade_pairs
 from raylevance.demo.settings import DemoSettings
 from raylevance.demo.shop import open_shop
@@ -43,19 +43,23 @@ Queries = Literal["train", "held-out", "all"]
 def ask_queries(judged: JudgedTables, which: Queries) -> JudgedTables:
     """Return the tables with the queries to ask about.
 
-    train: those without the text of a query of the validation or test split; held-out: the others. Raises `UsageError`
-    where there is none.
+    train: those of the training split (`JudgedTables.query_splits`); held-out: the others. Raises `UsageError` where
+    there is none.
     """
     queries = judged.queries
     if which != "all":
-        held = judged.judgements.filter(pc.not_equal(judged.judgements["split"], TRAIN))["query_id"]
-        texts = normalised_query(queries["query"]).combine_chunks()
-        own = pc.is_in(queries["query_id"], pc.unique(held)).combine_chunks()
-        held_out = pc.is_in(texts, texts.filter(own))
-        queries = queries.filter(held_out if which == "held-out" else pc.invert(held_out))
+        learned = pc.equal(judged.query_splits(), TRAIN)
+        queries = queries.filter(learned if which == "train" else pc.invert(learned))
     if not queries.num_rows:
         raise UsageError(f"queries={which}: the tables have no such query")
     return replace(judged, queries=queries)
+
+
+def splits_of_pairs(judged: JudgedTables, pairs: pa.Table) -> pa.Array:
+    """Return the split that a judgement of each pair must have, string [n]; null where the tables' splits are drawn."""
+    if judged.splits_drawn:
+        return pa.nulls(pairs.num_rows, pa.string())
+    return judged.query_splits().take(pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks()))
 
 
 def rank_by_words(asked: JudgedTables, settings: LexicalSettings, depth: int) -> Ranking:

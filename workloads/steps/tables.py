@@ -4,10 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import ray.data
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from raylevance.artifacts import Artifact, Draft, Store, digest
 from raylevance.config import Settings
@@ -16,7 +16,7 @@ from raylevance.data.readers.alibaba import read_alibaba
 from raylevance.data.readers.esci import read_esci
 from raylevance.data.readers.tables import read_tables
 from raylevance.data.readers.ubi import read_ubi
-from raylevance.data.readers.uci import read_uci
+from raylevance.data.readers.uci import REPEATED_PRODUCT, read_uci
 from raylevance.data.readers.wands import read_wands
 from raylevance.data.schema import REPEATED_QUERY
 from raylevance.demo import DemoSettings, generate
@@ -65,6 +65,12 @@ class DataSettings(Settings):
         if source not in SOURCES and not source.startswith("tables/"):
             raise ValueError(f"{source!r} is neither a source nor tables/NAME of the store; {nearest(source, SOURCES)}")
         return source
+
+    @model_validator(mode="after")
+    def _folder_is_read(self) -> Self:
+        if self.folder is not None and (self.source == "demo" or self.source.startswith("tables/")):
+            raise ValueError(f"folder={self.folder}: source={self.source} reads no files; set source to their format")
+        return self
 
     @field_validator("folder")
     @classmethod
@@ -161,10 +167,12 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
         draft.metrics["files_not_read"] = not_read
         dropped = sum((Counter(reasons) for reasons in summary.dropped.values()), Counter())
         repeated = dropped.pop(REPEATED_QUERY, 0)
+        named_again = dropped.pop(REPEATED_PRODUCT, 0)
         outcomes = [
             f"{sum(sum(reasons.values()) for reasons in summary.quarantined.values())} rows quarantined",
             f"{dropped.total()} rows dropped",
             f"{repeated} rows repeat a query (each query is kept once)",
+            f"{named_again} rows name a product again (each product is kept once)",
             f"{summary.repeated_events} events repeated",
             f"{len(not_read)} files not read",
         ]

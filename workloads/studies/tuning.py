@@ -110,14 +110,24 @@ def tune_recipe(
             status(f"{setting} is not searched: {reason}")
         search = Search(name, values | {"machine": machine.model_dump(mode="json")}, str(opened))
         grid = _fit(search, recipe, settings, trials, at_once, seed, opened)
-        finished = _trials(grid, recipe.METRIC)
+        finished, failures = _trials(grid, recipe.METRIC), _failures(grid)
     if not finished:
-        raise RaylevanceError(f"tune {name}: no trial ended well: {_first_error(grid)}")
+        reason = failures[0]["error"] if failures else "none was started"
+        raise RaylevanceError(f"tune {name}: no trial ended well: {reason}")
+    for failure in failures:
+        changes = ", ".join(f"{setting}={value}" for setting, value in failure["settings"].items())
+        status(f"a trial failed and is left out: {failure['error']} (it had {changes})")
     best_first = sorted(finished, key=lambda trial: -trial["value"])
     nothing = not_measured(finished)
     for line in _lines(nothing):
         status(line)
-    metrics = {"metric": recipe.METRIC, "trials": best_first, "failed": len(grid.errors), "not_measured": nothing}
+    metrics = {
+        "metric": recipe.METRIC,
+        "trials": best_first,
+        "failed": len(failures),
+        "failures": failures,
+        "not_measured": nothing,
+    }
     with opened.publish(f"tuning/{name}", settings=values, seed=seed) as draft:
         _write(draft, metrics, values)
         save_plots(draft.path, finished, recipe.METRIC, _search_space(recipe, settings, values))
@@ -224,8 +234,14 @@ def _lines(not_measured: Mapping[str, str]) -> list[str]:
     return [f"{setting}: the search measured nothing of it, {reason}" for setting, reason in not_measured.items()]
 
 
-def _first_error(grid: tune.ResultGrid) -> str:
-    return next((str(error).strip().splitlines()[-1] for error in grid.errors), "none was started")
+def _failures(grid: tune.ResultGrid) -> list[dict[str, Any]]:
+    """Return the settings of the trials that failed, and the last line of the error of each."""
+    results = (grid[place] for place in range(len(grid)))
+    return [
+        {"settings": result.config, "error": str(result.error).strip().splitlines()[-1]}
+        for result in results
+        if result.error is not None
+    ]
 
 
 def _at(values: Mapping[str, Any], name: str) -> Any:

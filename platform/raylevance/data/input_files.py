@@ -73,16 +73,20 @@ def matching_files(folder: Path, *stems: str) -> list[Path]:
     """Return the readable files in the subfolders of `folder` that are named as one of `stems`, sorted by name.
 
     Without such a subfolder, return the files of `folder` whose names start with one of `stems`. Upper and lower case
-    are the same.
+    are the same. Raises `RaylevanceError` if both have such files, because one of them would not be read.
     """
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     subfolders = [entry for entry in entries if entry.is_dir() and entry.name.lower() in stems]
-    candidates: Iterable[Path] = (
-        (file for subfolder in subfolders for file in subfolder.rglob("*"))
-        if subfolders
-        else (entry for entry in entries if entry.name.lower().startswith(stems))
-    )
-    return sorted(file for file in candidates if is_readable(file) and file.is_file())
+    inside = _readable(file for subfolder in subfolders for file in subfolder.rglob("*"))
+    beside = _readable(entry for entry in entries if entry.name.lower().startswith(stems))
+    if inside and beside:
+        both = f"{beside[0].name} and the folder {subfolders[0].name}"
+        raise RaylevanceError(f"{folder}: has {both}; move all files of the table into the folder, or take one away")
+    return inside or beside
+
+
+def _readable(files: Iterable[Path]) -> list[Path]:
+    return sorted(file for file in files if is_readable(file) and file.is_file())
 
 
 def named_file(folder: Path, name: str) -> Path:

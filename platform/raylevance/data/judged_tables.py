@@ -15,6 +15,7 @@ from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
 from raylevance.data.id_rows import rows_of_ids
 from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
 from raylevance.data.splits import assign_folds, check_leakage, queries_of_split, split_by_query
+from raylevance.data.text import normalised_query
 from raylevance.errors import RaylevanceError
 from raylevance.progress import status
 
@@ -24,6 +25,8 @@ SPLIT_SEED = 1_000_003
 
 It differs from the seeds of recipes: with the same hashes, `split_off_validation` would take either no query or all.
 """
+SPLIT_SHARES = {TRAIN: 0.6, TEST: 0.4}
+"""The share of the queries in each split, where judgements have none."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class JudgedTables:
     products: pa.Table
     queries: pa.Table
     judgements: pa.Table
+    splits_drawn: bool = False
+    """Whether the judgements came without a split, and `read` drew one for each query."""
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -69,7 +74,7 @@ class JudgedTables:
                 f"{folder}: {unsplit} judgements have no split and others do; give every judgement a split, or none"
             )
         if unsplit:
-            judged = judged._divided({TRAIN: 0.6, TEST: 0.4}, SPLIT_SEED)
+            judged = replace(judged._divided(SPLIT_SHARES, SPLIT_SEED), splits_drawn=True)
         if {TRAIN, TEST} <= set(judged.judgements["split"].unique().to_pylist()):
             check_leakage(judged.split(TRAIN).queries, judged.split(TEST).queries)
         return judged
@@ -80,9 +85,15 @@ class JudgedTables:
         order = np.argsort(by_model, kind="stable")
         pairs = hash_strings(pair_ids(self.judgements))
         first_rows = np.sort(order[np.unique(pairs[order], return_index=True)[1]])
+        kept = self.judgements.take(pa.array(first_rows))
         if len(first_rows) < len(pairs):
-            status(f"{len(pairs) - len(first_rows)} judgements of pairs that are judged already are left out")
-        return replace(self, judgements=self.judgements.take(pa.array(first_rows)))
+            known = pc.index_in(pa.array(pairs), pa.array(pairs[first_rows]))
+            other = pc.not_equal(self.judgements["grade"], kept["grade"].take(known))
+            status(
+                f"{len(pairs) - len(first_rows)} judgements of pairs that are judged already are left out, "
+                f"{pc.sum(other).as_py()} of them with another grade"
+            )
+        return replace(self, judgements=kept)
 
     def without_model_grades(self) -> Self:
         """Remove the judgements of language models. A judge's agreement is measured on the remaining ones."""
@@ -141,6 +152,23 @@ class JudgedTables:
                 "different text each; judge more queries"
             )
         return divided
+
+    def query_splits(self) -> pa.Array:
+        """Return the split of each query, string [m]: that of the judgements of its text.
+
+        A text without judgements is in the split that `read` would draw for it if the splits were drawn, else in train.
+        """
+        texts = normalised_query(self.queries["query"]).combine_chunks()
+        splits = pa.array([TRAIN] * len(texts), pa.string())
+        if self.splits_drawn:
+            ids = self.queries.select(["query_id"])
+            splits = split_by_query(ids, self.queries, SPLIT_SHARES, SPLIT_SEED)["split"].combine_chunks()
+        others = set(self.judgements["split"].unique().to_pylist()) - {TRAIN}
+        for split in (TRAIN, *sorted(others)):
+            judged = self.judgements.filter(pc.equal(self.judgements["split"], split))["query_id"]
+            own = pc.is_in(self.queries["query_id"], judged.unique()).combine_chunks()
+            splits = pc.if_else(pc.is_in(texts, texts.filter(own)), split, splits)
+        return splits
 
     def query_ids_outside(self, other: "JudgedTables") -> pa.Array:
         """Return the ids of the judged queries that are not among the queries of `other`, string [n]."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -124,9 +125,20 @@ def _json_column(file: Path, name: str, values: list[Any], numbers: list[int]) -
     except (pa.ArrowException, OverflowError):
         pass
     _refuse_lists_beside_others(file, name, values, numbers)
+    if any(isinstance(value, list) for value in values):
+        return _lists_of_texts(file, name, values, numbers)
     converted, faults = TEXT.convert(values)
     _refuse_faults(file, name, faults, numbers)
     return converted
+
+
+def _lists_of_texts(file: Path, name: str, lists: list[list[Any] | None], numbers: list[int]) -> pa.Array:
+    sizes = [len(values or ()) for values in lists]
+    converted, faults = TEXT.convert([value for values in lists for value in values or ()])
+    _refuse_faults(file, name, faults, np.repeat(numbers, sizes).tolist())
+    ends = np.cumsum([0, *sizes])
+    missing = pa.array([values is None for values in lists])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), converted, mask=missing)
 
 
 def _refuse_lists_beside_others(file: Path, name: str, values: list[Any], numbers: list[int]) -> None:

@@ -120,10 +120,12 @@ def build_item_graph(
     - `categories`: the number of each product's category, int64 [products], 0 where it has none.
     - `judgements`: judged pairs (query_id, product_id, grade) that relevance may be learned from, or None.
 
-    Raises `RaylevanceError` if no request has a trigger.
+    Raises `RaylevanceError` if no event is of a product, or no request has a trigger.
     """
     items = NodeIds.assign(products["product_id"].combine_chunks())
-    write_parts(make_requests(events, items, settings.triggers), PartFiles(folder / REQUESTS_FOLDER, REQUESTS))
+    parts = PartFiles(folder / REQUESTS_FOLDER, REQUESTS)
+    if not write_parts(make_requests(events, items, settings.triggers), parts).rows:
+        raise RaylevanceError("the item graph has no request: no event of the log is of a product in the catalogue")
     requests = ray.data.read_parquet(str(folder / REQUESTS_FOLDER))
     counts, first_time, unknown = _count_events(events, items)
     times = pa.array(first_time, mask=first_time == NEVER)
@@ -140,8 +142,9 @@ def build_item_graph(
     by_basket = relevance_by_basket(settings, categories, judgements)
     related = None if by_basket else categories
     edges = write_objectives(fitting, folder / OBJECTIVE_FOLDER, first_time, from_requests, related)
+    queries_cut = 0
     if "relevance" in objectives and judgements is not None:
-        judged = write_judged_relevance(judgements, items, folder / OBJECTIVE_FOLDER / "relevance")
+        judged, queries_cut = write_judged_relevance(judgements, items, folder / OBJECTIVE_FOLDER / "relevance")
         edges = {"relevance": judged, **edges}
     if not any(edges.values()):
         raise RaylevanceError("the item graph has no edge: no user of the log chose anything before a request")
@@ -156,6 +159,7 @@ def build_item_graph(
         "requests": int(figures["sum(requests)"]),
         "requests_with_triggers": int(figures["sum(with_triggers)"]),
         "baskets_too_large": int(figures["sum(too_large)"]) if by_basket else 0,
+        "queries_with_too_many_items": queries_cut,
         "edges": edges,
         "neighbour_edges": neighbour_edges,
         "objectives_without_edges": [name for name in OBJECTIVES if not edges.get(name)],

@@ -17,11 +17,11 @@ MOST_ITEMS = 100
 """The most items of a query that are joined with each other, which bounds the edges of a broad query."""
 
 
-def write_judged_relevance(judgements: pa.Table, items: NodeIds, folder: Path) -> int:
-    """Write the graph between items of the highest grade for one query to `folder`, and return its edges.
+def write_judged_relevance(judgements: pa.Table, items: NodeIds, folder: Path) -> tuple[int, int]:
+    """Write the graph between items of the highest grade for one query to `folder`.
 
     `judgements` has query_id, product_id and grade. The items of a query share a weight of 1. Of more than
-    `MOST_ITEMS` items the first by number are taken.
+    `MOST_ITEMS` items the first by number are taken. Returns the edges, and how many queries have more.
     """
     relevant = judgements.filter(pc.equal(judgements["grade"], GRADES[-1]))
     query = pc.rank(relevant["query_id"], tiebreaker="dense").to_numpy().astype(np.int64)
@@ -34,4 +34,4 @@ def write_judged_relevance(judgements: pa.Table, items: NodeIds, folder: Path) -
     left, right, weights = pairs_within(query)
     graph = sum_edges(item[left], item[right], weights, (len(items), 2 * len(items)))
     graph.save(folder / "00000.arrow")
-    return len(graph.indices)
+    return len(graph.indices), int((sizes > MOST_ITEMS).sum())

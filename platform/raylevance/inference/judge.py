@@ -18,7 +18,7 @@ from raylevance.judges.labelling import Labelling
 from raylevance.judges.llm_judge import llm_judge
 from raylevance.judges.settings import JudgeSettings
 from raylevance.llm.backends import model_digest, model_path
-from raylevance.llm.endpoint import Endpoint
+from raylevance.llm.endpoint import Endpoint, read_api_key
 from raylevance.llm.vllm_engine import VllmModel, VllmSettings, load_causal_tokenizer
 
 SETTINGS_SUFFIXES = (".yaml", ".yml")
@@ -95,6 +95,14 @@ def judge_version(store: Store, reference: str) -> str:
     """
     description = _describe(store, reference)
     return _labels_version(description.version, description.settings.temperature, description.settings.threshold)
+
+
+def require_judge(store: Store, reference: str) -> None:
+    """Raise what `load` raises, and `UsageError` if the API key of its server is not set. No model is loaded."""
+    load(store, reference)
+    endpoint = _describe(store, reference).settings.endpoint
+    if endpoint is not None:
+        read_api_key(endpoint.api_key_env)
 
 
 def named_language_model() -> str | None:

@@ -20,6 +20,7 @@ PURCHASE_COLUMNS = Columns(
     one_line=("Description",),
 )
 NEVER_MISSING = ("CustomerID", "InvoiceDate", "Description")
+REPEATED_PRODUCT = "repeats a product"
 CANCELLED = "C"
 """The first letter of the number of a cancelled invoice."""
 
@@ -40,7 +41,7 @@ def read_uci(folder: Path) -> dict[str, ray.data.Dataset]:
             "products",
             ["product_id"],
             buckets_for_files(files),
-            "repeats a product",
+            REPEATED_PRODUCT,
         ),
         "events": read_rows(files, "events", PURCHASE_COLUMNS, _events),
     }

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
 from pydantic import Field, PositiveInt
 
+from raylevance.errors import UsageError, nearest
 from raylevance.models.query_classifier import QueryClassifier, load_classifier_tokenizer
 from raylevance.models.tokenizer import SideTokenizer
 from raylevance.training.settings import TrainSettings
@@ -71,7 +72,7 @@ class ClassificationSettings(TrainSettings):
     refresh_every: PositiveInt = 16
     """Steps between encodings of the label texts. The gradient goes through the texts in the steps that encode them;
     the other steps use the vectors of the latest encoding."""
-    tau: dict[str, float] = Field(default_factory=dict)
+    tau: dict[str, Annotated[float, Field(ge=-1, le=1)]] = Field(default_factory=dict)
     """The cosine from which a label of a task becomes a semi-supervised label of a query, by task. A task without one
     gets none."""
     stop_gradient: bool = True
@@ -86,7 +87,13 @@ class Classification(TextTask[ClassificationSettings]):
     row_kind: ClassVar[RowKind] = LABELLED_QUERIES
 
     def open(self, model: Path | None, context: WorkerContext) -> ClassificationReplica:
-        """Return a replica of the task, as `Task.open` does."""
+        """Return a replica of the task, as `Task.open` does.
+
+        Raises `UsageError` if `tau` names a task that the classifier does not have.
+        """
         classifier = QueryClassifier.load(model or self.model)
+        tasks = classifier.space.tasks
+        for unknown in self.settings.tau.keys() - set(tasks):
+            raise UsageError(f"tau: the classifier has no task {unknown!r}; {nearest(unknown, tasks)}")
         queries = TokenisedQueries(context.run_dir / TOKENS, classifier.space)
         return ClassificationReplica(classifier, queries, self.settings, context)
