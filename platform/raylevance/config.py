@@ -16,6 +16,7 @@ from raylevance.errors import UsageError, nearest
 S = TypeVar("S", bound="Settings")
 
 
+MERGE = "tag:yaml.org,2002:merge"
 SCALARS = (bool, int, float, datetime.date)
 """What YAML reads a text such as 1000, no or 2024-01-31 as."""
 
@@ -43,11 +44,12 @@ def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[st
             raise UsageError(f"--set {override}: expected key=value, such as --set train.batch=64")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
+            # A ValueError is of a date that there is not, such as 2024-02-30.
             value = text
         _assign(values, key.split("."), value, override)
         origin[key] = f"--set {override}"
-        given[key] = text
+        given = {name: value for name, value in given.items() if not name.startswith(f"{key}.")} | {key: text}
     try:
         return _validated(cls, values, given)
     except ValidationError as error:
@@ -55,14 +57,15 @@ def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[st
 
 
 def _validated(cls: type[S], values: dict[str, Any], given: Mapping[str, str]) -> S:
-    """Build `cls` from `values`. An override (`given`, by name) of a setting that is text is text, also if it is 1000.
+    """Build `cls` from `values`. An override (`given`, by name) of a text or a path is text, also if it is 1000.
 
     Raises pydantic's `ValidationError`.
     """
     try:
         return cls.model_validate(_on_defaults(cls, values))
     except ValidationError as error:
-        names = {".".join(map(str, each["loc"])): each for each in error.errors() if each["type"] == "string_type"}
+        wrong = [each for each in error.errors() if each["type"] in ("string_type", "path_type")]
+        names = {".".join(map(str, each["loc"])): each for each in wrong}
         texts = [name for name, each in names.items() if name in given and isinstance(each["input"], SCALARS)]
         if not texts:
             raise
@@ -114,13 +117,28 @@ def _merged(default: object, value: object) -> object:
 class _NamesOnce(yaml.SafeLoader):
     """Reads YAML, and refuses a name that is there twice in one mapping; the plain loader keeps the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: set[str] = set()
-        for key, _ in node.value:
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        _refuse_repeated_names(node, set())
+        return node
+
+
+def _refuse_repeated_names(node: yaml.Node | None, seen: set[yaml.Node]) -> None:
+    """Raise a `YAMLError` for a name that is there twice in a mapping below `node`; merge keys (<<) may be."""
+    if node in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(node)
+    if isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_names(value, seen)
+        return
+    names: set[str] = set()
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
             if key.value in names:
                 raise ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
             names.add(key.value)
-        return super().construct_mapping(node, deep)
+        _refuse_repeated_names(value, seen)
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -130,7 +148,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: no such settings file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: can't be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}

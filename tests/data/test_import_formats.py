@@ -19,7 +19,7 @@ from raylevance.data.importing import ImportSummary, import_tables
 from raylevance.data.input_files import matching_files, named_file, suffix_of
 from raylevance.data.readers.tables import read_tables
 from raylevance.data.readers.ubi import read_ubi
-from raylevance.data.readers.uci import read_uci
+from raylevance.data.readers.uci import REPEATED_PRODUCT, read_uci
 from raylevance.data.readers.wands import read_wands
 from raylevance.data.repeated_rows import count_repeated_rows
 from raylevance.data.schema import TABLES
@@ -257,7 +257,7 @@ def test_files_of_a_table_beside_its_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "judgements" / "new.parquet").touch()
     assert [file.name for file in matching_files(tmp_path, "judgements")] == ["new.parquet"]
     (tmp_path / "Judgments.csv").touch()
-    with pytest.raises(RaylevanceError, match=r"has Judgments\.csv and the folder judgements; move all files"):
+    with pytest.raises(RaylevanceError, match=r"has the folder judgements and Judgments\.csv beside it; move"):
         matching_files(tmp_path, "judgements", "judgments")
     (tmp_path / "judgements" / "new.parquet").unlink()
     assert [file.name for file in matching_files(tmp_path, "judgements", "judgments")] == ["Judgments.csv"]
@@ -355,6 +355,7 @@ def test_returns_are_no_purchases(ray_cluster: None, tmp_path: Path) -> None:
     write_parquet(tmp_path / "purchases.parquet", rows)
     summary = import_tables(read_uci(tmp_path), tmp_path / "tables")
     assert (summary.rows["events"], summary.dropped["events"]) == (2, {"a return, not a purchase": 3})
+    assert summary.dropped["products"] == {REPEATED_PRODUCT: 4}
     assert pq.read_table(tmp_path / "tables" / "events")["request_id"].to_pylist() == ["7-20110307T1000"] * 2
     day_first = [row, {**row, "InvoiceDate": "07-03-2011 10:00"}]
     write_parquet(tmp_path / "purchases.parquet", day_first)

@@ -36,14 +36,36 @@ def test_one_setting_of_a_group_leaves_the_recipes_others() -> None:
     assert settings == Other(warmup=Train(batch=4, loss="infonce"), deeper=Recipe(train=Train(batch=2, loss="triplet")))
 
 
-@pytest.mark.parametrize("text", ["1000", "007", "1.50", "no", "2024-01-31", "1_000", "encoder/a@1"])
+def test_merge_keys_are_no_repeated_names(tmp_path: Path) -> None:
+    """The loader changes a mapping with a merge key in place where another one merges it."""
+
+    class Merged(Settings):
+        first: dict[str, int]
+        second: dict[str, dict[str, int]]
+        third: dict[str, int]
+        fourth: dict[str, int]
+
+    (tmp_path / "a.yaml").write_text(
+        "first: &a {x: 1}\nsecond: {inner: &b {<<: *a, x: 2}}\nthird: {<<: *b}\nfourth: {<<: *a, <<: *b}\n"
+    )
+    loaded = load_settings(Merged, tmp_path / "a.yaml")
+    assert (loaded.second, loaded.third) == ({"inner": {"x": 2}}, {"x": 2}) and set(loaded.fourth) == {"x"}
+
+
+def test_a_later_group_takes_back_an_earlier_override() -> None:
+    with pytest.raises(UsageError, match=r"'train\.loss': input should be a valid string, got 1000"):
+        load_settings(Recipe, None, ["train.loss=x", "train={loss: 1000}"])
+
+
+@pytest.mark.parametrize("text", ["1000", "2024-02-30", "007", "1.50", "no", "2024-01-31", "1_000", "encoder/a@1"])
 def test_an_override_of_a_text_is_that_text(text: str) -> None:
     class Named(Settings):
         item: str | None = None
+        folder: Path | None = None
         train: Train = Train()
 
-    given = load_settings(Named, None, [f"item={text}", f"train.loss={text}", "train.batch=7"])
-    assert given == Named(item=text, train=Train(loss=text, batch=7))
+    given = load_settings(Named, None, [f"item={text}", f"folder={text}", f"train.loss={text}", "train.batch=7"])
+    assert given == Named(item=text, folder=Path(text), train=Train(loss=text, batch=7))
     assert load_settings(Named, None, ["item=null"]).item is None
     with pytest.raises(UsageError, match=r"'train\.batch': input should be greater than 0, got 0"):
         load_settings(Named, None, [f"item={text}", "train.batch=0"])
@@ -81,6 +103,10 @@ def test_a_bad_override_is_one_line(override: str, line: str) -> None:
         ),
         ("seed: 1\nseed: 1", "'seed' is there twice"),
         ("- a", "expected a mapping"),
+        ("seed: {{ seed }}", "not valid YAML: while constructing a mapping"),
+        ("? [a, b]\n: 1", "not valid YAML: while constructing a mapping"),
+        ("seed: 2024-02-30", "not valid YAML"),
+        ("train: &t {batch: 3}\nother: [{seed: 1, seed: 2}]\n", "'seed' is there twice"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, line: str) -> None:

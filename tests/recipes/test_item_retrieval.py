@@ -250,10 +250,16 @@ def test_a_log_that_can_not_be_tested_is_refused_before_training(
         return ended.err.strip().splitlines()[-1]
 
     line = refusal("baskets", events)
-    assert re.search(r"tables/tables@\w+: no request from 2024-03-19 00:00 UTC on has both an earlier choice", line)
-    assert "events need a user_id, or a session_id that several requests share" in line
+    assert re.search(r"tables/tables@\w+: no request from 2024-03-19 00:00 UTC on can be measured: 2 without a t", line)
+    assert "0 without a new item; events need a user_id, or a session_id that several requests share" in line
     alone = [{**event, "session_id": event["request_id"]} for event in events]
     assert "events need a user_id" in refusal("sessions", alone)
+    shown = [
+        {**event, "user_id": "u", "action": "exposure" if place >= 54 else "click"}
+        for place, event in enumerate(events)
+    ]
+    line = refusal("exposures", shown)
+    assert line.endswith("0 without a trigger, 2 without a new item that its user chose there; change split.test_days")
 
 
 @pytest.mark.ray

@@ -1,6 +1,5 @@
 """The pairs that are chosen for a judgement: of which queries, what they cost, and that labelling reads them."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,13 +38,14 @@ def choose(store: Store, *options: str) -> tuple[dict[str, Any], pa.Table]:
     settings = ["data.source=tables/demo", "encoder=encoder/warmup", *options]
     with Run(store) as run:
         outcome = recipe(load_recipe_settings(find_recipe("pairs-to-judge"), None, settings), run)  # type: ignore[arg-type]
-        assert outcome.as_table().row_count == len(outcome.as_json()["bought"])
+        table, metrics = outcome.as_table(), outcome.as_json()
+        assert table.row_count == len(metrics["bought"])
+        left = f"{metrics['budget'] - metrics['chosen']} pairs of the budget are left"
+        assert str(table.caption or "").startswith(left) == (metrics["chosen"] < metrics["budget"])
     return outcome.as_json(), pq.read_table(store.path(outcome.pairs.ref) / TO_JUDGE)
 
 
-def test_pairs_without_a_judgement_of_queries_to_learn_from(
-    store: Store, ray_cluster: None, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_pairs_without_a_judgement_of_queries_to_learn_from(store: Store, ray_cluster: None) -> None:
     metrics, pairs = choose(store, "pairs=40", "price_per_pair=0.5")
     judged = JudgedTables.open(store.path("tables/demo"))
     assert metrics["chosen"] == pairs.num_rows == 40 and metrics["bought"][-1]["cost"] == 20
@@ -60,8 +60,7 @@ def test_pairs_without_a_judgement_of_queries_to_learn_from(
     check_pairs(store.path("pairs/to-judge") / TO_JUDGE)
     assert set(pairs["split"].to_pylist()) == {TRAIN}
     all_pairs, _ = choose(store, "pairs=100000")
-    left = re.search(r"pairs/to-judge: (\d+) pairs of the budget are left; the (\d+) others", capfd.readouterr().err)
-    assert left and int(left[1]) == 100000 - all_pairs["chosen"] and int(left[2]) == all_pairs["worth_nothing"]
+    assert all_pairs["budget"] == 100000
     assert all_pairs["chosen"] + all_pairs["worth_nothing"] == all_pairs["unjudged"] < all_pairs["found"]
     last = all_pairs["bought"][-1]
     assert last["share"] == pytest.approx(1) and last["deviation"] == pytest.approx(0, abs=1e-6)
@@ -142,6 +141,7 @@ def test_an_unjudged_query_is_in_the_split_that_an_import_would_draw_for_it(tmp_
         assert asked == [f"q{number}" for number in range(40) if drawn[f"q{number}"] == split]
     pairs = pa.table({"query_id": ["q3", "q0"], "product_id": ["p", "p"]})
     assert splits_of_pairs(before, pairs).to_pylist() == [None, None]
+    assert splits_of_pairs(shop(["lamp"] * 4, []), pairs).to_pylist() == [None, None], "an import will draw them"
     named = shop(["Lamp", "hose", " LAMP", "pan"], [("q2", "test"), ("q1", "train"), ("q1", "validation")])
     pairs = pa.table({"query_id": ["q3", "q2", "q0", "q1"], "product_id": ["p"] * 4})
     assert splits_of_pairs(named, pairs).to_pylist() == ["train", "test", "test", "validation"]

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ from workloads.recipes.mine_and_refine import (
     unsearched_settings,
 )
 from workloads.run import Run
-from workloads.studies.tuning import _at, _with_given, not_measured, share_cluster
+from workloads.steps.encoder_training import kept_metric
+from workloads.studies.tuning import _at, _with_given, failed_trials, not_measured, share_cluster
 
 Command = Callable[..., Ended]
 
@@ -188,6 +190,40 @@ def test_a_search_measured_nothing_of_what_mattered_in_no_whole_trial() -> None:
     assert not_measured([stopped, *whole, stopped]) == failed
     assert not_measured([*whole, {"stages": 2, "without_effect": {}}]) == {}
     assert not_measured([stopped]) == {}
+
+
+def test_a_failed_trial_is_named_with_its_settings_and_the_last_line_of_its_error() -> None:
+    error = RuntimeError("Traceback ...\n  File x\nraylevance.errors.RaylevanceError: the disk is full\n")
+    results: Any = [
+        SimpleNamespace(config={"mining.k": 50}, error=None),
+        SimpleNamespace(config={"mining.k": 100}, error=error),
+        SimpleNamespace(config=None, error=MemoryError()),
+    ]
+    expected = [
+        {"settings": {"mining.k": 100}, "error": "raylevance.errors.RaylevanceError: the disk is full"},
+        {"settings": {}, "error": "MemoryError"},
+    ]
+    assert failed_trials(results) == expected
+
+
+def history(keep_best: str | None, *records: dict[str, float]) -> Any:
+    return SimpleNamespace(
+        settings={"train": {"keep_best": keep_best}}, metrics={"history": list(records), "steps": records[-1]["step"]}
+    )
+
+
+def test_a_search_compares_the_step_that_a_training_kept() -> None:
+    """Whatever metric chose it: the model of that step is what the next stage continues from."""
+    records = [
+        {"step": 0, "accuracy": 0.2, "likelihood": -3.0},
+        {"step": 5, "loss": 1.0},
+        {"step": 10, "accuracy": 0.8, "likelihood": -2.0},
+        {"step": 20, "accuracy": 0.7, "likelihood": -1.0},
+        {"step": 30, "accuracy": 0.8, "likelihood": -1.5},
+    ]
+    for keep_best, value in {"accuracy": -2.0, "likelihood": -1.0, None: -1.5}.items():
+        assert kept_metric(history(keep_best, *records), "likelihood") == value
+    assert kept_metric(history(None, *records, {"step": 40, "loss": 0.1}), "accuracy") == 0.8
 
 
 def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from raylevance.data.label_space import LABELS, LabelSpace
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.losses.semi_labels import fuse_knowledge, semi_labels, soft_targets
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
@@ -195,6 +195,13 @@ def trained(replica: ClassificationReplica, steps: range, optimizer: torch.optim
         optimizer.zero_grad()
         replica.backward(step)
         optimizer.step()
+
+
+def test_a_tau_that_no_task_has_or_no_cosine_can_have(start: Path, queries_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="tau: the classifier has no task 'categroy'; did you mean 'category'"):
+        opened(start, queries_file, tmp_path, tau={"categroy": 0.5})
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        ClassificationSettings(tau={"category": 1.5})
 
 
 def test_a_restart_between_refreshes_changes_nothing(start: Path, queries_file: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Reads products, judgements and, where there is one, a log of events. Publishes `
 `report/mine-and-refine`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -198,11 +198,6 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     check_encoder_settings(with_backbone_path(settings.encoder))
     check_cluster_gpu(settings.mining.index, "mining.index.")
-    if settings.mining.unjudged == "judge":
-        if settings.mining.judge != BEST:
-            require_judge(store, settings.mining.judge)
-        elif named_language_model():
-            require_judge(store, ZERO_SHOT)
     settings.synthetic.check(store)
     if settings.warmup.enabled and settings.warmup.synthetic:
         check_has_queries(store, "warmup.synthetic", settings.warmup.synthetic)
@@ -215,9 +210,24 @@ def check_settings(settings: EncoderRecipe, store: Store) -> None:
         raise UsageError(f"warmup.train.loss={settings.warmup.train.loss}: a pseudo-query has one product; use infonce")
 
 
-def check_recipe(settings: MineAndRefineSettings, store: Store) -> None:
-    """Refuse what `check_settings` refuses, and an index that the machine can't search."""
+def check_judges(minings: Iterable[MineSettings], store: Store) -> None:
+    """Refuse judges that can't be asked here, such as a language model without a tokenizer; no model is loaded."""
+    asked = {each.judge for each in minings if each.unjudged == "judge"}
+    if BEST in asked:
+        asked = asked - {BEST} | ({ZERO_SHOT} if named_language_model() else set())
+    for judge in sorted(asked):
+        require_judge(store, judge)
+
+
+def check_settings_and_judge(settings: EncoderRecipe, store: Store) -> None:
+    """Refuse what `check_settings` and `check_judges` refuse."""
     check_settings(settings, store)
+    check_judges([settings.mining], store)
+
+
+def check_recipe(settings: MineAndRefineSettings, store: Store) -> None:
+    """Refuse what `check_settings_and_judge` refuses, and an index that the machine can't search."""
+    check_settings_and_judge(settings, store)
     check_gpu(settings.index)
 
 
@@ -313,7 +323,7 @@ def trial(settings: MineAndRefineSettings, run: Run) -> Iterator[float]:
 
     The artifacts of a trial have names of their own, so the newest version of the recipe's own stays the newest.
     """
-    run.check = partial(check_settings, settings, run.store)
+    run.check = partial(check_settings_and_judge, settings, run.store)
     tables = load_tables(settings.data, run)
     data = split_queries(settings, run, tables, JudgedTables.open(run.store.path(tables.ref)))
     stage1 = train_stage1(settings, data, warm_up(settings, data, "-trial"), "-trial")

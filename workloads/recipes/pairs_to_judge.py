@@ -31,7 +31,6 @@ from raylevance.inference.judge import JudgeReference, require_judge
 from raylevance.inference.judge import load as load_judge
 from raylevance.judges.judgement_value import discount_differences, found_pairs, most_valuable
 from raylevance.models.encoder import read_encoder_settings
-from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.encoder_training import precision_settings
 from workloads.steps.label_data import open_judged
@@ -139,6 +138,12 @@ class PairsOutcome:
             f"{self.run.store.path(self.pairs.ref) / TO_JUDGE}"
         )
         table = Table(*columns.values(), box=None, pad_edge=False, title=title, title_justify="left")
+        if unspent := metrics["budget"] - metrics["chosen"]:
+            table.caption = (
+                f"{unspent} pairs of the budget are left: of the others, {metrics['worth_nothing']} are worth nothing, "
+                "because both rankings place them alike or their grade is certain"
+            )
+            table.caption_justify = "left"
         for row in metrics["bought"]:
             table.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in columns))
         return table
@@ -186,11 +191,6 @@ def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> 
         columns = {name: table[name] for table in (picked, texts) for name in table.column_names}
         columns["split"] = splits_of_pairs(judged, picked)
         pq.write_table(pa.table(columns).select(WRITTEN), draft.path / TO_JUDGE)
-        if unspent := settings.budget() - len(chosen):
-            status(
-                f"pairs/to-judge: {unspent} pairs of the budget are left; the {new.num_rows - len(order)} others "
-                "that were found are worth nothing: both rankings place them alike, or their grade is certain"
-            )
         queries = asked.queries.num_rows
         bought = what_is_bought(values[order], len(chosen), queries, settings.price_per_pair)
         if tables.name == "tables/demo":
@@ -203,6 +203,7 @@ def choose_pairs(settings: PairsToJudgeSettings, run: Run, tables: Artifact) -> 
             "unjudged": new.num_rows,
             "worth_nothing": new.num_rows - len(order),
             "chosen": len(chosen),
+            "budget": settings.budget(),
             "bought": bought,
         }
 

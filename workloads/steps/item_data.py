@@ -219,13 +219,12 @@ def held_out_requests_step(data: ItemData, name: str) -> Artifact:
         if not written.rows:
             after = f"no event from {shown_time(cut)} on is of a product in the catalogue"
             raise RaylevanceError(f"{data.tables.ref}: {after}; change split.test_days or split.leave_out_days")
-        if not measured_requests(pq.read_table(draft.path / REQUESTS_FOLDER)).rows:
-            needed = "both an earlier choice of its user and an item that this user had not chosen before"
-            why = "events need a user_id, or a session_id that several requests share"
-            raise RaylevanceError(f"{data.tables.ref}: no request from {shown_time(cut)} on has {needed}; {why}")
+        measured = measured_requests(pq.read_table(draft.path / REQUESTS_FOLDER))
+        if not measured.rows:
+            raise RaylevanceError(f"{data.tables.ref}: {why_not_measured(measured, shown_time(cut))}")
         draft.metrics["requests"] = written.rows
 
-    settings = {"graph": data.settings, "from": data.cut, "until": data.end}
+    settings = {"graph": data.settings, "from": data.cut, "until": data.end, "checked": "some can be measured"}
     return data.run.step(f"requests/{name}", build, settings=settings, inputs=[data.tables])
 
 
@@ -258,6 +257,15 @@ def measured_requests(requests: pa.Table) -> MeasuredRequests:
             found.rows.append(row)
             found.chosen.append(chosen)
     return found
+
+
+def why_not_measured(requests: MeasuredRequests, cut: str) -> str:
+    """Return why no request from `cut` on can be measured, and what to do."""
+    without = requests.left_out
+    said = f"no request from {cut} on can be measured: " + ", ".join(f"{count} {why}" for why, count in without.items())
+    if without["without a new item"]:
+        return f"{said} that its user chose there; change split.test_days"
+    return f"{said}; events need a user_id, or a session_id that several requests share"
 
 
 def text_step(data: ItemData, encoder: str, name: str) -> Artifact:

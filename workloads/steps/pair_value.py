@@ -56,8 +56,11 @@ def ask_queries(judged: JudgedTables, which: Queries) -> JudgedTables:
 
 
 def splits_of_pairs(judged: JudgedTables, pairs: pa.Table) -> pa.Array:
-    """Return the split that a judgement of each pair must have, string [n]; null where the tables' splits are drawn."""
-    if judged.splits_drawn:
+    """Return the split that a judgement of each pair must have, string [n].
+
+    It is null where the next import draws the splits: where the judgements have none, and where there are none.
+    """
+    if judged.splits_drawn or not judged.judgements.num_rows:
         return pa.nulls(pairs.num_rows, pa.string())
     return judged.query_splits().take(pc.index_in(pairs["query_id"], judged.queries["query_id"].combine_chunks()))
 

@@ -9,7 +9,6 @@ Publishes `report/ablations`.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -20,6 +19,7 @@ from raylevance.losses.temperature import INITIAL_TEMPERATURE
 from raylevance.progress import status
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
+    check_judges,
     check_settings,
     refine,
     split_queries,
@@ -96,7 +96,12 @@ def recipe(settings: AblationSettings, run: Run) -> AblationOutcome:
     variants = [settings.variant(EncoderRecipe, name, settings.seeds[0]) for name in settings.chosen()]
     for name, reason in settings.left_out().items():
         status(f"variant {name!r} is left out: it measures nothing, {reason}")
-    run.check = partial(check_variants, variants, run.store)
+
+    def check() -> None:
+        check_variants(variants, run.store)
+        check_judges((variant.mining for variant in variants), run.store)
+
+    run.check = check
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
     encoders: dict[str, list[Artifact]] = {STAGE1: []}

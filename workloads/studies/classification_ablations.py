@@ -17,6 +17,7 @@ from rich.table import Table
 from raylevance.artifacts import Artifact, Draft
 from raylevance.evaluation.classification_metrics import (
     Key,
+    Predictions,
     evaluate_predictions,
     label_matrix,
     metric_differences,
@@ -160,25 +161,22 @@ def report_step(
         queries, own = labels.columns_of(labels.queries("test"), task)
         counts = labels.training_queries(task)
         truth = label_matrix(own, len(counts))
-        predicted = {}
-        for name, artifacts in trained.items():
-            served = [read_query_labels(run.store.path(artifact.ref)) for artifact in artifacts]
-            predicted[name] = [
-                predictions_of(each.probabilities(queries, task), each.thresholds(task)) for each in served
-            ]
+        predicted = {name: [predict(run, made, queries, task) for made in each] for name, each in trained.items()}
+        figures = {
+            name: [evaluate_predictions(each, truth, counts, settings.seed) for each in runs]
+            for name, runs in predicted.items()
+        }
         found = {}
         for name, runs in predicted.items():
-            figures = [evaluate_predictions(each, truth, counts, settings.seed) for each in runs]
             minus = metric_differences(runs, predicted[FULL], truth, counts, settings.seed)
             found[name] = {
-                "means": {shown: mean_of(figures, key) for shown, key in SHOWN.items()},
+                "means": {shown: mean_of(figures[name], key) for shown, key in SHOWN.items()},
                 "minus_full": {shown: minus[key] for shown, key in SHOWN.items() if name != FULL and minus[key]},
                 "trainings": [about_training(run, artifact, task) for artifact in trained[name]],
             }
         first = {name: runs[0] for name, runs in predicted.items()}
-        summary = {name: evaluate_predictions(each, truth, counts, settings.seed) for name, each in first.items()}
         changes = [(name, FULL) for name in first if name != FULL]
-        write_page(draft.path, labels, task, first, summary, changes)
+        write_page(draft.path, labels, task, first, {name: runs[0] for name, runs in figures.items()}, changes)
         draft.metrics |= {
             "data": data_name(tables),
             "task": task,
@@ -197,6 +195,12 @@ def report_step(
         inputs=[*([tables] if tables else []), labels.artifact, *inputs],
         seed=settings.seed,
     )
+
+
+def predict(run: Run, classifier: Artifact, queries: Sequence[str], task: str) -> Predictions:
+    """Return what a classifier predicts for `queries`, with its own thresholds."""
+    served = read_query_labels(run.store.path(classifier.ref))
+    return predictions_of(served.probabilities(queries, task), served.thresholds(task))
 
 
 def about_training(run: Run, classifier: Artifact, task: str) -> dict[str, Any]:

@@ -110,13 +110,14 @@ def tune_recipe(
             status(f"{setting} is not searched: {reason}")
         search = Search(name, values | {"machine": machine.model_dump(mode="json")}, str(opened))
         grid = _fit(search, recipe, settings, trials, at_once, seed, opened)
-        finished, failures = _trials(grid, recipe.METRIC), _failures(grid)
+        results = [grid[place] for place in range(len(grid))]
+        finished, failures = _trials(results, recipe.METRIC), failed_trials(results)
     if not finished:
         reason = failures[0]["error"] if failures else "none was started"
         raise RaylevanceError(f"tune {name}: no trial ended well: {reason}")
     for failure in failures:
         changes = ", ".join(f"{setting}={value}" for setting, value in failure["settings"].items())
-        status(f"a trial failed and is left out: {failure['error']} (it had {changes})")
+        status(f"a trial failed and is left out: {failure['error']} (settings: {changes or 'not known'})")
     best_first = sorted(finished, key=lambda trial: -trial["value"])
     nothing = not_measured(finished)
     for line in _lines(nothing):
@@ -210,7 +211,7 @@ def _named(search: Search) -> Callable[[Mapping[str, Any]], None]:
     return trial
 
 
-def _trials(grid: tune.ResultGrid, metric: str) -> list[dict[str, Any]]:
+def _trials(results: Sequence[tune.Result], metric: str) -> list[dict[str, Any]]:
     return [
         {
             "value": result.metrics[metric],
@@ -218,7 +219,7 @@ def _trials(grid: tune.ResultGrid, metric: str) -> list[dict[str, Any]]:
             "settings": result.config,
             WITHOUT_EFFECT: result.metrics.get(WITHOUT_EFFECT) or {},
         }
-        for result in (grid[place] for place in range(len(grid)))
+        for result in results
         if result.error is None and result.metrics and metric in result.metrics
     ]
 
@@ -234,13 +235,15 @@ def _lines(not_measured: Mapping[str, str]) -> list[str]:
     return [f"{setting}: the search measured nothing of it, {reason}" for setting, reason in not_measured.items()]
 
 
-def _failures(grid: tune.ResultGrid) -> list[dict[str, Any]]:
-    """Return the settings of the trials that failed, and the last line of the error of each."""
-    results = (grid[place] for place in range(len(grid)))
+def failed_trials(results: Sequence[tune.Result]) -> list[dict[str, Any]]:
+    """Return the settings of the trials that failed, none of one that did not start, and the last line of its error."""
+    failed = [(result, result.error) for result in results if result.error is not None]
     return [
-        {"settings": result.config, "error": str(result.error).strip().splitlines()[-1]}
-        for result in results
-        if result.error is not None
+        {
+            "settings": result.config or {},
+            "error": (str(error).strip().splitlines() or [type(error).__name__])[-1],
+        }
+        for result, error in failed
     ]
 
 

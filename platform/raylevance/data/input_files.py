@@ -72,16 +72,18 @@ def unknown_kind(file: Path) -> str:
 def matching_files(folder: Path, *stems: str) -> list[Path]:
     """Return the readable files in the subfolders of `folder` that are named as one of `stems`, sorted by name.
 
-    Without such a subfolder, return the files of `folder` whose names start with one of `stems`. Upper and lower case
-    are the same. Raises `RaylevanceError` if both have such files, because one of them would not be read.
+    Without readable files in such a subfolder, return the files of `folder` whose names start with one of `stems`.
+    Upper and lower case are the same. Raises `RaylevanceError` if both have such files, because one of them would not
+    be read.
     """
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     subfolders = [entry for entry in entries if entry.is_dir() and entry.name.lower() in stems]
     inside = _readable(file for subfolder in subfolders for file in subfolder.rglob("*"))
     beside = _readable(entry for entry in entries if entry.name.lower().startswith(stems))
     if inside and beside:
-        both = f"{beside[0].name} and the folder {subfolders[0].name}"
-        raise RaylevanceError(f"{folder}: has {both}; move all files of the table into the folder, or take one away")
+        read = inside[0].relative_to(folder).parts[0]
+        what_to_do = "move the files of the table into the folder, and rename or remove the others"
+        raise RaylevanceError(f"{folder}: has the folder {read} and {beside[0].name} beside it; {what_to_do}")
     return inside or beside
 
 

@@ -30,7 +30,8 @@ NUMERIC_COLUMNS = ("grade", "label", "confidence")
 def read_table(file: Path, columns: Sequence[str] = ()) -> pa.Table:
     """Return the whole table in `file`, which must have `columns` and at least one row.
 
-    A column of JSON with values of several types is text. An empty value of CSV is null.
+    A column of JSON with values of several types is text, and one of lists of such values has lists of text, in which
+    an empty text is null. An empty value of CSV is null.
 
     Raises
 

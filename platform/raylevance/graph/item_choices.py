@@ -104,7 +104,7 @@ def _groups(requests: pa.Table, categories: Ints) -> pa.Table:
     day = (requests["time"].to_numpy() // int(DAY)).astype(np.uint64)
     with np.errstate(over="ignore"):
         group = (user + day * MULTIPLIER)[rows]
-        group = group * np.uint64(0xBF58476D1CE4E5B9) + categories[items].astype(np.uint64)
+        group = group * MULTIPLIER + categories[items].astype(np.uint64)
     return pa.table({"group": group, "item": items.astype(np.int32)})
 
 

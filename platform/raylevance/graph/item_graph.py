@@ -125,7 +125,7 @@ def build_item_graph(
     items = NodeIds.assign(products["product_id"].combine_chunks())
     parts = PartFiles(folder / REQUESTS_FOLDER, REQUESTS)
     if not write_parts(make_requests(events, items, settings.triggers), parts).rows:
-        raise RaylevanceError("the item graph has no request: no event of the log is of a product in the catalogue")
+        raise RaylevanceError("the item graph has no request: no event before its cut is of a product in the catalogue")
     requests = ray.data.read_parquet(str(folder / REQUESTS_FOLDER))
     counts, first_time, unknown = _count_events(events, items)
     times = pa.array(first_time, mask=first_time == NEVER)

@@ -76,7 +76,10 @@ def load(store: Store, reference: str) -> LoadedJudge:
     Without the variable it is Gemma 3 270M, whose agreement with people is low.
     Raises `UsageError` for another kind of reference, `RaylevanceError` if there is no such judge or model.
     """
-    description = _describe(store, reference)
+    return _load(_describe(store, reference))
+
+
+def _load(description: "_Description") -> LoadedJudge:
     settings = description.settings
     labelling = Labelling(
         judge=_open_judge(settings, description.model),
@@ -99,9 +102,9 @@ def judge_version(store: Store, reference: str) -> str:
 
 def require_judge(store: Store, reference: str) -> None:
     """Raise what `load` raises, and `UsageError` if the API key of its server is not set. No model is loaded."""
-    load(store, reference)
-    endpoint = _describe(store, reference).settings.endpoint
-    if endpoint is not None:
+    description = _describe(store, reference)
+    _load(description)
+    if (endpoint := description.settings.endpoint) is not None:
         read_api_key(endpoint.api_key_env)
 
 

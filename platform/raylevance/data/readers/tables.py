@@ -23,7 +23,8 @@ def read_tables(folder: Path) -> dict[str, ray.data.Dataset]:
     as .csv.gz or .jsonl.zst. Columns that may be null may also be missing. A category that is a string is a path such
     as Home > Kitchen (see `category_paths`). Actions may be in other spellings (see `actions`).
 
-    Raises `RaylevanceError` if there is no table, or if a column is unknown, missing or there twice.
+    Raises `RaylevanceError` if there is no table, if a table is both a folder and a file beside it, or if a column is
+    unknown, missing or there twice.
     """
     files = {table: matching_files(folder, table, *OTHER_SPELLINGS.get(table, ())) for table in TABLES}
     if not any(files.values()):
