@@ -239,10 +239,12 @@ def test_a_log_that_can_not_be_tested_is_refused_before_training(
         for number in range(60)
     ]
 
-    def refusal(name: str, log: list[dict[str, Any]]) -> str:
+    def refusal(name: str, log: list[dict[str, Any]], catalogue: list[dict[str, Any]] = products) -> str:
         folder = tmp_path / name
         folder.mkdir()
-        for table, rows in {"products": products, "events": log}.items():
+        for table, rows in {"products": catalogue, "events": log}.items():
+            if not rows:
+                continue
             (folder / f"{table}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         data = ("--set", "data.source=tables", "--set", f"data.folder={folder}")
         ended = raylevance("run", "item-retrieval", *data, *SETTINGS, "--store", folder / "store")
@@ -258,6 +260,7 @@ def test_a_log_that_can_not_be_tested_is_refused_before_training(
         {**event, "user_id": "u", "action": "exposure" if place >= 54 else "click"}
         for place, event in enumerate(events)
     ]
+    assert refusal("events", events, []).endswith("has no products; item retrieval needs products and events")
     line = refusal("exposures", shown)
     assert line.endswith("0 without a trigger, 2 without a new item that its user chose there; change split.test_days")
 

@@ -81,11 +81,13 @@ class ItemData:
     ) -> "ItemData":
         """Cut the log of `tables`; events from `end` on, where it is given, are not read.
 
-        Raises `RaylevanceError` if there is no log, or none on both sides of the cut.
+        Raises `RaylevanceError` if there are no products or no log, or none on both sides of the cut.
         """
         folder = run.store.path(tables.ref)
         if not (folder / "events").is_dir():
             raise RaylevanceError(f"{tables.ref}: has no events; item retrieval needs a log of clicks or purchases")
+        if not (folder / "products").is_dir():
+            raise RaylevanceError(f"{tables.ref}: has no products; item retrieval needs products and events")
         first, last = time_range(folder / "events")
         day = int(DAY)
         # From midnight to midnight, so that with whole days a user's day is never on both sides of the cut.
