@@ -66,8 +66,8 @@ def recommend_file(
 
     Memory grows with the rows of `file`, by 24 bytes each, and not with the output.
 
-    Raises `RaylevanceError` if `file` can't be read, has no rows, lacks a column, or has a row without an id or with a
-    weight that is no number from 0 to `LARGEST_WEIGHT`.
+    Raises `RaylevanceError` if `file` can't be read, lacks a column, or has a row without an id or with a weight that
+    is no number from 0 to `LARGEST_WEIGHT`.
     """
     recommender = load_table(Store(store), table)
     asked = read_triggers(file, recommender)
@@ -135,8 +135,6 @@ def read_triggers(file: Path, recommender: Recommender) -> RequestedTriggers:
         table = pq.read_table(file, columns=[name for name in READ if name in names])
     except (pa.ArrowInvalid, OSError) as error:
         raise RaylevanceError(f"{file}: can't be read, it may be incomplete: {one_line(error)}") from None
-    if not table.num_rows:
-        raise RaylevanceError(f"{file}: has no rows")
     products = file_column(file, table, "product_id", ID)
     file_column(file, table, "request_id", ID)
     weights = np.ones(table.num_rows)

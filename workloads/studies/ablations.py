@@ -98,8 +98,8 @@ def recipe(settings: AblationSettings, run: Run) -> AblationOutcome:
         status(f"variant {name!r} is left out: it measures nothing, {reason}")
 
     def check() -> None:
-        check_variants(variants, run.store)
         check_judges((variant.mining for variant in variants), run.store)
+        check_variants(variants, run.store)
 
     run.check = check
     tables = load_tables(settings.data, run)
