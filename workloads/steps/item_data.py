@@ -81,13 +81,11 @@ class ItemData:
     ) -> "ItemData":
         """Cut the log of `tables`; events from `end` on, where it is given, are not read.
 
-        Raises `RaylevanceError` if there are no products or no log, or none on both sides of the cut.
+        Raises `RaylevanceError` if there is no log, or none on both sides of the cut.
         """
         folder = run.store.path(tables.ref)
         if not (folder / "events").is_dir():
             raise RaylevanceError(f"{tables.ref}: has no events; item retrieval needs a log of clicks or purchases")
-        if not (folder / "products").is_dir():
-            raise RaylevanceError(f"{tables.ref}: has no products; item retrieval needs products and events")
         first, last = time_range(folder / "events")
         day = int(DAY)
         # From midnight to midnight, so that with whole days a user's day is never on both sides of the cut.
@@ -110,8 +108,11 @@ class ItemData:
 
     @cached_property
     def products(self) -> pa.Table:
-        """The catalogue (`PRODUCT_COLUMNS`), by ascending product_id."""
-        dataset = pyarrow.dataset.dataset(self.run.store.path(self.tables.ref) / "products", format="parquet")
+        """The catalogue (`PRODUCT_COLUMNS`), by ascending product_id. Raises `RaylevanceError` if there is none."""
+        folder = self.run.store.path(self.tables.ref) / "products"
+        if not folder.is_dir():
+            raise RaylevanceError(f"{self.tables.ref}: has no products; item retrieval needs products and events")
+        dataset = pyarrow.dataset.dataset(folder, format="parquet")
         table = dataset.to_table(columns=[name for name in PRODUCT_COLUMNS if name in dataset.schema.names])
         for name, kind in PRODUCT_COLUMNS.items():
             if name not in table.column_names:
