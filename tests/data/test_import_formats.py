@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raylevance.data.importing import ImportSummary, import_tables
-from raylevance.data.input_files import matching_files, named_file, suffix_of
+from raylevance.data.input_files import suffix_of
 from raylevance.data.readers.tables import read_tables
 from raylevance.data.readers.ubi import read_ubi
 from raylevance.data.readers.uci import REPEATED_PRODUCT, read_uci
@@ -236,31 +236,6 @@ def test_lines_of_json_that_were_joined(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(" [ ]\n", encoding="utf-8")
     with pytest.raises(RaylevanceError, match=r"a\.json: empty: it has no rows|a\.json: has no rows"):
         read_table(tmp_path / "a.json")
-
-
-def test_names_of_files(tmp_path: Path) -> None:
-    names = ["Judgments.CSV.gz", "judgements-2.jsonl", "judgements.txt", "._judgements.csv", "judgements.parquet.gz"]
-    for name in names:
-        (tmp_path / name).touch()
-    assert [file.name for file in matching_files(tmp_path, "judgements", "judgments")] == names[:2]
-    assert [suffix_of(Path(name)) for name in names] == [".csv", ".jsonl", ".txt", ".csv", ".gz"]
-    (tmp_path / "Events").mkdir()
-    (tmp_path / "Events" / "part-0.NDJSON").touch()
-    assert [file.name for file in matching_files(tmp_path, "events")] == ["part-0.NDJSON"]
-    assert named_file(tmp_path, "judgments.csv") == tmp_path / "Judgments.CSV.gz"
-    assert named_file(tmp_path, "labels.csv") == tmp_path / "labels.csv"
-
-
-def test_files_of_a_table_beside_its_folder_are_refused(tmp_path: Path) -> None:
-    """Only the folder would be read."""
-    (tmp_path / "judgements").mkdir()
-    (tmp_path / "judgements" / "new.parquet").touch()
-    assert [file.name for file in matching_files(tmp_path, "judgements")] == ["new.parquet"]
-    (tmp_path / "Judgments.csv").touch()
-    with pytest.raises(RaylevanceError, match=r"has the folder judgements and Judgments\.csv beside it; move"):
-        matching_files(tmp_path, "judgements", "judgments")
-    (tmp_path / "judgements" / "new.parquet").unlink()
-    assert [file.name for file in matching_files(tmp_path, "judgements", "judgments")] == ["Judgments.csv"]
 
 
 @pytest.mark.ray

@@ -5,10 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.errors import UsageError
 from raylevance.evaluation.item_metrics import Targets
 from raylevance.graph.item_choices import requests_before_and_after
 from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, ItemGraphSettings
@@ -27,7 +23,7 @@ from raylevance.inference.item_table import load
 from tests.conftest import Ended
 from workloads.recipes.item_retrieval import ItemRecipe, search_space, settings_without_effect
 from workloads.run import Run
-from workloads.steps.item_data import ItemData, TimeSplitSettings, check_relevance
+from workloads.steps.item_data import ItemData, TimeSplitSettings
 from workloads.steps.item_pages import chosen_examples
 from workloads.steps.item_report import share_good
 from workloads.steps.item_training import VECTORS, table_step
@@ -167,43 +163,6 @@ def test_requests_are_shown_where_two_systems_differ_most() -> None:
     assert chosen_examples([np.array([1, 2]), np.array([0, 2])])["Where {1} finds more than {0}"] == []
 
 
-def data_with(relevance: Any, judgements: bool) -> Any:
-    """Return what `check_relevance` reads of the data."""
-    settings, tables = ItemGraphSettings(relevance=relevance), SimpleNamespace(ref="tables/x@1")
-    return SimpleNamespace(settings=settings, tables=tables, has_judgements=judgements)
-
-
-@pytest.mark.parametrize(
-    ("relevance", "categories", "judgements", "message"),
-    [
-        ("category", False, True, "has no product with a category; set it to judgements or basket"),
-        ("category", False, False, "has no product with a category; set it to basket"),
-        ("judgements", True, False, "has no judgements; set it to category or basket"),
-        ("judgements", False, False, "has no judgements; set it to basket"),
-    ],
-)
-def test_relevance_by_what_the_data_lacks_is_refused(
-    relevance: Any, categories: bool, judgements: bool, message: str
-) -> None:
-    with pytest.raises(UsageError, match=f"graph.relevance={relevance}: tables/x@1 {message}$"):
-        check_relevance(data_with(relevance, judgements), has_categories=categories)
-
-
-def test_other_relevance_is_not_refused() -> None:
-    refused = set()
-    for relevance, categories, judgements in product(
-        ("auto", "judgements", "category", "basket", "none"), (True, False), (True, False)
-    ):
-        try:
-            check_relevance(data_with(relevance, judgements), has_categories=categories)
-        except UsageError:
-            refused.add((relevance, categories, judgements))
-    assert refused == {
-        *(("category", False, judgements) for judgements in (True, False)),
-        *(("judgements", categories, False) for categories in (True, False)),
-    }
-
-
 def test_the_good_rate_is_not_measured_without_categories() -> None:
     lists, targets = np.array([[2, 0, -1], [1, 2, 0]]), Targets.of([[0], [1]])
     np.testing.assert_array_equal(share_good(lists, targets, np.array([1, 2, 1]), 2), [1.0, 0.5])
@@ -221,48 +180,6 @@ def test_an_unknown_item_of_the_page_is_refused_before_training(
         r"report_item=100l: tables/alibaba@\w+ has no such product; .* like '1000', '1001', '1002'\n", ended.err
     )
     assert "encoder/" not in ended.err
-
-
-@pytest.mark.ray
-def test_a_log_that_can_not_be_tested_is_refused_before_training(
-    raylevance: Command, tmp_path: Path, ray_cluster: None
-) -> None:
-    """Baskets without a user have no earlier choice; a test part of unknown products has no request."""
-    products = [{"product_id": f"p{number}", "title": f"thing {number}"} for number in range(9)]
-    events = [
-        {
-            "request_id": f"r{number // 3}",
-            "product_id": f"p{number * 7 % 9}",
-            "action": "purchase",
-            "timestamp": f"2024-03-{1 + number // 3:02}T09:00:00Z",
-        }
-        for number in range(60)
-    ]
-
-    def refusal(name: str, log: list[dict[str, Any]], catalogue: list[dict[str, Any]] = products) -> str:
-        folder = tmp_path / name
-        folder.mkdir()
-        for table, rows in {"products": catalogue, "events": log}.items():
-            if not rows:
-                continue
-            (folder / f"{table}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        data = ("--set", "data.source=tables", "--set", f"data.folder={folder}")
-        ended = raylevance("run", "item-retrieval", *data, *SETTINGS, "--store", folder / "store")
-        assert ended.code == 1 and "graph/" not in ended.err
-        return ended.err.strip().splitlines()[-1]
-
-    line = refusal("baskets", events)
-    assert re.search(r"tables/tables@\w+: no request from 2024-03-19 00:00 UTC on can be measured: 2 without a t", line)
-    assert "0 without a new item; events need a user_id, or a session_id that several requests share" in line
-    alone = [{**event, "session_id": event["request_id"]} for event in events]
-    assert "events need a user_id" in refusal("sessions", alone)
-    shown = [
-        {**event, "user_id": "u", "action": "exposure" if place >= 54 else "click"}
-        for place, event in enumerate(events)
-    ]
-    assert "has no products; item retrieval needs products and events" in refusal("events", events, [])
-    line = refusal("exposures", shown)
-    assert "0 without a trigger, 2 without a new item that its user chose there; change split.test_days" in line
 
 
 @pytest.mark.ray
