@@ -3,7 +3,7 @@
 import os
 
 # Ray reads this when it is imported. A Ray that we start serves only this machine, so its ports listen on loopback.
-if "RAY_ADDRESS" not in os.environ:
+if not os.environ.get("RAY_ADDRESS"):
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 from serve.proxy_environment import prepare_environment

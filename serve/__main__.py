@@ -17,6 +17,7 @@ import typer
 from raylevance.artifacts import Store, parse_reference
 from raylevance.client import Client
 from raylevance.config import load_settings
+from raylevance.errors import UsageError
 from raylevance.progress import status
 from raylevance.terminal import quiet, results_console
 from raylevance.tokens import Tokens
@@ -79,14 +80,14 @@ def serve(settings: ServeSettings, queries: Sequence[str], *, open_page: bool = 
     """Start a server, print its answers to `queries` and stop; without queries, serve until SIGINT or SIGTERM."""
     if settings.tls_cert:
         os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"  # Ray 2.60's HAProxy does not speak TLS
-    check_before_imports(settings)
+    check_before_imports(settings, queries)
     status(f"raylevance: starting Ray and loading {settings.bundle or settings.index}")
     from serve.server import log_folder, metrics_urls, running
 
     _exit_on_signals()
     with running(settings) as (server, versions):
         where = f"search page: {server}/, API: {server}/docs"
-        status(f"raylevance: serving {versions.bundle or versions.index} at {server} ({where})")
+        status(f"raylevance: serving {settings.bundle or versions.index} at {server} ({where})")
         if open_page:
             webbrowser.open(f"{server}/")
         if not queries:
@@ -95,11 +96,13 @@ def serve(settings: ServeSettings, queries: Sequence[str], *, open_page: bool = 
             status("raylevance: press Ctrl-C to stop")
             while True:
                 signal.pause()
-        _print_answers(server, queries)
+        _print_answers(server, queries, min(HITS, settings.max_k))
 
 
-def check_before_imports(settings: ServeSettings) -> None:
+def check_before_imports(settings: ServeSettings, queries: Sequence[str]) -> None:
     """Raise for what can be seen to be wrong before Ray and torch are imported, which takes ten seconds."""
+    if settings.tls_cert and queries:
+        raise UsageError("--try: can't check a certificate for 127.0.0.1; leave it out, or tls_cert")
     if settings.tokens:
         Tokens(settings.tokens)
     tls_options(settings)
@@ -114,13 +117,13 @@ def check_before_imports(settings: ServeSettings) -> None:
             store.get(reference)
 
 
-def _print_answers(server: str, queries: Sequence[str]) -> None:
+def _print_answers(server: str, queries: Sequence[str], most: int) -> None:
     from serve.answer_table import format_answer
 
     with results_console() as console, Client(server, os.environ.get(TOKEN_VARIABLE), TIMEOUT_S) as client:
         for query in queries:
             started = time.perf_counter()
-            answer = client.search(query, k=HITS)
+            answer = client.search(query, k=most)
             console.print(format_answer(answer, 1000 * (time.perf_counter() - started)))
             console.print()
 

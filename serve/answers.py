@@ -1,6 +1,7 @@
 """Answers to requests from one bundle: encode, search, classify, score and recommend."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,8 @@ class Answers:
         self.metrics = metrics
         self._models = models
         self._thread = ThreadPoolExecutor(1, "search")
+        # A search may wait for a shard that is down, and what needs no shard does not.
+        self._other_thread = ThreadPoolExecutor(1, "answer")
         # No part refers back to this object, so that all of it goes with the last request that holds it.
         self._searches: Batcher[Search, list[ProductHit] | Exception] = Batcher(
             partial(search_all, bundle, self._thread, metrics), settings.search_batch
@@ -75,16 +78,17 @@ class Answers:
             if reference
         }
         self._vectors: Cache[tuple[str, str], Vectors] = Cache(settings.cached_vectors)
-        self._hits: Cache[str, list[Hit]] = Cache(settings.cached_answers)
-        self.answered_at = 0.0
-        """When the last answer was made, in seconds of `time.monotonic`."""
+        self._hits: Cache[bytes, list[Hit]] = Cache(settings.cached_answers)
+        self.searched_at = 0.0
+        """When the last search found its hits, in seconds of `time.monotonic`."""
 
     async def search(self, request: SearchRequest) -> Answer:
         """Encode the query if need be, and search for it. Raises `UsageError` for more hits than the limit."""
         started = time.perf_counter()
         self.check_k(request.k)
         self.check_grade(request.minimum_grade)
-        key = request.model_dump_json()
+        # Of a fixed size: the filters of a request may hold long lists.
+        key = hashlib.sha256(request.model_dump_json().encode()).digest()
         hits = self._hits.get(key)
         self.metrics.cached("answer", hits is not None)
         if hits is None:
@@ -135,10 +139,11 @@ class Answers:
         found = await self._searches((request, vector))
         if isinstance(found, Exception):
             raise found
+        self.searched_at = time.monotonic()
         return [Hit.model_validate(hit, from_attributes=True) for hit in found]
 
     async def labels(self, query: str, task: str, k: int, minimum: float | None = None) -> list[Label]:
-        """Return up to `k` labels of a task, the most probable first, as `QueryLabels.classify` does."""
+        """Return up to `k` labels of a task, the most probable first, as `LoadedClassifier.classify` does."""
         classifier = self.bundle.need_classifier()
         classifier.thresholds(task)  # refuses an unknown task before the query is encoded
         vector = await self._vector(str(self.bundle.versions.classifier), query_text(query))
@@ -176,7 +181,6 @@ class Answers:
     def reply(self, started: float) -> dict[str, Any]:
         """Return what every answer has, for one that was begun at `started` of `time.perf_counter`."""
         took_ms = round(1000 * (time.perf_counter() - started), 1)
-        self.answered_at = time.monotonic()
         return {"query_id": new_id(), "took_ms": took_ms, "versions": self.bundle.versions}
 
     def check_k(self, k: int) -> None:
@@ -193,8 +197,8 @@ class Answers:
             )
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call `function` on the thread of the searches."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        """Call `function` on the thread of what is no search."""
+        return await asyncio.get_running_loop().run_in_executor(self._other_thread, function, *arguments)
 
     async def _vector(self, reference: str, query: str) -> Vectors:
         vector = self._vectors.get((reference, query))

@@ -66,6 +66,7 @@ def build_api(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     install_problem_handlers(api)
     routers = [

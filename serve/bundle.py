@@ -18,7 +18,7 @@ from raylevance.inference import item_table, product_texts, query_classifier, sc
 from raylevance.inference.bundle import BundleVersions
 from raylevance.inference.item_table import Recommender
 from raylevance.inference.product_texts import ProductTexts
-from raylevance.inference.query_classifier import QueryLabels
+from raylevance.inference.query_classifier import LoadedClassifier
 from raylevance.inference.search import ProductSearch, SearchVersions
 from serve.problems import NotServed
 from serve.shards import ShardProcesses
@@ -54,7 +54,7 @@ class Bundle:
 
     products: ProductSearch
     versions: Versions
-    classifier: QueryLabels | None = None
+    classifier: LoadedClassifier | None = None
     items: Recommender | None = None
     scorer: ScorerSide | None = None
 
@@ -90,7 +90,7 @@ class Bundle:
         found: list[dict[str, object]] = columns.take(rows).to_pylist()
         return found
 
-    def need_classifier(self) -> QueryLabels:
+    def need_classifier(self) -> LoadedClassifier:
         """Return the classifier. Raises `NotServed` where there is none."""
         if self.classifier is None:
             raise NotServed("no classifier is served; start the server with --classifier, or add one to the bundle")

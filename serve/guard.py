@@ -30,7 +30,8 @@ SCOPES = {"/v1/reload": [ADMIN], "/v1/versions": [SEARCH, ADMIN]}
 """The scopes that open a path, each by itself; others need `SEARCH`."""
 UNBOUNDED = frozenset({"/healthz", "/readyz"})
 """Paths that are answered however many requests are in flight."""
-ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ID = re.compile(r"[A-Za-z0-9._:;=/+@-]{1,128}")
+"""The ids of requests that are taken over, such as those of load balancers."""
 RETRY_AFTER_S = 1
 CLIENT_LEFT = 499
 """The status in metrics and the log for a client that left before its answer, as nginx writes it."""

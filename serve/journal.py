@@ -145,6 +145,8 @@ class Journal:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
+            if not os.fstat(self._descriptor).st_nlink:
+                raise OSError(errno.ENOENT, "the file was removed")
         except OSError:
             # A line that is written in part must not become the beginning of the next one.
             with suppress(OSError):

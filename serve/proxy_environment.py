@@ -3,16 +3,28 @@
 HAProxy in front of the replicas answers eight times as many small requests a second as Ray's own proxy
 (`benchmarks/serving_speed.py --echo`), so it is the default; docs/decisions/0021-serving.md has the figures. Ray 2.60
 gives it fixed ports and opens two of them on every address: each server gets ports of its own here, and
-`haproxy_on_loopback.sh` binds those two to loopback. On a cluster at `RAY_ADDRESS` the environment is that of its
+`haproxy_on_loopback.sh` binds those two to loopback. Its files and its admin socket, which anyone may write to, are in
+a folder that only this user can enter. On a cluster at `RAY_ADDRESS` the environment is that of its
 nodes, and nothing is set.
 """
 
+import atexit
 import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 HAPROXY = Path(__file__).with_name("haproxy_on_loopback.sh")
 REPLICA_PORTS = 200
+FILES = {
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "server-state",
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "metrics.sock",
+}
+"""HAProxy's files, by the variable that Ray reads the path of each from."""
 LONGEST_MESSAGE = 256 << 20
 """Bytes between two processes of the server. Ray's 4 MiB are less than the vectors of a few thousand hits, or a filter
 over 34 million products in one shard."""
@@ -51,8 +63,18 @@ def prepare_environment() -> None:
     else:  # without the script its two ports would be open to other machines
         os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
         return
+    if not any(name in os.environ for name in FILES):
+        defaults |= _private_files()
     for name, value in defaults.items():
         os.environ.setdefault(name, str(value))
+
+
+def _private_files() -> dict[str, Path]:
+    """Return a path for each of `FILES` in a new folder, which is removed when this process ends."""
+    # Not the user's temporary folder, since the path of a socket may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="rl-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {name: folder / file for name, file in FILES.items()}
 
 
 def _binary() -> str | None:

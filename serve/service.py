@@ -49,7 +49,7 @@ class Service:
         metrics: Metrics,
         processes: ShardProcesses | None = None,
     ) -> None:
-        """Load the artifacts at `versions`; where they are of a bundle that can't be loaded, those of the one before.
+        """Load the artifacts at `versions`; those of the bundle before where a bundle is followed that can't be loaded.
 
         With `processes`, these hold the shards of the index. Raises `RaylevanceError` when nothing can be served.
         """
@@ -83,14 +83,17 @@ class Service:
                 await self._follower
 
     async def warm(self) -> None:
-        """Probe the first bundle; where it fails, take the one before. Raises where none can answer."""
+        """Probe the first bundle; where it fails and no version was named, take the one before.
+
+        Raises where none can answer.
+        """
         while True:
             versions = self.answers.bundle.versions
             try:
                 await self._prepare(self.answers)
                 return
             except Exception as error:
-                if versions.bundle is None:
+                if versions.bundle is None or not self.follows:
                     raise
                 self._refuse(versions.bundle, error)
                 earlier = await asyncio.to_thread(self._earlier, versions.bundle)
@@ -101,7 +104,7 @@ class Service:
     async def is_ready(self) -> bool:
         """Return whether searches work: one was answered a moment ago, or a probe is, which all who ask share."""
         now = time.monotonic()
-        if now - self.answers.answered_at < READY_FOR_S:
+        if now - self.answers.searched_at < READY_FOR_S:
             return True
         if self._ready is None or (self._ready[1].done() and now - self._ready[0] >= READY_FOR_S):
             probe = asyncio.create_task(self.answers.probe(), context=contextvars.Context())
@@ -140,9 +143,8 @@ class Service:
             pause = min(self._settings.refresh_s * 2 ** (attempts + 1), LONGEST_PAUSE_S)
             self._attempts = {key: (attempts + 1, time.monotonic() + pause)}
             self._refuse(newest.ref, error)
+            self._keep_models_in_service()
             return False
-        finally:
-            self._models.keep(set(self.answers.bundle.versions.model_dump().values()))
         self._attempts.clear()
         return True
 
@@ -156,8 +158,19 @@ class Service:
             self.refused.remove(known)
         self._metrics.taken(self.loaded)
         log.info("bundle %s is in service", reference)
+        asyncio.get_running_loop().call_later(FREED_AFTER_S, self._free)
+
+    def _free(self) -> None:
+        """Give back the memory of the bundle that left, or try later while another one is loaded."""
         loop = asyncio.get_running_loop()
-        loop.call_later(FREED_AFTER_S, loop.run_in_executor, None, return_memory)
+        if self._updating is not None and not self._updating.done():
+            loop.call_later(FREED_AFTER_S, self._free)
+            return
+        self._keep_models_in_service()
+        loop.run_in_executor(None, return_memory)
+
+    def _keep_models_in_service(self) -> None:
+        self._models.keep(set(self.answers.bundle.versions.model_dump().values()))
 
     async def _prepare(self, answers: Answers) -> None:
         """Load what the processes hold that searchers share, in each of them, and probe. Raises what fails."""
@@ -181,8 +194,9 @@ class Service:
             found, faults = self._store.versions(parse_reference(bundle)[0])
         except RaylevanceError as error:
             found, faults = [], [str(error)]
-        for fault in faults:
-            self._refuse(bundle, RaylevanceError(fault))
+        reasons = {self._refuse(bundle, RaylevanceError(fault)) for fault in faults}
+        for known in [known for known in self.refused if known.bundle == bundle and known.reason not in reasons]:
+            self.refused.remove(known)  # a fault of the store that has passed
         return found[0] if found else None
 
     def _earlier(self, reference: str) -> Versions | None:
@@ -197,7 +211,10 @@ class Service:
         return None
 
     def _load_first(self, versions: Versions) -> Answers:
-        """Load `versions`, or those of the bundle before; raise the reason of the first where none can be loaded."""
+        """Load `versions` or, where no version was named, those of the bundle before.
+
+        Raises the reason of the first where none can be loaded.
+        """
         reason: RaylevanceError | None = None
         following: Versions | None = versions
         while following is not None:
@@ -205,23 +222,24 @@ class Service:
                 return self._load(following)
             except RaylevanceError as error:
                 reason = reason or error
-                if following.bundle is None:
+                if following.bundle is None or not self.follows:
                     break
                 self._refuse(following.bundle, error)
                 following = self._earlier(following.bundle)
         assert reason is not None
         raise reason
 
-    def _refuse(self, reference: str, error: Exception) -> None:
-        """Keep and log why a bundle is not served; the same reason once, with the time of its last attempt."""
+    def _refuse(self, reference: str, error: Exception) -> str:
+        """Keep, log and return why a bundle is not served; the same reason once, with the time of its last attempt."""
         reason = (str(error) or type(error).__name__).splitlines()[0].replace(f"{self._store}/", "")
-        log.error("bundle %s is refused: %s", reference, reason)
         same = [known for known in self.refused if (known.bundle, known.reason) == (reference, reason)]
         for known in same:
             self.refused.remove(known)
         if not same:
+            log.error("bundle %s is refused: %s", reference, reason)
             self._metrics.refused()
         self.refused.appendleft(Refused(bundle=reference, reason=reason, time=datetime.now(UTC)))
+        return reason
 
     def _load(self, versions: Versions) -> Answers:
         use_gpu = self._settings.search_gpus > 0

@@ -5,6 +5,7 @@ import { failed } from "./hits.js";
 import { ask } from "./server.js";
 
 const SIMILAR = 6;
+const HITS = Number(document.body.dataset.hits);
 const explained = new WeakMap();
 let itemsServed = true;
 
@@ -66,7 +67,7 @@ export async function moreLike(hit, link) {
 async function recommended(hit) {
   if (!itemsServed) return null;
   try {
-    const request = { triggers: [{ product_id: hit.product_id }], k: SIMILAR };
+    const request = { triggers: [{ product_id: hit.product_id }], k: Math.min(SIMILAR, HITS) };
     const { items, unknown } = await ask("v1/recommend", request);
     if (unknown.length) return null;
     return [items, items.length ? "What shoppers choose next to it" : "The table of items has nothing like it."];
@@ -80,7 +81,7 @@ async function recommended(hit) {
 async function searched(hit) {
   const reason = itemsServed ? "The table of items lacks this product" : "This server has no table of items";
   const query = [...hit.title].slice(0, 512).join("");
-  const { hits } = await ask("v1/search", { query, mode: "dense", k: SIMILAR + 1 });
+  const { hits } = await ask("v1/search", { query, mode: "dense", k: Math.min(SIMILAR + 1, HITS) });
   const others = hits.filter(({ product_id }) => product_id !== hit.product_id).slice(0, SIMILAR);
   return [others, `${reason}: a dense search for its title`];
 }

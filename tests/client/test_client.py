@@ -107,6 +107,17 @@ def test_a_busy_server_is_asked_again(server: Server, status: int, use_async: bo
 
 
 @BOTH
+@pytest.mark.parametrize("status", [500, 502])
+def test_a_server_that_died_behind_its_proxy_is_asked_again(server: Server, status: int, use_async: bool) -> None:
+    of_proxy = Response("<html>\nInternal Server Error\n</html>", status, media_type="text/plain")
+    server.replies = [lambda: of_proxy, ok()]
+    assert search(server, use_async=use_async).query_id == "q1"
+    server.replies = [lambda: of_proxy]
+    with pytest.raises(ApiError, match=f"^{status}: {server.url}/v1/search: <html> Internal Server Error </html>$"):
+        search(server, use_async=use_async, retries=1)
+
+
+@BOTH
 def test_it_waits_as_long_as_the_server_says(server: Server, use_async: bool) -> None:
     server.replies = [problem(429, "busy", **{"Retry-After": "1"}), ok()]
     search(server, use_async=use_async)
@@ -194,6 +205,14 @@ def test_every_route_has_a_method_in_both_clients() -> None:
 def test_what_is_no_url_is_refused_at_once(url: str) -> None:
     with pytest.raises(UsageError, match="is no URL of a server; write http://"):
         Client(url)
+
+
+def test_a_port_that_is_none_and_a_token_that_can_not_be_sent_are_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="http://localhost:8OOO: is no URL of a server: Invalid port"):
+        Client("http://localhost:8OOO")
+    for token in ("tokén", "to\nken"):
+        with pytest.raises(UsageError, match="the token has characters other than printable ASCII"):
+            AsyncClient("http://localhost:8000", token=token)
 
 
 def test_an_answer_without_a_body_names_its_url_and_status(server: Server) -> None:

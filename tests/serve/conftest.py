@@ -25,7 +25,7 @@ from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_it
 from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.inference import bundle as bundles
 from raylevance.inference.product_queries import ProductQueries
-from raylevance.inference.query_classifier import save_query_labels
+from raylevance.inference.query_classifier import save_classifier
 from raylevance.inference.scorer import gather_evidence, save_scorer
 from raylevance.models.encoder import Encoder
 from raylevance.models.hybrid import Hybrid
@@ -128,7 +128,7 @@ def publish_classifier(store: Store, table: pa.Table, minilm: Path) -> None:
     counts = {task: np.arange(int(space.predicted[space.rows(task)].sum())) + 1 for task in space.tasks}
     limits = {name: np.full(len(found), 0.3, np.float32) for name, found in counts.items()}
     with store.publish("classifier/query") as draft:
-        save_query_labels(draft.path, classifier, counts, limits)
+        save_classifier(draft.path, classifier, counts, limits)
 
 
 def publish_scorer(store: Store, table: pa.Table, minilm: Path, work: Path) -> None:

@@ -218,6 +218,9 @@ def test_requests_have_ids(serve_with: Serve) -> None:
         async with serve_with() as client:
             own = await client.post("/v1/search", json=SEARCH, headers={"x-request-id": "abc-123"})
             assert own.headers["x-request-id"] == "abc-123"
+            balancer = "Root=1-67891233-abcdef012345678912345678;Self=1/x+y@z"
+            taken = await client.post("/v1/search", json=SEARCH, headers={"x-request-id": balancer})
+            assert taken.headers.get_list("x-request-id") == [balancer]
             made = [(await client.post("/v1/search", json=SEARCH)).headers["x-request-id"] for _ in range(3)]
             assert len(set(made)) == 3
             bad = await client.post("/v1/search", json=SEARCH, headers={"x-request-id": 'a"\n{'.replace("\n", "")})

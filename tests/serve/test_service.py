@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import logging
+import re
 import shutil
 import weakref
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference import bundle as bundles
 from raylevance.inference.bundle import BundleVersions
 from raylevance.models.encoder import Encoder
+from serve import service as service_module
 from serve.bundle import Bundle, newest_versions, read_versions
 from serve.metrics import Metrics
 from serve.models import LocalModels
@@ -226,6 +229,46 @@ def test_a_fixed_version_is_not_followed(store: Store, metrics: Metrics) -> None
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("fault", [damage_index, fit_no_vectors])
+def test_a_version_that_was_named_is_not_replaced_by_another(
+    store: Store, metrics: Metrics, tiny_backbone: Path, fault: Callable[..., str]
+) -> None:
+    reason = fault(store, tiny_backbone) if fault is fit_no_vectors else fault(store)
+    named = store.get("bundle/shop").ref
+    settings = ServeSettings(store=str(store), bundle=named)
+
+    async def run() -> None:
+        service = Service(settings, read_versions(store, named), LocalModels(str(store)), metrics)
+        await service.warm()
+
+    with pytest.raises(Exception, match=re.escape(reason)):
+        asyncio.run(run())
+
+
+def test_a_fault_of_the_store_that_has_passed_is_listed_no_more(
+    store: Store, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    torn = store.path(publish(store, 70).ref) / "manifest.json"
+    whole = torn.read_text()
+    torn.write_text('{"name": "bundle/')
+
+    async def run() -> None:
+        for _ in range(3):
+            await service.update()
+        assert [refused.bundle for refused in service.refused] == ["bundle/shop"]
+        assert sum("is refused" in record.message for record in caplog.records) == 1
+        torn.write_text(whole)
+        assert await service.update()
+        assert not service.refused
+
+    caplog.set_level("ERROR", logger="ray.serve")
+    logging.getLogger("ray.serve").addHandler(caplog.handler)
+    try:
+        asyncio.run(run())
+    finally:
+        logging.getLogger("ray.serve").removeHandler(caplog.handler)
+
+
 def test_a_passing_fault_is_tried_again(store: Store, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     load = Bundle.load
     faults = [OSError("stale file handle")]
@@ -318,8 +361,9 @@ def test_nothing_that_can_be_served_ends_the_start_with_the_reason(store: Store)
         newest_versions(store, "bundle/shop")
 
 
-def test_a_bundle_that_left_is_freed_and_its_models_dropped(store: Store) -> None:
+def test_a_bundle_that_left_is_freed_and_its_models_dropped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the first one, whose objects Ray Serve freezes out of the garbage collection once a replica has started."""
+    monkeypatch.setattr(service_module, "FREED_AFTER_S", 0.3)
     models = LocalModels(str(store))
     settings = ServeSettings(store=str(store), bundle="bundle/shop")
     service = Service(settings, read_versions(store, "bundle/shop"), models, Metrics())
@@ -341,6 +385,8 @@ def test_a_bundle_that_left_is_freed_and_its_models_dropped(store: Store) -> Non
             assert first() is None
         finally:
             gc.unfreeze()
+        assert len(models._models._tasks) > 1, "requests that began before may still need them"
+        await asyncio.sleep(0.5)
         assert set(models._models._tasks) == {service.answers.bundle.versions.encoder}
 
     asyncio.run(run())

@@ -8,10 +8,10 @@
         page = await client.query("garden hose", triggers=[{"product_id": "B07X1"}])
 
 A request that the server refuses raises `ApiError` with the server's own problem, one with a wrong field `UsageError`,
-and one without an answer `RaylevanceError` (`raylevance.errors`), which both are. A request that meets status 429 or
-503, or a connection that fails, is sent again after a pause that doubles with each attempt, or as long as Retry-After
-says, up to ten seconds. That is safe for every route: events are kept once by their id. Proxies that the environment
-names are not used; `options` may set one.
+and one without an answer `RaylevanceError` (`raylevance.errors`), which both are. A request is sent again where it
+meets status 429 or 503, a connection that fails, or a server that dies behind its proxy: after a pause that doubles
+with each attempt, or as long as Retry-After says, up to ten seconds. That is safe for every route: events are kept once
+by their id. Proxies that the environment names are not used; `options` may set one.
 """
 
 import asyncio
@@ -56,6 +56,9 @@ Outcome = httpx.Response | httpx.RequestError | httpx.InvalidURL
 """What an attempt at a request meets."""
 
 RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+FROM_PROXY = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY})
+"""What a proxy answers for a server that died with the request, unless the answer is a problem of the server's own."""
+PROBLEM = "application/problem+json"
 RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 """Faults of the connection. An answer that is late is not asked for again, which would load a slow server more."""
 TIMEOUT_S = 15.0
@@ -69,7 +72,7 @@ class ApiError(RaylevanceError):
 
     def __init__(self, response: httpx.Response, problem: Problem | None) -> None:
         """Describe an answer by its problem, or else by its URL and the beginning of its text."""
-        detail = f"{response.url}: {response.text[:200] or response.reason_phrase}"
+        detail = f"{response.url}: {' '.join(response.text.split())[:200] or response.reason_phrase}"
         if problem:
             detail = f"{problem.detail} (request {problem.request_id})"
         super().__init__(f"{response.status_code}: {detail}")
@@ -83,6 +86,12 @@ class _Calls:
     def __init__(self, url: str, token: str | None, timeout_s: float, retries: int) -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"{url}: is no URL of a server; write http://{url.removeprefix('//')}")
+        try:
+            httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise UsageError(f"{url}: is no URL of a server: {error}") from None
+        if token and not (token.isascii() and token.isprintable()):
+            raise UsageError("the token has characters other than printable ASCII, which no token of a server has")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._options: dict[str, Any] = {"base_url": url, "headers": headers, "timeout": timeout_s, "trust_env": False}
         self._retries = retries
@@ -299,7 +308,9 @@ def _next(outcome: Outcome, pauses: Iterator[float], where: str) -> httpx.Respon
     Raises `ApiError` for an answer that is not 2xx, and `RaylevanceError` where there is none.
     """
     if isinstance(outcome, httpx.Response):
-        passes = outcome.status_code in RETRIED
+        kind = outcome.headers.get("content-type", "")
+        from_proxy = outcome.status_code in FROM_PROXY and not kind.startswith(PROBLEM)
+        passes = outcome.status_code in RETRIED or from_proxy
     else:
         passes = isinstance(outcome, RETRIED_ERRORS)
     if passes and (pause := next(pauses, None)) is not None:
