@@ -111,7 +111,7 @@ def measure(way: str, data: Path, named: str) -> float:
     if way == "same":
         return bare(
             ours,
-            {"model": model, **engine_arguments(settings)},
+            {"model": model, "dtype": cpu_dtype(), **engine_arguments(settings)},
             sampling_parameters(model, Request(choices=("0", "1", "2"))),
         )
     return through_ray(ours, settings)
@@ -147,7 +147,7 @@ def main() -> None:
 def in_a_process(way: str, data: Path, model: str) -> float:
     """Return the pairs per second of one of `WAYS` or `ORDERS`, in a process of its own."""
     variables = {"default": {"VLLM_CPU_KVCACHE_SPACE": "2"}, "bound": BOUND | {"VLLM_CPU_KVCACHE_SPACE": "2"}}
-    added = variables.get(way, engine_environment(VllmSettings(model="")) if way == "same" else {})
+    added = variables.get(way, engine_environment(VllmSettings(model="")) | BOUND if way == "same" else {})
     command = [sys.executable, __file__, "--here", way, "--data", str(data), "--model", model]
     done = subprocess.run(command, env=os.environ | added, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.rsplit("rate ", 1)[1].split()[0])

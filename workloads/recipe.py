@@ -33,6 +33,8 @@ RECIPES = {
     "cross-validation": "workloads.studies.cross_validation",
 }
 """The module of each recipe and study, by the name on the command line."""
+TUNABLE = ("mine-and-refine", "weak-supervision", "query-classification", "item-retrieval")
+"""The recipes whose settings `raylevance tune` searches (`studies/tuning.py` says what they need)."""
 
 
 class Outcome(Protocol):

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from raylevance.artifacts import Artifact, Draft, Store, fingerprint
-from raylevance.cluster import connected
+from raylevance.cluster import alive_nodes, check_shared_folder, connected
+from raylevance.errors import RaylevanceError
 from raylevance.progress import status
 
 Build = Callable[[Draft], None]
@@ -93,6 +94,8 @@ class Run:
         if self._session is None:
             self._session = ExitStack()
             self._session.enter_context(self.cluster())
+            if self.cluster is connected:
+                check_shared_store(self.store)
             self.check()
 
     def _make(self, name: str, build: Build, manifest: dict[str, Any]) -> Artifact:
@@ -112,6 +115,14 @@ class Run:
         if self.fresh:
             return next((made for made in self.made if (made.name, made.fingerprint) == (name, key)), None)
         return self.store.find(name, key)
+
+
+def check_shared_store(store: Store) -> None:
+    """Raise `RaylevanceError` if not every node of the cluster sees the folder of `store`."""
+    if store.is_local:
+        check_shared_folder(store.work_folder("locks"), f"store {store}")
+    elif len(alive_nodes()) > 1:
+        raise RaylevanceError(f"store {store}: on several machines the store is a folder that all of them share")
 
 
 @contextmanager

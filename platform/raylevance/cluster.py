@@ -4,17 +4,32 @@ import logging
 import os
 import signal
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import ray
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylevance.errors import RaylevanceError
 
 T = TypeVar("T")
+SHARED_VARIABLES = (
+    "RAYLEVANCE_DATA",
+    "RAYLEVANCE_PRECISION",
+    "RAYLEVANCE_LLM",
+    "HF_HUB_OFFLINE",
+    "MLFLOW_TRACKING_URI",
+)
+"""The environment variables of a command that its workers on a cluster read too."""
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the driver of a submitted job, whose workers have the job's variables already."""
+VISIBLE_WITHIN_S = 10.0
 WORKER_NICENESS = 0
 """The niceness of the worker processes of a Ray of our own; see docs/decisions/0008-worker-niceness.md."""
 
@@ -23,7 +38,8 @@ WORKER_NICENESS = 0
 def connected() -> Iterator[None]:
     """Connect to Ray for the block: to the cluster at `RAY_ADDRESS`, else to a Ray of our own on this machine.
 
-    `RAY_ADDRESS` is set inside of a submitted job. A Ray of our own listens on the loopback interface only, requires a
+    `RAY_ADDRESS` is set inside of a submitted job. The workers of a cluster get `SHARED_VARIABLES` as they are here. A
+    Ray of our own listens on the loopback interface only, requires a
     token (Ray's default since 2.59), and ends with the block. A program that is connected already keeps its connection.
 
     Raises `RaylevanceError` where no cluster answers at `RAY_ADDRESS`.
@@ -43,7 +59,13 @@ def connected() -> Iterator[None]:
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     try:
         with _sigterm_handler_kept():
-            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False, include_dashboard=False)
+            ray.init(
+                address=address,
+                runtime_env=None if address == "local" or IN_A_JOB in os.environ else {"env_vars": shared_variables()},
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                include_dashboard=False,
+            )
     except ConnectionError:
         raise RaylevanceError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there; unset it to work on this machine alone"
@@ -57,6 +79,57 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def shared_variables() -> dict[str, str]:
+    """Return those of `SHARED_VARIABLES` that are set, with the path of the data and of a model's folder absolute."""
+    found = {name: os.environ[name] for name in SHARED_VARIABLES if name in os.environ}
+    for name in ("RAYLEVANCE_DATA", "RAYLEVANCE_LLM"):
+        if name in found and (name == "RAYLEVANCE_DATA" or Path(found[name]).is_dir()):
+            found[name] = str(Path(found[name]).absolute())
+    return found
+
+
+def check_shared_folder(folder: Path, name: str) -> None:
+    """Raise `RaylevanceError`, which calls the folder `name`, if a node of the cluster does not see `folder`.
+
+    Such a node would write its part of the data to its own disk, where no other finds it.
+    """
+    if len(alive_nodes()) < 2:
+        return
+    marker = folder / f".seen-by-all-{uuid.uuid4().hex}"
+    marker.touch()
+    try:
+        without = nodes_without(marker)
+    finally:
+        marker.unlink()
+    if without:
+        raise RaylevanceError(
+            f"{name}: {', '.join(without)} of the cluster does not see it; put it on a mount that all nodes share"
+        )
+
+
+def nodes_without(file: Path) -> list[str]:
+    """Return the addresses of the nodes that do not see `file` within `VISIBLE_WITHIN_S`, ascending."""
+
+    def sees(path: str, within_s: float) -> bool:
+        deadline = time.monotonic() + within_s
+        while not os.path.exists(path):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        return True
+
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    remote = ray.remote(num_cpus=0)(sees)
+    asked = [
+        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            str(file), VISIBLE_WITHIN_S
+        )
+        for node in nodes
+    ]
+    seen = ray.get(asked)
+    return sorted({address for address, found in zip(nodes.values(), seen, strict=True) if not found})
 
 
 def run_in_thread(function: Callable[[], T]) -> T:
@@ -144,5 +217,7 @@ def _configure_ray_data() -> None:
     context.execution_options.preserve_order = True
     # The newer reader waits 2 s and more in its listing, and gives small files to one task (Ray 2.60).
     context.use_datasource_v2 = False
+    # Encoding one shard or starting an engine may take longer than Ray's limit of 30 minutes, and so may waiting.
+    context.execution_no_progress_timeout_s = -1
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -5,16 +5,25 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from yaml.constructor import ConstructorError
 
 from raylevance.errors import UsageError, nearest
 
 S = TypeVar("S", bound="Settings")
 
+
+def _absolute_folder(name: str) -> str:
+    return str(Path(name).absolute()) if Path(name).is_dir() else name
+
+
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+"""A path that is made absolute when it is read: a trial, and a job on a cluster, run in another folder."""
+FolderOrName = Annotated[str, AfterValidator(_absolute_folder)]
+"""The name of a model, or a folder, which is made absolute as `AbsolutePath` is."""
 
 MERGE = "tag:yaml.org,2002:merge"
 SCALARS = (bool, int, float, datetime.date)

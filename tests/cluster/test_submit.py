@@ -21,6 +21,7 @@ import yaml
 from ray._private.runtime_env.packaging import create_package
 
 from raylevance.artifacts import Artifact, Store
+from raylevance.cluster import SHARED_VARIABLES
 from tests.conftest import Ended
 from workloads.commands import submit_job
 
@@ -30,6 +31,9 @@ ROOT = Path(__file__).parents[2]
 @dataclass
 class Head:
     address: str
+    """The URL of its dashboard."""
+    gcs: str
+    """What RAY_ADDRESS takes."""
     environment: dict[str, str]
 
 
@@ -69,7 +73,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
                 except httpx.TransportError:
                     pass
                 time.sleep(0.5)
-            yield Head(address, environment)
+            yield Head(address, f"127.0.0.1:{gcs}", environment)
         finally:
             process.terminate()
 
@@ -114,6 +118,31 @@ def test_a_failing_job_gives_its_exit_code(head: Head, tmp_path: Path) -> None:
     assert "nowhere" in done.stderr
 
 
+WORKERS_SEE = """
+import json, os
+import ray
+from raylevance.cluster import SHARED_VARIABLES, connected
+
+with connected():
+    seen = ray.remote(lambda: {name: os.environ.get(name) for name in SHARED_VARIABLES})
+    print(json.dumps(ray.get(seen.remote())))
+"""
+
+
+@pytest.mark.ray
+def test_workers_of_a_running_cluster_see_the_variables_of_the_command(head: Head, tmp_path: Path) -> None:
+    own = {"RAYLEVANCE_DATA": "some/data", "RAYLEVANCE_PRECISION": "bf16", "RAYLEVANCE_LLM": "models/judge"}
+    unset = {name: value for name, value in head.environment.items() if name not in SHARED_VARIABLES}
+    environment = {**unset, **own, "RAY_ADDRESS": head.gcs, "PYTHONPATH": str(ROOT / "platform")}
+    done = subprocess.run(
+        [sys.executable, "-c", WORKERS_SEE], env=environment, cwd=tmp_path, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    of_node = {name: head.environment.get(name) for name in SHARED_VARIABLES}
+    expected = {**of_node, **own, "RAYLEVANCE_DATA": str(tmp_path / "some" / "data")}
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
+
+
 @pytest.mark.ray
 def test_a_cluster_that_wants_a_token_says_so(head: Head, tmp_path: Path) -> None:
     without = {name: value for name, value in head.environment.items() if not name.startswith("RAY_AUTH")}
@@ -127,6 +156,12 @@ def test_an_address_where_nothing_answers(raylevance: Callable[..., Ended]) -> N
     ended = raylevance("submit", "mine-and-refine", "--address", f"http://127.0.0.1:{free_port()}")
     assert ended.code == 1
     assert "no Ray dashboard answers there" in ended.err.splitlines()[-1]
+
+
+def test_an_audit_as_a_job_needs_a_file_that_people_see(raylevance: Callable[..., Ended]) -> None:
+    ended = raylevance("submit", "audit", "--address", f"http://127.0.0.1:{free_port()}")
+    assert ended.code == 2
+    assert "submit audit: set review to a file that you and the cluster see, or apply=true" in ended.err
 
 
 @pytest.fixture

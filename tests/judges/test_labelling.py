@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from itertools import pairwise
@@ -114,8 +115,12 @@ def test_a_pair_is_judged_once(tmp_path: Path, ray_cluster: None) -> None:
 
 
 @pytest.mark.ray
-def test_stored_answers_are_those_of_each_pair(tmp_path: Path, ray_cluster: None) -> None:
+def test_stored_answers_are_those_of_each_pair(
+    tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the order asked for, with repeated pairs; NaN where the judge failed or was never asked."""
+    # Other nodes do not see this machine's temporary files.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     store, labelling = Store(tmp_path / "store"), Labelling(known_judge(tmp_path / "log"), "v1")
     pairs = pa.table({"query": ["a", "b", "c", "a"], "product_text": ["x", "broken", "", "y"]})
     label_table(pairs, labelling, store)

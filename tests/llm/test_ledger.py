@@ -141,3 +141,15 @@ def test_a_new_ledger_that_another_process_is_making(tmp_path: Path) -> None:
             ledger.put([("key", "answer")])
             assert len(ledger) == 1
         release.join()
+
+
+def test_no_file_is_needed_that_machines_can_not_share(tmp_path: Path) -> None:
+    """SQLite's write-ahead log is in the memory of one machine, and the store is a mount of several."""
+    with closing(sqlite3.connect(tmp_path / "ledger")) as before:
+        before.execute("PRAGMA journal_mode=WAL")
+        before.execute("CREATE TABLE other (x)")
+    with Ledger(tmp_path / "ledger") as ledger, Ledger(tmp_path / "ledger") as another:
+        ledger.put([("a", "1")])
+        another.put([("b", "2")])
+        assert ledger.get(["a", "b"]) == another.get(["a", "b"]) == {"a": "1", "b": "2"}
+        assert [file.name for file in tmp_path.iterdir()] == ["ledger"]

@@ -27,7 +27,7 @@ from raylevance.judges.gate import compare_with_people
 from raylevance.judges.settings import JudgeSettings
 from raylevance.training.settings import MachineSettings
 from workloads.recipe import find_recipe, load_recipe_settings
-from workloads.recipes.mine_and_refine import check_settings_and_judge
+from workloads.recipes.mine_and_refine import check_settings
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
 from workloads.steps.match_judge import JUDGE_TEXT
@@ -196,12 +196,12 @@ def test_a_language_model_that_can_not_answer_is_refused_before_training(
     (tmp_path / "model").mkdir()
     monkeypatch.setenv("RAYLEVANCE_LLM", str(tmp_path / "model"))
     with pytest.raises(RaylevanceError, match="model: no readable tokenizer"):
-        check_settings_and_judge(load_recipe_settings(recipe, None, []), store)  # type: ignore[arg-type]
+        check_settings(load_recipe_settings(recipe, None, []), store)  # type: ignore[arg-type]
     monkeypatch.delenv("RAYLEVANCE_LLM")
     endpoint = {"url": "http://127.0.0.1:9/v1", "model": "none", "api_key_env": "NO_SUCH_KEY"}
     (tmp_path / "judge.yaml").write_text(yaml.safe_dump({"backend": "endpoint", "endpoint": endpoint}))
     with pytest.raises(UsageError, match="the environment variable 'NO_SUCH_KEY' is not set"):
-        check_settings_and_judge(load_recipe_settings(recipe, None, [f"mining.judge={tmp_path}/judge.yaml"]), store)  # type: ignore[arg-type]
+        check_settings(load_recipe_settings(recipe, None, [f"mining.judge={tmp_path}/judge.yaml"]), store)  # type: ignore[arg-type]
 
 
 def test_too_few_queries_for_a_judge_add_no_pair(mine: Mine, capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from raylevance.config import load_settings, with_changes
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.training.settings import MachineSettings
 from tests.conftest import Ended
-from workloads.recipe import find_recipe, settings_type
+from workloads.recipe import TUNABLE, find_recipe, settings_type
 from workloads.recipes.mine_and_refine import (
     MineAndRefineSettings,
     search_space,
@@ -26,7 +26,14 @@ from workloads.recipes.mine_and_refine import (
 )
 from workloads.run import Run
 from workloads.steps.encoder_training import kept_metric
-from workloads.studies.tuning import _at, _with_given, failed_trials, not_measured, share_cluster
+from workloads.studies.tuning import (
+    _at,
+    _search_space,
+    failed_trials,
+    not_measured,
+    refused_choices,
+    share_cluster,
+)
 
 Command = Callable[..., Ended]
 
@@ -41,7 +48,7 @@ def test_a_change_reaches_its_setting_and_no_other() -> None:
     assert values == MineAndRefineSettings().model_dump(mode="json")
 
 
-@pytest.mark.parametrize("name", ["mine-and-refine", "weak-supervision"])
+@pytest.mark.parametrize("name", TUNABLE)
 def test_every_searched_setting_exists(name: str) -> None:
     recipe: Any = find_recipe(name)
     settings = settings_type(recipe)()
@@ -87,12 +94,31 @@ def test_the_first_trial_has_the_settings_as_given(tmp_path: Path) -> None:
     """Choices take in a value that is none of them; whatever the other boundaries draw, they stay in order."""
     values = with_changes(MineAndRefineSettings().model_dump(mode="json"), {"mining.k": 150, "stage2.train.gamma": 48})
     settings = MineAndRefineSettings.model_validate(values)
-    space = {name: _with_given(domain, _at(values, name)) for name, domain in search_space(settings).items()}
+    space = _search_space(find_recipe("mine-and-refine"), settings, values)
     search = OptunaSearch(space, metric="ndcg@10", mode="max", points_to_evaluate=[{n: _at(values, n) for n in space}])
     drawn = [search.suggest(str(trial)) for trial in range(20)]
     assert MineAndRefineSettings.model_validate(with_changes(values, drawn[0])) == settings
     for changes in drawn:
         MineAndRefineSettings.model_validate(with_changes(values, changes))
+
+
+def test_a_choice_that_the_other_settings_do_not_allow_is_not_tried() -> None:
+    recipe: Any = find_recipe("weak-supervision")
+    values = with_changes(settings_type(recipe)().model_dump(mode="json"), {"moco.batch": 1024, "moco.queue": 4096})
+    settings = settings_type(recipe).model_validate(values)
+    [(name, refused)] = refused_choices(settings, recipe.search_space(settings)).items()
+    assert name == "moco.queue" and list(refused) == [512] and "1024" in refused[512]
+    assert _search_space(recipe, settings, values)["moco.queue"].categories == [2048, 8192, 4096]
+    assert refused_choices(settings_type(recipe)(), recipe.search_space(settings)) == {}
+
+
+@pytest.mark.ray
+def test_what_no_trial_could_do_is_refused_before_the_first(
+    raylevance: Command, ray_cluster: None, tmp_path: Path
+) -> None:
+    ended = raylevance("tune", "mine-and-refine", "--store", tmp_path, "--set", "mining.judge=judge/none")
+    assert ended.code == 1 and "judge/none: no such artifact" in ended.err and "trials at once" not in ended.err
+    assert not (tmp_path / ".work" / "tune").exists()
 
 
 def test_a_search_needs_stages_that_are_evaluated() -> None:
@@ -194,14 +220,18 @@ def test_a_search_measured_nothing_of_what_mattered_in_no_whole_trial() -> None:
 
 def test_a_failed_trial_is_named_with_its_settings_and_the_last_line_of_its_error() -> None:
     error = RuntimeError("Traceback ...\n  File x\nraylevance.errors.RaylevanceError: the disk is full\n")
+    link = "    For further information visit https://errors.pydantic.dev/2.11/v/value_error"
+    invalid = RuntimeError(f"ValidationError: 1 error\nmoco.queue\n  Value error, queue is too short\n{link}\n")
     results: Any = [
         SimpleNamespace(config={"mining.k": 50}, error=None),
         SimpleNamespace(config={"mining.k": 100}, error=error),
         SimpleNamespace(config=None, error=MemoryError()),
+        SimpleNamespace(config={"moco.queue": 512}, error=invalid),
     ]
     expected = [
         {"settings": {"mining.k": 100}, "error": "raylevance.errors.RaylevanceError: the disk is full"},
         {"settings": {}, "error": "MemoryError"},
+        {"settings": {"moco.queue": 512}, "error": "Value error, queue is too short"},
     ]
     assert failed_trials(results) == expected
 

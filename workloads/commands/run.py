@@ -18,6 +18,7 @@ from workloads.commands.options import (
     StoreRoot,
     print_json,
 )
+from workloads.recipe import TUNABLE, find_recipe, load_recipe_settings, run_recipe
 
 if TYPE_CHECKING:
     from workloads.recipe import Outcome
@@ -34,8 +35,6 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run RECIPE to its end. Steps made before are not made again, and a killed run continues where it stopped."""
-    from workloads.recipe import find_recipe, load_recipe_settings, run_recipe
-
     chosen = find_recipe(recipe)
     settings = load_recipe_settings(chosen, config, [*(overrides or []), *(["apply=true"] if apply else [])])
     with results_console() as results:
@@ -45,10 +44,7 @@ def run(
 
 @quiet
 def tune(
-    recipe: Annotated[
-        str,
-        typer.Argument(help="One of mine-and-refine, weak-supervision, query-classification, item-retrieval, hybrid."),
-    ],
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(TUNABLE)}, hybrid.")],
     config: ConfigFile = None,
     overrides: Overrides = None,
     trials: Annotated[

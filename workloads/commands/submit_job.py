@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import shlex
 import time
 from collections import Counter
@@ -15,10 +14,9 @@ from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE, _dir_travel
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from raylevance.cluster import shared_variables
 from raylevance.config import Settings
 from raylevance.errors import RaylevanceError
-from raylevance.inference.judge import MODEL_VARIABLE
-from raylevance.models.precision import PRECISION_VARIABLE
 from raylevance.progress import status, write
 
 CHECKOUT = Path(__file__).parents[2]
@@ -33,7 +31,7 @@ def submit_job(address: str, recipe: str, settings: Settings, store: str, *, fre
     """Run `recipe` on the cluster at `address` (its dashboard's URL) and return the job's exit code.
 
     A checkout travels with the job, without `STAYS_HERE`; an installed wheel is expected on the cluster's nodes.
-    `store`, and the data that the settings name, must be at a path or a URI that every node sees.
+    `store`, and the data that the settings name, must be at a path that every node sees.
 
     Raises `RaylevanceError` if the checkout is too large to send, or if the cluster does not answer or refuses the
     token.
@@ -84,15 +82,9 @@ def _entrypoint(recipe: str, settings: Settings, store: str, fresh: bool) -> str
     return shlex.join([*command, *(["--fresh"] if fresh else [])])
 
 
-FORWARDED = ("RAYLEVANCE_DATA", PRECISION_VARIABLE, MODEL_VARIABLE, "HF_HUB_OFFLINE")
-"""The environment variables that are passed to the job."""
-
-
 def _runtime_env() -> dict[str, Any]:
     logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
-    env = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    if "RAYLEVANCE_DATA" in env:
-        env["RAYLEVANCE_DATA"] = str(Path(env["RAYLEVANCE_DATA"]).absolute())
+    env = shared_variables()
     if not (CHECKOUT / "pyproject.toml").exists():
         return {"env_vars": env}
     _check_upload(CHECKOUT)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylevance.artifacts import Artifact, Draft, fingerprint
-from raylevance.config import Settings
+from raylevance.config import AbsolutePath, Settings
 from raylevance.data.graded_pairs import pair_texts
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.text import ProductText
@@ -54,7 +54,7 @@ class AuditRecipeSettings(Settings):
     """judge/NAME[@VERSION], or a YAML file that describes a judge."""
     text: ProductText = ProductText()
     audit: AuditSettings = AuditSettings()
-    review: Path = Path("audit_review.csv")
+    review: AbsolutePath = Path("audit_review.csv")
     """The file in which a person decides about each correction. It is written by the first run and read by the next."""
     apply: bool = False
     """Apply every correction without a review, also those that the review file rejects."""

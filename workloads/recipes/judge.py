@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.artifacts import Artifact, Draft, fingerprint
-from raylevance.config import Settings
+from raylevance.config import AbsolutePath, FolderOrName, Settings
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.data.text import ProductText
@@ -55,7 +55,7 @@ VALIDATION = 0.2
 class CrossEncoderSettings(Settings):
     """The cross-encoder candidate: a small transformer that reads query and product together."""
 
-    backbone: str = "minilm"
+    backbone: FolderOrName = "minilm"
     max_tokens: PositiveInt = 96
     train: GradingSettings = GradingSettings(
         batch=16, epochs=1, learning_rate=5e-5, evaluate_every=20, keep_best="quadratic_kappa"
@@ -65,8 +65,8 @@ class CrossEncoderSettings(Settings):
 class LlmSettings(Settings):
     """The language-model candidates: with the guideline as it is (zero-shot), or fine-tuned on the pairs (llm)."""
 
-    model: str = "gemma"
-    guideline: Path | None = None
+    model: FolderOrName = "gemma"
+    guideline: AbsolutePath | None = None
     max_characters: PositiveInt = 300
     lora: LoraSettings = LoraSettings()
     engine: VllmSettings = VllmSettings(model="")
@@ -92,7 +92,7 @@ class JudgeRecipeSettings(Settings):
     data: DataSettings = DataSettings()
     text: ProductText = JUDGE_TEXT
     """The text of a product that the judges read."""
-    pairs: Path | None = None
+    pairs: AbsolutePath | None = None
     """A file of further pairs that people graded, to learn from: query, product_text, and grade (0 to 2) or relevance
     (ESCI's 0 to 3). Its texts are read as they are."""
     validation_fraction: float = Field(VALIDATION, gt=0, lt=1)

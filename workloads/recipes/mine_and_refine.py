@@ -194,7 +194,7 @@ def _round(settings: EncoderRecipe, number: int) -> str:
     return "" if number == settings.stage2.rounds else f"-round{number}"
 
 
-def check_settings(settings: EncoderRecipe, store: Store) -> None:
+def check_encoders(settings: EncoderRecipe, store: Store) -> None:
     """Refuse, before any work, what can't be read or found, and workers that the cluster has no room for."""
     check_encoder_settings(with_backbone_path(settings.encoder))
     check_cluster_gpu(settings.mining.index, "mining.index.")
@@ -219,15 +219,15 @@ def check_judges(minings: Iterable[MineSettings], store: Store) -> None:
         require_judge(store, judge)
 
 
-def check_settings_and_judge(settings: EncoderRecipe, store: Store) -> None:
-    """Refuse what `check_settings` and `check_judges` refuse."""
-    check_settings(settings, store)
+def check_settings(settings: EncoderRecipe, store: Store) -> None:
+    """Refuse what `check_encoders` and `check_judges` refuse."""
+    check_encoders(settings, store)
     check_judges([settings.mining], store)
 
 
 def check_recipe(settings: MineAndRefineSettings, store: Store) -> None:
-    """Refuse what `check_settings_and_judge` refuses, and an index that the machine can't search."""
-    check_settings_and_judge(settings, store)
+    """Refuse what `check_settings` refuses, and an index that the machine can't search."""
+    check_settings(settings, store)
     check_gpu(settings.index)
 
 
@@ -323,7 +323,7 @@ def trial(settings: MineAndRefineSettings, run: Run) -> Iterator[float]:
 
     The artifacts of a trial have names of their own, so the newest version of the recipe's own stays the newest.
     """
-    run.check = partial(check_settings_and_judge, settings, run.store)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     data = split_queries(settings, run, tables, JudgedTables.open(run.store.path(tables.ref)))
     stage1 = train_stage1(settings, data, warm_up(settings, data, "-trial"), "-trial")

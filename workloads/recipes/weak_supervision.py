@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from raylevance.artifacts import Artifact, Draft
+from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.config import Settings
 from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.data.text import ProductText
@@ -91,7 +91,7 @@ class WeakSupervisionSettings(Settings):
 
 def recipe(settings: WeakSupervisionSettings, run: Run) -> WeakOutcome:
     """Run the recipe: one line for each step, and a step whose artifact exists is not made again."""
-    run.check = partial(check_settings, settings)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
     data = build_behaviour_graph(settings, run, tables, judged)
@@ -191,8 +191,11 @@ def train_scorer(
     return run.step(f"scorer/relevance{suffix}", build, settings=described, inputs=inputs, seed=seed)
 
 
-def check_settings(settings: WeakSupervisionSettings) -> None:
-    """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for."""
+def check_settings(settings: WeakSupervisionSettings, store: Store) -> None:
+    """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for.
+
+    `store` is not read; `raylevance tune` passes it to the check of every recipe.
+    """
     read_encoder_settings(backbone_path(settings.encoder.backbone))
     machine = settings.machine
     trainer.check_settings(settings.moco, machine, evaluates=False, name="moco.")
@@ -220,7 +223,7 @@ def search_space(settings: WeakSupervisionSettings) -> dict[str, Any]:
 
 def trial(settings: WeakSupervisionSettings, run: Run) -> Iterator[float]:
     """Yield `METRIC` of the weak encoder's cosine, then of the scorer's head, from artifacts of a trial's own names."""
-    run.check = partial(check_settings, settings)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
     data = build_behaviour_graph(settings, run, tables, judged, "-trial")

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pydantic import PositiveInt
 
 from raylevance.artifacts import Artifact, Draft, Store, fingerprint
-from raylevance.config import Settings
+from raylevance.config import FolderOrName, Settings
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.splits import assign_folds
@@ -43,7 +43,7 @@ JUDGE_TEXT = ProductText(taxonomy_levels=4)
 class RegressionSettings(Settings):
     """The regression candidate: words, brand and category of query and text, and an encoder's vectors."""
 
-    backbone: str = "minilm"
+    backbone: FolderOrName = "minilm"
     max_tokens: PositiveInt = 96
     """The tokens of a text that are read, or as many as the encoder reads where these are fewer."""
 

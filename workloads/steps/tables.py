@@ -10,7 +10,7 @@ import ray.data
 from pydantic import field_validator, model_validator
 
 from raylevance.artifacts import Artifact, Draft, Store, digest
-from raylevance.config import Settings
+from raylevance.config import AbsolutePath, Settings
 from raylevance.data.importing import OnBadRow, import_tables
 from raylevance.data.readers.alibaba import read_alibaba
 from raylevance.data.readers.esci import read_esci
@@ -51,7 +51,7 @@ class DataSettings(Settings):
     """esci, alibaba, uci or tables (files to import), demo (generated), or tables/NAME[@VERSION] of the store. auto
     takes ESCI from RAYLEVANCE_DATA or ../shared/data, and the demo shop where there is none. alibaba and uci are those
     of the store where they were imported before and no folder is named."""
-    folder: Path | None = None
+    folder: AbsolutePath | None = None
     """The folder of the files; null for RAYLEVANCE_DATA."""
     locale: str = "us"
     """The locale that is read from ESCI's files."""
@@ -71,12 +71,6 @@ class DataSettings(Settings):
         if self.folder is not None and (self.source == "demo" or self.source.startswith("tables/")):
             raise ValueError(f"folder={self.folder}: source={self.source} reads no files; set source to their format")
         return self
-
-    @field_validator("folder")
-    @classmethod
-    def _absolute(cls, folder: Path | None) -> Path | None:
-        """Make the folder absolute, because a job on a cluster runs in another working directory."""
-        return folder.absolute() if folder else None
 
 
 def load_tables(settings: DataSettings, run: Run) -> Artifact:

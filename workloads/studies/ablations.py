@@ -17,10 +17,11 @@ from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.losses.temperature import INITIAL_TEMPERATURE
 from raylevance.progress import status
+from workloads.readable import with_interval
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
+    check_encoders,
     check_judges,
-    check_settings,
     refine,
     split_queries,
     train_stage1,
@@ -87,7 +88,7 @@ class AblationOutcome(GridOutcome):
         table = Table("", METRIC, f"minus {FULL}", "average margin", box=None, title=title, title_justify="left")
         for name, values in metrics["variants"].items():
             cells = (values[METRIC], values["minus_full"], values["margin"])
-            table.add_row(name, *("{:.3f} [{:.3f}, {:.3f}]".format(*cell) if cell else "" for cell in cells))
+            table.add_row(name, *(with_interval(cell) if cell else "" for cell in cells))
         return table
 
 
@@ -138,7 +139,7 @@ def why_mining_adds_nothing(store: Store, name: str, encoder: Artifact) -> str |
 def check_variants(variants: Sequence[EncoderRecipe], store: Store) -> None:
     """Refuse, before any work, settings of a chosen variant that can't work."""
     for variant in variants:
-        check_settings(variant, store)
+        check_encoders(variant, store)
 
 
 def report_step(

@@ -27,9 +27,10 @@ from raylevance.demo.settings import DemoSettings
 from raylevance.errors import UsageError
 from raylevance.index.mining import MINED_SCHEMA, choose_pairs_to_label, mine_hard_pairs, unjudged_pairs
 from raylevance.progress import status
+from workloads.readable import with_interval
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
-    check_settings,
+    check_encoders,
     split_queries,
     train_stage1,
     train_stage2,
@@ -94,10 +95,10 @@ class AnnotatorOutcome(GridOutcome):
         """Return one row for each annotator: how often it is right, and what its labels gave."""
         metrics = self.report.metrics
         title = f"{metrics['queries']} queries of {metrics['data']}, seeds {metrics['seeds']}; {METRIC} of the warm-up "
-        title += "{:.3f} [{:.3f}, {:.3f}]".format(*metrics["warmup"])
+        title += with_interval(metrics["warmup"])
         table = Table("annotator", "right", *GAINS, box=None, title=title, title_justify="left")
         for row in metrics["annotators"]:
-            cells = ("{:.3f} [{:.3f}, {:.3f}]".format(*row[gain]) if row[gain] else "" for gain in GAINS)
+            cells = (with_interval(row[gain]) if row[gain] else "" for gain in GAINS)
             table.add_row(row["annotator"], f"{row['right']:.3f}", *cells)
         table.caption = f"picture: {self.run.store.path(self.report.ref) / PICTURE}"
         table.caption_justify = "left"
@@ -109,7 +110,7 @@ def recipe(settings: AnnotatorSettings, run: Run) -> AnnotatorOutcome:
     base = EncoderRecipe.model_validate(settings.model_dump(include=set(EncoderRecipe.model_fields)))
     if settings.data.source != "demo":
         raise UsageError(f"data.source={settings.data.source}: only the demo shop has a rule; set data.source=demo")
-    run.check = partial(check_settings, base, run.store)
+    run.check = partial(check_encoders, base, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
     measured: dict[str, dict[str, list[Artifact]]] = {}

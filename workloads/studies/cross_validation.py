@@ -30,7 +30,7 @@ from raylevance.inference.judge import learned_from_judgements
 from raylevance.models.encoder import Vectors
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
-    check_settings_and_judge,
+    check_settings,
     refine,
     split_queries,
     train_stage1,
@@ -60,7 +60,7 @@ class CrossValidationSettings(EncoderRecipe):
 def recipe(settings: CrossValidationSettings, run: Run) -> RetrievalOutcome:
     """Train one warm-up, then stage 1 and stage 2 for each fold, and report on all queries."""
     check_apart(settings, run.store)
-    run.check = partial(check_settings_and_judge, settings, run.store)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref)).without_unjudged_queries()
     folds = judged.cross_validation_folds(settings.folds, settings.seed)

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import yaml
+from pydantic import ValidationError
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -21,13 +22,13 @@ from ray.tune.search.sample import Categorical
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft, Store
-from raylevance.cluster import alive_nodes, connected
+from raylevance.cluster import alive_nodes, connected, run_in_thread
 from raylevance.config import with_changes
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.progress import status
 from raylevance.training.settings import MachineSettings
 from raylevance.training.trainer import cpus_for_each_worker, trainings_at_once
-from workloads.recipe import find_recipe, load_recipe_settings, settings_type
+from workloads.recipe import TUNABLE, find_recipe, load_recipe_settings, settings_type
 from workloads.run import Run
 from workloads.studies.tuning_plots import save_plots
 
@@ -85,29 +86,36 @@ def tune_recipe(
 ) -> TuneOutcome:
     """Try `trials` settings of the recipe and publish `tuning/<recipe>`: all trials, their plots, the best as YAML.
 
-    A recipe that can be tuned has `METRIC`, `search_space(settings)` (Ray Tune's domains by dotted setting) and
-    `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
-    out; a trial that is worse than its peers ends there. The first trial has the settings as given.
-    `unsearched_settings(settings)`, where there is one, gives those that can't matter and so are not searched, each
-    with the reason, and `settings_without_effect(settings, run)` those that turned out not to matter in a trial. What
-    mattered in no trial that went through every stage is named, and stays as given in the best settings.
+    A recipe that can be tuned has
+
+    - `METRIC`, the metric of its trials,
+    - `check_settings(settings, store)`, called once before the trials to refuse what none of them could do,
+    - `search_space(settings)`: Ray Tune's domains by dotted setting,
+    - `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
+      out; a trial that is worse than its peers ends there. The first trial has the settings as given,
+    - optionally `unsearched_settings(settings)`, those that can't matter and so are not searched, and
+      `settings_without_effect(settings, run)`, those that turned out not to matter in a trial, each with the reason.
+
+    What mattered in no trial that went through every stage is named, and stays as given in the best settings. So is a
+    choice that the other settings do not allow, which is not tried.
 
     Raises `UsageError` for a recipe that can't be tuned, and for settings without what trials are compared by.
     """
     recipe: Any = find_recipe(name)
-    if not hasattr(recipe, "search_space"):
-        raise UsageError(
-            f"{name}: can't be tuned; tune mine-and-refine, weak-supervision, query-classification, item-retrieval or "
-            "hybrid"
-        )
+    if name not in TUNABLE:
+        raise UsageError(f"{name}: can't be tuned; tune {', '.join(TUNABLE)} or hybrid")
     settings: Any = load_recipe_settings(recipe, file, overrides)
     values = settings.model_dump(mode="json")
     opened = Store(store)
     with connected():
+        recipe.check_settings(settings, opened)
         machine, at_once = share_cluster(settings.machine, alive_nodes(), trials)
         status(f"trials at once: {at_once}, with {machine.workers} workers of {machine.cpus_per_worker} CPUs each")
         for setting, reason in getattr(recipe, "unsearched_settings", lambda _: {})(settings).items():
             status(f"{setting} is not searched: {reason}")
+        for setting, choices in refused_choices(settings, recipe.search_space(settings)).items():
+            for choice, reason in choices.items():
+                status(f"{setting}={choice} is not tried: {reason}")
         search = Search(name, values | {"machine": machine.model_dump(mode="json")}, str(opened))
         grid = _fit(search, recipe, settings, trials, at_once, seed, opened)
         results = [grid[place] for place in range(len(grid))]
@@ -164,18 +172,34 @@ def _fit(
             storage_path=str(store.work_folder("tune")), verbose=0, callbacks=[_Progress(recipe.METRIC, trials)]
         ),
     )
-    return tuner.fit()
+    # In the main thread, Ray Tune takes Ctrl-C for itself and returns what it has as if the search were over.
+    return run_in_thread(tuner.fit)
 
 
 def _search_space(recipe: Any, settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _with_given(domain, _at(values, name)) for name, domain in recipe.search_space(settings).items()}
+    space = recipe.search_space(settings)
+    refused = refused_choices(settings, space)
+    return {name: _domain(domain, refused.get(name, {}), _at(values, name)) for name, domain in space.items()}
 
 
-def _with_given(domain: Any, value: Any) -> Any:
-    """`domain`, with `value` among its choices: the first trial has the settings as given."""
-    if isinstance(domain, Categorical) and value not in domain.categories:
-        return tune.choice([*domain.categories, value])
-    return domain
+def refused_choices(settings: Any, space: Mapping[str, Any]) -> dict[str, dict[Any, str]]:
+    """Return the choices of each setting in `space` that the other `settings` do not allow, each with the reason."""
+    values, found = settings.model_dump(mode="json"), dict[str, dict[Any, str]]()
+    for name, domain in space.items():
+        for choice in domain.categories if isinstance(domain, Categorical) else ():
+            try:
+                type(settings).model_validate(with_changes(values, {name: choice}))
+            except ValidationError as error:
+                found.setdefault(name, {})[choice] = error.errors()[0]["msg"].removeprefix("Value error, ")
+    return found
+
+
+def _domain(domain: Any, refused: Mapping[Any, str], value: Any) -> Any:
+    """`domain` without its `refused` choices, and with `value`: the first trial has the settings as given."""
+    if not isinstance(domain, Categorical):
+        return domain
+    choices = [choice for choice in domain.categories if choice not in refused]
+    return tune.choice(choices if value in choices else [*choices, value])
 
 
 def share_cluster(machine: MachineSettings, nodes: list[dict[str, float]], trials: int) -> tuple[MachineSettings, int]:
@@ -238,13 +262,14 @@ def _lines(not_measured: Mapping[str, str]) -> list[str]:
 def failed_trials(results: Sequence[tune.Result]) -> list[dict[str, Any]]:
     """Return the settings of the trials that failed, none of one that did not start, and the last line of its error."""
     failed = [(result, result.error) for result in results if result.error is not None]
-    return [
-        {
-            "settings": result.config or {},
-            "error": (str(error).strip().splitlines() or [type(error).__name__])[-1],
-        }
-        for result, error in failed
-    ]
+    return [{"settings": result.config or {}, "error": _last_line(error)} for result, error in failed]
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the last line that says something: pydantic ends its message with a link."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith("For further information visit")]
+    return (said or [type(error).__name__])[-1]
 
 
 def _at(values: Mapping[str, Any], name: str) -> Any:

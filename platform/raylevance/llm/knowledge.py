@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
-from raylevance.data.schema import CATEGORY_SEPARATOR, LANGUAGE_MODEL_PREFIX
+from raylevance.data.schema import CATEGORY_SEPARATOR, MODEL_PREFIX
 from raylevance.llm.language_model import PROMPTS, Request, prompt_key
 from raylevance.llm.prompt_text import one_line
 
@@ -167,7 +167,7 @@ def _read_knowledge(
     for row in rows.to_pylist():
         key = prompt_key(version, prompt(row))
         texts, reason = _read_answer(answer_by_key.get(key), read_texts)
-        source = LANGUAGE_MODEL_PREFIX + version
+        source = MODEL_PREFIX + version
         knowledge += [{"key": key, id_column: row[id_column], "source": source, "text": text} for text in texts]
         if reason:
             quarantined.append({"key": key, "id": row[id_column], "reason": reason})

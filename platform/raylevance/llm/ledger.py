@@ -77,7 +77,7 @@ class Ledger:
             raise RaylevanceError(f"{self.file}: not a ledger of answers ({error}): move it away") from None
 
 
-# While several processes create the same file, SQLite refuses some of them the write-ahead log without waiting.
+# While several processes open the same new file, SQLite refuses some of them without waiting.
 @tenacity.retry(
     retry=tenacity.retry_if_exception_message(match=".* locked"),
     wait=tenacity.wait_random(0.01, 0.1),
@@ -87,7 +87,8 @@ class Ledger:
 def _open(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=BUSY_S)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        # Not the write-ahead log, which needs all its processes on one machine: the store may be a network mount.
+        connection.execute("PRAGMA journal_mode=DELETE")
         connection.execute("PRAGMA synchronous=NORMAL")
         with connection:
             connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT) WITHOUT ROWID")

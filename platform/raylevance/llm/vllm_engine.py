@@ -103,7 +103,7 @@ class VllmModel:
         processor = build_processor(config, preprocess=preprocess)
         stage = processor.get_stage_by_name("vLLMEngineStage")
         # Assignment would validate the stage again, which then loses the placement bundles and requires a GPU.
-        stage.__dict__["fn"] = supervised_engine(settings.stuck_after_s, settings.started_within_s)
+        stage.__dict__["fn"] = supervised_engine(settings)
         answers = processor(prompts)
         return answers.map_batches(cast(Any, _answer_table), batch_format="pyarrow", batch_size=None)
 
@@ -144,9 +144,10 @@ def load_causal_tokenizer(model: str) -> Any:
         raise RaylevanceError(f"{model}: no readable tokenizer: {' '.join(str(error).split())[:200]}") from None
 
 
-def supervised_engine(stuck_after_s: float, started_within_s: float) -> Any:
+def supervised_engine(settings: VllmSettings) -> Any:
     """Return a class that extends Ray's vLLM stage: its process ends when its engine is stuck, and its rows are small.
 
+    On CPUs it takes the number format and all processors of the machine that it runs on.
     Ray Data then starts another process and gives it the rows that were in flight. An engine that is killed while it
     starts is started once more here, because Ray fails the whole job when an actor can't start.
     """
@@ -159,6 +160,9 @@ def supervised_engine(stuck_after_s: float, started_within_s: float) -> Any:
         _last_answer_at = 0.0
 
         def __init__(self, *args: Any, **options: Any) -> None:
+            if not settings.gpus:
+                os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{(os.cpu_count() or 1) - 1}"
+                options["engine_kwargs"] = {"dtype": cpu_dtype(), **options["engine_kwargs"]}
             try:
                 self._start(*args, **options)
             except RuntimeError as error:
@@ -167,7 +171,7 @@ def supervised_engine(stuck_after_s: float, started_within_s: float) -> Any:
                 self._start(*args, **options)
 
         def _start(self, *args: Any, **options: Any) -> None:
-            with _children_killed_after(started_within_s):
+            with _children_killed_after(settings.started_within_s):
                 super().__init__(*args, **options)
 
         async def _generate_with_error_handling(self, row: dict[str, Any], batch_uuid: Any) -> dict[str, Any]:
@@ -176,8 +180,8 @@ def supervised_engine(stuck_after_s: float, started_within_s: float) -> Any:
                 self._last_answer_at = time.monotonic()
             self._rows_in_flight += 1
             generation = asyncio.ensure_future(super()._generate_with_error_handling(row, batch_uuid))
-            while not (await asyncio.wait({generation}, timeout=stuck_after_s / 4))[0]:
-                if time.monotonic() - self._last_answer_at > stuck_after_s:
+            while not (await asyncio.wait({generation}, timeout=settings.stuck_after_s / 4))[0]:
+                if time.monotonic() - self._last_answer_at > settings.stuck_after_s:
                     _end_process()
             self._rows_in_flight -= 1
             self._last_answer_at = time.monotonic()
@@ -249,7 +253,7 @@ def engine_arguments(settings: VllmSettings) -> dict[str, Any]:
     if settings.gpus:
         arguments["tensor_parallel_size"] = settings.gpus
     else:
-        arguments |= {"enforce_eager": True, "block_size": CPU_CACHE_BLOCK_TOKENS, "dtype": cpu_dtype()}
+        arguments |= {"enforce_eager": True, "block_size": CPU_CACHE_BLOCK_TOKENS}
     return arguments | dict(settings.engine)
 
 
@@ -264,7 +268,7 @@ def cpu_dtype() -> str:
 def engine_environment(settings: VllmSettings) -> dict[str, str]:
     """Return the environment variables of an engine's process.
 
-    On CPUs they set the size of the KV cache, and give the engine every CPU of its machine; vLLM would leave one out.
+    On CPUs they set the size of the KV cache and reserve no processor; vLLM would leave one out.
     """
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if settings.gpus:
@@ -272,7 +276,6 @@ def engine_environment(settings: VllmSettings) -> dict[str, str]:
     return variables | {
         "VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_CACHE_GIB),
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-        "VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}",
         # On two cores, compilation takes 15 to 20 s of the first batch and makes later batches no faster.
         "TORCH_COMPILE_DISABLE": "1",
     }

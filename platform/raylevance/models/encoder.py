@@ -12,11 +12,11 @@ from typing import Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 from torch import nn
 from torch.nn import functional
 
-from raylevance.config import Settings
+from raylevance.config import FolderOrName, Settings
 from raylevance.errors import RaylevanceError
 from raylevance.hugging_face import one_line_errors
 from raylevance.models import encoder_folder as layout
@@ -36,7 +36,7 @@ SHORT_TEXT = 128
 class EncoderSettings(Settings):
     """The backbone of an encoder, and what is added to it."""
 
-    backbone: str
+    backbone: FolderOrName
     """The folder or the Hugging Face id of the transformer to start from. A folder is stored as its absolute path."""
 
     tied: bool = True
@@ -59,11 +59,6 @@ class EncoderSettings(Settings):
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """The dropout probability in training. With 0, our choice, a step is the same on any number of workers."""
-
-    @field_validator("backbone")
-    @classmethod
-    def _absolute(cls, backbone: str) -> str:
-        return str(Path(backbone).absolute()) if Path(backbone).is_dir() else backbone
 
 
 class Encoder(nn.Module):

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from raylevance.data.output_file import output_file
 from raylevance.errors import RaylevanceError
 from raylevance.progress import progress_bar, status
 from raylevance.training.settings import MachineSettings, TrainSettings
 
-LATEST = "latest.json"
+LATEST, RUN_ID = "latest.json", "run-id"
 PACKAGES = {"tensorboard": ("tensorboardX",), "mlflow": ("mlflow", "sqlalchemy")}
 
 
@@ -93,10 +94,11 @@ def _follow(file: Path, done: threading.Event) -> None:
 class TensorBoard:
     """A log of TensorBoard in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, start: int) -> None:
+        """Log to `folder`; what an earlier process wrote there about steps after `start` is hidden."""
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
 
     def write(self, step: int, record: dict[str, float]) -> None:
         """Write each value of the record as a scalar."""
@@ -112,16 +114,25 @@ class MLflow:
     """A run of MLflow at MLFLOW_TRACKING_URI, or in an SQLite file in a folder if that is not set."""
 
     def __init__(self, folder: Path, settings: TrainSettings, machine: MachineSettings) -> None:
-        """Start a run of the experiment "raylevance" and log the settings as its parameters."""
+        """Start a run of the experiment "raylevance" and log the settings as its parameters.
+
+        A training that continues writes to the run that it began, whose id is kept in `folder`.
+        """
         from mlflow import MlflowClient
 
         folder.mkdir(exist_ok=True)
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"))
+        begun = folder / RUN_ID
+        if begun.exists():
+            self._run = begun.read_text(encoding="utf-8")
+            return
         experiment = self._client.get_experiment_by_name("raylevance")
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment("raylevance")
         self._run = self._client.create_run(experiment_id).info.run_id
         for key, value in (settings.model_dump() | machine.model_dump()).items():
             self._client.log_param(self._run, key, value)
+        with output_file(begun) as draft:
+            draft.write_text(self._run, encoding="utf-8")
 
     def write(self, step: int, record: dict[str, float]) -> None:
         """Log each value of the record as a metric."""
@@ -137,7 +148,7 @@ def open_logs(settings: TrainSettings, machine: MachineSettings, folder: Path, t
     """Open the logs of a run of `total` steps in its `folder`, of which `start` are done."""
     logs: list[Log] = [Latest(folder, total, start)]
     if machine.log_to == "tensorboard":
-        logs.append(TensorBoard(folder / "log-tensorboard"))
+        logs.append(TensorBoard(folder / "log-tensorboard", start))
     if machine.log_to == "mlflow":
         logs.append(MLflow(folder / "log-mlflow", settings, machine))
     return logs
