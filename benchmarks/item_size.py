@@ -34,7 +34,7 @@ def build(items: int, folder: Path) -> dict[str, Any]:
     from raylevance.demo.generating import generate
     from raylevance.demo.settings import DemoSettings
     from raylevance.graph.item_graph import ItemGraphSettings, build_item_graph
-    from raylevance.models.item_features import numbered_categories
+    from raylevance.models.item_features import categories_below, numbered_categories
 
     settings = DemoSettings(
         products=items,
@@ -48,9 +48,11 @@ def build(items: int, folder: Path) -> dict[str, Any]:
     products = pyarrow.dataset.dataset(folder / "tables" / "products").to_table(columns=columns).sort_by("product_id")
     started = time.perf_counter()
     events = ray.data.read_parquet(str(folder / "tables" / "events"))
-    categories, _ = numbered_categories(products)
+    categories, names = numbered_categories(products)
     (folder / "graph").mkdir()
-    figures = build_item_graph(events, products, categories, None, folder / "graph", ItemGraphSettings())
+    figures = build_item_graph(
+        events, products, categories, categories_below(names), None, folder / "graph", ItemGraphSettings()
+    )
     seconds = time.perf_counter() - started
     edges = sum(figures["edges"].values()) + figures["neighbour_edges"]
     return {

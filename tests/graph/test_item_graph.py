@@ -19,7 +19,7 @@ from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item
 from raylevance.graph.item_objectives import OBJECTIVES, above_chance, request_edges, strongest, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
 from raylevance.graph.item_requests import REQUESTS, make_requests
-from raylevance.models.item_features import CATEGORY, ItemVocabulary
+from raylevance.models.item_features import CATEGORY, ItemVocabulary, categories_below
 from tests.graph.test_item_requests import log
 
 ITEMS = 9
@@ -32,6 +32,7 @@ PRODUCTS = pa.table(
     }
 )
 CATEGORIES = ItemVocabulary.of(PRODUCTS).numbers(PRODUCTS)[:, CATEGORY]
+BELOW = categories_below(ItemVocabulary.of(PRODUCTS).categories)
 
 
 def dense(graph: Csr) -> np.ndarray:
@@ -108,7 +109,7 @@ def test_without_categories_the_items_of_a_basket_are_relevant_to_each_other(
     rows = log(3, 300, users=12, items=ITEMS)
     events = ray.data.from_arrow(pa.Table.from_pylist(rows, EVENTS)).repartition(3)
     none = np.zeros(ITEMS, np.int64)
-    figures = build_item_graph(events, PRODUCTS, none, None, tmp_path, ItemGraphSettings())
+    figures = build_item_graph(events, PRODUCTS, none, BELOW, None, tmp_path, ItemGraphSettings())
     made = pq.read_table(tmp_path / "requests").to_pylist()
     first = np.array([first_event(rows, f"p{item}") for item in range(ITEMS)])
     expected = baskets_by_hand(made, first)
@@ -137,7 +138,7 @@ def test_a_basket_that_is_too_large_is_counted_and_says_nothing_of_relevance(tmp
         for item in range(size)
     ]
     events = ray.data.from_arrow(pa.Table.from_pylist(rows, EVENTS))
-    figures = build_item_graph(events, products, np.zeros(301, np.int64), None, tmp_path, ItemGraphSettings())
+    figures = build_item_graph(events, products, np.zeros(301, np.int64), BELOW, None, tmp_path, ItemGraphSettings())
     relevance = Csr.load(tmp_path / "objective/relevance")
     assert figures["baskets_too_large"] == 1
     assert figures["edges"]["relevance"] == len(relevance.indices) == 300 * 299
@@ -152,7 +153,7 @@ def test_a_graph_holds_what_its_log_says(tmp_path: Path) -> None:
     rows = [row for row in log(5, 300, users=12, items=ITEMS - 1) if row["action"] != "exposure"]
     table = pa.Table.from_pylist(rows, EVENTS)
     settings = ItemGraphSettings(relevance="category")
-    figures = build_item_graph(ray.data.from_arrow(table), PRODUCTS, CATEGORIES, None, tmp_path, settings)
+    figures = build_item_graph(ray.data.from_arrow(table), PRODUCTS, CATEGORIES, BELOW, None, tmp_path, settings)
     graph = ItemGraph.load(tmp_path)
     assert set(graph.objectives) == {"relevance", "click", "purchase"}
     assert figures["objectives_without_edges"] == ["exposure"]
@@ -198,7 +199,7 @@ def test_an_item_is_known_from_its_first_event_on(tmp_path: Path) -> None:
     ]
     shuffled = [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
     log_of = ray.data.from_arrow(pa.Table.from_pylist(shuffled, EVENTS)).repartition(3)
-    build_item_graph(log_of, PRODUCTS, CATEGORIES, None, tmp_path, ItemGraphSettings())
+    build_item_graph(log_of, PRODUCTS, CATEGORIES, BELOW, None, tmp_path, ItemGraphSettings())
     graph = ItemGraph.load(tmp_path)
     assert graph.items["first_time"].to_pylist() == [1000, 10_000, *[None] * 5, 30_000, None]
     clicks = dense(graph.objectives["click"])[0]
@@ -211,7 +212,7 @@ def test_a_log_in_which_nobody_comes_back_is_refused(tmp_path: Path) -> None:
     row = log(1, 1)[0] | {"user_id": "once", "product_id": "p1", "action": "click"}
     events = ray.data.from_arrow(pa.Table.from_pylist([row], EVENTS))
     with pytest.raises(RaylevanceError, match="no user of the log chose anything before a request"):
-        build_item_graph(events, PRODUCTS, CATEGORIES, None, tmp_path, ItemGraphSettings())
+        build_item_graph(events, PRODUCTS, CATEGORIES, BELOW, None, tmp_path, ItemGraphSettings())
 
 
 def test_which_data_is_joined_by_baskets() -> None:

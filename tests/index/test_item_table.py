@@ -80,6 +80,7 @@ def test_an_item_without_events_is_as_popular_as_those_that_are_chosen_as_often(
     nothing = np.zeros_like(before)
     assert popularity_of_new_items(before, nothing) == popularity_of_new_items(nothing, before) == 1.0
     assert popularity_of_new_items(before + 1, before) == 1.0
+    assert popularity_of_new_items(before, np.where(before > 0, 0, 3)) == 1.0, "none that was there is chosen"
 
 
 def test_a_group_of_few_items_that_is_chosen_less_by_chance_changes_no_order() -> None:

@@ -8,12 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raylevance.errors import UsageError
 from raylevance.graph.item_graph import ItemGraphSettings
+from raylevance.graph.item_requests import REQUESTS
 from tests.conftest import Ended
-from workloads.steps.item_data import check_relevance
+from workloads.steps.item_data import check_relevance, measured_requests
 
 Command = Callable[..., Ended]
 
@@ -53,6 +57,36 @@ def test_other_relevance_is_not_refused() -> None:
         *(("category", False, judgements) for judgements in (True, False)),
         *(("judgements", categories, False) for categories in (True, False)),
     }
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 5), max_size=4), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)))),
+        max_size=8,
+    )
+)
+def test_requests_are_measured_by_what_is_new_to_their_users(rows: list[tuple[list[int], list[Any]]]) -> None:
+    made = [
+        {"triggers": triggers, "items": [i for i, _ in items], "actions": [a for _, a in items]}
+        for triggers, items in rows
+    ]
+    fields = [REQUESTS.field(name) for name in ("triggers", "items", "actions")]
+    found = measured_requests(pa.Table.from_pylist(made, pa.schema(fields)))
+    expected, without_trigger, without_item = [], 0, 0
+    for row, (triggers, items) in enumerate(rows):
+        chosen = [(item, action) for item, action in items if action > 0 and item not in triggers]
+        if not triggers:
+            without_trigger += 1
+        elif not chosen:
+            without_item += 1
+        else:
+            expected.append((row, chosen))
+    assert found.rows.tolist() == [row for row, _ in expected]
+    owners = [number for number, (_, chosen) in enumerate(expected) for _ in chosen]
+    assert found.owners.tolist() == owners
+    pairs = list(zip(found.items.tolist(), found.actions.tolist(), strict=True))
+    assert pairs == [pair for _, chosen in expected for pair in chosen]
+    assert list(found.left_out.values()) == [without_trigger, without_item]
 
 
 @pytest.mark.ray

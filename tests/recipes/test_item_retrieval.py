@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylevance.artifacts import Store
-from raylevance.evaluation.item_metrics import Targets
+from raylevance.evaluation.item_metrics import Targets, good_rate
 from raylevance.graph.item_choices import requests_before_and_after
 from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, ItemGraphSettings
 from raylevance.graph.item_requests import DAY
@@ -21,12 +21,12 @@ from raylevance.index.item_scores import popularity_of_new_items, popularity_ter
 from raylevance.index.item_table import ItemTableSettings
 from raylevance.inference.item_table import load
 from tests.conftest import Ended
-from workloads.recipes.item_retrieval import ItemRecipe, search_space, settings_without_effect
+from workloads.recipes.item_retrieval import ItemRecipe, search_space, settings_without_effect, unsearched_settings
 from workloads.run import Run
 from workloads.steps.item_data import ItemData, TimeSplitSettings
 from workloads.steps.item_pages import chosen_examples
-from workloads.steps.item_report import share_good
 from workloads.steps.item_training import VECTORS, table_step
+from workloads.studies.item_ablations import VARIANTS, why_without_effect
 
 Command = Callable[..., Ended]
 DAYS, USERS, ITEMS, CATEGORIES = 8, 60, 90, 6
@@ -165,8 +165,8 @@ def test_requests_are_shown_where_two_systems_differ_most() -> None:
 
 def test_the_good_rate_is_not_measured_without_categories() -> None:
     lists, targets = np.array([[2, 0, -1], [1, 2, 0]]), Targets.of([[0], [1]])
-    np.testing.assert_array_equal(share_good(lists, targets, np.array([1, 2, 1]), 2), [1.0, 0.5])
-    assert np.isnan(share_good(lists, targets, np.zeros(3, np.int64), 2)).all()
+    np.testing.assert_array_equal(good_rate(lists, targets, np.array([1, 2, 1]), 2), [1.0, 0.5])
+    assert np.isnan(good_rate(lists, targets, np.zeros(3, np.int64), 2)).all()
 
 
 @pytest.mark.ray
@@ -308,6 +308,34 @@ def test_the_weight_of_an_objective_without_edges_has_no_effect_in_a_search(tmp_
         run.made.append(store.get(f"graph/{name}"))
     found = settings_without_effect(ItemRecipe(), run)
     assert set(found) == {"train.weights.exposure", "train.weights.purchase"} < set(search_space(ItemRecipe()))
+
+
+def test_what_an_encoder_does_not_read_is_not_searched_nor_ablated() -> None:
+    values = {"encoder": {"neighbours": False, "ids": False}}
+    unsearched = unsearched_settings(ItemRecipe.model_validate(values))
+    assert set(unsearched) == {"train.neighbours", "train.drop_nodes", "train.perturb_edges"}
+    assert set(unsearched.values()) == {"encoder.neighbours=false: no neighbour is read"}
+    assert unsearched_settings(ItemRecipe()) == {}
+    objective = {"train.weights.exposure": "no edge"}
+    assert [name for name, changed in VARIANTS.items() if why_without_effect(changed, objective)] == [
+        "without exposure"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.precision=bf16", "train.precision=bf16: item encoders train in fp32"),
+        ("machine.batch_tokens=4096", "machine.batch_tokens: item encoders read no texts"),
+        ("train.evaluate_every=5", "train.evaluate_every: "),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(
+    raylevance: Command, tmp_path: Path, setting: str, message: str
+) -> None:
+    ended = raylevance("run", "item-retrieval", "--set", setting, "--store", tmp_path)
+    assert ended.code in (1, 2) and message in ended.err.strip().splitlines()[-1]
+    assert not Store(tmp_path).names()
 
 
 @pytest.mark.parametrize(("hours", "days"), [((0,), 8), ((9, 12, 17), 8), ((0, 23), 30)])

@@ -104,7 +104,7 @@ def test_a_step_draws_triggers_and_targets_of_its_histories(tmp_path: Path, monk
     monkeypatch.setattr(histories, "MOST", 3)
     write_histories(write_log(tmp_path / "graph", random_requests(2), [0] * SIZE), tmp_path / "out")
     requests, users = (read(tmp_path / "out" / name) for name in (histories.REQUESTS, histories.USERS))
-    drawn, halves = Histories(tmp_path / "out", 15, seed=4), set()
+    drawn, halves = Histories(tmp_path / "out", SIZE, 15, seed=4), set()
     for step in range(40):
         batch = drawn.draw(step)
         assert batch.size == 15
@@ -122,22 +122,25 @@ def test_a_step_draws_triggers_and_targets_of_its_histories(tmp_path: Path, monk
                 assert any(
                     [item for item, weight in zip(row["triggers"], row["weights"], strict=True) if weight][:3]
                     == triggers
-                    and excluded == set(row["triggers"])
+                    and excluded == {*row["triggers"], *(code % SIZE for code in {*row["chosen"]} - {*targets})}
                     and set(targets) <= set(row["chosen"])
                     for row in requests
                 )
             else:
-                assert any({*triggers, *targets, *excluded} <= set(row["items"]) for row in users)
+                assert any({*targets, *excluded} == set(row["items"]) for row in users), "all it chose is no negative"
                 halves.add((tuple(triggers), tuple(targets)))
     assert len(halves) > 200, "the halves of a user differ from draw to draw"
-    again, other = Histories(tmp_path / "out", 15, seed=4).draw(7), Histories(tmp_path / "out", 15, seed=5).draw(7)
+    again, other = (
+        Histories(tmp_path / "out", SIZE, 15, seed=4).draw(7),
+        Histories(tmp_path / "out", SIZE, 15, seed=5).draw(7),
+    )
     assert again.targets.tolist() == drawn.draw(7).targets.tolist() != other.targets.tolist()
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_workers_share_the_histories(tmp_path: Path, size: int) -> None:
     write_histories(write_log(tmp_path / "graph", random_requests(5), [0] * SIZE), tmp_path / "out")
-    whole = Histories(tmp_path / "out", size, seed=1).draw(3)
+    whole = Histories(tmp_path / "out", SIZE, size, seed=1).draw(3)
     shares = [whole.share(WorkerContext(tmp_path, seed=1, rank=rank, world_size=2)) for rank in range(2)]
     assert sum(share.size for share in shares) == whole.size == size
     for history in range(size):
@@ -159,7 +162,7 @@ def test_few_requests_are_not_drawn_again_and_again(tmp_path: Path) -> None:
     write_histories(write_log(tmp_path / "graph", rows, [0] * SIZE), tmp_path / "out")
     requests = len(read(tmp_path / "out" / histories.REQUESTS))
     assert requests <= 2
-    batch = Histories(tmp_path / "out", 40, seed=0).draw(0)
+    batch = Histories(tmp_path / "out", SIZE, 40, seed=0).draw(0)
     assert (np.bincount(batch.trigger_rows, minlength=40) > 0).all()
     from_users = [weights for weights in np.split(batch.weights, np.flatnonzero(np.diff(batch.trigger_rows)) + 1)]
     assert sum(np.ptp(weights) == 0 for weights in from_users) >= 40 - requests
@@ -188,7 +191,7 @@ def test_a_step_reads_its_rows_alone(tmp_path: Path) -> None:
         )
     write_histories(graph, tmp_path / "out")
     size = (tmp_path / "out" / histories.REQUESTS).stat().st_size
-    drawn = Histories(tmp_path / "out", 8, seed=0)
+    drawn = Histories(tmp_path / "out", SIZE, 8, seed=0)
     before = pa.total_allocated_bytes()
     peak = max(pa.default_memory_pool().max_memory(), before)
     for step in range(50):
@@ -201,7 +204,7 @@ def test_a_log_of_baskets_of_unknown_users_draws_users_only(tmp_path: Path) -> N
     rows = [{**row, "user_id": "", "triggers": [], "trigger_weights": []} for row in random_requests(3)]
     write_histories(write_log(tmp_path / "graph", rows, [0] * SIZE), tmp_path / "out")
     assert read(tmp_path / "out" / histories.REQUESTS) == []
-    assert Histories(tmp_path / "out", 6, seed=0).draw(0).size == 6
+    assert Histories(tmp_path / "out", SIZE, 6, seed=0).draw(0).size == 6
 
 
 def test_a_log_without_two_choices_is_named(tmp_path: Path) -> None:

@@ -22,15 +22,16 @@ from raylevance.graph.item_graph import ItemGraphSettings
 from raylevance.index.item_table import ItemTableSettings
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.models.item_encoder import ItemEncoderSettings
-from raylevance.training import trainer
 from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.item_retrieval import ItemRetrievalSettings
+from raylevance.training.trainer import check_settings as check_training
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer
 from workloads.steps.item_baselines import BASELINES, BaselineName
 from workloads.steps.item_data import ItemData, TimeSplitSettings, graph_step, held_out_requests_step, text_step
+from workloads.steps.item_measures import read_per_request
 from workloads.steps.item_pages import check_shown_item
-from workloads.steps.item_report import MODEL, PER_REQUEST, ItemOutcome, read_per_request, report_step
+from workloads.steps.item_report import MODEL, PER_REQUEST, ItemOutcome, report_step
 from workloads.steps.item_training import encoder_step, table_step
 from workloads.steps.tables import DataSettings, load_tables
 
@@ -78,9 +79,9 @@ def item_table(
 ) -> tuple[Artifact, Artifact]:
     """Return `graph/<name>` (section 4.2) and `table/<name>` (4.7) from the events before `until` (4.4, 4.5)."""
     graph = graph_step(data, until, name)
-    machine = Trainer(settings.machine, settings.seed)
+    trainer = Trainer(settings.machine, settings.seed)
     encoder = encoder_step(
-        data, graph, texts, settings.encoder, settings.train, settings.table.popularity, machine, name
+        data, graph, texts, settings.encoder, settings.train, settings.table.popularity, trainer, name
     )
     return graph, table_step(data, graph, encoder, settings.table, settings.train, name)
 
@@ -107,13 +108,41 @@ def search_space(settings: ItemRecipe) -> dict[str, Any]:
     }
 
 
+def unsearched_settings(settings: ItemRecipe) -> dict[str, str]:
+    """Return the settings that `raylevance tune` would vary if they could matter, each with the reason."""
+    searched = search_space(settings)
+    return {name: reason for name, reason in unread_settings(settings).items() if name in searched}
+
+
+def unread_settings(settings: ItemRecipe) -> dict[str, str]:
+    """Return the settings that can't matter under `settings`, each with the reason, so that no study varies them."""
+    found: dict[str, str] = {}
+    if not settings.encoder.neighbours:
+        names = ("train.neighbours", "train.drop_nodes", "train.perturb_edges")
+        found |= dict.fromkeys(names, "encoder.neighbours=false: no neighbour is read")
+    if not settings.encoder.ids:
+        found["train.id_learning_rate"] = "encoder.ids=false: no item has a vector of its own"
+    if not settings.train.histories:
+        found["train.history_weight"] = "train.histories=0: no history is read"
+    return found
+
+
 def settings_without_effect(settings: ItemRecipe, run: Run) -> dict[str, str]:
     """Return the searched settings that turned out not to matter in the trial that `run` made, each with the reason.
 
     They are the weights of the objectives that the log has no edges of, such as exposure in a log of purchases.
     """
-    graphs = [artifact.metrics for artifact in run.made if artifact.name == f"graph/{TRIAL}"]
-    without = [name for metrics in graphs for name in metrics["objectives_without_edges"]]
+    return {
+        setting: reason
+        for artifact in run.made
+        if artifact.name == f"graph/{TRIAL}"
+        for setting, reason in weights_without_edges(artifact).items()
+    }
+
+
+def weights_without_edges(graph: Artifact) -> dict[str, str]:
+    """Return the weights of the objectives that an item graph has no edges of, each with the reason."""
+    without = graph.metrics["objectives_without_edges"]
     return {f"train.weights.{name}": f"the item graph has no edge of the objective {name}" for name in without}
 
 
@@ -132,9 +161,12 @@ def trial(settings: ItemRecipe, run: Run) -> Iterator[float]:
 
 
 def check_settings(settings: ItemRecipe, store: Store) -> None:
-    """Refuse, before any work, an encoder of texts that is not there, and workers that the cluster has no room for."""
+    """Refuse, before any work, an encoder of texts that is not there, workers that the cluster has no room for, and
+    settings of the machine that the training does not read."""
     if settings.encoder.text:
         load_encoder(store, settings.encoder.text)
-    if settings.train.keep_best or settings.train.evaluate_every:
-        raise UsageError("train.evaluate_every: the recipe does not evaluate in training; leave it null")
-    trainer.check_settings(settings.train, settings.machine, evaluates=False, name="train.")
+    if settings.train.precision == "bf16":
+        raise UsageError(f"train.precision={settings.train.precision}: item encoders train in fp32; leave it out")
+    if settings.machine.batch_tokens:
+        raise UsageError("machine.batch_tokens: item encoders read no texts; train.batch and machine.workers decide")
+    check_training(settings.train, settings.machine, evaluates=False, name="train.")

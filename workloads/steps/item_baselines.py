@@ -20,7 +20,7 @@ from raylevance.graph.csr import Csr
 from raylevance.graph.item_choices import choices_of_users
 from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph
 from raylevance.graph.item_similarity import ease, item_cf
-from raylevance.graph.query_categories import fitting_or_all
+from raylevance.graph.query_categories import fitting_or_all, inside
 from raylevance.graph.swing import SwingSettings, swing
 from raylevance.index.item_scores import DAMPING
 from raylevance.index.item_table import ItemTable, ItemTableSettings, nearest_items
@@ -44,7 +44,8 @@ BaselineName = Literal[
 ]
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 SHRINK, REGULARISATION, EASE_ITEMS, TOP = 10.0, 300.0, 6_000, 400
-REQUESTS_AT_ONCE = 256
+SCORES_AT_ONCE, MOST_REQUESTS_AT_ONCE = 2**25, 256
+"""How many scores of float64 a rule holds at a time, unless the catalogue alone has more, and for how many requests."""
 
 
 class System(Protocol):
@@ -93,17 +94,18 @@ class Rule:
         counts = np.diff(triggers.starts)
         rows = np.repeat(np.arange(requests), counts)
         size = len(self.of_items)
-        fits = self._inside(self.of_items[triggers.items], categories[rows])
+        fits = inside(self.of_items[triggers.items], categories[rows], self.below)
         kept = fitting_or_all(rows, fits & (triggers.weights > 0), requests)
         # The weights are damped as those of the table are: undamped, baselines find less.
         fitting = np.where(kept, triggers.weights, 0.0) ** DAMPING
         weights = sp.csr_matrix((fitting, (rows, triggers.items)), (requests, size))
-        for start in range(0, requests, REQUESTS_AT_ONCE):
-            scores = np.asarray(self.score(weights[start : start + REQUESTS_AT_ONCE]), np.float64)
-            own = slice(triggers.starts[start], triggers.starts[min(start + REQUESTS_AT_ONCE, requests)])
+        at_once = min(max(SCORES_AT_ONCE // size, 1), MOST_REQUESTS_AT_ONCE)
+        for start in range(0, requests, at_once):
+            scores = np.asarray(self.score(weights[start : start + at_once]), np.float64)
+            own = slice(triggers.starts[start], triggers.starts[min(start + at_once, requests)])
             scores[rows[own] - start, triggers.items[own]] = 0
-            wanted = categories[start : start + REQUESTS_AT_ONCE, None]
-            scores[~self._inside(self.of_items, wanted)] = 0
+            wanted = categories[start : start + at_once, None]
+            scores[~inside(self.of_items, wanted, self.below)] = 0
             taken = min(k, size)
             best = np.argpartition(-scores, taken - 1, axis=1)[:, :taken]
             values = np.take_along_axis(scores, best, axis=1)
@@ -112,12 +114,6 @@ class Rule:
             lists = np.full((len(scores), k), -1, np.int64)
             lists[:, :taken] = np.where(values > 0, best, -1)
             yield lists
-
-    def _inside(self, categories: Ints, wanted: Ints) -> npt.NDArray[np.bool_]:
-        """Return whether each of `categories` is `wanted` or below it; wanted 0 has all."""
-        first, after = self.below[wanted, 0], self.below[wanted, 1]
-        inside = (wanted == 0) | (categories == wanted) | ((first <= categories) & (categories < after))
-        return np.asarray(inside, np.bool_)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
@@ -29,13 +30,16 @@ from raylevance.graph.item_graph import (
 from raylevance.graph.item_objectives import LARGEST_BASKET
 from raylevance.graph.item_relevance import MOST_ITEMS
 from raylevance.graph.item_requests import DAY, REQUESTS, make_requests
+from raylevance.graph.list_columns import flat_lists
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import encode_texts
-from raylevance.models.item_features import numbered_categories
+from raylevance.models.item_features import categories_below, numbered_categories
 from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.encoder_training import precision_settings
+
+Ints = npt.NDArray[np.int64]
 
 SHARE_OF_DAYS = 8
 TEXTS = "texts.npy"
@@ -51,8 +55,7 @@ class TimeSplitSettings(Settings):
     """Where the log is cut into training and test events: at one moment for all users."""
 
     test_days: PositiveFloat | None = None
-    """Length of the test part, the end of the log, in days. Null takes one day of every eight that the log has, at
-    least one."""
+    """Days at the end of the log to test on. Null takes the last eighth of its days, at least one."""
     leave_out_days: float = Field(0.0, ge=0)
     """Days at the end of the log that are not read, counted from the end of its last day."""
 
@@ -158,14 +161,17 @@ def time_range(events: Path) -> tuple[int, int]:
 def graph_step(data: ItemData, until: int, name: str) -> Artifact:
     """Return `graph/<name>`: the item graph of the events before `until`."""
 
-    categories, _ = numbered_categories(data.products)
+    categories, names = numbered_categories(data.products)
+    below = categories_below(names)
     check_relevance(data, has_categories=bool(categories.any()))
     judgements = data.judgements() if data.settings.relevance in ("auto", "judgements") else None
 
     def build(draft: Draft) -> None:
-        figures = build_item_graph(data.events(until), data.products, categories, judgements, draft.path, data.settings)
+        figures = build_item_graph(
+            data.events(until), data.products, categories, below, judgements, draft.path, data.settings
+        )
         draft.metrics |= figures
-        edges = ", ".join(f"{name} {count}" for name, count in figures["edges"].items())
+        edges = ", ".join(f"{objective} {count}" for objective, count in figures["edges"].items())
         status(f"{name}: edges: {edges}; neighbours {figures['neighbour_edges']}")
         if left_out := figures["events_of_unknown_products"]:
             status(f"{name}: {left_out} events are of products that {data.tables.ref} does not have; left out")
@@ -180,6 +186,7 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
 
     settings = {"graph": data.settings, "until": until}
     if relevance_by_basket(data.settings, categories, judgements):
+        # Not a setting of its own: graphs from before baskets gave relevance are made anew.
         settings["relevance"] = "basket"
     return data.run.step(f"graph/{name}", build, settings=settings, inputs=[data.tables])
 
@@ -187,11 +194,11 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
 def check_relevance(data: ItemData, *, has_categories: bool) -> None:
     """Raise `UsageError` for a setting of relevance that needs what the tables do not have."""
     there = {"judgements": data.has_judgements, "category": has_categories, "basket": True}
-    asked = data.settings.relevance
-    if not there.get(asked, True):
-        needed = "judgements" if asked == "judgements" else "product with a category"
+    relevance = data.settings.relevance
+    if not there.get(relevance, True):
+        needed = "judgements" if relevance == "judgements" else "product with a category"
         others = " or ".join(name for name, has in there.items() if has)
-        raise UsageError(f"graph.relevance={asked}: {data.tables.ref} has no {needed}; set it to {others}")
+        raise UsageError(f"graph.relevance={relevance}: {data.tables.ref} has no {needed}; set it to {others}")
 
 
 def shown_time(milliseconds: int) -> str:
@@ -223,10 +230,11 @@ def held_out_requests_step(data: ItemData, name: str) -> Artifact:
             after = f"no event from {shown_time(cut)} on is of a product in the catalogue"
             raise RaylevanceError(f"{data.tables.ref}: {after}; change split.test_days or split.leave_out_days")
         measured = measured_requests(pq.read_table(draft.path / REQUESTS_FOLDER))
-        if not measured.rows:
+        if not len(measured.rows):
             raise RaylevanceError(f"{data.tables.ref}: {why_not_measured(measured, shown_time(cut))}")
         draft.metrics["requests"] = written.rows
 
+    # "checked" is not a setting: requests from before this check are made anew.
     settings = {"graph": data.settings, "from": data.cut, "until": data.end, "checked": "some can be measured"}
     return data.run.step(f"requests/{name}", build, settings=settings, inputs=[data.tables])
 
@@ -234,32 +242,37 @@ def held_out_requests_step(data: ItemData, name: str) -> Artifact:
 class MeasuredRequests(NamedTuple):
     """The requests of a test part that a recommendation can be measured on, and why the others are left out.
 
-    - `rows`: the rows of those with an earlier choice of their user and an item that this user had not chosen before.
-    - `chosen`: the items that each of them chose and its user had not chosen before, with their actions as positions
-      in `ACTIONS`.
+    - `rows` int64 [m]: the rows of those with an earlier choice of their user and an item that this user had not chosen
+      before, as far as the window of triggers goes back.
+    - `owners`, `items`, `actions` int64 [targets]: the number among the m requests, the item and the action (a position
+      in `ACTIONS`) of each such choice.
     - `left_out`: how many requests have no earlier choice, and how many no new item.
     """
 
-    rows: list[int]
-    chosen: list[list[tuple[int, int]]]
+    rows: Ints
+    owners: Ints
+    items: Ints
+    actions: Ints
     left_out: dict[str, int]
 
 
 def measured_requests(requests: pa.Table) -> MeasuredRequests:
     """Return which of the `requests`, rows of `REQUESTS` with all triggers of the window, can be measured."""
-    found = MeasuredRequests([], [], {"without a trigger": 0, "without a new item": 0})
-    columns = [requests[name].to_pylist() for name in ("triggers", "items", "actions")]
-    for row, (triggers, items, actions) in enumerate(zip(*columns, strict=True)):
-        before = set(triggers)
-        chosen = [(i, a) for i, a in zip(items, actions, strict=True) if a > 0 and i not in before]
-        if not triggers:
-            found.left_out["without a trigger"] += 1
-        elif not chosen:
-            found.left_out["without a new item"] += 1
-        else:
-            found.rows.append(row)
-            found.chosen.append(chosen)
-    return found
+    rows, items = flat_lists(requests["items"])
+    trigger_rows, triggers = flat_lists(requests["triggers"])
+    actions = requests["actions"].combine_chunks().flatten().to_numpy().astype(np.int64)
+    size = 1 + max(int(items.max(initial=0)), int(triggers.max(initial=0)))
+    new = (actions > 0) & ~np.isin(rows * size + items, trigger_rows * size + triggers)
+    has_trigger, has_new = np.zeros((2, requests.num_rows), np.bool_)
+    has_trigger[trigger_rows], has_new[rows[new]] = True, True
+    measured = has_trigger & has_new
+    targets = new & measured[rows]
+    left_out = {
+        "without a trigger": int((~has_trigger).sum()),
+        "without a new item": int((has_trigger & ~has_new).sum()),
+    }
+    owners = (np.cumsum(measured) - 1)[rows[targets]]
+    return MeasuredRequests(np.flatnonzero(measured), owners, items[targets], actions[targets], left_out)
 
 
 def why_not_measured(requests: MeasuredRequests, cut: str) -> str:

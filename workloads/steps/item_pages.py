@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
@@ -18,11 +16,7 @@ from raylevance.graph.csr import Csr
 from raylevance.graph.item_graph import ItemGraph
 from raylevance.graph.item_objectives import above_chance
 from workloads.steps.item_data import ItemData, shown_time
-
-if TYPE_CHECKING:
-    from workloads.steps.item_report import TestRequests
-
-Ints = npt.NDArray[np.int64]
+from workloads.steps.item_measures import Ints, MeasuredSystems, TestRequests
 
 LISTED, COUNTED = 10, 50
 """How many items of each list are shown, and in how many the targets found are counted."""
@@ -36,36 +30,36 @@ def write_item_page(
     file: Path,
     data: ItemData,
     graph: ItemGraph,
-    asked: "TestRequests",
-    lists: Mapping[str, Ints],
-    summary: Mapping[str, Mapping[str, Any]],
+    requests: TestRequests,
+    measured: MeasuredSystems,
     picture: str,
     shown: str | None,
 ) -> None:
-    """Write the page of the requests `asked`.
+    """Write the page of the test `requests`, on which one or two of the `measured` systems stand side by side.
 
-    - `lists`: the items of the systems that stand side by side, the model first, int64 [requests, at least `COUNTED`].
-    - `summary`: the metrics of all systems. `picture`: recall by popularity, as SVG.
+    - `picture`: recall by popularity, as SVG.
     - `shown`: the product_id of the item whose edges are drawn; None for the item that most events are about.
     """
     ids = graph.items["product_id"].to_pylist()
     item = ids.index(shown) if shown is not None else int(graph.event_counts.sum(axis=1).argmax())
-    examples = chosen_examples([asked.targets.hits(each[:, :COUNTED]).sum(axis=1) for each in lists.values()])
-    requests = {
-        heading.format(*lists): [request_lists(asked, lists, row) for row in rows] for heading, rows in examples.items()
+    lists = measured.lists
+    rows = chosen_examples([requests.targets.hits(each[:, :COUNTED]).sum(axis=1) for each in lists.values()])
+    examples = {
+        heading.format(*lists): [request_lists(requests, lists, row) for row in chosen]
+        for heading, chosen in rows.items()
     }
     edges = item_edges(graph, item)
     needed = {item, *(code % len(ids) for _, code, _ in edges)}
-    needed |= {number for each in requests.values() for request in each for number in request.items()}
+    needed |= {number for each in examples.values() for request in each for number in request.items()}
     names = item_names(data, graph, needed)
     page = ItemHtml(
         title=f"Item retrieval: {data.tables.name.partition('/')[2]}",
-        requests=len(asked.targets.counts),
-        left_out=asked.left_out,
+        requests=len(requests.targets.counts),
+        left_out=requests.left_out,
         cut=shown_time(data.cut),
-        summary=summary,
+        summary=measured.systems,
         picture=picture,
-        examples={heading: [request.named(names) for request in each] for heading, each in requests.items() if each},
+        examples={heading: [request.named(names) for request in each] for heading, each in examples.items() if each},
         counted=COUNTED,
         item=names[item],
         edges=[
@@ -111,13 +105,13 @@ class NumberedLists:
         )
 
 
-def request_lists(asked: "TestRequests", lists: Mapping[str, Ints], row: int) -> NumberedLists:
-    """Return what is shown of the request in a row of `asked`; the arguments are those of `write_item_page`."""
+def request_lists(requests: TestRequests, lists: Mapping[str, Ints], row: int) -> NumberedLists:
+    """Return what is shown of the request in a row of `requests`, with the `lists` of systems, [requests, k]."""
     triggers, targets = (
         [int(item) for item in each.items[each.starts[row] : each.starts[row + 1]]]
-        for each in (asked.triggers, asked.targets)
+        for each in (requests.triggers, requests.targets)
     )
-    request, query = (asked.ids[name][row].as_py() for name in ("request_id", "query_id"))
+    request, query = (requests.ids[name][row].as_py() for name in ("request_id", "query_id"))
     return NumberedLists(
         request=f"request {request}" + (f", query {query}" if query else ""),
         triggers=triggers[:MOST_NAMES],
@@ -152,7 +146,7 @@ def chosen_examples(hits: Sequence[Ints]) -> dict[str, list[int]]:
 def item_edges(graph: ItemGraph, item: int) -> list[tuple[str, int, float]]:
     """Return the heaviest edges of each kind from an item: kind, number of the other item as in the graph, weight.
 
-    Those of an objective are the ones that it is trained on, above chance.
+    Of an objective they are those above chance; a training may keep fewer (`most_positives`).
     """
     kinds: dict[str, Csr] = {name: above_chance(each) for name, each in graph.objectives.items()}
     found: list[tuple[str, int, float]] = []

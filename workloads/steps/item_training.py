@@ -20,6 +20,8 @@ from workloads.steps.encoder_training import Trainer, precision_settings
 from workloads.steps.item_data import TEXTS, ItemData, load_graph
 
 VECTORS = "vectors.npy"
+READING = 2
+"""Goes up when the same settings train another encoder, so that one from before is not taken for the same."""
 
 
 def encoder_step(
@@ -56,7 +58,7 @@ def encoder_step(
         nodes = ItemNodes(loaded, model.vocabulary, file)
         np.save(draft.path / VECTORS, nodes.vectors(model, np.arange(len(loaded))))
 
-    settings = {"encoder": encoder, "train": train, **precision_settings()}
+    settings = {"encoder": encoder, "train": train, "reading": READING, **precision_settings()}
     if train.histories:
         settings["popularity"] = popularity
     inputs = [graph, *([texts] if texts else [])]

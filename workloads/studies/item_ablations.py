@@ -18,10 +18,18 @@ from rich.table import Table
 from raylevance.artifacts import Artifact, Draft
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.progress import status
-from workloads.recipes.item_retrieval import ItemRecipe, check_settings, item_table
+from workloads.readable import with_interval
+from workloads.recipes.item_retrieval import (
+    ItemRecipe,
+    check_settings,
+    item_table,
+    unread_settings,
+    weights_without_edges,
+)
 from workloads.run import Run
 from workloads.steps.item_data import ItemData, held_out_requests_step, text_step
-from workloads.steps.item_report import MODEL, PER_REQUEST, Values, read_per_request, report_step
+from workloads.steps.item_measures import Values, read_per_request
+from workloads.steps.item_report import MODEL, PER_REQUEST, report_step
 from workloads.steps.tables import load_tables
 from workloads.studies.grid import FULL, SUFFIX, GridOutcome, GridSettings
 
@@ -51,6 +59,11 @@ class ItemAblationSettings(GridSettings, ItemRecipe):
 
     variants = VARIANTS
 
+    def why_unread(self, name: str) -> str | None:
+        """Return why nothing reads what the variant changes; None where something does."""
+        unread = unread_settings(self.variant(ItemRecipe, name, self.seeds[0]))
+        return why_without_effect(self.variants[name], unread)
+
 
 @dataclass(frozen=True)
 class ItemAblationOutcome(GridOutcome):
@@ -62,7 +75,7 @@ class ItemAblationOutcome(GridOutcome):
         title = f"{metrics['requests']} requests of {metrics['data']}, seeds {metrics['seeds']}; minus {FULL} below"
         table = Table("", *METRICS, box=None, title=title, title_justify="left")
         for name, row in metrics["variants"].items():
-            cells = ("{:.3f} [{:.3f}, {:.3f}]".format(*row[metric]) if metric in row else "" for metric in METRICS)
+            cells = (with_interval(row[metric]) if metric in row else "" for metric in METRICS)
             table.add_row(name, *cells)
             if name != FULL:
                 minus = row["minus_full"]
@@ -78,22 +91,43 @@ def recipe(settings: ItemAblationSettings, run: Run) -> ItemAblationOutcome:
     tables = load_tables(settings.data, run)
     data = ItemData.open(run, tables, settings.graph, settings.split)
     requests = held_out_requests_step(data, f"items-test{SUFFIX}")
+    left_out = settings.left_out()
     reports: dict[str, list[Artifact]] = {}
     for seed in settings.seeds:
         for name in settings.chosen():
+            if name in left_out:
+                continue
             status(f"{name}, seed {seed}")
             variant = settings.variant(ItemRecipe, name, seed)
             texts = text_step(data, variant.encoder.text, "items-text") if variant.encoder.text else None
             graph, table = item_table(variant, data, data.cut, texts, f"items{SUFFIX}")
+            if name == FULL:
+                unread = weights_without_edges(graph)
+                reasons = {each: why_without_effect(VARIANTS[each], unread) for each in settings.chosen()}
+                left_out |= {each: reason for each, reason in reasons.items() if reason}
             made = report_step(data, graph, requests, texts, {MODEL: table}, (), seed, f"items{SUFFIX}")
             reports.setdefault(name, []).append(made)
-    return ItemAblationOutcome(run, summary_step(settings, run, tables, reports))
+    for name, reason in left_out.items():
+        status(f"{name}: left out, it measures nothing: {reason}")
+    return ItemAblationOutcome(run, summary_step(settings, run, tables, reports, left_out))
+
+
+def why_without_effect(changed: Mapping[str, Any], unread: Mapping[str, str]) -> str | None:
+    """Return why a variant changes nothing that is read: the reason for its first setting, if all are in `unread`."""
+    return unread[next(iter(changed))] if changed and changed.keys() <= unread.keys() else None
 
 
 def summary_step(
-    settings: ItemAblationSettings, run: Run, tables: Artifact, reports: Mapping[str, list[Artifact]]
+    settings: ItemAblationSettings,
+    run: Run,
+    tables: Artifact,
+    reports: Mapping[str, list[Artifact]],
+    left_out: Mapping[str, str],
 ) -> Artifact:
-    """Return `report/item-ablations`: means over seeds of each metric, with intervals over requests."""
+    """Return `report/item-ablations`: means over seeds of each metric, with intervals over requests.
+
+    `left_out` are the variants that would measure nothing, each with the reason.
+    """
 
     def build(draft: Draft) -> None:
         measured = {name: mean_over_seeds(run, made) for name, made in reports.items()}
@@ -113,6 +147,7 @@ def summary_step(
             "requests": reports[FULL][0].metrics["requests"],
             "seeds": list(settings.seeds),
             "variants": rows,
+            "left_out": left_out,
         }
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 

@@ -4,7 +4,7 @@ With T the targets of a request and TopK the first K items of its list,
 
     recall@K = |TopK and T| / |T|
     ndcg@K   = sum_{ranks r of targets} 1 / log2(r + 1)  /  sum_{r = 1..min(K, |T|)} 1 / log2(r + 1)
-    good@K   = |{i in TopK: i is relevant}| / K
+    good@K   = |{i in TopK: i has the category of a target}| / K
     tail@K   = |{i in TopK: i is a tail item}| / |TopK|
     coverage@K = |union of TopK over requests| / |items|
 
@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 HEAD_SHARE = 0.8
-"""The head are the most popular items that cover this share of the events; the others are the tail ([R])."""
+"""The head are the most popular items that cover this share of the events; the others are the tail (our reading)."""
 
 
 class Targets(NamedTuple):
@@ -65,6 +65,20 @@ def ndcg(lists: Ints, targets: Targets, k: int) -> Values:
     gained = targets.hits(lists[:, :k]) @ discounts[: lists[:, :k].shape[1]]
     ideal = np.concatenate([[0], np.cumsum(discounts)])[np.minimum(targets.counts, k)]
     return np.asarray(np.divide(gained, ideal, out=np.full(len(ideal), np.nan), where=ideal > 0), np.float64)
+
+
+def good_rate(lists: Ints, targets: Targets, categories: Ints, k: int) -> Values:
+    """Return good@k of each request, float64 [m]; nan where no item has a category. `lists` are as in `recall`.
+
+    `categories` [items] is the number of the category of each item, 0 for none.
+    """
+    if not categories.any():
+        return np.full(len(lists), np.nan)
+    lists = lists[:, :k]
+    of_targets = Targets(targets.starts, categories[targets.items])
+    listed = np.where(lists >= 0, categories[lists], 0)
+    good = of_targets.hits(listed) & (lists >= 0) & (listed > 0)
+    return np.asarray(good.sum(axis=1) / k, np.float64)
 
 
 def share_of_list(lists: Ints, marked: npt.NDArray[np.bool_], k: int) -> Values:

@@ -85,7 +85,7 @@ def choices_of_users(requests: pa.Table, item_count: int) -> Csr:
 def chosen_together(requests: ray.data.Dataset, categories: Ints) -> Csr:
     """Return which items a user chose on one day within one category, weights 1, [groups, items].
 
-    `categories` [items] is the number of each item's category.
+    `categories` [items] is the number of each item's category. Memory grows with what users choose, once a day each.
     """
     pairs = requests.map_batches(
         functools.partial(_groups, categories=categories), batch_format="pyarrow", batch_size=None
@@ -105,7 +105,7 @@ def _groups(requests: pa.Table, categories: Ints) -> pa.Table:
     with np.errstate(over="ignore"):
         group = (user + day * MULTIPLIER)[rows]
         group = group * MULTIPLIER + categories[items].astype(np.uint64)
-    return pa.table({"group": group, "item": items.astype(np.int32)})
+    return pa.table({"group": group, "item": items.astype(np.int32)}).group_by(["group", "item"]).aggregate([])
 
 
 def _graph_of_pairs(rows: Ints, items: npt.NDArray[np.integer], item_count: int) -> Csr:

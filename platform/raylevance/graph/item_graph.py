@@ -56,12 +56,15 @@ ITEMS, REQUESTS_FOLDER, OBJECTIVE_FOLDER, NEIGHBOURS = "items.parquet", "request
 
 
 class NeighbourSettings(Settings):
-    """Which items are neighbours of an item: those chosen with it by one user on one day, within its category."""
+    """Which items are neighbours of an item: those chosen with it by one user on one day, within its category.
+
+    Items without a category are in one category together.
+    """
 
     top: PositiveInt = 20
     """Neighbours of an item, those of the highest PPMI."""
     minimum_support: PositiveInt = 1
-    """How many users must have chosen both on one day."""
+    """On how many days of users, in UTC, both must have been chosen: two days of one user are two."""
     shift: PositiveFloat = 1.0
     """The k in PPMI = max(0, PMI - log k)."""
 
@@ -110,6 +113,7 @@ def build_item_graph(
     events: ray.data.Dataset,
     products: pa.Table,
     categories: Ints,
+    below: Ints,
     judgements: pa.Table | None,
     folder: Path,
     settings: ItemGraphSettings,
@@ -118,6 +122,7 @@ def build_item_graph(
 
     - `products`: the catalogue (product_id, category, brand, price), by ascending product_id.
     - `categories`: the number of each product's category, int64 [products], 0 where it has none.
+    - `below`: the numbers of the categories below each one, int64 [categories + 1, 2], of `categories_below`.
     - `judgements`: judged pairs (query_id, product_id, grade) that relevance may be learned from, or None.
 
     Raises `RaylevanceError` if no event is of a product, or no request has a trigger.
@@ -135,7 +140,7 @@ def build_item_graph(
     pq.write_table(queries, folder / QUERIES)
     fitting = requests
     if queries.num_rows:
-        fit = functools.partial(with_fitting_triggers, known=queries, categories=categories)
+        fit = functools.partial(with_fitting_triggers, known=queries, categories=categories, below=below)
         fitting = requests.map_batches(fit, batch_format="pyarrow", batch_size=None)
     objectives = _objectives(counts, settings)
     from_requests = [name for name in objectives if name != "relevance" or judgements is None]

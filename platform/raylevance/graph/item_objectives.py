@@ -125,7 +125,8 @@ def request_edges(
     # Each trigger, with each item of its request.
     left = np.repeat(np.arange(len(triggers)), np.diff(starts)[trigger_rows])
     right = segment_positions(starts, trigger_rows)
-    other = (triggers[left] != items[right]) & (weights[left] > 0)
+    # Edges are kept in float32, where a weight that is above 0 here may be 0.
+    other = (triggers[left] != items[right]) & (weights[left].astype(np.float32) > 0)
     left, right = left[other], right[other]
     parts = []
     for objective in objectives:

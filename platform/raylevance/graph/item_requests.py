@@ -1,8 +1,8 @@
 """Requests of a log, each with its triggers: the items that the user chose before it.
 
-A request is the events of one `request_id`: a search, or a basket or a day of a log without searches. It begins with
-its first event, and its triggers are items that its user clicked, put into the cart or bought strictly before. No item
-of the request itself or of a later one is ever among them.
+A request is the events of one user with one `request_id`: a search, or a basket or a day of a log without searches. It
+begins with its first event, and its triggers are items that its user clicked, put into the cart or bought strictly
+before. No item of the request itself or of a later one is ever among them.
 
 Source: GCL-MO (arXiv 2307.04322), 4.1; how triggers are chosen and weighed is our reading.
 """
@@ -59,7 +59,7 @@ class TriggerSettings(Settings):
     """An action counts half of what it would so many days later. Only the weights of a request among each other count,
     so days are counted back from its latest trigger."""
     most: PositiveInt = 50
-    """The most triggers of a request: those of the highest weight."""
+    """The most triggers of a request: those of the highest weight, of the actions in `window`."""
     window: PositiveInt = 500
     """How many of a user's actions before a request are looked at, the latest first, which bounds its cost."""
     click: float = Field(ACTION_WEIGHTS["click"], ge=0)
@@ -93,16 +93,19 @@ def make_requests(events: ray.data.Dataset, items: NodeIds, settings: TriggerSet
         functools.partial(_number, items=items), batch_format="pyarrow", batch_size=None
     )
     handle = functools.partial(requests_of_users, settings=settings)
-    return map_buckets(numbered, "user_id", handle, bucket_count(events))
+    return map_buckets(numbered, "owner", handle, bucket_count(events))
 
 
 def _number(events: pa.Table, items: NodeIds) -> pa.Table:
     numbers = items.lookup(events["product_id"])
     session = pc.binary_join_element_wise(pa.scalar("session"), events["session_id"].cast(pa.string()), " ")
     user = pc.fill_null(pc.coalesce(events["user_id"].cast(pa.string()), session), UNKNOWN_USER)
+    # Requests of unknown users need not be together, and would not fit into one bucket.
+    owner = pc.if_else(pc.equal(user, UNKNOWN_USER), events["request_id"].cast(pa.string()), user)
     columns = {
         "request_id": events["request_id"],
         "user_id": user,
+        "owner": owner,
         "query_id": pc.cast(events["query_id"], pa.string()),
         "item": pa.array(numbers),
         "action": pc.index_in(events["action"], pa.array(ACTIONS)).cast(pa.int8()),

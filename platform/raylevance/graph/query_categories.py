@@ -1,6 +1,6 @@
 """The category of a query, by what its users chose, and the triggers of a request that fit it.
 
-Source: GCL-MO (arXiv 2307.04322), 4.1: triggers are the user's items that fit the query's category ([R]).
+Source: GCL-MO (arXiv 2307.04322), 4.1: triggers are the user's items that fit the query's category (our reading).
 """
 
 from typing import Any
@@ -55,6 +55,16 @@ def categories_of(queries: pa.ChunkedArray, known: pa.Table) -> Ints:
     return np.asarray(pc.fill_null(pc.take(known["category"], places), 0).to_numpy(), np.int64)
 
 
+def inside(categories: Ints, wanted: Ints, below: Ints) -> npt.NDArray[np.bool_]:
+    """Return whether each of `categories` is the `wanted` one or below it, bool; 0 wants every category.
+
+    `below` [numbers, 2] has the first number below each category, and the one after the last.
+    """
+    first, after = below[wanted, 0], below[wanted, 1]
+    found = (wanted == 0) | (categories == wanted) | ((first <= categories) & (categories < after))
+    return np.asarray(found, np.bool_)
+
+
 def fitting_or_all(rows: Ints, fits: npt.NDArray[np.bool_], requests: int) -> npt.NDArray[np.bool_]:
     """Return which triggers a request keeps, bool [n]: those that fit, or all where none does.
 
@@ -65,15 +75,15 @@ def fitting_or_all(rows: Ints, fits: npt.NDArray[np.bool_], requests: int) -> np
     return kept
 
 
-def with_fitting_triggers(requests: pa.Table, known: pa.Table, categories: Ints) -> pa.Table:
-    """Return `requests`, rows of `REQUESTS`, with those triggers only that have the category of the request's query.
+def with_fitting_triggers(requests: pa.Table, known: pa.Table, categories: Ints, below: Ints) -> pa.Table:
+    """Return `requests`, rows of `REQUESTS`, with those triggers only that are in the category of the request's query.
 
-    A request of no query, of one without a category, or without such a trigger keeps all.
+    `categories` [items] and `below` are as in `inside`. A request of no query, of one without a category, or without
+    such a trigger keeps all.
     """
     wanted = categories_of(requests["query_id"], known)
     rows, triggers = flat_lists(requests["triggers"])
-    fits = categories[triggers] == wanted[rows]
-    kept = fitting_or_all(rows, fits, requests.num_rows) | (wanted[rows] == 0)
+    kept = fitting_or_all(rows, inside(categories[triggers], wanted[rows], below), requests.num_rows)
     counts = np.bincount(rows[kept], minlength=requests.num_rows)
     columns = {name: requests[name] for name in REQUESTS.names}
     for name in ("triggers", "trigger_weights"):

@@ -2,7 +2,7 @@
 
     s(i, j) = sum_{u < v in U_i and U_j} w_u w_v / (alpha + |I_u and I_v|),    w_u = (alpha1 + |I_u|)^-beta
 
-Source: Yang et al. 2020 (arXiv 2010.05525); the weights of users and the defaults follow Apache Flink ML.
+Source: Yang et al. 2020 (arXiv 2010.05525); the weights of users and all defaults but `top` follow Apache Flink ML.
 """
 
 from typing import Any
@@ -19,13 +19,13 @@ from raylevance.graph.metapaths import write_top
 class SwingSettings(Settings):
     """The settings of Swing."""
 
-    alpha: float = Field(1.0, gt=0)
+    alpha: float = Field(0.0, ge=0)
     """Smooths the share of a pair of users: the larger, the less it matters what else they have in common."""
     user_alpha: float = Field(15.0, ge=0)
     """alpha1 in the weight of a user."""
     user_beta: float = Field(0.3, ge=0)
     """beta in the weight of a user: the larger, the less users with many items count."""
-    most_users: PositiveInt = 200
+    most_users: PositiveInt = 1000
     """The most users of an item whose pairs are added up: the first by number, which bounds the cost of a popular
     item."""
     top: PositiveInt = 200

@@ -159,7 +159,7 @@ def _advance(slots: Any, segments: Any, first: Any, walkers: Any, bounds: Any, r
             node = walkers.paths[walker, step]
             before = walkers.paths[walker, step - 1] if step else END
             if proposed != END:
-                # Whether it is accepted depends on whether it is a neighbour of the node before.
+                # The draw lies between the two values of alpha, so the node is accepted if it has the larger one.
                 if not first <= before < end:
                     next_shard = _shard_of(before, bounds)
                     break
@@ -187,13 +187,15 @@ def _advance(slots: Any, segments: Any, first: Any, walkers: Any, bounds: Any, r
             other = slots[slot, NEIGHBOUR] if share < slots[slot, THRESHOLD] else slots[slot, ALIAS]
             if before != END:
                 state += GOLDEN_GAMMA
-                bar = uniform(state) * upper
+                accept_draw = uniform(state) * upper
+                # A node is accepted below its alpha. Only between the two values that alpha may have are the
+                # neighbours of the node before looked up.
                 if other == before:
-                    if bar >= back:
+                    if accept_draw >= back:
                         continue
-                elif bar >= max(adjacent, away):
+                elif accept_draw >= max(adjacent, away):
                     continue
-                elif bar >= min(adjacent, away):
+                elif accept_draw >= min(adjacent, away):
                     proposed = other
                     continue
             step += 1

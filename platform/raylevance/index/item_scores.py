@@ -46,13 +46,13 @@ def popularity_of_new_items(before: Ints, after: Ints) -> float:
 
     Items are grouped by `before`: 0, 1, 2 to 3, 4 to 7 and so on. An item without events is as popular as the items
     that are chosen as often since then, by linear interpolation between the means of the groups; of groups that are
-    chosen alike the one of the fewest requests counts. c is 1 where all items or none were there before, or none is
-    chosen since then, and `AVERAGE_ITEMS` draw it to 1 where few items were not there.
+    chosen alike the one of the fewest requests counts. c is 1 where all items were there before, or where none that was
+    there is chosen since then, and `AVERAGE_ITEMS` draw it to 1 where few items were not there.
 
     Source: our choice.
     """
     known = before > 0
-    if known.all() or not known.any() or not after.any():
+    if known.all() or not after[known].any():
         return 1.0
     group = np.floor(np.log2(before[known])).astype(np.int64)
     sizes = np.bincount(group)

@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from raylevance.config import Settings
 from raylevance.data.hashing import hash_unit, pair_ids
-from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
+from raylevance.data.schema import MODEL_PREFIX
 from raylevance.index.ranking import Rows, Scores
 
 CANDIDATE_SCHEMA = pa.schema(
@@ -120,6 +120,6 @@ def count_false_negatives(mined: pa.Table, settings: MiningSettings) -> tuple[in
     `mined` must hold only pairs that were unjudged before. Mining that takes unjudged pairs for irrelevant would train
     on the first number of pairs as false negatives.
     """
-    by_judge = pc.starts_with(mined["source"], LANGUAGE_MODEL_PREFIX)
+    by_judge = pc.starts_with(mined["source"], MODEL_PREFIX)
     upper = mined.filter(pc.and_(by_judge, pc.less_equal(mined["rank"], int(settings.k * settings.cut))))
     return int(pc.sum(pc.greater(upper["grade"], 0)).as_py() or 0), upper.num_rows

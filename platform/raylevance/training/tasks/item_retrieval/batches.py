@@ -40,7 +40,7 @@ class Batch:
 class Batches:
     """Draws the positives and negatives of triggers.
 
-    The positives of an objective are the strongest edges of a trigger that are above chance.
+    The positives of an objective are its edges above chance; with `most_positives`, the strongest of a trigger's.
     """
 
     def __init__(self, graph: ItemGraph, settings: "ItemRetrievalSettings", seed: int) -> None:
@@ -85,16 +85,22 @@ class Batches:
     def negative_weights(self, batch: Batch, objective: Objective, rows: Ints) -> Floats:
         """Return the weight of each candidate among the negatives of the triggers `rows`, [rows, candidates].
 
-        All candidates but known positives of the objective and the trigger itself are negatives. A bought item is never
-        a negative of relevance, and a clicked one that was not bought is a weak negative of purchase. With
-        `most_positives` the known ones are the strongest of each objective.
+        All candidates but the trigger itself and known positives of the objective are negatives. A known positive of
+        purchase is never a negative of relevance, and one of click is a weak negative of purchase unless it is a known
+        positive of that. Known are the edges that positives are drawn from: one of an objective may be none of another.
+
+        With the loss `other-positives`, known positives that were not drawn are in the denominator with weight 1.
         """
         weights = np.ones((len(rows), len(batch.candidates)), np.float32)
         if objective == "purchase" and "click" in self._edges:
             weights[self._known(batch, self._edges["click"], rows)] = self._settings.clicked_not_bought
         if objective == "relevance" and "purchase" in self._edges:
             weights[self._known(batch, self._edges["purchase"], rows)] = 0
-        weights[self._known(batch, self._edges[objective], rows)] = 0
+        if self._settings.loss == "other-positives":
+            weights[self._known(batch, self._edges[objective], rows)] = 1
+            weights[self._drawn_items(batch, objective, rows)] = 0
+        else:
+            weights[self._known(batch, self._edges[objective], rows)] = 0
         weights[batch.candidates % self.items == batch.triggers[rows][:, None]] = 0
         return weights
 
@@ -103,6 +109,15 @@ class Batches:
         count = min(self._settings.mixed_negatives, len(batch.candidates))
         random = np.random.default_rng([batch.seeds[objective], 1])
         return random.random((len(batch.triggers), count, 2), np.float32)[rows]
+
+    def _drawn_items(self, batch: Batch, objective: Objective, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Return whether each candidate is an item that was drawn as a positive, known or new, [rows, candidates]."""
+        drawn = self.positive_weights(batch, objective, rows) > 0
+        other_codes = (batch.candidates + self.items) % (2 * self.items)
+        places = np.minimum(np.searchsorted(batch.candidates, other_codes), len(batch.candidates) - 1)
+        both = batch.candidates[places] == other_codes
+        found: npt.NDArray[np.bool_] = drawn | (drawn[:, places] & both)
+        return found
 
     def _known(self, batch: Batch, graph: Csr, rows: Ints) -> npt.NDArray[np.bool_]:
         """Return whether `graph` has an edge from each trigger to each candidate, known or new."""

@@ -22,9 +22,9 @@ from raylevance.graph.item_choices import choices_of_users, newly_chosen_items
 from raylevance.graph.item_graph import ITEMS, QUERIES, REQUESTS_FOLDER
 from raylevance.graph.item_objectives import NEVER
 from raylevance.graph.list_columns import flat_lists, list_column
-from raylevance.graph.query_categories import categories_of, fitting_or_all
+from raylevance.graph.query_categories import categories_of, fitting_or_all, inside
 from raylevance.index.item_scores import DAMPING
-from raylevance.models.item_features import numbered_categories
+from raylevance.models.item_features import categories_below, numbered_categories
 from raylevance.training.task import WorkerContext
 
 Ints = npt.NDArray[np.int64]
@@ -84,12 +84,12 @@ def requests_as_they_happened(requests: pa.Table, items: pa.Table, queries: pa.T
     `items` and `queries` are those of the item graph.
     """
     first_time = items["first_time"].fill_null(NEVER).to_numpy()
-    categories = numbered_categories(items)[0]
+    categories, names = numbered_categories(items)
     size, count = requests.num_rows, len(items)
     trigger_rows, triggers = flat_lists(requests["triggers"])
     weights = requests["trigger_weights"].combine_chunks().flatten().to_numpy().astype(np.float64)
     wanted = categories_of(requests["query_id"], queries)[trigger_rows]
-    fits = fitting_or_all(trigger_rows, categories[triggers] == wanted, size) | (wanted == 0)
+    fits = fitting_or_all(trigger_rows, inside(categories[triggers], wanted, categories_below(names)), size)
     # The weight of a very old trigger may be 0 in float32 too.
     weights = np.where(fits, weights**DAMPING, 0)
     rows, chosen = newly_chosen_items(requests, count)
@@ -121,8 +121,8 @@ class HistoryBatch:
     - `trigger_rows`, `triggers`, `weights`: the history and item of each trigger, and its weight; those of a history
       sum to 1.
     - `target_rows`, `targets`: the history and code of each target.
-    - `excluded_rows`, `excluded`: the history and number of each item that is never recommended to it: its triggers,
-      and those beyond `MOST`.
+    - `excluded_rows`, `excluded`: the history and number of each item that is no negative of it: its triggers, and what
+      was chosen beyond the `MOST` targets.
     """
 
     size: int
@@ -170,7 +170,9 @@ class HistoryBatch:
 class Histories:
     """The histories in a folder of `write_histories`, which are mapped into memory."""
 
-    def __init__(self, folder: Path, per_step: int, seed: int) -> None:
+    def __init__(self, folder: Path, items: int, per_step: int, seed: int) -> None:
+        """Open the histories of a graph of `items` items, of which each step has `per_step`."""
+        self._items = items
         self._requests, self._users = _Rows(folder / REQUESTS), _Rows(folder / USERS)
         self._per_step, self._seed = per_step, seed
 
@@ -179,23 +181,26 @@ class Histories:
         random = np.random.default_rng([self._seed, step, DRAWS])
         half = (self._per_step + 1) // 2 if len(self._users) else self._per_step
         requests = min(half, len(self._requests)) if len(self._users) else half
-        drawn = [_request(row, random) for row in self._requests.draw(requests, random)]
+        drawn = [_request(row, self._items, random) for row in self._requests.draw(requests, random)]
         drawn += [_user(row, random) for row in self._users.draw(self._per_step - requests, random)]
         return HistoryBatch.of(drawn)
 
 
-def _request(row: dict[str, Any], random: np.random.Generator) -> tuple[Any, Any, Any, Any]:
+def _request(row: dict[str, Any], items: int, random: np.random.Generator) -> tuple[Any, Any, Any, Any]:
     """Return the triggers, weights, targets and excluded items of a request."""
     triggers, weights = np.array(row["triggers"]), np.array(row["weights"])
     kept = np.flatnonzero(weights)[:MOST]
-    return triggers[kept], weights[kept] / weights[kept].sum(), random.permutation(row["chosen"])[:MOST], triggers
+    chosen = random.permutation(row["chosen"])
+    excluded = np.concatenate([triggers, chosen[MOST:] % items])
+    return triggers[kept], weights[kept] / weights[kept].sum(), chosen[:MOST], excluded
 
 
 def _user(row: dict[str, Any], random: np.random.Generator) -> tuple[Any, Any, Any, Any]:
     """Return the triggers, weights, targets and excluded items of a user, whose items are split at random."""
     first, second = np.split(random.permutation(row["items"]), [len(row["items"]) // 2])
     triggers = first[:MOST]
-    return triggers, np.full(len(triggers), 1 / len(triggers)), second[:MOST], first
+    excluded = np.concatenate([first, second[MOST:]])
+    return triggers, np.full(len(triggers), 1 / len(triggers)), second[:MOST], excluded
 
 
 class _Rows:

@@ -98,10 +98,10 @@ class View:
     def perturbed(self, neighbours: Ints, targets: Ints, codes: Ints, items: int) -> tuple[Ints, Ints]:
         """Return the neighbours after edges are perturbed, [draws], and the positions of those that are kept.
 
-        What happens to a draw depends on the seed, its target and its place among the draws of the target alone.
+        What happens to an edge depends on the seed, its target and its neighbour alone, so all draws of one edge are
+        changed alike: otherwise an item with few neighbours would never lose one.
         """
-        place = np.arange(len(targets)) - np.searchsorted(targets, targets)
-        draws = initial_states(self.seed + 1, codes[targets] * np.int64(self.neighbours) + place)
+        draws = initial_states(self.seed + 1, codes[targets] * np.int64(items) + neighbours)
         share = (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53
         exchanged = share < self._perturb_edges / 2
         other = (initial_states(self.seed + 2, draws.view(np.int64)) % np.uint64(items)).astype(np.int64)

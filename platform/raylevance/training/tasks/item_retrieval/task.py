@@ -52,7 +52,7 @@ class ItemRetrievalSettings(TrainSettings):
     """tau of the loss."""
     loss: Literal["removed", "other-positives"] = "removed"
     """What the denominator of a positive holds besides its negatives: no other positive (the paper's modified loss), or
-    all that were drawn for the trigger (its variant AP)."""
+    all that are among the candidates, drawn or not (its variant AP)."""
     positives: PositiveInt = 2
     """Positives drawn for each trigger and objective, by the weight of their edge."""
     most_positives: PositiveInt | None = None
@@ -76,11 +76,18 @@ class ItemRetrievalSettings(TrainSettings):
     drop_nodes: float = Field(0.1, ge=0, lt=1)
     """Share of the nodes that a view of the graph lacks."""
     perturb_edges: float = Field(0.1, ge=0, lt=1)
-    """Share of the edges that a view changes: one half are dropped, one half lead to a random item."""
+    """Share of the edges that a view changes: one half are dropped, one half lead to a random item. All draws of one
+    edge are changed alike."""
     self_weight: float = Field(0.1, ge=0)
     """Weight of the loss of finding a trigger's other view."""
     id_learning_rate: PositiveFloat | None = None
     """Highest learning rate of the vectors of ids; null for that of the rest."""
+
+    @model_validator(mode="after")
+    def _mixes_no_positives(self) -> "ItemRetrievalSettings":
+        if self.loss == "other-positives" and self.mixed_negatives:
+            raise ValueError("mixed_negatives would mix known positives with loss=other-positives; set it to 0")
+        return self
 
 
 @dataclass
@@ -127,6 +134,7 @@ class ItemRetrieval:
         batches = Batches(graph, self.settings, context.seed)
         histories = None
         if self.settings.histories:
-            histories = Histories(context.run_dir / HISTORIES, self.settings.histories, context.seed)
+            histories = Histories(context.run_dir / HISTORIES, len(graph), self.settings.histories, context.seed)
+        # The logits are cosines over tau, so the term is over tau too.
         popularity = popularity_terms(graph.event_counts.sum(axis=1), 1.0, self.popularity)
         return ItemRetrievalReplica(encoder, nodes, batches, self.settings, context, histories, popularity)
