@@ -16,13 +16,13 @@ import torch
 from raylevance.data.label_space import LABELS, LabelSpace
 from raylevance.inference.encoder import backbone_path
 from raylevance.inference.encoding import encode_texts
-from raylevance.inference.query_classifier import QueryLabels, TaskLabels
+from raylevance.inference.query_classifier import LoadedClassifier, TaskLabels
 from raylevance.models.encoder import Encoder, EncoderSettings
 
 QUERIES = 400
 
 
-def random_classifier(encoder: Path, labels: int) -> QueryLabels:
+def random_classifier(encoder: Path, labels: int) -> LoadedClassifier:
     """Return a classifier of one task with random vectors, so that some labels pass."""
     rng = np.random.default_rng(0)
     names = [f"label {number}" for number in range(labels)]
@@ -30,7 +30,7 @@ def random_classifier(encoder: Path, labels: int) -> QueryLabels:
     space = LabelSpace(pa.table(columns, schema=LABELS))
     rows = rng.normal(size=(labels, 384)).astype(np.float32)
     bias, limits = np.zeros(labels, np.float32), np.full(labels, 0.5, np.float32)
-    return QueryLabels(encoder, space, {"category": TaskLabels(rows, bias, limits, np.ones(labels, np.int64))})
+    return LoadedClassifier(encoder, space, {"category": TaskLabels(rows, bias, limits, np.ones(labels, np.int64))})
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Values as people read them, for the tables of commands and recipes. `--json` prints them as they are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -18,6 +18,12 @@ def readable(value: Any) -> str:
         texts = (f"[{readable(each)}]" if isinstance(each, list | tuple) else readable(each) for each in value)
         return ", ".join(texts) or "none"
     return str(value)
+
+
+def with_interval(estimate: Sequence[float]) -> str:
+    """Return a mean and its interval, given as mean, low and high, as `0.500 [0.400, 0.600]`."""
+    mean, low, high = estimate
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def readable_rows(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

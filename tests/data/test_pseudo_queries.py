@@ -76,7 +76,7 @@ def test_a_share_of_them_are_names_of_categories() -> None:
 
 
 @pytest.mark.ray
-def test_sharded(ray_cluster: None) -> None:
+def test_blocks_give_the_pseudo_queries_of_the_whole(ray_cluster: None) -> None:
     sharded = pseudo_queries(ray.data.from_arrow([products(10), products(30).slice(10)]), TEXT)
     rows = [row for batch in sharded.iter_batches(batch_size=None, batch_format="pyarrow") for row in batch.to_pylist()]
     order = lambda row: (row["items"], row["query"])  # noqa: E731

@@ -31,7 +31,7 @@ def naive_kappa(predicted: np.ndarray, human: np.ndarray, power: int) -> float:
     return float(1 - observed / expected)
 
 
-def test_the_figures() -> None:
+def test_agreement_by_hand() -> None:
     figures = agreement_with_people(PREDICTED, HUMAN, QUERIES)
     assert figures["pairs"] == 8
     assert figures["accuracy"] == 5 / 8

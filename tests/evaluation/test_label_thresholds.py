@@ -47,6 +47,6 @@ def test_a_rare_label_takes_the_common_threshold(monkeypatch: pytest.MonkeyPatch
     assert choose_thresholds(scores, sparse.csr_matrix(truth)).tolist() == pytest.approx([0.9, 0.2])
 
 
-def test_no_label_at_all() -> None:
+def test_thresholds_need_a_labelled_query() -> None:
     with pytest.raises(RaylevanceError, match="no validation query has a label"):
         choose_thresholds(np.zeros((2, 2), np.float32), sparse.csr_matrix((2, 2)))

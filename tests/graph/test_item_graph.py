@@ -15,10 +15,17 @@ from raylevance.errors import RaylevanceError
 from raylevance.graph import item_objectives
 from raylevance.graph.csr import Csr
 from raylevance.graph.edges import NodeIds
-from raylevance.graph.item_graph import ItemGraph, ItemGraphSettings, build_item_graph, relevance_by_basket
+from raylevance.graph.item_graph import (
+    REQUESTS_FOLDER,
+    ItemGraph,
+    ItemGraphSettings,
+    NeighbourSettings,
+    build_item_graph,
+    relevance_by_basket,
+)
 from raylevance.graph.item_objectives import OBJECTIVES, above_chance, request_edges, strongest, write_objectives
 from raylevance.graph.item_relevance import write_judged_relevance
-from raylevance.graph.item_requests import REQUESTS, make_requests
+from raylevance.graph.item_requests import DAY, REQUESTS, make_requests
 from raylevance.models.item_features import CATEGORY, ItemVocabulary, categories_below
 from tests.graph.test_item_requests import log
 
@@ -148,11 +155,31 @@ def test_a_basket_that_is_too_large_is_counted_and_says_nothing_of_relevance(tmp
     assert weights[1] == pytest.approx(1 / 299 + 1 / 2) and weights[3] == pytest.approx(1 / 299)
 
 
+def ppmi_of_days(requests: Path, minimum_support: int) -> np.ndarray:
+    """Return the PPMI of items that a user chose on one day within a category, [ITEMS, ITEMS], by a loop."""
+    groups: dict[Any, set[int]] = {}
+    for request in pq.read_table(requests).to_pylist():
+        owner = request["user_id"] or f"request {request['request_id']}"
+        for item, action in zip(request["items"], request["actions"], strict=True):
+            if action > 0:
+                groups.setdefault((owner, request["time"] // int(DAY), CATEGORIES[item]), set()).add(item)
+    together = np.zeros((ITEMS, ITEMS))
+    for members in groups.values():
+        for one in members:
+            for other in members:
+                together[one, other] += 1
+    sums = together.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pmi = np.log(together * together.sum() / np.outer(sums, sums))
+    kept = (together >= minimum_support) & ~np.eye(ITEMS, dtype=bool)
+    return np.where(kept, np.maximum(pmi, 0), 0)
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_graph_holds_what_its_log_says(tmp_path: Path) -> None:
     rows = [row for row in log(5, 300, users=12, items=ITEMS - 1) if row["action"] != "exposure"]
     table = pa.Table.from_pylist(rows, EVENTS)
-    settings = ItemGraphSettings(relevance="category")
+    settings = ItemGraphSettings(relevance="category", neighbours=NeighbourSettings(minimum_support=2))
     figures = build_item_graph(ray.data.from_arrow(table), PRODUCTS, CATEGORIES, BELOW, None, tmp_path, settings)
     graph = ItemGraph.load(tmp_path)
     assert set(graph.objectives) == {"relevance", "click", "purchase"}
@@ -163,18 +190,9 @@ def test_a_graph_holds_what_its_log_says(tmp_path: Path) -> None:
         [sum(r["product_id"] == f"p{i}" and r["action"] == a for r in rows) for a in ACTIONS] for i in range(ITEMS)
     ]
     assert graph.event_counts.tolist() == counts
-    together = set()
-    for one in rows:
-        for other in rows:
-            left, right = (int(row["product_id"][1:]) for row in (one, other))
-            same_day = one["timestamp"].date() == other["timestamp"].date()
-            same_category = CATEGORIES[left] == CATEGORIES[right]
-            if one["user_id"] == other["user_id"] and same_day and same_category and left != right:
-                together.add((left, right))
-    joined = set(zip(graph.neighbours.edge_rows().tolist(), graph.neighbours.indices.tolist(), strict=True))
-    assert joined
-    assert joined <= together
-    assert (graph.neighbours.weights > 0).all()
+    found = dense(graph.neighbours)
+    np.testing.assert_allclose(found, ppmi_of_days(tmp_path / REQUESTS_FOLDER, minimum_support=2), rtol=1e-5)
+    assert (found > 0).any()
 
 
 @pytest.mark.usefixtures("ray_cluster")

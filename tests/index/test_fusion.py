@@ -1,9 +1,15 @@
 """Tests of fusion: values computed by hand, ties, and missing rows."""
 
 import numpy as np
-import pytest
 
-from raylevance.index.fusion import FusionSettings, fuse, fuse_graded, fuse_reciprocal_rank, fuse_weighted
+from raylevance.index.fusion import (
+    FusionSettings,
+    fuse,
+    fuse_graded,
+    fuse_reciprocal_rank,
+    fuse_standardised,
+    fuse_weighted,
+)
 from raylevance.index.grades import GradeBands
 
 DENSE_ROWS = np.array([[3, 1, 2], [5, -1, -1]])
@@ -49,11 +55,21 @@ def test_k_cuts() -> None:
     assert rows.tolist() == [[1], [5]] and scores.shape == (2, 1)
 
 
-@pytest.mark.parametrize(("method", "first"), [("reciprocal_rank", 1), ("weighted", 3)])
-def test_settings_choose_the_method(method: str, first: int) -> None:
-    settings = FusionSettings(method=method, dense_weight=1.0 if method == "weighted" else 0.5)
+def test_settings_choose_the_method_and_its_weights() -> None:
     dense, lexical = (DENSE_SCORES, DENSE_ROWS), (LEXICAL_SCORES, LEXICAL_ROWS)
-    assert fuse(dense, lexical, 3, settings)[1][0, 0] == first
+    bands, weights = GradeBands(moderately=0.2, relevant=0.5), (0.75, 0.25)
+    expected = {
+        "standardised": fuse_standardised([dense, lexical], weights, 3, 2),
+        "weighted": fuse_weighted([dense, lexical], weights, 3),
+        "graded": fuse_graded(dense, lexical, weights, bands, 3),
+        "reciprocal_rank": fuse_reciprocal_rank([DENSE_ROWS, LEXICAL_ROWS], 3, 7),
+    }
+    for method, (scores, rows) in expected.items():
+        settings = FusionSettings(method=method, dense_weight=0.75, standard_depth=2, constant=7)
+        found = fuse(dense, lexical, 3, settings, bands)
+        assert found[1].tolist() == rows.tolist()
+        np.testing.assert_array_equal(found[0], scores)
+    assert len({str(scores.tolist()) for scores, _ in expected.values()}) == 4
 
 
 def test_no_queries() -> None:

@@ -106,7 +106,7 @@ def test_scores_keep_their_order_for_any_budget(
 
 
 @pytest.mark.parametrize("freeze_encoder", [True, False])
-def test_what_learns(start: Path, freeze_encoder: bool) -> None:
+def test_a_frozen_encoder_gets_no_gradient(start: Path, freeze_encoder: bool) -> None:
     """A frozen encoder has no gradient, and stays without dropout while the head trains."""
     model = perturbed(start, freeze_encoder=freeze_encoder).train()
     assert model.head.training and model.encoder.training is not freeze_encoder

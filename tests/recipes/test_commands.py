@@ -52,7 +52,7 @@ def test_retrieval_on_the_public_sample(raylevance: Command, public_data: Path, 
 
 
 @pytest.mark.parametrize("column", ["label", "grade"])
-def test_pairs(raylevance: Command, minilm: Path, tmp_path: Path, column: str) -> None:
+def test_pair_metrics_equal_scikit_learn(raylevance: Command, minilm: Path, tmp_path: Path, column: str) -> None:
     queries = ["red kettle", "red kettle", "desk lamp", "garden hose", "desk lamp", "wool sock"]
     texts = ["kettle, red", "garden hose", "lamp for a desk", "kettle, red", "garden hose", "sock of wool"]
     labels = np.array([2, 0, 2, 1, 0, 2]) if column == "grade" else np.array([1, 0, 1, 0, 0, 1])

@@ -16,12 +16,14 @@ from raylevance.artifacts import Store
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.index.fusion import FusionSettings
+from raylevance.index.grades import GradeBands
 from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.index.shards import LocalShards
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.search import load
 from raylevance.models.encoder import Encoder
 from tests.conftest import Ended
+from workloads.steps.judged_training import JUDGED_QUERIES
 from workloads.steps.systems import choose, rank_hybrid
 from workloads.studies.hybrid_variants import choose_family, families, held_out
 
@@ -98,7 +100,7 @@ def test_the_best_is_published_and_served(raylevance: Command, shop: Path) -> No
     assert families_by_name().keys() <= systems.keys() and outcome["chosen"] in families_by_name()
     for row in systems.values():
         assert all(low <= mean <= high for mean, low, high in (row["value"], row["minus_bm25"], row["minus_index"]))
-    assert systems["the index as it is"]["minus_index"] == [0, 0, 0]
+    assert systems["the index's own fusion"]["minus_index"] == [0, 0, 0]
     assert Path(outcome["picture"]).read_text().startswith("<?xml")
     published = ProductIndex.load(store.path(outcome["index"]))
     assert outcome["index"].startswith("index/shop-tuned@")
@@ -113,11 +115,42 @@ def test_the_best_is_published_and_served(raylevance: Command, shop: Path) -> No
     assert json.loads(again.out) == outcome
 
 
+def test_worthless_vectors_get_less_weight(raylevance: Command, shop: Path) -> None:
+    """Each product has the vector of another one."""
+    store = Store(shop)
+    own = ProductIndex.load(store.path("index/shop"))
+    turned = own.vectors.vectors(np.arange(60)[::-1].copy())
+    with store.publish(
+        "index/turned", parents=[store.get(f"{kind}/shop").ref for kind in ("tables", "encoder")]
+    ) as draft:
+        ProductIndex.build(own.products, turned, ProductIndexSettings()).save(draft.path)
+    ended = raylevance("tune", "hybrid", "--store", shop, "--set", "index=index/turned", "--json")
+    outcome = json.loads(ended.out)
+    chosen, systems = outcome["chosen"], outcome["systems"]
+    assert outcome["variant"]["fusion"]["dense_weight"] == systems[chosen]["dense_weight"] < 0.5
+    assert systems["tuned"]["value"][0] > systems["the index's own fusion"]["value"][0] > systems["dense"]["value"][0]
+    assert ProductIndex.load(store.path("index/turned-tuned")).fusion.dense_weight < 0.5
+
+
+def test_graded_cosines_of_an_encoder_that_knows_the_queries_are_refused(raylevance: Command, shop: Path) -> None:
+    store = Store(shop)
+    before, tables = store.get("encoder/shop"), store.get("tables/shop")
+    with store.publish("encoder/knows", parents=[tables.ref, before.ref], settings={JUDGED_QUERIES: "3f"}) as encoder:
+        Encoder.load(store.path(before.ref)).save(encoder.path)
+    own = ProductIndex.load(store.path("index/shop"))
+    graded = ProductIndexSettings(fusion=FusionSettings(method="graded"))
+    bands = GradeBands(moderately=0.2, relevant=0.6)
+    with store.publish("index/graded", parents=[tables.ref, encoder.ref]) as draft:
+        ProductIndex.build(own.products, own.vectors.vectors(np.arange(60)), graded, bands).save(draft.path)
+    ended = raylevance("tune", "hybrid", "--store", shop, "--set", "index=index/graded")
+    assert ended.code == 1 and "which learned from the queries of this comparison" in ended.err
+
+
 def test_an_encoder_that_learned_from_the_queries_gains_no_weight_by_it(raylevance: Command, shop: Path) -> None:
     """The variants are compared with the vectors of the encoder before; the index keeps its own."""
     store = Store(shop)
     before, tables = store.get("encoder/shop"), store.get("tables/shop")
-    with store.publish("encoder/judged", parents=[tables.ref, before.ref], settings={"queries": "3f"}) as encoder:
+    with store.publish("encoder/judged", parents=[tables.ref, before.ref], settings={JUDGED_QUERIES: "3f"}) as encoder:
         Encoder.load(store.path(before.ref)).save(encoder.path)
         (encoder.path / "note").write_text("other content, so another version")
     own = ProductIndex.load(store.path("index/shop"))
@@ -137,7 +170,7 @@ def test_an_encoder_that_learned_from_the_queries_gains_no_weight_by_it(raylevan
     np.testing.assert_array_equal(published.vectors.vectors(np.arange(60)), turned)
 
 
-def test_people_get_one_table(raylevance: Command, shop: Path) -> None:
+def test_without_json_every_system_is_a_row(raylevance: Command, shop: Path) -> None:
     ended = raylevance("tune", "hybrid", "--store", shop, "--set", "index=index/shop")
     assert ended.code == 0, ended.err
     for name in (*families_by_name(), "BM25, title, brand and colour", "BM25F", "dense", "tuned"):

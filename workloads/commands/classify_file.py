@@ -16,7 +16,7 @@ from raylevance.data.normal_form import normal_form_column
 from raylevance.data.output_file import output_file
 from raylevance.data.streamed_files import footer, refuse_repeated, require_columns
 from raylevance.errors import RaylevanceError, one_line
-from raylevance.inference.query_classifier import QueryLabels
+from raylevance.inference.query_classifier import LoadedClassifier
 from raylevance.inference.query_classifier import load as load_classifier
 from raylevance.progress import progress_bar, status
 from workloads.commands.evaluate_classification import chosen_task
@@ -74,7 +74,7 @@ def classify_file(
     return described | counts | {"seconds": round(time.monotonic() - started, 1)}
 
 
-def _classified(classifier: QueryLabels, task: str, k: int, column: pa.Array) -> pa.Table:
+def _classified(classifier: LoadedClassifier, task: str, k: int, column: pa.Array) -> pa.Table:
     """Return the labels of a batch of queries, in `LABELS`. Each distinct query is classified once."""
     queries, faults = TEXT.convert(column)
     blank = pc.equal(normal_form_column(queries.fill_null("")), "")

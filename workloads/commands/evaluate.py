@@ -19,6 +19,7 @@ from workloads.commands.options import (
     print_json,
     print_summary,
 )
+from workloads.readable import with_interval
 
 app = typer.Typer(no_args_is_help=True, help="Metrics of an encoder, a scorer or a query classifier on judged data.")
 
@@ -45,7 +46,7 @@ def retrieval(
         if as_json:
             return print_json(results, outcome)
         rows = [
-            [system, *(f"{values[metric]:.3f} [{_interval(values['ci95'][metric])}]" for metric in REPORTED)]
+            [system, *(with_interval([values[metric], *values["ci95"][metric]]) for metric in REPORTED)]
             for system, values in outcome.items()
             if isinstance(values, dict)
         ]
@@ -110,21 +111,17 @@ def classification(
 
 
 def _classification_tables(outcome: dict[str, Any]) -> Iterator[Table]:
-    """Yield a table of the metrics of all labels and of each group of labels, and one of what else there is."""
+    """Yield a table of the metrics of all labels and of each group of labels, and one of the other figures."""
     groups = {"all": outcome, **{name: outcome[name] for name in ("head", "middle", "tail")}}
     shown = ("accuracy@1", "accuracy@3", "micro_f1", "macro_f1")
     rows = []
     for name, values in groups.items():
         intervals = outcome["ci95"] if name == "all" else outcome["ci95"][name]
         cells = [
-            "" if values.get(metric) is None else f"{values[metric]:.3f} [{_interval(intervals[metric])}]"
+            "" if values.get(metric) is None else with_interval([values[metric], *intervals[metric]])
             for metric in shown
         ]
         rows.append([name, values["queries"], *cells])
     yield plain_table(["labels", "queries", *shown], rows)
     others = {name: value for name, value in outcome.items() if isinstance(value, (int, float, str))}
     yield plain_table(["", ""], [(name, value) for name, value in others.items() if name not in (*shown, "queries")])
-
-
-def _interval(bounds: list[float]) -> str:
-    return f"{bounds[0]:.3f}, {bounds[1]:.3f}"

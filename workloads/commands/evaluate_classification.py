@@ -22,7 +22,7 @@ from raylevance.evaluation.classification_metrics import (
     predictions_of,
     top_label_calibration,
 )
-from raylevance.inference.query_classifier import QueryLabels
+from raylevance.inference.query_classifier import LoadedClassifier
 from raylevance.inference.query_classifier import load as load_classifier
 from raylevance.progress import progress_bar, status
 
@@ -61,7 +61,7 @@ def evaluate_classification(classifier: str, store: str, file: Path, task: str |
     return outcome | {"unknown_labels": truth.unknown, "queries_without_labels": rows.without_labels}
 
 
-def chosen_task(classifier: QueryLabels, task: str | None) -> str:
+def chosen_task(classifier: LoadedClassifier, task: str | None) -> str:
     """Return `task`, or the classifier's first for None. Raises `UsageError` if the classifier has no such task."""
     tasks = classifier.space.tasks
     if task is not None and task not in tasks:
@@ -99,7 +99,7 @@ def _name_unknown(where: str, labels: Sequence[str]) -> None:
     status(f"{where} does not predict {count}, which count as missed: {first_quoted(labels)}")
 
 
-def _predictions(classifier: QueryLabels, task: str, queries: Sequence[str]) -> Iterator[Predictions]:
+def _predictions(classifier: LoadedClassifier, task: str, queries: Sequence[str]) -> Iterator[Predictions]:
     thresholds = classifier.thresholds(task)
     rows = max(1, min(MOST_QUERIES_AT_ONCE, PROBABILITIES_AT_ONCE // len(thresholds)))
     with progress_bar("classifying", "queries", len(queries)) as bar:
@@ -109,7 +109,7 @@ def _predictions(classifier: QueryLabels, task: str, queries: Sequence[str]) -> 
             bar.advance(len(block))
 
 
-def _confusion(predictions: Predictions, truth: Labels, classifier: QueryLabels, task: str) -> dict[str, Any]:
+def _confusion(predictions: Predictions, truth: Labels, classifier: LoadedClassifier, task: str) -> dict[str, Any]:
     space, rows = classifier.space, classifier.space.rows(task)
     predicted = rows.start + np.flatnonzero(space.predicted[rows])
     parents = np.where(space.parents[predicted] >= 0, space.parents[predicted], predicted)

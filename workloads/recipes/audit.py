@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.config import AbsolutePath, Settings
@@ -54,7 +55,7 @@ class AuditRecipeSettings(Settings):
     """judge/NAME[@VERSION], or a YAML file that describes a judge."""
     text: ProductText = ProductText()
     audit: AuditSettings = AuditSettings()
-    review: AbsolutePath = Path("audit_review.csv")
+    review: AbsolutePath = Field(Path("audit_review.csv"), validate_default=False)
     """The file in which a person decides about each correction. It is written by the first run and read by the next."""
     apply: bool = False
     """Apply every correction without a review, also those that the review file rejects."""

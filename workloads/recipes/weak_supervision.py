@@ -165,6 +165,7 @@ def train_scorer(
         data.text,
         **besides_training(chosen),
         validation_fraction=settings.validation_fraction,
+        # Not a setting: scorers from before they kept a threshold are made anew.
         threshold="best F1 on validation",
     )
 

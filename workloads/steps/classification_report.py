@@ -28,8 +28,9 @@ from raylevance.evaluation.classification_metrics import (
 from raylevance.evaluation.label_thresholds import choose_thresholds
 from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
-from raylevance.inference.query_classifier import read_query_labels
+from raylevance.inference.query_classifier import read_classifier
 from raylevance.models.query_classifier import GRAPHS, QueryClassifier, read_graphs
+from workloads.readable import with_interval
 from workloads.steps.classification_pages import check_shown_label, write_page
 from workloads.steps.classifier_training import ClassifierData
 from workloads.steps.compared_baselines import BASELINES, CHEAP, BaselineInputs, Compared
@@ -66,7 +67,7 @@ def _cell(values: Mapping[str, Any], metric: str, interval: list[float] | None) 
     value = values.get(metric)
     if value is None:
         return ""
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+    return with_interval([value, *interval]) if interval else f"{value:.3f}"
 
 
 def report_step(
@@ -147,7 +148,7 @@ def classifier_scores(
     labels, store = data.labels, data.run.store
     found: dict[str, Systems] = {}
     loaded = {name: QueryClassifier.load(store.path(artifact.ref)) for name, artifact in earlier.items()}
-    served = read_query_labels(store.path(classifier.ref))
+    served = read_classifier(store.path(classifier.ref))
     for number, task in enumerate(labels.space.tasks):
         validation, test = (labels.columns_of(labels.queries(split), task)[0] for split in (VALIDATION, TEST))
         if test:

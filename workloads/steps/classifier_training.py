@@ -27,7 +27,7 @@ from raylevance.graph.label_graphs import (
     normalise,
     semantic_graph,
 )
-from raylevance.inference.query_classifier import DEFAULT_THRESHOLD, save_query_labels
+from raylevance.inference.query_classifier import DEFAULT_THRESHOLD, save_classifier
 from raylevance.losses.semi_labels import fuse_knowledge, place_knowledge
 from raylevance.models.encoder import Encoder, EncoderSettings, Vectors
 from raylevance.models.query_classifier import (
@@ -180,7 +180,7 @@ def classifier_step(
             model = train_classifier(data, draft, work, data.run.store.path(start.ref), settings)
             classifier = QueryClassifier.load(model)
             counts = {task: labels.training_queries(task) for task in labels.space.tasks}
-            save_query_labels(draft.path, classifier, counts, validation_thresholds(data, classifier))
+            save_classifier(draft.path, classifier, counts, validation_thresholds(data, classifier))
 
     described = training_settings(train, ProductText())
     inputs = [labels.artifact, start, *([semi] if semi else [])]
@@ -260,7 +260,7 @@ def calibrate_tau(
     tau is the smallest cosine of a grid of 0.01 at which the share of right labels among those that pass is
     `settings.precision` or more, and not more than `settings.most` pass for a query; None where there is none.
 
-    Source: [R] of SSUF (arXiv 2506.21049), section 3.3: the paper states no tau; the rule is our choice.
+    Source: SSUF (arXiv 2506.21049), section 3.3, states no tau; the rule is our choice.
     """
     right, levels = truth.toarray().astype(bool), np.arange(100) / 100
     # A cosine passes the levels up to its own.

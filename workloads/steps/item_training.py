@@ -106,5 +106,6 @@ def table_step(
 
     described = {"table": settings, "temperature": temperature}
     if measured:
+        # Not a setting: tables from before new items were measured are made anew.
         described["new_items"] = "measured"
     return run.step(f"table/{name}", build, settings=described, inputs=[graph, encoder])

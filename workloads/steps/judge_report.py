@@ -15,6 +15,7 @@ from raylevance.evaluation.agreement import accuracy_by_coverage, agreement_by_s
 from raylevance.inference.encoder import NamedEncoder, backbone_digest, backbone_path
 from raylevance.inference.judge import load as load_judge
 from raylevance.judges.labelling import label_table
+from workloads.readable import with_interval
 from workloads.run import Run
 from workloads.steps.judge_data import JudgeData
 from workloads.steps.judge_worth import judge_worth
@@ -42,7 +43,7 @@ class JudgeOutcome(ReportOutcome):
         table.title_justify = "left"
         for name, measured in metrics["judges"].items():
             test = measured["test"]
-            cells = [f"{test[key]:.3f} [{test['ci95'][key][0]:.3f}, {test['ci95'][key][1]:.3f}]" for key in SHOWN]
+            cells = [with_interval([test[key], *test["ci95"][key]]) for key in SHOWN]
             half = next(row for row in measured["coverage"] if row["coverage"] <= HALF)
             worth = measured.get("test_worth")
             gain = "{:+.3f} [{:.3f}, {:.3f}]".format(*worth["gain"]) if worth else ""

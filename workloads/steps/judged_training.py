@@ -19,6 +19,9 @@ from workloads.steps.encoder_training import besides_training, training_settings
 from workloads.steps.mining import add_mined_pairs, read_mined
 from workloads.steps.retrieval_data import RetrievalData
 
+JUDGED_QUERIES = "queries"
+"""The setting of an encoder that learned from judged queries, which no other encoder has: the digest of their ids."""
+
 
 class JudgedTraining(Settings):
     """The settings that decide the training of an encoder on judged queries."""
@@ -63,7 +66,7 @@ def judged_training_step(
             save_bands(draft.path, GradedPairs.from_tables(data.validation, data.text))
 
     others = besides_training(settings) | data.evaluation_settings()
-    described = training_settings(settings.train, data.text, **others, queries=train_queries)
+    described = training_settings(settings.train, data.text, **others, **{JUDGED_QUERIES: train_queries})
     return run.step(name, build, settings=described, inputs=inputs, seed=seed)
 
 

@@ -15,7 +15,7 @@ import ray.data
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from raylevance.artifacts import Artifact, Draft, digest
-from raylevance.config import Settings
+from raylevance.config import AbsolutePath, Settings
 from raylevance.data.click_labels import CLICKS, labels_of_clicks
 from raylevance.data.hashing import hash_unit
 from raylevance.data.judged_tables import TEST, VALIDATION, JudgedTables
@@ -57,7 +57,7 @@ class LabelSettings(Settings):
     """Levels of the category path that are labels; null for all."""
     columns: tuple[str, ...] = ()
     """Columns of the products that are tasks of their own: brand, color."""
-    file: Path | None = None
+    file: AbsolutePath | None = None
     """File of further labels: label_id, name, parent_id and, optional, task and side_text. Null for none."""
     side_words: NonNegativeInt = 8
     """Words of its products' titles that are added to the text of a label."""
@@ -69,11 +69,6 @@ class LabelSettings(Settings):
             if column not in COLUMNS:
                 raise ValueError(f"{column!r} has no labels; name one of {', '.join(COLUMNS)}")
         return columns
-
-    @field_validator("file")
-    @classmethod
-    def _absolute(cls, file: Path | None) -> Path | None:
-        return file.absolute() if file else None
 
 
 class LabelSourceSettings(Settings):
@@ -87,7 +82,7 @@ class LabelSourceSettings(Settings):
     """Weight of spans of product titles, as pseudo-queries."""
     title_spans: PositiveInt = 3
     """Spans that are cut from each title."""
-    file: Path | None = None
+    file: AbsolutePath | None = None
     """File of queries with labels of your own, in Parquet or JSON Lines: query, and labels, a list of label ids."""
     file_weight: float = Field(1.0, gt=0)
     """Weight of the queries of `file`."""
@@ -95,11 +90,6 @@ class LabelSourceSettings(Settings):
     """Share of the weight of a query's clicks, carts and purchases from which a label counts."""
     least_clicks: PositiveInt = 2
     """Clicks, carts and purchases from which a label counts."""
-
-    @field_validator("file")
-    @classmethod
-    def _absolute(cls, file: Path | None) -> Path | None:
-        return file.absolute() if file else None
 
 
 class KnowledgeSources(Settings):

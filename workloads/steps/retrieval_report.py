@@ -27,6 +27,7 @@ from raylevance.inference.encoder import NamedEncoder, backbone_digest
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.encoding import encode_texts
 from raylevance.models.encoder import Vectors
+from workloads.readable import with_interval
 from workloads.run import Run
 from workloads.steps.indexing import pair_scores
 from workloads.steps.mining import summary as mining_summary
@@ -57,8 +58,8 @@ class RetrievalOutcome(ReportOutcome):
         differences = [f"ndcg@10 minus {baseline}" for baseline in AGAINST]
         table = Table("", *REPORTED, *differences, box=None, pad_edge=False, title=title, title_justify="left")
         for system, values in metrics["systems"].items():
-            cells = [_cell(values[metric], *values["ci95"][metric]) for metric in REPORTED]
-            changes = [_cell(*values["minus"][name]) if name != system else "" for name in AGAINST]
+            cells = [with_interval([values[metric], *values["ci95"][metric]]) for metric in REPORTED]
+            changes = [with_interval(values["minus"][name]) if name != system else "" for name in AGAINST]
             table.add_row(system, *cells, *changes)
         mined = metrics.get("mining")
         chosen = [best_line(metrics["best"])] if "best" in metrics else []
@@ -285,7 +286,3 @@ def write_runs(folder: Path, runs: Mapping[str, RankedRun]) -> None:
     """Write each run as a TREC file named by its system."""
     for name, run in runs.items():
         write_run(folder / f"{name.replace(' ', '')}.run", run, name.replace(" ", ""))
-
-
-def _cell(mean: float, low: float, high: float) -> str:
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"

@@ -14,6 +14,7 @@ from raylevance.data.judged_tables import JudgedTables
 from raylevance.evaluation.pair_metrics import PAIR_METRICS, bootstrap_pairs
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.scorer import load as load_scorer
+from workloads.readable import with_interval
 from workloads.steps.pair_scores import (
     TASKS,
     Scores,
@@ -41,7 +42,7 @@ class WeakOutcome(ReportOutcome):
         table = Table("", f"AUC, {first}", "F1", "KS", f"AUC, {second}", box=None, title=title, title_justify="left")
         for name, tasks in metrics["scorers"].items():
             cells = [*(tasks[first][metric] for metric in PAIR_METRICS), tasks[second]["auc"]]
-            table.add_row(name, *("{:.3f} [{:.3f}, {:.3f}]".format(*cell) for cell in cells))
+            table.add_row(name, *(with_interval(cell) for cell in cells))
         return table
 
 

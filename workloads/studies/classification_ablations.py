@@ -23,7 +23,7 @@ from raylevance.evaluation.classification_metrics import (
     metric_differences,
     predictions_of,
 )
-from raylevance.inference.query_classifier import read_query_labels
+from raylevance.inference.query_classifier import read_classifier
 from raylevance.progress import status
 from workloads.recipes.query_classification import (
     ClassifierRecipe,
@@ -199,7 +199,7 @@ def report_step(
 
 def predict(run: Run, classifier: Artifact, queries: Sequence[str], task: str) -> Predictions:
     """Return what a classifier predicts for `queries`, with its own thresholds."""
-    served = read_query_labels(run.store.path(classifier.ref))
+    served = read_classifier(run.store.path(classifier.ref))
     return predictions_of(served.probabilities(queries, task), served.thresholds(task))
 
 

@@ -1,4 +1,4 @@
-"""`raylevance tune hybrid`: how BM25 and vectors are best joined for an index, on judged queries that test nothing.
+"""`raylevance tune hybrid`: how BM25 and vectors are best joined, on judged queries outside the test split.
 
     raylevance tune hybrid [--set index=index/stage2] [--set folds=5]
 
@@ -36,7 +36,9 @@ from raylevance.inference.embeddings import embed_items
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.search import pin
 from raylevance.progress import status
+from workloads.readable import with_interval
 from workloads.run import Run
+from workloads.steps.judged_training import JUDGED_QUERIES
 from workloads.steps.systems import choose, rank_dense, rank_fused, rank_lexical
 from workloads.studies.hybrid_plot import PICTURE, save_variants
 from workloads.studies.hybrid_variants import (
@@ -51,7 +53,7 @@ from workloads.studies.hybrid_variants import (
 )
 
 BASELINE = "BM25, title, brand and colour"
-AS_IS = "the index as it is"
+OWN_FUSION = "the index's own fusion"
 TUNED = "tuned"
 MINIMUM_QUERIES = 20
 """With fewer judged queries, an interval of nDCG@10 is wider than any difference between variants seen so far."""
@@ -83,12 +85,12 @@ class HybridTuneOutcome:
     def as_table(self) -> Table:
         """Return one row for each system and family: held-out nDCG@10 with its interval, and paired differences."""
         metrics = self.report.metrics
-        columns = ["", "dense weight", f"{METRIC}, held out", "minus BM25", f"minus {AS_IS}"]
+        columns = ["", "dense weight", f"{METRIC}, held out", "minus BM25", f"minus {OWN_FUSION}"]
         title = f"{metrics['queries']} training queries of {metrics['data']}, {metrics['folds']} folds"
         table = Table(*columns, box=None, pad_edge=False, title=title, title_justify="left")
         for name, row in metrics["systems"].items():
             weight = "" if row["dense_weight"] is None else f"{row['dense_weight']:g}"
-            table.add_row(name, weight, *(_cell(row[part]) for part in ("value", "minus_bm25", "minus_index")))
+            table.add_row(name, weight, *(with_interval(row[part]) for part in ("value", "minus_bm25", "minus_index")))
         name = self.index.name
         lines = [
             f"compared with the vectors of {metrics['vectors']}",
@@ -159,6 +161,11 @@ def compare(
     if compared.ref != encoder.ref:
         status(f"{encoder.ref} learned from judged queries; variants are compared with the vectors of {compared.ref}")
         vectors = VectorIndex.build(embed_items(store, named, named.item_texts(judged.products)), IndexSettings())
+        if loaded.fusion.method == "graded":
+            raise RaylevanceError(
+                f"{index.ref}: its fusion grades cosines of {encoder.ref}, which learned from the queries of this "
+                "comparison; make the index with another index.fusion.method"
+            )
     queries = named.encode_queries(judged.queries["query"].to_pylist())
     folds = assign_folds(judged.queries, settings.folds, settings.seed)[_by_first_judgement(judged)]
     tried = families(words)
@@ -168,7 +175,7 @@ def compare(
         "BM25, all text": ndcg(judged, rank_lexical(judged, full_text(judged.products))),
         "BM25F": ranker.measure(judged, vectors, queries, [_alone(words, 0.0)])[0],
         "dense": ndcg(judged, rank_dense(judged, queries, vectors)),
-        AS_IS: ndcg(judged, rank_fused(judged, vectors, loaded.lexical, queries, loaded.fusion, loaded.bands)),
+        OWN_FUSION: ndcg(judged, rank_fused(judged, vectors, loaded.lexical, queries, loaded.fusion, loaded.bands)),
     }
     family = choose_family(measured)
     variant = tried[family][choose(measured[family])]
@@ -189,12 +196,12 @@ def compare(
 def unjudged_encoder(store: Store, encoder: Artifact) -> Artifact:
     """Return `encoder`, or if it learned from judged queries, the nearest of those it was trained from that did not.
 
-    Raises `RaylevanceError` if the store lacks it.
+    Raises `RaylevanceError` if one of them is not in the store, or all learned from judged queries.
     """
-    while "queries" in encoder.settings:
+    while JUDGED_QUERIES in encoder.settings:
         before = [parent for parent in encoder.parents if parent.startswith("encoder/")]
         if not before:
-            break
+            raise RaylevanceError(f"{encoder.ref}: learned from judged queries, and has no encoder among its parents")
         encoder = store.get(before[0])
     return encoder
 
@@ -229,11 +236,6 @@ def _figures(values: dict[str, Values], name: str, weight: float | None, seed: i
     return {
         "value": list(bootstrap_mean(values[name], seed)),
         "minus_bm25": list(paired_difference(values[name], values[BASELINE], seed)),
-        "minus_index": list(paired_difference(values[name], values[AS_IS], seed)),
+        "minus_index": list(paired_difference(values[name], values[OWN_FUSION], seed)),
         "dense_weight": weight,
     }
-
-
-def _cell(estimate: list[float]) -> str:
-    mean, low, high = estimate
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"

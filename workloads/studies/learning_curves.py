@@ -24,6 +24,7 @@ from raylevance.demo.settings import DemoSettings
 from raylevance.errors import UsageError
 from raylevance.losses.temperature import INITIAL_TEMPERATURE
 from raylevance.progress import status
+from workloads.readable import with_interval
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
     refine,
@@ -110,7 +111,7 @@ class LearningCurveOutcome(GridOutcome):
         for point in metrics["points"]:
             minus = [point["minus"].get(name) for name in (WARMUP, STAGE1)]
             cells = [point[METRIC], *minus, point[JUDGED], point["margin"]]
-            shown = ("{:.3f} [{:.3f}, {:.3f}]".format(*cell) if cell else "" for cell in cells)
+            shown = (with_interval(cell) if cell else "" for cell in cells)
             table.add_row(point["variant"], point["stage"], str(point["steps"]), str(point["queries"]), *shown)
         table.caption = f"curves: {self.run.store.path(self.report.ref) / CURVES}"
         table.caption_justify = "left"

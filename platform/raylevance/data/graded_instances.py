@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt
 from raylevance.config import Settings
 from raylevance.data.hashing import hash_unit, pair_ids
 from raylevance.data.id_rows import find_rows
-from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
+from raylevance.data.schema import MODEL_PREFIX
 from raylevance.data.spelling import SpellingSettings, add_misspelt_queries
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
@@ -119,7 +119,7 @@ def soften(judgements: pa.Table) -> pa.ChunkedArray:
     confidence = pc.max_element_wise(
         judgements["confidence"].cast(pa.float32()), pa.scalar(LEAST_CONFIDENCE, pa.float32()), skip_nulls=False
     )
-    by_judge = pc.starts_with(judgements["source"], LANGUAGE_MODEL_PREFIX)
+    by_judge = pc.starts_with(judgements["source"], MODEL_PREFIX)
     confidence = pc.fill_null(pc.if_else(by_judge, confidence, pa.scalar(1.0, pa.float32())), 1.0)
     return pc.add(pc.multiply(confidence, pc.subtract(grade, 1.0)), 1.0).cast(pa.float32())
 

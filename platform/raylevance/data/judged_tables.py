@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from raylevance.data.groups import ALL, Groups
 from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
 from raylevance.data.id_rows import rows_of_ids
-from raylevance.data.schema import LANGUAGE_MODEL_PREFIX
+from raylevance.data.schema import MODEL_PREFIX
 from raylevance.data.splits import assign_folds, check_leakage, queries_of_split, split_by_query
 from raylevance.data.text import normalised_query
 from raylevance.errors import RaylevanceError
@@ -81,7 +81,7 @@ class JudgedTables:
 
     def without_repeated_pairs(self) -> Self:
         """Keep one judgement of each query-product pair: the first by a person, or else the first by a model."""
-        by_model = pc.starts_with(self.judgements["source"], LANGUAGE_MODEL_PREFIX).to_numpy()
+        by_model = pc.starts_with(self.judgements["source"], MODEL_PREFIX).to_numpy()
         order = np.argsort(by_model, kind="stable")
         pairs = hash_strings(pair_ids(self.judgements))
         first_rows = np.sort(order[np.unique(pairs[order], return_index=True)[1]])
@@ -96,8 +96,8 @@ class JudgedTables:
         return replace(self, judgements=kept)
 
     def without_model_grades(self) -> Self:
-        """Remove the judgements of language models. A judge's agreement is measured on the remaining ones."""
-        by_model = pc.starts_with(self.judgements["source"], LANGUAGE_MODEL_PREFIX)
+        """Remove the judgements of judges; those of people stay. A judge's agreement is measured on them."""
+        by_model = pc.starts_with(self.judgements["source"], MODEL_PREFIX)
         return replace(self, judgements=self.judgements.filter(pc.invert(by_model)))
 
     def without_unjudged_queries(self) -> Self:

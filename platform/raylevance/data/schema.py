@@ -11,7 +11,7 @@ ESCI_GRADES = {"E": 2, "S": 1, "C": 1, "I": 0}
 Source: Reddy et al. 2022 (arXiv 2206.06588) for the labels, Mine and Refine (arXiv 2602.17654) for their grades.
 """
 
-LANGUAGE_MODEL_PREFIX = "llm:"
+MODEL_PREFIX = "llm:"
 """The beginning of `source` in rows that a judge or a language model wrote. Its version follows."""
 
 ACTIONS = ("exposure", "click", "cart", "purchase")
@@ -55,7 +55,7 @@ JUDGEMENTS = pa.schema(
 )
 """`label` is the data set's own label, `grade` is one of `GRADES`, and `confidence` is between 0 and 1.
 
-`source` is "human", or `LANGUAGE_MODEL_PREFIX` and the version of a judge.
+`source` is "human", or `MODEL_PREFIX` and the version of a judge.
 """
 
 EVENTS = pa.schema(

@@ -4,16 +4,16 @@ from .encoder import NamedEncoder
 from .encoding import encode_texts, pair_cosines
 from .item_table import Recommended, Recommender, TriggerLists
 from .judge import LoadedJudge
-from .query_classifier import Prediction, QueryLabels
+from .query_classifier import LoadedClassifier, PredictedLabel
 from .scorer import Scorer
 from .search import ProductSearch, SearchVersions, TextSearch
 
 __all__ = [
+    "LoadedClassifier",
     "LoadedJudge",
     "NamedEncoder",
-    "Prediction",
+    "PredictedLabel",
     "ProductSearch",
-    "QueryLabels",
     "Recommended",
     "Recommender",
     "Scorer",

@@ -42,7 +42,7 @@ class TaskLabels(NamedTuple):
     training_queries: npt.NDArray[np.int64]
 
 
-class Prediction(NamedTuple):
+class PredictedLabel(NamedTuple):
     """A label of a query: its id, its probability, and its path of names from the root of its taxonomy."""
 
     label_id: str
@@ -51,7 +51,7 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True)
-class QueryLabels:
+class LoadedClassifier:
     """A classifier that is loaded and ready to classify."""
 
     encoder: Path
@@ -81,7 +81,7 @@ class QueryLabels:
 
     def classify(
         self, queries: Sequence[str], task: str, k: int, minimum: float | None = None
-    ) -> list[list[Prediction]]:
+    ) -> list[list[PredictedLabel]]:
         """Return up to `k` labels of each query, the most probable first.
 
         A label below its threshold, or below `minimum` where given, is left out, so a query may have none.
@@ -90,14 +90,14 @@ class QueryLabels:
 
     def best_labels(
         self, probabilities: Vectors, task: str, k: int, minimum: float | None = None
-    ) -> list[list[Prediction]]:
+    ) -> list[list[PredictedLabel]]:
         """Return up to `k` labels of each row of `probabilities`, float32 [queries, labels], as `classify` does."""
         limits = self.thresholds(task) if minimum is None else np.full(probabilities.shape[1], minimum)
         rows = self._predicted_rows(task)
         best = best_columns(probabilities, k)
         return [
             [
-                Prediction(self.space.label_ids[rows[column]], float(row[column]), self.space.path(rows[column]))
+                PredictedLabel(self.space.label_ids[rows[column]], float(row[column]), self.space.path(rows[column]))
                 for column in columns
                 if row[column] >= limits[column]
             ]
@@ -137,7 +137,7 @@ def best_columns(scores: Vectors, k: int) -> npt.NDArray[np.int64]:
     return np.take_along_axis(chosen, order, axis=1)
 
 
-def load(store: Store, reference: str) -> QueryLabels:
+def load(store: Store, reference: str) -> LoadedClassifier:
     """Load `classifier/NAME[@VERSION]` of the store.
 
     Raises `UsageError` for another kind of reference, `RaylevanceError` when there is none or it is damaged.
@@ -147,11 +147,11 @@ def load(store: Store, reference: str) -> QueryLabels:
     folder = store.path(reference)
     if not (folder / LABELS).is_file():
         raise RaylevanceError(f"{reference}: has no {LABELS}, so it can't classify; name another classifier")
-    return read_query_labels(folder)
+    return read_classifier(folder)
 
 
-def read_query_labels(folder: Path) -> QueryLabels:
-    """Read what `save_query_labels` wrote. Raises `RaylevanceError` if it can't be read."""
+def read_classifier(folder: Path) -> LoadedClassifier:
+    """Read what `save_classifier` wrote. Raises `RaylevanceError` if it can't be read."""
     with one_line_errors(str(folder), "query classifier"):
         space = LabelSpace.open(folder)
         arrays = safetensors.numpy.load_file(folder / LABELS)
@@ -160,10 +160,10 @@ def read_query_labels(folder: Path) -> QueryLabels:
             for number, task in enumerate(space.tasks)
         }
         read_encoder_settings(folder / ENCODER)
-    return QueryLabels(folder / ENCODER, space, by_task)
+    return LoadedClassifier(folder / ENCODER, space, by_task)
 
 
-def save_query_labels(
+def save_classifier(
     folder: Path,
     classifier: QueryClassifier,
     training_queries: Mapping[str, npt.NDArray[np.int64]],

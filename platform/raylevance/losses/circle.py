@@ -82,10 +82,12 @@ def multi_class_circle(
     share = {grade: (1 - (labels - grade).abs()).clamp(min=0).to(scores.dtype) for grade in (0, 1, 2)}
     upper, lower = {}, {}
     for grade, boundary in ((2, boundaries.positive_2), (1, boundaries.positive_1)):
-        weight = (2 * POSITIVE_AXIS[grade] - boundary - weighing_scores).clamp(min=0)
+        optimum = 2 * POSITIVE_AXIS[grade] - boundary
+        weight = (optimum - weighing_scores).clamp(min=0)
         upper[grade] = _shared_logsumexp(-gamma * weight * (scores - boundary), instance, share[grade])
     for grade, boundary in ((1, boundaries.negative_1), (0, boundaries.negative_0)):
-        weight = (weighing_scores - 2 * NEGATIVE_AXIS[grade] + boundary).clamp(min=0)
+        optimum = 2 * NEGATIVE_AXIS[grade] - boundary
+        weight = (weighing_scores - optimum).clamp(min=0)
         lower[grade] = _shared_logsumexp(gamma * weight * (scores - boundary), instance, share[grade])
     count = {grade: segment_sum(share[grade], instance) for grade in (0, 1, 2)}
     loss = scores.new_zeros(())
