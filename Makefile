@@ -41,8 +41,8 @@ run: $(READY)  ## data -> training -> index -> report, then three queries answer
 serve: $(READY)  ## answer over HTTP until interrupted, and open the search page, http://127.0.0.1:8000/
 	$(BIN)/raylevance serve --open
 
-test: $(READY)  ## the tests, but for the long ones
-	$(BIN)/python -m pytest -m "not long"
+test: $(READY)  ## the tests, but for the long ones, two files at a time: most of a test is waiting for processes to start
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
 check: $(READY)  ## ruff, mypy strict, layout
 	test ! -e platform/__init__.py

@@ -38,7 +38,8 @@ def prepare_environment() -> None:
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "0":
         return
     free = _free_ports(3)
-    first = 20_000 + 10 * (os.getpid() % 1000)
+    # Below the ports that the system gives out; servers that start after one another get different ranges.
+    first = 20_000 + REPLICA_PORTS * (os.getpid() % 60)
     defaults: dict[str, object] = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         # The routes do nothing long on the event loop, so a thread of their own costs more than it gives.
