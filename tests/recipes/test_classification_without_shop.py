@@ -1,6 +1,7 @@
 """Query classification from files alone, cross-validated, and its validation on spans of titles."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from raylevance.artifacts import Store
 from raylevance.data.judged_tables import TEST, JudgedTables
@@ -17,9 +19,13 @@ from raylevance.data.product_labels import category_labels
 from raylevance.data.pseudo_queries import cut_spans
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.errors import UsageError
+from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
+from raylevance.training.settings import MachineSettings
 from workloads.recipe import find_recipe, load_recipe_settings
 from workloads.recipes import query_classification
 from workloads.run import Run
+from workloads.steps.classifier_training import ClassifierData, raise_unseen_labels
+from workloads.steps.encoder_training import Trainer
 from workloads.steps.label_data import (
     KnowledgeSources,
     LabelData,
@@ -92,6 +98,33 @@ def test_labelled_queries_alone_train_a_classifier(
     sources = run.store.get("labels/query").metrics["sources"]
     assert sources["file"]["queries"] == 25 - run.store.get("labels/query").metrics["queries"]["test"]
     assert sources["titles"]["queries"] == 0, "a source that gives nothing is reported as 0"
+
+
+def test_labels_without_a_training_query_are_as_probable_as_validation_queries_say(
+    tiny_backbone: Path, tmp_path: Path, files: list[str]
+) -> None:
+    with without_ray(tmp_path) as run:
+        made = label_step(run, None, plan(files, None))
+        folder = Path(shutil.copytree(run.store.path(made.ref), tmp_path / "labels"))
+        data = ClassifierData(run, LabelData(made, folder, LabelSpace.open(folder)), Trainer(MachineSettings(), 0))
+    unseen = data.labels.space.label_ids.index("Lamps")
+    train = pq.read_table(data.labels.file("train"))
+    kept = [unseen not in labels for labels in train["labels"].to_pylist()]
+    pq.write_table(train.filter(pa.array(kept)), data.labels.file("train"))
+    own = [unseen in labels for labels in data.labels.queries("validation")["labels"].to_pylist()]
+    assert 0 < sum(own) < len(own) and not all(kept)
+    classifier = QueryClassifier.from_encoder(tiny_backbone, data.labels.space, {}, QueryClassifierSettings())
+    [head] = classifier.task_heads()
+    queries = data.labels.queries("validation")["query"].to_pylist()
+    [(rows, _)] = classifier.label_matrices()
+    with torch.no_grad():
+        head.bias.fill_(-3.0 - float((classifier.encoder.encode_queries(queries) @ rows.T).max()))
+    before = head.bias.detach().clone()
+    offsets = raise_unseen_labels(data, classifier)
+    changed = (head.bias - before).detach().numpy()
+    np.testing.assert_allclose(changed, np.where(np.arange(len(CLASSES)) == unseen, offsets["category"], 0), atol=1e-5)
+    [probabilities] = classifier.probabilities(queries)
+    assert probabilities[:, unseen].sum() == pytest.approx(sum(own), rel=1e-3), "as many as there are"
 
 
 def test_test_queries_are_a_share_that_nothing_learns_from(tmp_path: Path, files: list[str]) -> None:

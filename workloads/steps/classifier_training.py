@@ -20,6 +20,7 @@ from raylevance.data.judged_tables import VALIDATION
 from raylevance.data.text import ProductText
 from raylevance.evaluation.classification_metrics import label_matrix
 from raylevance.evaluation.label_thresholds import choose_thresholds
+from raylevance.evaluation.unseen_labels import choose_unseen_offset
 from raylevance.graph.label_graphs import (
     cooccurrence_graph,
     fuse_graphs,
@@ -169,8 +170,9 @@ def classifier_step(
 ) -> Artifact:
     """Return `classifier/query`: the warm classifier, trained with the semi-supervised labels that `semi` allows.
 
-    It is kept as it is served: the encoder, and the rows, the bias and the thresholds of its labels. Thresholds are
-    chosen on the validation queries. Without `semi` the same steps are trained on the given labels alone.
+    It is kept as it is served: the encoder, and the rows, the bias and the thresholds of its labels. The bias of labels
+    without a training query, and thresholds, are chosen on the validation queries. Without `semi` the same steps are
+    trained on the given labels alone.
     """
     labels = data.labels
 
@@ -180,9 +182,11 @@ def classifier_step(
             model = train_classifier(data, draft, work, data.run.store.path(start.ref), settings)
             classifier = QueryClassifier.load(model)
             counts = {task: labels.training_queries(task) for task in labels.space.tasks}
+            draft.metrics["unseen_offset"] = raise_unseen_labels(data, classifier)
             save_classifier(draft.path, classifier, counts, validation_thresholds(data, classifier))
 
-    described = training_settings(train, ProductText())
+    # "unseen" is not a setting: classifiers from before labels without a training query had an offset are made anew.
+    described = training_settings(train, ProductText(), unseen="offset by the loss of validation queries")
     inputs = [labels.artifact, start, *([semi] if semi else [])]
     name = f"classifier/query{suffix}"
     return data.run.step(name, build, settings=described, inputs=inputs, seed=data.trainer.seed)
@@ -194,6 +198,26 @@ def train_classifier(
     """Train the classifier in the folder `start` on the training queries, and return the folder of the result."""
     task = Classification(start, data.labels.file("train"), train)
     return data.trainer.train(task, draft, work, data.evaluation() if train.evaluate_every else None)
+
+
+def raise_unseen_labels(data: ClassifierData, classifier: QueryClassifier) -> dict[str, float]:
+    """Add to the bias of the labels without a training query the offset that validation queries tell.
+
+    Returns the offset by task; it is 0 for a task without such a label or without a validation query.
+    """
+    rows, offsets = data.labels.queries(VALIDATION), {}
+    matrices = classifier.label_matrices()
+    for number, task in enumerate(data.labels.space.tasks):
+        unseen = data.labels.training_queries(task) == 0
+        queries, own = data.labels.columns_of(rows, task)
+        offsets[task] = 0.0
+        if queries and unseen.any():
+            label_rows, bias = (part[unseen] for part in matrices[number])
+            logits = classifier.encoder.encode_queries(queries) @ label_rows.T + bias
+            offsets[task] = choose_unseen_offset(logits, label_matrix(own, len(unseen)).tocsc()[:, unseen].tocsr())
+            with torch.no_grad():
+                classifier.task_heads()[number].bias[torch.from_numpy(unseen)] += offsets[task]
+    return offsets
 
 
 def validation_thresholds(data: ClassifierData, classifier: QueryClassifier) -> dict[str, npt.NDArray[np.float32]]:

@@ -17,6 +17,7 @@ from .label_thresholds import choose_thresholds
 from .margins import query_margins, word_overlap
 from .pair_metrics import auc_difference, best_threshold, bootstrap_pairs, evaluate_pairs
 from .ranking_metrics import evaluate_run, read_run, write_qrels, write_run
+from .unseen_labels import choose_unseen_offset
 
 __all__ = [
     "HtmlReport",
@@ -30,6 +31,7 @@ __all__ = [
     "bootstrap_pairs",
     "calibration",
     "choose_thresholds",
+    "choose_unseen_offset",
     "confusion_by_parent",
     "confusion_metrics",
     "correct_at",
