@@ -197,7 +197,7 @@ class Answers:
             )
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call `function` on the thread of what is no search."""
+        """Call `function` on the thread for everything but searches."""
         return await asyncio.get_running_loop().run_in_executor(self._other_thread, function, *arguments)
 
     async def _vector(self, reference: str, query: str) -> Vectors:

@@ -47,9 +47,9 @@ class Loaded(Generic[Key, Value]):
             if self._tasks.get(key) is task and _failed(task):
                 self._drop(key)  # what can't be loaded takes no place
 
-    def keep(self, keys: Collection[Key]) -> None:
-        """Drop the values of all other keys; who uses one keeps it to the end."""
-        for key in self._tasks.keys() - set(keys):
+    def drop(self, keys: Collection[Key]) -> None:
+        """Drop the values of `keys`; who uses one keeps it to the end."""
+        for key in self._tasks.keys() & set(keys):
             self._drop(key)
 
     def _drop(self, key: Key) -> None:

@@ -31,8 +31,8 @@ class Models(Protocol):
     async def load(self, references: Iterable[str]) -> None:
         """Load models, so that no request waits for them. Raises `RaylevanceError` when one is missing or damaged."""
 
-    def keep(self, references: set[str]) -> None:
-        """Drop the models of all other references; requests that use one keep it to their end."""
+    def drop(self, references: set[str]) -> None:
+        """Drop models that are not needed any more; requests that use one keep it to their end."""
 
 
 class LocalModels:
@@ -73,9 +73,9 @@ class LocalModels:
         for reference in references:
             await self._models.get(reference)
 
-    def keep(self, references: set[str]) -> None:
-        """Drop the models of all other references, as `Models.keep`."""
-        self._models.keep(references)
+    def drop(self, references: set[str]) -> None:
+        """Drop models, as `Models.drop`."""
+        self._models.drop(references)
 
     async def _run(self, kind: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._work[kind], function, *arguments)
@@ -135,7 +135,7 @@ class RemoteModels:
         """Load models in every process of the pool, as `Models.load`."""
         await tell_all(self._handle, "load", (list(references),), "the encoders")
 
-    def keep(self, references: set[str]) -> None:
+    def drop(self, references: set[str]) -> None:
         """Leave it to the pool, which searchers with other bundles share."""
 
 

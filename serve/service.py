@@ -34,8 +34,8 @@ PROBE_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 5.0
 READY_FOR_S = 2.0
 """How long an answer, or a probe, counts as a sign that searches work."""
-FREED_AFTER_S = 15.0
-"""When the memory of a bundle that left is given back: its last requests have ended by then."""
+FREED_AFTER_S = 5.0
+"""How long after the time limit of its last requests the memory of a bundle that left is given back."""
 
 
 class Service:
@@ -143,7 +143,6 @@ class Service:
             pause = min(self._settings.refresh_s * 2 ** (attempts + 1), LONGEST_PAUSE_S)
             self._attempts = {key: (attempts + 1, time.monotonic() + pause)}
             self._refuse(newest.ref, error)
-            self._keep_models_in_service()
             return False
         self._attempts.clear()
         return True
@@ -151,26 +150,28 @@ class Service:
     async def _take(self, reference: str) -> None:
         """Load a bundle beside the one in service, probe it, and replace the one in service by it."""
         versions = await asyncio.to_thread(read_versions, self._store, reference)
-        new = await asyncio.to_thread(self._load, versions)
-        await self._prepare(new)
+        try:
+            new = await asyncio.to_thread(self._load, versions)
+            await self._prepare(new)
+        except Exception:
+            self._drop_models(versions)
+            raise
+        left = self.answers.bundle.versions
         self.answers, self.loaded = new, datetime.now(UTC)
         for known in [known for known in self.refused if known.bundle == reference]:
             self.refused.remove(known)
         self._metrics.taken(self.loaded)
         log.info("bundle %s is in service", reference)
-        asyncio.get_running_loop().call_later(FREED_AFTER_S, self._free)
+        asyncio.get_running_loop().call_later(self._settings.timeout_s + FREED_AFTER_S, self._free, left)
 
-    def _free(self) -> None:
-        """Give back the memory of the bundle that left, or try later while another one is loaded."""
-        loop = asyncio.get_running_loop()
-        if self._updating is not None and not self._updating.done():
-            loop.call_later(FREED_AFTER_S, self._free)
-            return
-        self._keep_models_in_service()
-        loop.run_in_executor(None, return_memory)
+    def _free(self, versions: Versions) -> None:
+        """Give back the memory of the bundle that left."""
+        self._drop_models(versions)
+        asyncio.get_running_loop().run_in_executor(None, return_memory)
 
-    def _keep_models_in_service(self) -> None:
-        self._models.keep(set(self.answers.bundle.versions.model_dump().values()))
+    def _drop_models(self, versions: Versions) -> None:
+        """Drop the models of a bundle that the one in service does not have."""
+        self._models.drop(set(models_of(versions)) - set(models_of(self.answers.bundle.versions)))
 
     async def _prepare(self, answers: Answers) -> None:
         """Load what the processes hold that searchers share, in each of them, and probe. Raises what fails."""

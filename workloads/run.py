@@ -122,7 +122,10 @@ def check_shared_store(store: Store) -> None:
     if store.is_local:
         check_shared_folder(store.work_folder("locks"), f"store {store}")
     elif len(alive_nodes()) > 1:
-        raise RaylevanceError(f"store {store}: on several machines the store is a folder that all of them share")
+        raise RaylevanceError(
+            f"store {store}: a cluster of several machines needs a store in a folder that all of them mount, not an "
+            "object store"
+        )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Connect to Ray, count what the cluster can give, and say what does not fit on it."""
 
+import json
 import logging
 import os
 import signal
@@ -27,9 +28,12 @@ SHARED_VARIABLES = (
     "MLFLOW_TRACKING_URI",
 )
 """The environment variables of a command that its workers on a cluster read too."""
-IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray in the driver of a submitted job, whose workers have the job's variables already."""
+UNSET = {"RAYLEVANCE_PRECISION": "auto", "RAYLEVANCE_LLM": ""}
+"""What those of them that decide a result are where the command does not set them, whatever a node has."""
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the driver of a submitted job: the job's settings, whose variables its workers have already."""
 VISIBLE_WITHIN_S = 10.0
+"""Seconds that a network mount may take to show a new file."""
 WORKER_NICENESS = 0
 """The niceness of the worker processes of a Ray of our own; see docs/decisions/0008-worker-niceness.md."""
 
@@ -38,8 +42,8 @@ WORKER_NICENESS = 0
 def connected() -> Iterator[None]:
     """Connect to Ray for the block: to the cluster at `RAY_ADDRESS`, else to a Ray of our own on this machine.
 
-    `RAY_ADDRESS` is set inside of a submitted job. The workers of a cluster get `SHARED_VARIABLES` as they are here. A
-    Ray of our own listens on the loopback interface only, requires a
+    `RAY_ADDRESS` is set inside of a submitted job. The workers of a cluster get the `SHARED_VARIABLES` that are set
+    here; others are those of their node. A Ray of our own listens on the loopback interface only, requires a
     token (Ray's default since 2.59), and ends with the block. A program that is connected already keeps its connection.
 
     Raises `RaylevanceError` where no cluster answers at `RAY_ADDRESS`.
@@ -61,7 +65,7 @@ def connected() -> Iterator[None]:
         with _sigterm_handler_kept():
             ray.init(
                 address=address,
-                runtime_env=None if address == "local" or IN_A_JOB in os.environ else {"env_vars": shared_variables()},
+                runtime_env=None if address == "local" else {"env_vars": _variables_for_workers()},
                 logging_level=logging.WARNING,
                 log_to_driver=False,
                 include_dashboard=False,
@@ -82,12 +86,25 @@ def connected() -> Iterator[None]:
 
 
 def shared_variables() -> dict[str, str]:
-    """Return those of `SHARED_VARIABLES` that are set, with the path of the data and of a model's folder absolute."""
-    found = {name: os.environ[name] for name in SHARED_VARIABLES if name in os.environ}
+    """Return those of `SHARED_VARIABLES` that are set, and `UNSET`.
+
+    The path of the data and of a model's folder is absolute. A tracking URI that names a file is left out, since the
+    file would be on the disk of a worker; MLflow's records then go to the run's folder.
+    """
+    found = UNSET | {name: os.environ[name] for name in SHARED_VARIABLES if name in os.environ}
+    if not found.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://")):
+        found.pop("MLFLOW_TRACKING_URI", None)
     for name in ("RAYLEVANCE_DATA", "RAYLEVANCE_LLM"):
         if name in found and (name == "RAYLEVANCE_DATA" or Path(found[name]).is_dir()):
             found[name] = str(Path(found[name]).absolute())
     return found
+
+
+def _variables_for_workers() -> dict[str, str]:
+    """Return `shared_variables` without those that the job of this process sets, which Ray refuses to set again."""
+    job = json.loads(os.environ.get(JOB, "{}")).get("runtime_env") or {}
+    of_job = (job if isinstance(job, dict) else json.loads(job)).get("env_vars", {})
+    return {name: value for name, value in shared_variables().items() if name not in of_job}
 
 
 def check_shared_folder(folder: Path, name: str) -> None:
@@ -104,9 +121,7 @@ def check_shared_folder(folder: Path, name: str) -> None:
     finally:
         marker.unlink()
     if without:
-        raise RaylevanceError(
-            f"{name}: {', '.join(without)} of the cluster does not see it; put it on a mount that all nodes share"
-        )
+        raise RaylevanceError(f"{name}: not visible on {', '.join(without)}; put it on a mount that all nodes share")
 
 
 def nodes_without(file: Path) -> list[str]:

@@ -143,7 +143,7 @@ def test_a_new_ledger_that_another_process_is_making(tmp_path: Path) -> None:
         release.join()
 
 
-def test_no_file_is_needed_that_machines_can_not_share(tmp_path: Path) -> None:
+def test_a_ledger_in_wal_mode_becomes_one_file(tmp_path: Path) -> None:
     """SQLite's write-ahead log is in the memory of one machine, and the store is a mount of several."""
     with closing(sqlite3.connect(tmp_path / "ledger")) as before:
         before.execute("PRAGMA journal_mode=WAL")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from raylevance.artifacts import Store
-from raylevance.client.messages import SearchRequest
+from raylevance.client.messages import RecommendRequest, SearchRequest, Trigger
 from raylevance.errors import UsageError
 from raylevance.index.filters import Filters
 from raylevance.inference import item_table, query_classifier, scorer
@@ -55,6 +56,27 @@ def test_classify_leaves_out_labels_below_their_thresholds(client: TestClient) -
     every = post(client, "/v1/classify", query="kettle", task="category", k=5, minimum=0.0)["tasks"]["category"]
     counted = post(client, "/v1/classify", query="kettle", task="category", k=5)["tasks"]["category"]
     assert counted == [label for label in every if label["probability"] >= np.float32(0.3)]
+
+
+def test_what_is_no_search_does_not_wait_for_one_nor_stands_for_one(full_service: Service) -> None:
+    """A search may wait for a shard that is down: the server is ready only where searches are answered."""
+    answers, waits = full_service.answers, threading.Event()
+
+    async def run() -> None:
+        stuck = asyncio.get_running_loop().run_in_executor(answers._thread, waits.wait)
+        before = answers.searched_at
+        request = RecommendRequest(triggers=[Trigger(product_id="unknown")], k=1)
+        found = await asyncio.wait_for(answers.recommend(request), 10)
+        assert found.unknown == ["unknown"] and answers.searched_at == before
+        waits.set()
+        await stuck
+        await answers.search(SearchRequest(query="red lamp", k=1))
+        assert answers.searched_at > before
+
+    try:
+        asyncio.run(run())
+    finally:
+        waits.set()
 
 
 def test_an_unknown_task_is_named(client: TestClient) -> None:

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from raylevance.artifacts import Store
 from raylevance.client import Client
 from raylevance.errors import RaylevanceError
 from serve.server import free_port, url
+from tests.conftest import Ended
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +39,8 @@ def run_failing_command(*arguments: str) -> tuple[int, str]:
 @pytest.mark.ray
 def test_it_answers_the_queries_and_stops(shop: Any) -> None:
     queries = ["--try", "red running shoes", "--try", "白い lamp"]
-    arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", "0", *queries)
+    few = ["--set", "max_k=3"]
+    arguments = command("--store", str(shop.root), "--index", "index/shop", "--port", "0", *few, *queries)
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.strip().split("\n\n")
@@ -198,3 +201,13 @@ def test_an_address_of_another_machine_is_refused() -> None:
 )
 def test_the_url_reaches_the_server(host: str, expected: str) -> None:
     assert url(host, 80) == expected
+
+
+def test_a_folder_with_a_module_of_the_name_of_the_server_is_refused(
+    raylevance: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "serve.py").touch()
+    ended = raylevance("serve", "--store", tmp_path)
+    assert ended.code == 2
+    assert "serve.py: this folder has a module of the server's name" in ended.err

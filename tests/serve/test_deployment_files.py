@@ -1,7 +1,10 @@
 """The files that people deploy with: they name what exists."""
 
 import json
+import os
 import re
+import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from ray.serve.schema import ServeDeploySchema
 
 from raylevance.errors import UsageError
-from serve import app
+from serve import app, proxy_environment
 from serve import metrics as metrics_module
 from serve.metrics import BatchMetrics, Metrics
 from serve.settings import LOOPBACK, ServeSettings
@@ -107,3 +110,27 @@ def test_the_container_starts_the_command_with_tokens() -> None:
     copied = re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE)
     for name in " ".join(copied).split():
         assert (ROOT / name).exists(), name
+
+
+def test_the_proxy_listens_on_loopback_and_writes_no_query_to_the_log_of_the_system(tmp_path: Path) -> None:
+    """As Ray writes its configuration, but for what stays."""
+    metrics = "    log /run/metrics.sock len 8192 format rfc5424 local1 debug"
+    kept = ["    log global", metrics, "    bind 127.0.0.1:8000"]
+    lines = ["    log 127.0.0.1:514 local0 info", "    bind *:9101", "    bind :9102", *kept]
+    (tmp_path / "haproxy.cfg").write_text("\n".join(lines) + "\n")
+    ports = {"RAY_SERVE_HAPROXY_STATS_PORT": "9101", "RAY_SERVE_HAPROXY_METRICS_PORT": "9102"}
+    environment = {**os.environ, **ports, "RAYLEVANCE_HAPROXY": "echo"}
+    script = ["sh", str(ROOT / "serve" / "haproxy_on_loopback.sh"), "-f", str(tmp_path / "haproxy.cfg")]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["-f", str(tmp_path / "haproxy.cfg")], "HAProxy gets the arguments"
+    written = (tmp_path / "haproxy.cfg").read_text().splitlines()
+    assert written == ["    bind 127.0.0.1:9101", "    bind 127.0.0.1:9102", *kept]
+
+
+def test_the_files_of_the_proxy_are_of_this_user_alone() -> None:
+    """Its admin socket takes orders from whoever reaches it."""
+    paths = [Path(os.environ[name]) for name in proxy_environment.FILES]
+    [folder] = {path.parent if path.suffix or path.name == "server-state" else path for path in paths}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and folder.stat().st_uid == os.getuid()
+    node = "f" * 56
+    assert max(len(str(path.parent / node / path.name)) for path in paths) < 107, "what a socket's path may have"

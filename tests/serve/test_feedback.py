@@ -265,6 +265,19 @@ def test_a_request_that_was_given_up(open_feedback: Callable[..., Feedback], tmp
     feedback.close()
 
 
+def test_events_are_not_taken_into_a_file_that_was_removed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", 1 << 20)
+    journal.append(b"one\n").result(10)
+    [file] = (tmp_path / "journal").iterdir()
+    file.unlink()
+    with pytest.raises(NotKeptError, match="the file was removed"):
+        journal.append(b"two\n").result(10)
+    journal.append(b"three\n").result(10)
+    journal.close()
+    [after] = (tmp_path / "journal").iterdir()
+    assert after.read_bytes() == b"three\n"
+
+
 def test_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journals are in a cache that all object stores share; each takes over its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -363,9 +363,9 @@ def test_nothing_that_can_be_served_ends_the_start_with_the_reason(store: Store)
 
 def test_a_bundle_that_left_is_freed_and_its_models_dropped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the first one, whose objects Ray Serve freezes out of the garbage collection once a replica has started."""
-    monkeypatch.setattr(service_module, "FREED_AFTER_S", 0.3)
+    monkeypatch.setattr(service_module, "FREED_AFTER_S", 0.2)
     models = LocalModels(str(store))
-    settings = ServeSettings(store=str(store), bundle="bundle/shop")
+    settings = ServeSettings(store=str(store), bundle="bundle/shop", timeout_s=0.2)
     service = Service(settings, read_versions(store, "bundle/shop"), models, Metrics())
 
     async def run() -> None:
@@ -386,7 +386,7 @@ def test_a_bundle_that_left_is_freed_and_its_models_dropped(store: Store, monkey
         finally:
             gc.unfreeze()
         assert len(models._models._tasks) > 1, "requests that began before may still need them"
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.6)
         assert set(models._models._tasks) == {service.answers.bundle.versions.encoder}
 
     asyncio.run(run())

@@ -178,7 +178,7 @@ def test_values_are_loaded_once_and_the_oldest_goes() -> None:
         with pytest.raises(RaylevanceError, match="damaged"):
             await loaded.get("bad")
         assert await loaded.get("bad") == "BAD"
-        loaded.keep(["bad"])
+        loaded.drop(["a", "b", "never loaded"])
         assert [await loaded.get("bad"), await loaded.get("b")] == ["BAD", "B"]
         assert loads[-2:] == ["bad", "b"]
 

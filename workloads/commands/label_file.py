@@ -13,7 +13,7 @@ from raylevance.judges.labelling import Labelling, LabellingSummary, check_pairs
 from raylevance.llm.backends import open_ledger
 from raylevance.llm.ledger import Ledger
 from raylevance.progress import progress_bar
-from workloads.run import exclusive
+from workloads.run import check_shared_store, exclusive
 
 
 def label_file(
@@ -41,6 +41,7 @@ def label_file(
     labelling = named.labelling if threshold is None else named.labelling._replace(threshold=threshold)
     key = f"label-{fingerprint(labelling.version, str(pairs.absolute()))}"
     with connected(), open_ledger(opened) as ledger, exclusive(opened, key, f"labels of {pairs}"):
+        check_shared_store(opened)
         work = opened.work_folder(key)
         known = named.agreement
         if check:

@@ -24,7 +24,7 @@ def submit(
     from workloads.recipe import find_recipe, load_recipe_settings
 
     settings = load_recipe_settings(find_recipe(recipe), config, overrides or [])
-    if recipe == "audit" and not {"review", "apply"} & settings.model_fields_set:
+    if recipe == "audit" and not (settings.model_dump()["apply"] or "review" in settings.model_fields_set):
         raise UsageError("submit audit: set review to a file that you and the cluster see, or apply=true")
     root = store if "://" in store else str(Path(store).absolute())
     raise typer.Exit(submit_job(address, recipe, settings, root, fresh=fresh))

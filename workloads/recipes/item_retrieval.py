@@ -92,7 +92,12 @@ METRIC = "recall@200"
 
 
 def search_space(settings: ItemRecipe) -> dict[str, Any]:
-    """Return what `raylevance tune` varies: Ray Tune's domains by setting."""
+    """Return what `raylevance tune` varies: Ray Tune's domains by setting, without those that can't matter."""
+    unread = unread_settings(settings)
+    return {name: domain for name, domain in _whole_space().items() if name not in unread}
+
+
+def _whole_space() -> dict[str, Any]:
     from ray import tune
 
     return {
@@ -110,8 +115,8 @@ def search_space(settings: ItemRecipe) -> dict[str, Any]:
 
 def unsearched_settings(settings: ItemRecipe) -> dict[str, str]:
     """Return the settings that `raylevance tune` would vary if they could matter, each with the reason."""
-    searched = search_space(settings)
-    return {name: reason for name, reason in unread_settings(settings).items() if name in searched}
+    space = _whole_space()
+    return {name: reason for name, reason in unread_settings(settings).items() if name in space}
 
 
 def unread_settings(settings: ItemRecipe) -> dict[str, str]:
@@ -162,7 +167,7 @@ def trial(settings: ItemRecipe, run: Run) -> Iterator[float]:
 
 def check_settings(settings: ItemRecipe, store: Store) -> None:
     """Refuse, before any work, an encoder of texts that is not there, workers that the cluster has no room for, and
-    settings of the machine that the training does not read."""
+    settings that the training does not read."""
     if settings.encoder.text:
         load_encoder(store, settings.encoder.text)
     if settings.train.precision == "bf16":

@@ -55,7 +55,7 @@ VALIDATION = 0.2
 class CrossEncoderSettings(Settings):
     """The cross-encoder candidate: a small transformer that reads query and product together."""
 
-    backbone: FolderOrName = "minilm"
+    backbone: FolderOrName = Field("minilm", validate_default=False)
     max_tokens: PositiveInt = 96
     train: GradingSettings = GradingSettings(
         batch=16, epochs=1, learning_rate=5e-5, evaluate_every=20, keep_best="quadratic_kappa"
@@ -65,7 +65,7 @@ class CrossEncoderSettings(Settings):
 class LlmSettings(Settings):
     """The language-model candidates: with the guideline as it is (zero-shot), or fine-tuned on the pairs (llm)."""
 
-    model: FolderOrName = "gemma"
+    model: FolderOrName = Field("gemma", validate_default=False)
     guideline: AbsolutePath | None = None
     max_characters: PositiveInt = 300
     lora: LoraSettings = LoraSettings()

@@ -42,6 +42,8 @@ from workloads.steps.encoder_training import precision_settings
 Ints = npt.NDArray[np.int64]
 
 SHARE_OF_DAYS = 8
+GRAPH_READING = 2
+"""Goes up when the same log gives another item graph, so that one from before is not taken for the same."""
 TEXTS = "texts.npy"
 PRODUCT_COLUMNS = {
     "product_id": pa.string(),
@@ -184,7 +186,7 @@ def graph_step(data: ItemData, until: int, name: str) -> Artifact:
         if figures["objectives_without_edges"]:
             status(f"{name}: objectives without edges: {', '.join(figures['objectives_without_edges'])}")
 
-    settings = {"graph": data.settings, "until": until}
+    settings = {"graph": data.settings, "until": until, "reading": GRAPH_READING}
     if relevance_by_basket(data.settings, categories, judgements):
         # Not a setting of its own: graphs from before baskets gave relevance are made anew.
         settings["relevance"] = "basket"

@@ -129,19 +129,19 @@ def measure_systems(
             **{f"coverage@{k}": coverage(lists, len(graph), k) for k in CUTS},
             "recall_by_popularity": [None if np.isnan(share) else float(share) for share in by_popularity],
         }
-        found.lists[name] = lists[:, :COUNTED]
         # The lists of all systems would not fit in memory with many requests; the page shows two.
-        for other in found.lists.keys() - _on_the_page(found, models):
-            del found.lists[other]
+        found = found._replace(lists=_on_the_page({**found.lists, name: lists[:, :COUNTED]}, found.systems, models))
     return found
 
 
-def _on_the_page(measured: MeasuredSystems, models: Sequence[str]) -> set[str]:
-    """Return the last model, and the baseline with the highest recall@50, of the systems whose lists are kept."""
-    baselines = [name for name in measured.lists if name not in models]
-    best = max(baselines, key=lambda name: float(measured.systems[name]["recall@50"][0]), default=None)
-    model = [name for name in measured.lists if name in models][-1:]
-    return {*model, *([best] if best else [])}
+def _on_the_page(
+    lists: dict[str, Ints], systems: Mapping[str, Mapping[str, Any]], models: Sequence[str]
+) -> dict[str, Ints]:
+    """Return the lists of the last model, then of the baseline with the highest recall@50, where there are such."""
+    baselines = [name for name in lists if name not in models]
+    best = max(baselines, key=lambda name: float(systems[name]["recall@50"][0]), default=None)
+    model = [name for name in lists if name in models][-1:]
+    return {name: lists[name] for name in [*model, *([best] if best else [])]}
 
 
 def _systems(

@@ -23,7 +23,6 @@ from workloads.recipes.item_retrieval import (
     ItemRecipe,
     check_settings,
     item_table,
-    unread_settings,
     weights_without_edges,
 )
 from workloads.run import Run
@@ -59,11 +58,6 @@ class ItemAblationSettings(GridSettings, ItemRecipe):
 
     variants = VARIANTS
 
-    def why_unread(self, name: str) -> str | None:
-        """Return why nothing reads what the variant changes; None where something does."""
-        unread = unread_settings(self.variant(ItemRecipe, name, self.seeds[0]))
-        return why_without_effect(self.variants[name], unread)
-
 
 @dataclass(frozen=True)
 class ItemAblationOutcome(GridOutcome):
@@ -91,7 +85,7 @@ def recipe(settings: ItemAblationSettings, run: Run) -> ItemAblationOutcome:
     tables = load_tables(settings.data, run)
     data = ItemData.open(run, tables, settings.graph, settings.split)
     requests = held_out_requests_step(data, f"items-test{SUFFIX}")
-    left_out = settings.left_out()
+    left_out: dict[str, str] = {}
     reports: dict[str, list[Artifact]] = {}
     for seed in settings.seeds:
         for name in settings.chosen():

@@ -29,7 +29,7 @@ from raylevance.progress import status
 from raylevance.training.settings import MachineSettings
 from raylevance.training.trainer import cpus_for_each_worker, trainings_at_once
 from workloads.recipe import TUNABLE, find_recipe, load_recipe_settings, settings_type
-from workloads.run import Run
+from workloads.run import Run, check_shared_store
 from workloads.studies.tuning_plots import save_plots
 
 BEST, TRIALS = "best.yaml", "trials.json"
@@ -108,6 +108,7 @@ def tune_recipe(
     values = settings.model_dump(mode="json")
     opened = Store(store)
     with connected():
+        check_shared_store(opened)
         recipe.check_settings(settings, opened)
         machine, at_once = share_cluster(settings.machine, alive_nodes(), trials)
         status(f"trials at once: {at_once}, with {machine.workers} workers of {machine.cpus_per_worker} CPUs each")

@@ -85,7 +85,7 @@ def choices_of_users(requests: pa.Table, item_count: int) -> Csr:
 def chosen_together(requests: ray.data.Dataset, categories: Ints) -> Csr:
     """Return which items a user chose on one day within one category, weights 1, [groups, items].
 
-    `categories` [items] is the number of each item's category. Memory grows with what users choose, once a day each.
+    `categories` [items] is the number of each item's category. Memory grows with the distinct (user, day, item).
     """
     pairs = requests.map_batches(
         functools.partial(_groups, categories=categories), batch_format="pyarrow", batch_size=None

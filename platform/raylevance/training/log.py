@@ -98,7 +98,7 @@ class TensorBoard:
         """Log to `folder`; what an earlier process wrote there about steps after `start` is hidden."""
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def write(self, step: int, record: dict[str, float]) -> None:
         """Write each value of the record as a scalar."""
@@ -116,14 +116,15 @@ class MLflow:
     def __init__(self, folder: Path, settings: TrainSettings, machine: MachineSettings) -> None:
         """Start a run of the experiment "raylevance" and log the settings as its parameters.
 
-        A training that continues writes to the run that it began, whose id is kept in `folder`.
+        A training that continues writes to the run that it began, whose id is kept in `folder`, unless the server does
+        not have it.
         """
         from mlflow import MlflowClient
 
         folder.mkdir(exist_ok=True)
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"))
         begun = folder / RUN_ID
-        if begun.exists():
+        if begun.exists() and self._has(begun.read_text(encoding="utf-8")):
             self._run = begun.read_text(encoding="utf-8")
             return
         experiment = self._client.get_experiment_by_name("raylevance")
@@ -133,6 +134,15 @@ class MLflow:
             self._client.log_param(self._run, key, value)
         with output_file(begun) as draft:
             draft.write_text(self._run, encoding="utf-8")
+
+    def _has(self, run: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_run(run).info.lifecycle_stage) == "active"
+        except MlflowException:
+            status(f"MLflow: the run {run} is not on this server; the training continues in a new one")
+            return False
 
     def write(self, step: int, record: dict[str, float]) -> None:
         """Log each value of the record as a metric."""
