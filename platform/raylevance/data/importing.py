@@ -56,8 +56,9 @@ def import_tables(
     - the ids of products and queries must be unique; the first row with an id is kept,
     - judgements and events must refer to known products and queries, if those tables are imported too.
 
-    Ids are compared by their 64-bit hash: the driver and each node hold 8 bytes for each product and query, and no
-    other memory grows with the data.
+    Ids are compared by their 64-bit hash: the driver and each node hold 8 bytes for each product and query. The driver
+    also holds the id, file and row number of every row that shares its id with another one; no other memory grows with
+    the data.
 
     Raises `RaylevanceError`
 
