@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +17,12 @@ import pytest
 import ray.train
 import ray.train.torch
 import torch
+from tensorboardX.proto import event_pb2
 
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import Encoder
 from raylevance.training.checkpoint import Progress
+from raylevance.training.log import MLflow, TensorBoard
 from raylevance.training.loop import LossWindow, TrainingRun, Worker
 from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
@@ -213,6 +217,45 @@ def test_mlflow_gets_the_records(ray_cluster: None, tmp_path: Path, tiny_backbon
     client = MlflowClient(f"sqlite:///{tmp_path / 'run' / 'log-mlflow' / 'mlflow.db'}")
     (logged,) = client.search_runs([client.get_experiment_by_name("raylevance").experiment_id])
     assert [metric.step for metric in client.get_metric_history(logged.info.run_id, "loss")] == [1, 2, 3]
+
+
+@pytest.mark.long
+def test_a_training_that_continues_goes_on_in_its_run_of_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a server that does not have the run, it begins another one."""
+    settings, machine = ContrastiveSettings(batch=2, epochs=1), MachineSettings()
+    for step in (1, 2):
+        log = MLflow(tmp_path / "log", settings, machine)
+        log.write(step, {"loss": 1.0})
+        log.close()
+    client = log._client
+    [run] = client.search_runs([client.get_experiment_by_name("raylevance").experiment_id])
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    other = MLflow(tmp_path / "log", settings, machine)
+    assert other._run != run.info.run_id and "is not on this server" in capsys.readouterr().err
+
+
+def read_events(file: Path) -> Iterator[Any]:
+    """Yield the events of a file of TensorBoard: of each, its length, 4 bytes, itself and 4 bytes."""
+    data = file.read_bytes()
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        yield event_pb2.Event.FromString(data[12 : 12 + size])
+        data = data[16 + size :]
+
+
+def test_tensorboard_hides_the_steps_after_the_checkpoint(tmp_path: Path) -> None:
+    for start, steps in ((0, (1, 2, 3)), (2, (3, 4)), (0, (1,))):
+        log = TensorBoard(tmp_path, start)
+        for step in steps:
+            log.write(step, {"loss": 10.0 * start + step})
+        log.close()
+        time.sleep(1.1)  # the file of each process has the second in its name
+    events = [event for file in sorted(tmp_path.iterdir()) for event in read_events(file)]
+    begun = [event.step for event in events if event.session_log.status == 1]
+    assert begun == [1, 3, 1], "from these steps on, what was written before is hidden"
 
 
 def test_another_runs_folder_is_refused(quiet: TrainResult, tiny_backbone: Path, instances_file: Path) -> None:
