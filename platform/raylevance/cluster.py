@@ -1,4 +1,4 @@
-"""Connect to Ray, count what the cluster can give, and say what does not fit on it."""
+"""Connect to Ray, count what the cluster can give, and say what does not fit on it or is not seen by all its nodes."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ SHARED_VARIABLES = (
 )
 """The environment variables of a command that its workers on a cluster read too."""
 UNSET = {"RAYLEVANCE_PRECISION": "auto", "RAYLEVANCE_LLM": ""}
-"""What those of them that decide a result are where the command does not set them, whatever a node has."""
+"""Values of variables that decide a result, where the command does not set them: a node's own value is not read."""
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the driver of a submitted job: the job's settings, whose variables its workers have already."""
 VISIBLE_WITHIN_S = 10.0
@@ -108,7 +108,7 @@ def _variables_for_workers() -> dict[str, str]:
 
 
 def check_shared_folder(folder: Path, name: str) -> None:
-    """Raise `RaylevanceError`, which calls the folder `name`, if a node of the cluster does not see `folder`.
+    """Raise `RaylevanceError` if a node of the cluster does not see `folder`, which the message calls `name`.
 
     Such a node would write its part of the data to its own disk, where no other finds it.
     """

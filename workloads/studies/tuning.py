@@ -96,8 +96,8 @@ def tune_recipe(
     - optionally `unsearched_settings(settings)`, those that can't matter and so are not searched, and
       `settings_without_effect(settings, run)`, those that turned out not to matter in a trial, each with the reason.
 
-    What mattered in no trial that went through every stage is named, and stays as given in the best settings. So is a
-    choice that the other settings do not allow, which is not tried.
+    What mattered in no trial that went through every stage is named, and stays as given in the best settings. A choice
+    that the other settings do not allow is named too, and is not tried.
 
     Raises `UsageError` for a recipe that can't be tuned, and for settings without what trials are compared by.
     """
