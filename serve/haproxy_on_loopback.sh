@@ -4,7 +4,7 @@
 # "log ... local0 info" for the log to the configuration, and has no setting for either.
 for argument in "$@"; do
   case $argument in
-    *.cfg) sed -i -E "s/^( *bind )\*?:($RAY_SERVE_HAPROXY_STATS_PORT|$RAY_SERVE_HAPROXY_METRICS_PORT)\$/\1127.0.0.1:\2/; /^ *log .* local0 info *\$/d" "$argument" ;;
+    *.cfg) sed -i -E "s/^( *bind )\*?:(${RAY_SERVE_HAPROXY_STATS_PORT:-8404}|${RAY_SERVE_HAPROXY_METRICS_PORT:-9101})\$/\1127.0.0.1:\2/; /^ *log .* local0 info *\$/d" "$argument" ;;
   esac
 done
 exec "$RAYLEVANCE_HAPROXY" "$@"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.errors import UsageError
 from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
 from raylevance.training.settings import MachineSettings
+from tests.conftest import Ended
 from workloads.recipe import find_recipe, load_recipe_settings
 from workloads.recipes import query_classification
 from workloads.run import Run
@@ -98,6 +100,18 @@ def test_labelled_queries_alone_train_a_classifier(
     sources = run.store.get("labels/query").metrics["sources"]
     assert sources["file"]["queries"] == 25 - run.store.get("labels/query").metrics["queries"]["test"]
     assert sources["titles"]["queries"] == 0, "a source that gives nothing is reported as 0"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("setting", ["labels.file", "sources.file"])
+def test_a_file_that_is_not_there_is_one_line(
+    raylevance: Callable[..., Ended], ray_cluster: None, tmp_path: Path, files: list[str], setting: str
+) -> None:
+    wrong = f"{setting}={tmp_path}/typo"
+    settings = [word for each in (*files, wrong, "data=null") for word in ("--set", each)]
+    ended = raylevance("run", "query-classification", "--store", tmp_path / "store", *settings)
+    assert ended.code == 1 and f"{tmp_path}/typo: can't be read: No such file or directory" in ended.err
+    assert "unexpected" not in ended.err and not Store(tmp_path / "store").names()
 
 
 def test_labels_without_a_training_query_are_as_probable_as_validation_queries_say(

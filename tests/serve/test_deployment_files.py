@@ -112,19 +112,25 @@ def test_the_container_starts_the_command_with_tokens() -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_the_proxy_listens_on_loopback_and_writes_no_query_to_the_log_of_the_system(tmp_path: Path) -> None:
-    """As Ray writes its configuration, but for what stays."""
+@pytest.mark.parametrize(
+    "ports", [{}, {"RAY_SERVE_HAPROXY_STATS_PORT": "9301", "RAY_SERVE_HAPROXY_METRICS_PORT": "9302"}]
+)
+def test_the_proxy_listens_on_loopback_and_writes_no_query_to_the_log_of_the_system(
+    tmp_path: Path, ports: dict[str, str]
+) -> None:
+    """As Ray writes its configuration, with its own ports where none are set, but for what stays."""
+    stats, measured = ports.values() or ("8404", "9101")
     metrics = "    log /run/metrics.sock len 8192 format rfc5424 local1 debug"
     kept = ["    log global", metrics, "    bind 127.0.0.1:8000"]
-    lines = ["    log 127.0.0.1:514 local0 info", "    bind *:9101", "    bind :9102", *kept]
+    lines = ["    log 127.0.0.1:514 local0 info", f"    bind *:{stats}", f"    bind :{measured}", *kept]
     (tmp_path / "haproxy.cfg").write_text("\n".join(lines) + "\n")
-    ports = {"RAY_SERVE_HAPROXY_STATS_PORT": "9101", "RAY_SERVE_HAPROXY_METRICS_PORT": "9102"}
-    environment = {**os.environ, **ports, "RAYLEVANCE_HAPROXY": "echo"}
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_SERVE_HAPROXY")}
+    environment = {**unset, **ports, "RAYLEVANCE_HAPROXY": "echo"}
     script = ["sh", str(ROOT / "serve" / "haproxy_on_loopback.sh"), "-f", str(tmp_path / "haproxy.cfg")]
     done = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["-f", str(tmp_path / "haproxy.cfg")], "HAProxy gets the arguments"
     written = (tmp_path / "haproxy.cfg").read_text().splitlines()
-    assert written == ["    bind 127.0.0.1:9101", "    bind 127.0.0.1:9102", *kept]
+    assert written == [f"    bind 127.0.0.1:{stats}", f"    bind 127.0.0.1:{measured}", *kept]
 
 
 def test_the_files_of_the_proxy_are_of_this_user_alone() -> None:

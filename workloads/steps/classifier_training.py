@@ -214,7 +214,11 @@ def raise_unseen_labels(data: ClassifierData, classifier: QueryClassifier) -> di
         if queries and unseen.any():
             label_rows, bias = (part[unseen] for part in matrices[number])
             logits = classifier.encoder.encode_queries(queries) @ label_rows.T + bias
-            offsets[task] = choose_unseen_offset(logits, label_matrix(own, len(unseen)).tocsc()[:, unseen].tocsr())
+            truth = label_matrix(own, len(unseen)).tocsc()[:, unseen].tocsr()
+            offsets[task] = choose_unseen_offset(logits, truth)
+            if not truth.nnz:
+                many = f"{int(unseen.sum())} labels have no training query, and no validation query has one of them"
+                status(f"task {task!r}: {many}; they get no offset")
             with torch.no_grad():
                 classifier.task_heads()[number].bias[torch.from_numpy(unseen)] += offsets[task]
     return offsets

@@ -60,8 +60,17 @@ def fingerprint(*parts: object) -> str:
 
 
 def digest(files: Iterable[Path]) -> str:
-    """Return 16 hex digits that identify the names and contents of `files`, in their order."""
-    return fingerprint([[file.name, _sha256(file)] for file in files])
+    """Return 16 hex digits that identify the names and contents of `files`, in their order.
+
+    Raises `RaylevanceError` for a file that can't be read.
+    """
+    found = []
+    for file in files:
+        try:
+            found.append([file.name, _sha256(file)])
+        except OSError as error:
+            raise RaylevanceError(f"{file}: can't be read: {error.strerror}") from None
+    return fingerprint(found)
 
 
 def parse_reference(reference: str) -> tuple[str, str | None]:
