@@ -1,5 +1,6 @@
 """The item graph against loops: objectives, how items were known, neighbours and relevance."""
 
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -165,14 +166,12 @@ def ppmi_of_days(requests: Path, minimum_support: int) -> np.ndarray:
                 groups.setdefault((owner, request["time"] // int(DAY), CATEGORIES[item]), set()).add(item)
     together = np.zeros((ITEMS, ITEMS))
     for members in groups.values():
-        for one in members:
-            for other in members:
-                together[one, other] += 1
+        for one, other in itertools.permutations(members, 2):
+            together[one, other] += 1
     sums = together.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         pmi = np.log(together * together.sum() / np.outer(sums, sums))
-    kept = (together >= minimum_support) & ~np.eye(ITEMS, dtype=bool)
-    return np.where(kept, np.maximum(pmi, 0), 0)
+    return np.where(together >= minimum_support, np.maximum(pmi, 0), 0)
 
 
 @pytest.mark.usefixtures("ray_cluster")
