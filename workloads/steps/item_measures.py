@@ -102,7 +102,7 @@ def _starts(counts: npt.NDArray[np.integer]) -> Ints:
 
 
 class MeasuredSystems(NamedTuple):
-    """What a report says of systems, by name.
+    """The measured systems of a report, by name.
 
     - `per_request`: each metric of each request, as `measure` returns them.
     - `systems`: the mean of each metric with its interval, coverage, and recall by the popularity of the target.

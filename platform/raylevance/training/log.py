@@ -124,9 +124,11 @@ class MLflow:
         folder.mkdir(exist_ok=True)
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"))
         begun = folder / RUN_ID
-        if begun.exists() and self._has(begun.read_text(encoding="utf-8")):
+        if begun.exists():
             self._run = begun.read_text(encoding="utf-8")
-            return
+            if self._has(self._run):
+                return
+            status(f"MLflow: the run {self._run} is not on this server; the training continues in a new one")
         experiment = self._client.get_experiment_by_name("raylevance")
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment("raylevance")
         self._run = self._client.create_run(experiment_id).info.run_id
@@ -141,7 +143,6 @@ class MLflow:
         try:
             return str(self._client.get_run(run).info.lifecycle_stage) == "active"
         except MlflowException:
-            status(f"MLflow: the run {run} is not on this server; the training continues in a new one")
             return False
 
     def write(self, step: int, record: dict[str, float]) -> None:
