@@ -1,5 +1,6 @@
 """A store with a small shop and all that a server can answer from, and a service over it without Ray."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from raylevance.artifacts import Store
+from raylevance.artifacts import Artifact, Store
 from raylevance.data.label_space import LabelSpace
 from raylevance.data.product_labels import category_labels, column_labels
 from raylevance.data.schema import PRODUCTS
@@ -199,3 +200,27 @@ def post(client: TestClient, path: str, **request: Any) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+@pytest.fixture
+def store(shop: Shop, tmp_path: Path) -> Store:
+    """A copy of the shop's store with `bundle/shop`."""
+    for kind in ("encoder", "index", "tables"):
+        shutil.copytree(shop.root / kind / "shop", tmp_path / kind / "shop")
+    store = Store(tmp_path)
+    bundles.publish(store, "shop", bundles.pin(store, "index/shop"))
+    return store
+
+
+def smaller_index(store: Store, rows: int, encoder: str | None = None) -> Artifact:
+    """Publish an index of the first rows of the products; return its artifact."""
+    tables = store.get("tables/shop").ref
+    table = pq.read_table(store.path(tables) / "products").slice(0, rows)
+    made_with = store.get(encoder or "encoder/shop")
+    publish_index(store, Encoder.load(store.path(made_with.ref)), table, "index/shop", [made_with.ref, tables])
+    return store.get("index/shop")
+
+
+def publish_bundle(store: Store, rows: int) -> Artifact:
+    smaller_index(store, rows)
+    return bundles.publish(store, "shop", bundles.pin(store, "index/shop"))

@@ -10,14 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
-from raylevance.artifacts import Artifact, Store
+from raylevance.artifacts import Store
 from raylevance.client.messages import SearchRequest
-from raylevance.errors import RaylevanceError, UsageError
+from raylevance.errors import RaylevanceError
 from raylevance.inference import bundle as bundles
-from raylevance.inference.bundle import BundleVersions
 from raylevance.models.encoder import Encoder
 from serve import service as service_module
 from serve.bundle import Bundle, newest_versions, read_versions
@@ -25,19 +23,9 @@ from serve.metrics import Metrics
 from serve.models import LocalModels
 from serve.service import Service
 from serve.settings import ServeSettings
-from tests.serve.conftest import publish_index
+from tests.serve.conftest import publish_bundle, smaller_index
 
 REQUEST = SearchRequest(query="red lamp", k=3, mode="dense")
-
-
-@pytest.fixture
-def store(shop: Any, tmp_path: Path) -> Store:
-    """A copy of the shop's store with `bundle/shop`."""
-    for kind in ("encoder", "index", "tables"):
-        shutil.copytree(shop.root / kind / "shop", tmp_path / kind / "shop")
-    store = Store(tmp_path)
-    bundles.publish(store, "shop", bundles.pin(store, "index/shop"))
-    return store
 
 
 @pytest.fixture
@@ -46,25 +34,11 @@ def service(store: Store, metrics: Metrics) -> Service:
     return Service(settings, read_versions(store, "bundle/shop"), LocalModels(str(store)), metrics)
 
 
-def smaller_index(store: Store, rows: int, encoder: str | None = None) -> Artifact:
-    """Publish an index of the first rows of the products; return its artifact."""
-    tables = store.get("tables/shop").ref
-    table = pq.read_table(store.path(tables) / "products").slice(0, rows)
-    made_with = store.get(encoder or "encoder/shop")
-    publish_index(store, Encoder.load(store.path(made_with.ref)), table, "index/shop", [made_with.ref, tables])
-    return store.get("index/shop")
-
-
-def publish(store: Store, rows: int) -> Artifact:
-    smaller_index(store, rows)
-    return bundles.publish(store, "shop", bundles.pin(store, "index/shop"))
-
-
 def test_a_newer_bundle_takes_over_while_requests_run(store: Store, service: Service) -> None:
     async def run() -> None:
         first = service.answers.bundle.versions
         held = service.answers
-        newer = publish(store, 60)
+        newer = publish_bundle(store, 60)
         assert await service.update()
         assert not await service.update(), "it is in service already"
         now = await service.answers.search(REQUEST)
@@ -84,7 +58,7 @@ def test_replicas_that_follow_converge(store: Store, metrics: Metrics) -> None:
         services = [Service(settings, versions, LocalModels(str(store)), metrics) for _ in range(2)]
         for one in services:
             one.start()
-        newer = publish(store, 60)
+        newer = publish_bundle(store, 60)
         for _ in range(400):
             if all(one.answers.bundle.versions.bundle == newer.ref for one in services):
                 break
@@ -97,7 +71,7 @@ def test_replicas_that_follow_converge(store: Store, metrics: Metrics) -> None:
 
 
 def damage_index(store: Store) -> str:
-    newer = publish(store, 60)
+    newer = publish_bundle(store, 60)
     file = next((store.path(store.get("index/shop").ref) / "vectors").iterdir())
     file.write_bytes(file.read_bytes()[:-7] + b"garbage")
     assert newer.ref
@@ -105,13 +79,13 @@ def damage_index(store: Store) -> str:
 
 
 def tear_bundle(store: Store) -> str:
-    newer = publish(store, 60)
+    newer = publish_bundle(store, 60)
     (store.path(newer.ref) / bundles.FILE).write_text('{"index": "index/sh')
     return "is damaged"
 
 
 def lose_a_file(store: Store) -> str:
-    publish(store, 60)
+    publish_bundle(store, 60)
     next((store.path(store.get("index/shop").ref) / "lexical").iterdir()).unlink()
     return "is missing"
 
@@ -158,7 +132,7 @@ def test_a_bundle_that_cannot_answer_is_refused_and_the_last_good_one_stays(
         after = await service.answers.search(REQUEST.model_copy(update={"k": 4}))
         assert after.hits[:3] == before.hits
         assert after.versions == before.versions
-        repaired = publish(store, 70)
+        repaired = publish_bundle(store, 70)
         assert await service.update()
         assert service.answers.bundle.versions.bundle == repaired.ref
         assert [refused.bundle for refused in service.refused] == [newest]
@@ -170,7 +144,7 @@ def test_rollback_puts_the_bundle_before_back(store: Store, service: Service) ->
     first = store.get("bundle/shop")
 
     async def run() -> None:
-        second = publish(store, 60)
+        second = publish_bundle(store, 60)
         assert await service.update()
         left, now = bundles.rollback(store, "shop")
         assert (left.ref, now.ref) == (second.ref, first.ref)
@@ -181,30 +155,6 @@ def test_rollback_puts_the_bundle_before_back(store: Store, service: Service) ->
         assert service.answers.bundle.versions.bundle == second.ref
 
     asyncio.run(run())
-
-
-def test_there_must_be_a_bundle_to_go_back_to(store: Store) -> None:
-    with pytest.raises(RaylevanceError, match="is the only version of bundle/shop"):
-        bundles.rollback(store, "shop")
-    with pytest.raises(UsageError, match=f"bundle/shop: has no version 00; it has {store.get('bundle/shop').version}"):
-        bundles.rollback(store, "shop", "00")
-    with pytest.raises(UsageError, match="expected bundle/NAME"):
-        bundles.read(store, "index/shop")
-
-
-@pytest.mark.parametrize(
-    ("part", "reference"), [("classifier", "scorer/a"), ("scorer", "classifier/a"), ("items", "index/shop")]
-)
-def test_a_part_of_another_kind_is_refused(store: Store, part: str, reference: str) -> None:
-    with pytest.raises(UsageError, match=f"{part} '{reference}': expected"):
-        bundles.pin(store, "index/shop", **{part: reference})
-
-
-def test_a_bundle_with_another_encoder_is_not_published(store: Store) -> None:
-    versions = bundles.pin(store, "index/shop")
-    other = BundleVersions(**{**versions.model_dump(), "encoder": "encoder/shop@000000000000"})
-    with pytest.raises(RaylevanceError, match=f"{versions.index} was made with {versions.encoder}, not with"):
-        bundles.publish(store, "shop", other)
 
 
 def test_a_bundle_cannot_be_changed(service: Service) -> None:
@@ -221,7 +171,7 @@ def test_a_fixed_version_is_not_followed(store: Store, metrics: Metrics) -> None
 
     async def run() -> None:
         service.start()
-        publish(store, 60)
+        publish_bundle(store, 60)
         await asyncio.sleep(0.3)
         assert not await service.update()
         assert service.answers.bundle.versions.bundle == fixed
@@ -248,7 +198,7 @@ def test_a_version_that_was_named_is_not_replaced_by_another(
 def test_a_fault_of_the_store_that_has_passed_is_listed_no_more(
     store: Store, service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    torn = store.path(publish(store, 70).ref) / "manifest.json"
+    torn = store.path(publish_bundle(store, 70).ref) / "manifest.json"
     whole = torn.read_text()
     torn.write_text('{"name": "bundle/')
 
@@ -279,7 +229,7 @@ def test_a_passing_fault_is_tried_again(store: Store, service: Service, monkeypa
         return load(*arguments, **options)
 
     async def run() -> None:
-        newer = publish(store, 60)
+        newer = publish_bundle(store, 60)
         monkeypatch.setattr(Bundle, "load", sometimes)
         assert not await service.update()
         assert "stale file handle" in service.refused[0].reason
@@ -307,7 +257,7 @@ def test_a_fault_is_tried_again_after_a_pause(store: Store, service: Service) ->
 
 def test_an_update_goes_on_where_its_caller_leaves(store: Store, service: Service) -> None:
     async def run() -> None:
-        newer = publish(store, 60)
+        newer = publish_bundle(store, 60)
         caller = asyncio.create_task(service.update())
         await asyncio.sleep(0.01)
         caller.cancel()
@@ -321,11 +271,11 @@ def test_an_update_goes_on_where_its_caller_leaves(store: Store, service: Servic
 
 
 def test_a_torn_manifest_does_not_keep_later_bundles_out(store: Store, service: Service) -> None:
-    torn = store.path(publish(store, 70).ref) / "manifest.json"
+    torn = store.path(publish_bundle(store, 70).ref) / "manifest.json"
     torn.write_text('{"name": "bundle/')
 
     async def run() -> None:
-        newer = publish(store, 60)
+        newer = publish_bundle(store, 60)
         assert await service.update()
         assert service.answers.bundle.versions.bundle == newer.ref
         assert any("not a manifest" in refused.reason for refused in service.refused)
@@ -390,18 +340,3 @@ def test_a_bundle_that_left_is_freed_and_its_models_dropped(store: Store, monkey
         assert set(models._models._tasks) == {service.answers.bundle.versions.encoder}
 
     asyncio.run(run())
-
-
-def test_rollback_goes_back_further_when_told_and_past_what_is_damaged(store: Store) -> None:
-    first = store.get("bundle/shop")
-    second, third = publish(store, 60), publish(store, 70)
-    assert bundles.rollback(store, "shop", first.version)[1].ref == first.ref
-    bundles.publish(store, "shop", bundles.read(store, third.ref))
-    damaged = bundles.read(store, second.ref).index
-    next((store.path(damaged) / "lexical").iterdir()).unlink()
-    assert bundles.rollback(store, "shop")[1].ref == first.ref
-
-
-def test_a_bundle_and_artifacts_of_ones_own_choice_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="classifier: the bundle says what is served"):
-        ServeSettings(bundle="bundle/shop", classifier="classifier/query")
