@@ -1,5 +1,6 @@
 """What every test shares: quiet, small, local Ray, and the public data where it is at hand."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -58,6 +59,14 @@ def ray_cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_actors() -> Iterator[None]:
+    """Free the actors of data sets that failed in a test: those of the next file may need their CPUs."""
+    yield
+    if "ray" in sys.modules:
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """An endpoint that misbehaves: each row gets its answer or a reason, and only a fatal error stops the job."""
 
 import asyncio
+import gc
 import json
 import math
 import threading
@@ -26,6 +27,7 @@ from raylevance.judges.guideline import load_guideline
 from raylevance.judges.labelling import Labelling, label_pairs
 from raylevance.judges.llm_judge import llm_judge
 from raylevance.judges.prompt import JudgePrompt
+from raylevance.llm.cached_answers import answer_prompts
 from raylevance.llm.endpoint import Client, Endpoint, EndpointSettings, read_api_key, retry_after_s
 from raylevance.llm.language_model import ANSWERS, PROMPTS, Request
 from raylevance.llm.ledger import Ledger
@@ -371,3 +373,31 @@ def test_one_bad_row_of_fifty_and_a_refused_key(
             RaylevanceError, match="HTTP 401: the server refused the key in the environment variable 'SHOP_KEY'"
         ):
             label_pairs(tmp_path / "p.parquet", tmp_path / "out.parquet", Labelling(judge, "v"), ledger, tmp_path / "w")
+
+
+def test_the_actors_of_a_refused_request_are_freed(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their CPUs are free for the next data set, although the error is still at hand and no cycle is collected."""
+    rows = pa.table({"key": ["a"], "prompt": ["b"]}, PROMPTS)
+    cpus = ray.cluster_resources()["CPU"]
+    with (
+        serving(lambda prompt, attempt: Reply(401)) as server,
+        Ledger(tmp_path / "ledger") as ledger,
+        monkeypatch.context() as patched,
+    ):
+        # pytest keeps the log records of a test, and Ray Data's hold the traceback.
+        patched.setattr(type(caplog.handler), "emit", lambda handler, record: None)
+        gc.disable()
+        try:
+            with pytest.raises(RaylevanceError, match="HTTP 401") as raised:
+                answer_prompts(
+                    rows, Endpoint(EndpointSettings(url=server.url, model="m")), Request(), ledger, tmp_path / "work"
+                )
+            assert raised.value.__context__ is None
+            deadline = time.monotonic() + 60
+            while ray.available_resources().get("CPU") != cpus:
+                assert time.monotonic() < deadline, "an actor keeps its CPUs"
+                time.sleep(0.1)
+        finally:
+            gc.enable()

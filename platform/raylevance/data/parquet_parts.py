@@ -16,7 +16,8 @@ from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import Datasink, WriteResult
 
 from raylevance.data.checked_rows import DROPPED, FAULT, FILE, RAW, ROW
-from raylevance.errors import RaylevanceError, UsageError
+from raylevance.data.failed_datasets import unwrapped_error
+from raylevance.errors import RaylevanceError
 
 if TYPE_CHECKING:
     from ray.data._internal.execution.interfaces import TaskContext
@@ -133,17 +134,6 @@ def write_parts(rows: ray.data.Dataset, parts: PartFiles) -> WriteSummary:
             raise
         raise original from None
     return parts.summary
-
-
-def unwrapped_error(error: BaseException) -> RaylevanceError | None:
-    """Return the `RaylevanceError` inside an error that Ray raised, or None if there is no such error inside."""
-    cause: BaseException | None = error
-    while cause is not None:
-        # Ray's wrapper is an instance of the class it wraps as well, and Ray adds lines of advice to the text.
-        if type(cause) in (RaylevanceError, UsageError):
-            return type(cause)(str(cause).splitlines()[0])  # type: ignore[return-value]
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return None
 
 
 class _PartFile:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 
-from raylevance.data.parquet_parts import unwrapped_error
+from raylevance.data.failed_datasets import free_actors, unwrapped_error
 from raylevance.errors import RaylevanceError
 from raylevance.llm.language_model import ANSWERS, PROMPTS, LanguageModel, Request
 from raylevance.llm.ledger import Ledger
@@ -95,8 +95,11 @@ def _iterate_blocks(answers: ray.data.Dataset) -> Iterator[pa.Table]:
     """Yield blocks as they are answered. A `RaylevanceError` of a worker is raised without Ray's wrapping."""
     try:
         yield from cast(Any, answers.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0))
+        return
     except Exception as error:
         raylevance_error = unwrapped_error(error)
         if raylevance_error is None:
             raise
-        raise raylevance_error from None
+    # Outside of the handler: as its context, Ray's error would keep the actors.
+    free_actors()
+    raise raylevance_error

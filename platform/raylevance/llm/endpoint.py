@@ -88,7 +88,7 @@ class Endpoint:
         """Map rows of `PROMPTS` to rows of `ANSWERS` lazily; a block arrives as soon as it is answered.
 
         Raises `UsageError` if the environment variable of the key is not set. A key or model that the server refuses
-        raises `RaylevanceError` where the answers are read, wrapped by Ray (`data.parquet_parts.unwrapped_error`).
+        raises `RaylevanceError` where the answers are read, wrapped by Ray (`data.failed_datasets.unwrapped_error`).
         """
         # Each call waits for its slowest row; the other calls keep the server busy meanwhile.
         calls = 2 + 2 * self.settings.concurrency // BLOCK_ROWS
