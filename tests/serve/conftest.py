@@ -1,5 +1,6 @@
 """A store with a small shop and all that a server can answer from, and a service over it without Ray."""
 
+import asyncio
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -186,7 +187,10 @@ def service(make_service: Callable[..., Service]) -> Service:
 
 @pytest.fixture(scope="session")
 def full_service(everything: ServeSettings, make_service: Callable[..., Service]) -> Service:
-    return make_service(settings=everything)
+    """A service of every kind of request, warmed as a replica is: what numba compiles first takes seconds."""
+    service = make_service(settings=everything)
+    asyncio.run(service.warm())
+    return service
 
 
 @pytest.fixture(scope="module")
