@@ -230,7 +230,8 @@ def test_a_json_line_that_is_no_row(ray_cluster: None, shop: Path, tmp_path: Pat
     (shop / "queries.jsonl").write_text(row, encoding="utf-8")
     assert "none of the first 1 rows is a JSON object" in error_of(lambda: read_tables(shop))
     (shop / "queries.jsonl").write_text("\n".join(["", row, *lines[:2]]), encoding="utf-8")
-    assert "row 2: row is not a JSON object" in error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+    line = error_of(lambda: import_tables(read_tables(shop), tmp_path / "tables"))
+    assert "row 2: row is not a JSON object" in line and ("half of a surrogate pair" in line) == ("ud83d" in row)
 
 
 def test_a_value_of_another_kind_than_most_is_read_by_itself(ray_cluster: None, shop: Path, tmp_path: Path) -> None:
@@ -358,5 +359,6 @@ class TestBeforeWork:
 def test_nothing_is_left_of_a_table_without_rows(ray_cluster: None, public_data: Path, tmp_path: Path) -> None:
     esci: dict[str, ray.data.Dataset] = read_esci(public_data / "esci", locale="jp")
     line = error_of(lambda: import_tables(esci, tmp_path / "tables"))
-    assert line == "products: empty: there are no rows to import"
+    rows = pq.read_metadata(public_data / "esci" / "shopping_queries_dataset_products.parquet").num_rows
+    assert line == f"products: empty: there are no rows to import ({rows} left out: locale is not jp)"
     assert list(tmp_path.iterdir()) == []

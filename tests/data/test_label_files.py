@@ -105,7 +105,10 @@ BAD = [
     (changed(2, name=None), "row 2: label 'b' (None) of task 'intent': its name has no text"),
     (changed(2, label_id=None), "row 2: label None ('Buy') of task 'intent': label_id is missing"),
     (changed(2, task=None), "row 2: label 'b' ('Buy') of task None: task is missing"),
-    (changed(2, task="category", label_id="2"), "row 2: label '2' ('Buy') of task 'category': label 1 has the same id"),
+    (
+        changed(2, task="category", label_id="2"),
+        "row 2: label '2' ('Buy') of task 'category': the label of row 1 has the same id",
+    ),
     (
         changed(2, task="category", name="home "),
         "row 3: label '1' ('Home') of task 'category': label 'b' has the same name and parent",
@@ -186,3 +189,22 @@ def test_the_categories_of_best_buy() -> None:
     }
     row = space.label_ids.index("abcat0302001")
     assert space.path(row) == ["Car Electronics & GPS", "Car Audio", "Car Amplifiers"]
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A misspelt parent_id would make a root of every label."""
+    file = tmp_path / "labels.csv"
+    file.write_text("label_id,name,parent\na,Home,\nb,Lamps,a\n", encoding="utf-8")
+    assert read_labels(file)["parent_id"].to_pylist() == [None, None]
+    assert "labels.csv: columns not read: parent" in capfd.readouterr().err
+
+
+def test_ids_in_a_path_are_read_as_those_of_labels(tmp_path: Path) -> None:
+    file = tmp_path / "labels.jsonl"
+    path = [{"id": 7, "name": "Home"}, {"id": 8, "name": "Lamps"}]
+    file.write_text(json.dumps({"id": 8, "name": "Lamps", "path": path}) + "\n", encoding="utf-8")
+    labels = read_labels(file)
+    assert dict(zip(labels["label_id"].to_pylist(), labels["parent_id"].to_pylist(), strict=True)) == {
+        "8": "7",
+        "7": None,
+    }

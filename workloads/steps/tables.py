@@ -12,6 +12,7 @@ from pydantic import field_validator, model_validator
 from raylevance.artifacts import Artifact, Draft, Store, digest
 from raylevance.config import AbsolutePath, Settings
 from raylevance.data.importing import OnBadRow, import_tables
+from raylevance.data.input_files import files_below, is_readable
 from raylevance.data.readers.alibaba import read_alibaba
 from raylevance.data.readers.esci import read_esci
 from raylevance.data.readers.tables import read_tables
@@ -34,10 +35,10 @@ READERS: dict[str, Callable[..., dict[str, ray.data.Dataset]]] = {
     "wands": read_wands,
 }
 
-READING = 4
+READING = 5
 """Goes up when files are read in another way, so that an import from before is not taken for the same."""
 READING_OF = {"alibaba": 5, "ubi": 6}
-"""The same for sources of which only the own reader changed."""
+"""Goes up when only the reader of this source changes."""
 
 SOURCES = ["auto", "esci", "alibaba", "uci", "tables", "demo"]
 PUBLIC_FOLDERS = {"esci": "esci", "alibaba": "alibaba_ecomm", "uci": "uci_online_retail"}
@@ -49,8 +50,8 @@ class DataSettings(Settings):
 
     source: str = "auto"
     """esci, alibaba, uci or tables (files to import), demo (generated), or tables/NAME[@VERSION] of the store. auto
-    takes ESCI from RAYLEVANCE_DATA or ../shared/data, and the demo shop where there is none. alibaba and uci are those
-    of the store where they were imported before and no folder is named."""
+    takes ESCI from RAYLEVANCE_DATA or ../shared/data, and the demo shop where there is none. With
+    alibaba and uci and no folder, tables that are in the store are used."""
     folder: AbsolutePath | None = None
     """The folder of the files; null for RAYLEVANCE_DATA."""
     locale: str = "us"
@@ -146,18 +147,15 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
 
     own = Path(str(run.store))
     inside = own in (folder, *folder.parents)
-    try:
-        found = [file for file in sorted(folder.rglob("*")) if file.is_file() and (inside or own not in file.parents)]
-        files = digest(found)
-    except OSError as error:
-        raise RaylevanceError(f"{error.filename}: can't be read: {error.strerror}") from None
+    found = [file for file in files_below(folder) if inside or own not in file.parents]
+    files = digest(filter(is_readable, found), folder)
 
     def build(draft: Draft) -> None:
         summary = import_tables(READERS[source](folder, **options), draft.path, on_bad_row)
-        read = [Path(file) for file in summary.files]
+        read = {Path(file) for file in summary.files}
         not_read = [str(file.relative_to(folder)) for file in found if file not in read]
         draft.metrics |= summary.model_dump(exclude={"files"})
-        draft.metrics["files"] = [str(file.relative_to(folder)) for file in read]
+        draft.metrics["files"] = [str(file.relative_to(folder)) for file in sorted(read)]
         draft.metrics["files_not_read"] = not_read
         dropped = sum((Counter(reasons) for reasons in summary.dropped.values()), Counter())
         repeated = dropped.pop(REPEATED_QUERY, 0)
@@ -177,7 +175,7 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
         "source": source,
         "files": files,
         "on_bad_row": on_bad_row,
-        "reading": READING_OF.get(source, READING),
+        "reading": [READING, READING_OF.get(source, 0)],
         **options,
     }
     return run.step(f"tables/{source}", build, settings=settings)

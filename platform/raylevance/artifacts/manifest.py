@@ -59,15 +59,17 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def digest(files: Iterable[Path]) -> str:
+def digest(files: Iterable[Path], folder: Path | None = None) -> str:
     """Return 16 hex digits that identify the names and contents of `files`, in their order.
+
+    With `folder`, which they are in, the names are their paths below it.
 
     Raises `RaylevanceError` for a file that can't be read.
     """
     found = []
     for file in files:
         try:
-            found.append([file.name, _sha256(file)])
+            found.append([file.relative_to(folder).as_posix() if folder else file.name, _sha256(file)])
         except OSError as error:
             raise RaylevanceError(f"{file}: can't be read: {error.strerror}") from None
     return fingerprint(found)
@@ -103,6 +105,8 @@ def check_file(path: Path, file: ArtifactFile, reference: str) -> None:
         matches = path.stat().st_size == file.bytes and _sha256(path) == file.sha256
     except FileNotFoundError:
         raise RaylevanceError(f"{reference}: {path} is missing; remove the version and run its recipe again") from None
+    except OSError as error:
+        raise RaylevanceError(f"{reference}: {path} can't be read: {error.strerror}") from None
     if not matches:
         raise RaylevanceError(f"{reference}: {path} is damaged (its hash is not the manifest's); remove the version")
 

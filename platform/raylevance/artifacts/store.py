@@ -231,6 +231,8 @@ class Store:
                 artifact = Artifact.model_validate_json(stream.read())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise RaylevanceError(f"{path}: can't be read: {error}") from None
         except ValidationError as error:
             raise RaylevanceError(f"{path}: not a manifest ({error.errors()[0]['msg']}); remove the folder") from None
         if any(escapes(file.path) for file in artifact.files):

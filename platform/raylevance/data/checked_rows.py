@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylevance.data.conversions import Kind, Values
-from raylevance.data.schema import ACTIONS, GRADES, TABLES
+from raylevance.data.schema import ACTIONS, GRADES, MODEL_PREFIX, SPLITS, TABLES
 
 FILE, ROW, FAULT, RAW, DROPPED = "_file", "_row", "_fault", "_raw", "_dropped"
 PROVENANCE = [
@@ -134,6 +134,16 @@ def _range_checks(columns: dict[str, pa.Array]) -> Iterable[tuple[str, pa.Array,
         confidence = columns["confidence"]
         allowed = pc.and_(pc.greater_equal(confidence, 0.0), pc.less_equal(confidence, 1.0))
         yield "confidence", allowed, "confidence is not between 0 and 1"
+    if "split" in columns:
+        yield "split", pc.is_in(columns["split"], pa.array(SPLITS)), f"split is not one of {', '.join(SPLITS)}"
+    if "source" in columns:
+        source = columns["source"]
+        by_model = pc.starts_with(source, MODEL_PREFIX)
+        allowed = pc.or_(by_model, pc.invert(pc.starts_with(pc.utf8_lower(source), MODEL_PREFIX.removesuffix(":"))))
+        yield "source", allowed, f"source of a judge's label is not {MODEL_PREFIX} and its version"
+    if "price" in columns:
+        price = columns["price"]
+        yield "price", pc.and_(pc.is_finite(price), pc.greater_equal(price, 0.0)), "price is not a number of 0 or more"
     if "position" in columns:
         yield "position", pc.greater_equal(columns["position"], 0), "position is negative"
     if "action" in columns:
@@ -154,7 +164,7 @@ def _python_values(column: Values, rows: npt.NDArray[np.int64]) -> list[Any]:
         return chosen.to_pylist()  # type: ignore[no-any-return]
     except UnicodeDecodeError:
         return list(chosen.cast(pa.list_(pa.binary()) if pa.types.is_nested(chosen.type) else pa.binary()).to_pylist())
-    except (OverflowError, ValueError):  # a time that Python has not
+    except (OverflowError, ValueError):  # a time that `datetime` can't hold
         return list(chosen.cast(pa.int64()).to_pylist())
 
 

@@ -106,6 +106,8 @@ class Kind(NamedTuple):
             return number_of(value, self.type), None
         except ValueError as error:
             return None, str(error)
+        except OverflowError:  # a whole number that no float holds
+            return None, f"is not of type {self.type}"
 
 
 ID = Kind(pa.string(), is_id=True)

@@ -50,11 +50,13 @@ def join_buckets(
     join: Callable[[pa.Table, pa.Table], pa.Table],
     schemas: tuple[pa.Schema, pa.Schema],
     buckets: int,
+    other_key: str,
 ) -> ray.data.Dataset:
     """Call `join(left rows, right rows)` once for each bucket, and return the rows of all results.
 
-    A row's bucket depends on the string column `key`, which both sides have. Each side is first cut down to the columns
-    of its schema in `schemas` (left, right) and cast to it. `Dataset.join` is not used because it needs polars.
+    A row's bucket depends on the string column `key`, which both sides have. Rows of the left without a key, which
+    would all be in one bucket, are divided by their string column `other_key`. Each side is first cut down to the
+    columns of its schema in `schemas` (left, right) and cast to it. `Dataset.join` is not used because it needs polars.
     """
 
     def join_bucket(bucket: pa.Table) -> pa.Table:
@@ -62,7 +64,7 @@ def join_buckets(
 
     sides = [
         side.map_batches(
-            functools.partial(_wrap_side, key=key, side=index, schemas=schemas),
+            functools.partial(_wrap_side, keys=[key, other_key][: 2 - index], side=index, schemas=schemas),
             batch_format="pyarrow",
             batch_size=None,
         )
@@ -109,14 +111,15 @@ def _add_bucket_number(rows: pa.Table, key: str, buckets: int) -> pa.Table:
     return rows.append_column(BUCKET, pa.array(numbers))
 
 
-def _wrap_side(rows: pa.Table, key: str, side: int, schemas: tuple[pa.Schema, pa.Schema]) -> pa.Table:
+def _wrap_side(rows: pa.Table, keys: Sequence[str], side: int, schemas: tuple[pa.Schema, pa.Schema]) -> pa.Table:
     """Give the rows of both sides one schema: a struct column for each side, null in the rows of the other side."""
     structs = [pa.struct([field.with_nullable(True) for field in schema]) for schema in schemas]
     columns = [pa.nulls(rows.num_rows, struct) for struct in structs]
     own = rows.select(schemas[side].names).cast(pa.schema(list(structs[side])))
     if own.num_rows:
         columns[side] = own.to_struct_array().combine_chunks()
-    return pa.table({"key": rows[key].cast(pa.string()), "left": columns[0], "right": columns[1]})
+    key = pc.coalesce(*(rows[name].cast(pa.string()) for name in keys))
+    return pa.table({"key": key, "left": columns[0], "right": columns[1]})
 
 
 def _unwrap_side(bucket: pa.Table, side: str) -> pa.Table:

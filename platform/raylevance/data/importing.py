@@ -135,7 +135,8 @@ def _raise_for_bad_rows(name: str, summary: WriteSummary, on_bad_row: OnBadRow) 
         )
         raise RaylevanceError(f"{summary.first_bad}{others}; {advice}")
     if not summary.rows and not (name == "queries" and summary.dropped):
-        raise RaylevanceError(f"{name}: empty: there are no rows to import")
+        left_out = ", ".join(f"{count} left out: {reason}" for reason, count in summary.dropped.most_common())
+        raise RaylevanceError(f"{name}: empty: there are no rows to import{f' ({left_out})' if left_out else ''}")
 
 
 def _check_references(rows: pa.Table, known_ids: Mapping[str, "ray.ObjectRef[Hashes]"]) -> pa.Table:

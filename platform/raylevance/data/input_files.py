@@ -1,6 +1,7 @@
 """The files that can be read: how they are named, found and opened."""
 
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 AS_UTF8 = "can't be read as UTF-8 text; save it as UTF-8 text"
-NO_TEXT = {
+NOT_TEXT_FILES = {
     b"\xff\xfe": f"is UTF-16, {AS_UTF8}",
     b"\xfe\xff": f"is UTF-16, {AS_UTF8}",
     b"PK\x03\x04": f"is a zip archive or an Excel workbook, {AS_UTF8}",
@@ -69,6 +70,26 @@ def unknown_kind(file: Path) -> str:
     return f"{file}: unknown kind of file; use one of {', '.join(SUFFIXES)}, text also in .gz or .zst"
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return the files in `folder` and its subfolders, in the order of their paths. Links are followed.
+
+    Raises `RaylevanceError` for a folder that can't be read, and for a link to a folder above it.
+    """
+    found: list[Path] = []
+    for path, subfolders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
+        here = Path(path)
+        above = {here.resolve(), *here.resolve().parents}
+        for name in subfolders:
+            if (here / name).is_symlink() and (here / name).resolve() in above:
+                raise RaylevanceError(f"{here / name}: is a link to a folder that it is in; remove it")
+        found += [file for name in names if (file := here / name).is_file()]
+    return sorted(found)
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise RaylevanceError(f"{error.filename}: can't be read: {error.strerror}") from None
+
+
 def matching_files(folder: Path, *stems: str) -> list[Path]:
     """Return the readable files in the subfolders of `folder` that are named as one of `stems`, sorted by name.
 
@@ -76,9 +97,12 @@ def matching_files(folder: Path, *stems: str) -> list[Path]:
     Upper and lower case are the same. Raises `RaylevanceError` if both have such files, because one of them would not
     be read.
     """
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    try:
+        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        _raise_unreadable(error)
     subfolders = [entry for entry in entries if entry.is_dir() and entry.name.lower() in stems]
-    inside = _readable(file for subfolder in subfolders for file in subfolder.rglob("*"))
+    inside = _readable(file for subfolder in subfolders for file in files_below(subfolder))
     beside = _readable(entry for entry in entries if entry.name.lower().startswith(stems))
     if inside and beside:
         read = inside[0].relative_to(folder).parts[0]
@@ -120,7 +144,7 @@ def open_bytes(file: Path) -> io.BufferedReader:
         start = stream.peek(4)[:4]
     except OSError as error:
         raise RaylevanceError(f"{file}: incomplete or unreadable: {one_line(error)}") from None
-    for magic, reason in NO_TEXT.items():
+    for magic, reason in NOT_TEXT_FILES.items():
         if start.startswith(magic):
             raise RaylevanceError(f"{file}: {reason}")
     if b"\0" in start:

@@ -11,6 +11,7 @@ from raylevance.data.single_values import LONGEST_VALUE
 
 CHUNK_CHARACTERS = 1 << 20
 NOT_AN_OBJECT = "row is not a JSON object"
+HALF_A_CHARACTER = f"{NOT_AN_OBJECT}: it has half of a surrogate pair, such as a text that was cut inside an emoji"
 NO_VALUE = re.compile(r"[\s,]*")
 """What stands between the elements of an array."""
 
@@ -56,6 +57,8 @@ def _parsed_line(number: int, line: bytes) -> JsonRow:
         return _checked(number, json.loads(text, object_pairs_hook=_object), text)
     except UnicodeDecodeError:
         return JsonRow(number, len(line), None, NOT_UTF8, line.decode(errors="replace").strip())
+    except UnicodeEncodeError:
+        return JsonRow(number, len(text), None, HALF_A_CHARACTER, text)
     except _RepeatedName as error:
         return JsonRow(number, len(text), None, str(error), text)
     except (ValueError, RecursionError):

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from raylevance.data.groups import ALL, Groups
 from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
 from raylevance.data.id_rows import rows_of_ids
-from raylevance.data.schema import MODEL_PREFIX
+from raylevance.data.schema import MODEL_PREFIX, SPLITS
 from raylevance.data.splits import assign_folds, check_leakage, queries_of_split, split_by_query
 from raylevance.data.text import normalised_query
 from raylevance.errors import RaylevanceError
 from raylevance.progress import status
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+TRAIN, VALIDATION, TEST = SPLITS
 SPLIT_SEED = 1_000_003
 """The seed of the split that judgements without one are given.
 
@@ -209,12 +209,17 @@ class JudgedTables:
     def locale_groups(self) -> Groups | None:
         """Return the groups of queries and products by locale, or None if there is only one locale.
 
-        A query finds the products of its own locale. A query without a locale finds all products, and a product
-        without a locale is found by such queries only.
+        A query finds the products of its own locale. A query without a locale, or with one that no product has, finds
+        all products, and a product without a locale is found by such queries only.
         """
         locales = pa.array(self.locales(), pa.string())
         if not len(locales):
             return None
+        named = self.queries["locale"].drop_null()
+        unknown = named.filter(pc.invert(pc.is_in(named, locales)))
+        if len(unknown):
+            names = ", ".join(sorted(unknown.unique().to_pylist()))
+            status(f"{len(unknown)} queries have a locale that no product has ({names}); they search all products")
         groups = (pc.fill_null(pc.index_in(table["locale"], locales), ALL) for table in (self.queries, self.products))
         return Groups(*(group.to_numpy().astype(np.int64) for group in groups))
 

@@ -13,8 +13,10 @@ from raylevance.data.conversions import ID, TEXT, Kind
 from raylevance.data.label_faults import label_faults
 from raylevance.data.label_space import LABELS, LabelSpace, label_text, with_side_text
 from raylevance.data.product_labels import CATEGORY
+from raylevance.data.single_values import id_of
 from raylevance.data.whole_table import read_table
 from raylevance.errors import RaylevanceError
+from raylevance.progress import status
 
 LEFT_OUT = pa.schema(
     {"row": pa.int64(), "task": pa.string(), "label_id": pa.string(), "name": pa.string(), "reason": pa.string()}
@@ -23,7 +25,7 @@ LEFT_OUT = pa.schema(
 
 WRITTEN = ("task", "label_id", "name", "parent_id")
 """The columns of `LABELS` that a file has itself."""
-NO_TEXT = pa.scalar(None, pa.string())
+NO_FAULT = pa.scalar(None, pa.string())
 
 
 def read_labels(file: Path) -> pa.Table:
@@ -88,8 +90,11 @@ def _read(file: Path) -> pa.Table:
     if "task" not in names:
         columns["task"] = pa.repeat(pa.scalar(CATEGORY), rows.num_rows)
     for name in ("task", "label_id"):
-        faults = first_faults(faults, pc.if_else(columns[name].is_null(), f"{name} is missing", NO_TEXT))
+        faults = first_faults(faults, pc.if_else(columns[name].is_null(), f"{name} is missing", NO_FAULT))
     found = pa.table({**columns, "row": np.arange(1, rows.num_rows + 1), "fault": faults})
+    read = {*kinds, id_column, "path"}
+    if unread := [name for name in names if name not in read]:
+        status(f"{file}: columns not read: {', '.join(unread)}")
     if "parent_id" not in names and "path" in names:
         found = _with_paths(found, rows["path"].to_pylist())
     # A label's number is its row, and those of a task are together.
@@ -113,7 +118,8 @@ def _with_paths(found: pa.Table, paths: list[Any]) -> pa.Table:
     faults: list[str | None] = []
     more: dict[tuple[str, str], dict[str, str | None]] = {}
     for (task, label_id), path in zip(keys, paths, strict=True):
-        nodes = [node for node in path or [] if isinstance(node, dict) and isinstance(node.get("id"), str)]
+        nodes = [{**node, "id": _id_in_path(node)} for node in path or [] if isinstance(node, dict)]
+        nodes = [node for node in nodes if node["id"]]
         ids = [None, *(node["id"] for node in nodes)]
         good = len(nodes) == len(path or []) and label_id is not None and ids[-1] == label_id
         faults.append(None if good else "path is not a list of objects with id and name that ends in the label")
@@ -124,6 +130,13 @@ def _with_paths(found: pa.Table, paths: list[Any]) -> pa.Table:
     own = {name: found[name] for name in found.column_names} | {"parent_id": pa.array(parents, pa.string())}
     own["fault"] = first_faults(found["fault"].combine_chunks(), pa.array(faults, pa.string()))
     return pa.concat_tables([pa.table(own), pa.Table.from_pylist(list(more.values()), found.schema)])
+
+
+def _id_in_path(node: dict[str, Any]) -> str | None:
+    try:
+        return id_of(node.get("id"))
+    except ValueError:
+        return None
 
 
 def _bad_rows(found: pa.Table, left_out: Collection[tuple[str, str]] = ()) -> pa.Table:

@@ -20,6 +20,8 @@ from raylevance.errors import nearest
 
 ROWS_PER_BLOCK = 65_536
 CHARACTERS_PER_BLOCK = 64 << 20
+BYTES_PER_BLOCK = 64 << 20
+"""Of Parquet, uncompressed."""
 
 
 @dataclass
@@ -50,7 +52,10 @@ def parquet_blocks(file: Path, paths: Paths, first_row: int, row_groups: Iterabl
     """Yield the rows of some row groups, of which the first row has the number `first_row`."""
     with pq.ParquetFile(file) as parquet:
         columns = [*paths.names, paths.envelope] if paths.envelope else list(paths.names)
-        for batch in parquet.iter_batches(ROWS_PER_BLOCK, row_groups=list(row_groups), columns=columns):
+        groups = [parquet.metadata.row_group(group) for group in row_groups]
+        bytes_per_row = sum(group.total_byte_size for group in groups) / max(1, sum(group.num_rows for group in groups))
+        rows = max(1, min(ROWS_PER_BLOCK, int(BYTES_PER_BLOCK / max(bytes_per_row, 1))))
+        for batch in parquet.iter_batches(rows, row_groups=list(row_groups), columns=columns):
             if paths.envelope in batch.schema.names:
                 batch = pa.RecordBatch.from_struct_array(batch.column(paths.envelope))
             values: dict[str, Values] = {name: _nested_column(batch, name, paths.inside) for name in paths.names}

@@ -14,6 +14,8 @@ Source: Reddy et al. 2022 (arXiv 2206.06588) for the labels, Mine and Refine (ar
 MODEL_PREFIX = "llm:"
 """The beginning of `source` in rows that a judge or a language model wrote. Its version follows."""
 
+SPLITS = ("train", "validation", "test")
+
 ACTIONS = ("exposure", "click", "cart", "purchase")
 
 CATEGORY_SEPARATOR = " > "
@@ -32,7 +34,8 @@ PRODUCTS = pa.schema(
         pa.field("price", pa.float64()),
     ]
 )
-"""`category` is the path from the root, such as ["Home", "Kitchen", "Kettles"]. Tables of before `price` lack it."""
+"""`category` is the path from the root, such as ["Home", "Kitchen", "Kettles"]. Tables of an old import have no
+`price`."""
 
 QUERIES = pa.schema(
     [

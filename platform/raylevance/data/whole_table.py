@@ -22,6 +22,7 @@ from raylevance.data.json_rows import json_rows
 from raylevance.data.raw_blocks import Paths, csv_blocks
 from raylevance.data.streamed_files import column_names, delimiter_of, refuse_repeated
 from raylevance.errors import RaylevanceError, UsageError, lacks_columns, one_line
+from raylevance.progress import status
 
 NUMERIC_COLUMNS = ("grade", "label", "confidence")
 """CSV columns that are read as numbers if they hold numbers. All others stay text, such as an id made of digits."""
@@ -56,7 +57,7 @@ def read_table(file: Path, columns: Sequence[str] = ()) -> pa.Table:
 
 
 def texts_of(file: Path, column: str) -> list[str]:
-    """Return a column of `file` as texts, converted as an import does; the empty text for a null.
+    """Return a column of `file` as texts, converted as an import does; the empty text for a null, which is reported.
 
     Raises what `read_table` raises, and `RaylevanceError` for a value that is no text, such as a list.
     """
@@ -66,6 +67,8 @@ def texts_of(file: Path, column: str) -> list[str]:
     converted, faults = TEXT.convert(values)
     _refuse_faults(file, column, faults)
     texts: list[str] = converted.fill_null("").to_pylist()
+    if empty := [row for row, text in enumerate(texts, 1) if not text.strip()]:
+        status(f"{file}: {len(empty)} of {len(texts)} rows have no text in {column}; the first is row {empty[0]}")
     return texts
 
 

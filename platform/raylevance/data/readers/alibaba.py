@@ -22,14 +22,13 @@ INTERACTION_COLUMNS = Columns(
 )
 FAVOURITE, TAKEN_AS = "favourite", "cart"
 """A favourite is an intention to buy, as an item in the cart is; the tables know no action between (our choice)."""
-LOWEST_PRICE = 0.0
 
 
 def read_alibaba(folder: Path) -> dict[str, ray.data.Dataset]:
     """Return the rows of products and events from `folder`/items.parquet and interactions.parquet.
 
     The log has no texts, so the title of a product is its id. The actions of a user on one day are one request, whose
-    id is also the session. A favourite is read as an item put into the cart. A price below 0 is a fault.
+    id is also the session. A favourite is read as an item put into the cart.
 
     Raises `RaylevanceError` if a file is missing or unreadable, or if a column is missing.
     """
@@ -44,7 +43,6 @@ def _products(rows: pa.Table) -> pa.Table:
     lengths = pc.if_else(category.is_valid(), 1, 0).cast(pa.int32())
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
     paths = pa.ListArray.from_arrays(offsets, category.drop_null(), mask=category.is_null())
-    negative = pc.fill_null(pc.less(rows["price"], LOWEST_PRICE), False)
     return pa.table(
         {
             "product_id": rows["product_id"],
@@ -54,7 +52,6 @@ def _products(rows: pa.Table) -> pa.Table:
             "price": rows["price"],
             FILE: rows[FILE],
             ROW: rows[ROW],
-            FAULT: pc.if_else(negative, "price is below 0", pa.scalar(None, pa.string())),
         }
     )
 

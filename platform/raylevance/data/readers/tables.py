@@ -34,6 +34,13 @@ def read_tables(folder: Path) -> dict[str, ray.data.Dataset]:
 
 def _read(table: str, files: list[Path]) -> ray.data.Dataset:
     schema = TABLES[table]
+    for file in files:
+        for part in file.parts[:-1]:
+            if part.partition("=")[0] in schema.names and "=" in part:
+                raise RaylevanceError(
+                    f"{file}: the value of {part.partition('=')[0]} is in the name of its folder, which is not read; "
+                    "write it as a column of the file"
+                )
     one_line = tuple(name for name in ("title", "query") if name in schema.names)
     kinds = {field.name: Kind.of(field) for field in schema}
     columns = Columns(kinds, tuple(required_columns(schema)), one_line, only_these=True)

@@ -54,7 +54,7 @@ EVENT_COLUMNS = Columns(
     envelope=ENVELOPE,
 )
 LONGEST_NAME = 60
-NO_TEXT = "query is missing"
+QUERY_MISSING = "query is missing"
 """The fault that a row without a `user_query` gets."""
 TEXTLESS = "has no user_query; its events are kept, without a query"
 
@@ -93,7 +93,7 @@ def read_ubi(folder: Path) -> dict[str, ray.data.Dataset]:
         "queries": distinct_rows(
             texts, "queries", ["query_id"], buckets_for_files(query_files), "repeats the text of a query"
         ),
-        "events": join_buckets(events, requests, "query_id", _with_text_key, schemas, buckets),
+        "events": join_buckets(events, requests, "query_id", _with_text_key, schemas, buckets, EVENT_ID),
     }
 
 
@@ -149,7 +149,7 @@ def _keyed_by_text(requests: pa.Table) -> pa.Table:
 
 
 def _is_good_but_for_text(requests: pa.Table) -> pa.ChunkedArray:
-    return pc.equal(pc.fill_null(requests[FAULT], NO_TEXT), NO_TEXT)
+    return pc.equal(pc.fill_null(requests[FAULT], QUERY_MISSING), QUERY_MISSING)
 
 
 def _text_key(texts: pa.ChunkedArray) -> pa.ChunkedArray:
