@@ -132,6 +132,13 @@ def test_other_labels_gain_their_grade() -> None:
     assert values["ndcg@10"][0] == pytest.approx(naive_ndcg(["b", "a"], {"a": 2, "b": 1}), abs=1e-6)
 
 
+def test_a_grade_of_an_audit_counts_instead_of_the_label() -> None:
+    audited = judgements({"q": {"a": "E", "b": "S"}})
+    audited = audited.set_column(3, "grade", pa.array([0, 1])).append_column("previous_grade", pa.array([2, None]))
+    values = evaluate_run({"q": {"a": 2.0, "b": 1.0}}, audited)
+    assert values["ndcg@10"][0] == pytest.approx(naive_ndcg(["a", "b"], {"a": 0, "b": 2}), abs=1e-6)
+
+
 def test_trec_files_come_back(tmp_path: Path) -> None:
     run = {"q": {"a": 2.5, "b": 1.25}, "r": {"c": -1.0}}
     write_run(tmp_path / "x.run", run, "x")

@@ -56,3 +56,12 @@ def test_the_interval_is_that_of_areas_of_drawn_queries() -> None:
         again.append(mean_auc(runs[:, rows], labels[rows]) - mean_auc(baseline[:, rows], labels[rows]))
     _, low, high = auc_difference(runs, baseline, labels, QUERIES, seed=7)
     assert [low, high] == pytest.approx(np.percentile(again, [2.5, 97.5]))
+
+
+def test_a_draw_without_grade_2_has_the_same_positives() -> None:
+    """Grade 1 is negative in all draws if any pair has grade 2."""
+    grades = np.concatenate([np.tile([2, 0], 10), np.tile([1, 0], 290)])
+    scores = np.concatenate([np.tile([2.0, 0.0], 10), np.tile([1.0, 0.0], 290)])
+    queries = ["with grade 2"] * 20 + [f"q{number}" for number in np.repeat(np.arange(29), 20)]
+    found = bootstrap_pairs(scores, grades, queries, threshold=1.5)
+    assert all(value == [1, 1, 1] for value in found.values())

@@ -126,6 +126,8 @@ def test_other_kinds_make_up_for_one_that_runs_out() -> None:
     shares = np.array([0.4, 0.2, 0.4])
     assert pairs_per_kind(np.array([100, 100, 100]), shares, 50) == [20, 10, 20]
     assert pairs_per_kind(np.array([5, 100, 100]), shares, 50) == [5, 15, 30]
+    assert pairs_per_kind(np.array([100, 100, 100]), shares, 4) == [2, 1, 1]
+    assert sum(pairs_per_kind(np.array([100, 100, 100]), shares, 1)) == 1
     assert pairs_per_kind(np.array([0, 4, 9]), shares, 50) == [0, 4, 9]
     assert pairs_per_kind(np.array([7, 8, 9]), np.array([0.0, 1.0, 1.0]), None) == [0, 8, 9]
     assert pairs_per_kind(np.array([0, 7000, 400]), shares, None) == [0, 200, 400]

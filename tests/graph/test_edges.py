@@ -95,3 +95,9 @@ def test_unknown_ids_have_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edges, "hash_strings", lambda values: np.zeros(len(values), np.uint64))
     with pytest.raises(RaylevanceError, match="the ids 'a' and 'b' have the same hash"):
         NodeIds.assign(pa.array(["a", "b"]))
+
+
+def test_an_unknown_action_is_refused() -> None:
+    event = pa.table({"query_id": ["q1"], "product_id": ["p1"], "action": ["view"]})
+    with pytest.raises(RaylevanceError, match="events: action 'view' is not one of exposure, click"):
+        edges.count_block(event, QUERIES, ITEMS)

@@ -74,6 +74,12 @@ def test_a_pair_without_a_grade_is_not_mined() -> None:
     assert pairs(mined) == [("q1", "c")] and mined["confidence"].to_pylist() == [pytest.approx(0.7)]
 
 
+def test_skipped_ranks_leave_some_for_hard_negatives() -> None:
+    assert MiningSettings(k=100, skip_top=49).skip_top == 49
+    with pytest.raises(ValueError, match=r"skip_top=50 leaves no rank for hard negatives, which are above rank 50"):
+        MiningSettings(k=100, skip_top=50)
+
+
 def test_false_negatives_are_counted_among_new_pairs_of_the_upper_half() -> None:
     known = grades(
         ("q1", "e", 2, "human"), ("q1", "a", 2, "llm:x"), ("q2", "d", 0, "llm:x"), ("q2", "c", 1, "llm:x"),

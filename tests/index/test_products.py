@@ -232,6 +232,8 @@ def test_bands_have_the_highest_macro_f1(present: tuple[int, ...]) -> None:
         macro_f1(GradeBands(moderately=low, relevant=high), scores, grades)
         for low in distinct
         for high in distinct[distinct >= low]
+        # A grade that is not present has no band.
+        if (0 in present or low == distinct[0]) and (1 in present or low == high) and (2 in present or high == 2)
     )
     assert fitted == pytest.approx(best)
 
@@ -240,6 +242,11 @@ def test_a_grade_that_no_pair_has_is_given_to_none() -> None:
     scores = np.array([0.1, 0.2, 0.8, 0.9])
     bands = fit_grade_bands(scores, np.array([0, 0, 1, 1]))
     assert bands.grade(np.array([*scores, 1.0])).tolist() == [0, 0, 1, 1, 1]
+    # Here a band of grade 2 for the last pair, which has grade 0, would give a higher macro F1 of grades 0 and 1.
+    mixed = fit_grade_bands(np.array([0.1, 0.5, 0.6, 0.9]), np.array([0, 1, 1, 0]))
+    assert mixed.grade(np.array([0.1, 0.5, 0.6, 0.9, 1.0])).max() == 1
+    without_one = fit_grade_bands(np.array([0.1, 0.5, 0.6, 0.9]), np.array([0, 2, 0, 2]))
+    assert 1 not in without_one.grade(np.linspace(0.1, 0.9, 9))
 
 
 def test_bands_of_separate_grades_are_found() -> None:

@@ -114,6 +114,24 @@ def test_a_judge_that_agrees_is_trained_on(mine: Mine, train: JudgedTables) -> N
     assert made.metrics["relevant_in_upper_half"] == pc.sum(pc.greater(upper["grade"], 0)).as_py()
 
 
+def test_mined_pairs_are_added_to_the_judgements_of_an_audit(mine: Mine, train: JudgedTables) -> None:
+    """They have two columns more, and keep them."""
+    _, mined = mine(minimum_kappa=-1, most_labelled=30)
+    previous = pa.array([2] + [None] * (train.judgements.num_rows - 1), pa.int8())
+    audited = replace(train, judgements=train.judgements.append_column("previous_grade", previous))
+    both = add_mined_pairs(audited, mined).judgements
+    assert both.num_rows > train.judgements.num_rows
+    assert both["previous_grade"].to_pylist()[:2] == [2, None] and both["previous_grade"].null_count == len(both) - 1
+
+
+def test_neighbours_that_are_not_asked_about_are_counted(mine: Mine, capfd: pytest.CaptureFixture[str]) -> None:
+    asked_all, _ = mine(minimum_kappa=-1, most_labelled=None)
+    some, _ = mine(minimum_kappa=-1, most_labelled=30)
+    assert asked_all.metrics["not_asked"] == 0
+    assert some.metrics["not_asked"] == asked_all.metrics["labelled"] + asked_all.metrics["not_labelled"] - 30 > 0
+    assert f"{some.metrics['not_asked']} more have no judgement and were not asked about" in capfd.readouterr().err
+
+
 def test_a_later_round_asks_about_other_pairs(mine: Mine) -> None:
     first, mined = mine(minimum_kappa=-1, most_labelled=30)
     second, found = mine(minimum_kappa=-1, most_labelled=30, earlier=[first])

@@ -9,6 +9,7 @@ import pytest
 from raylevance.errors import RaylevanceError
 from raylevance.models.encoder import load_encoder_tokenizer
 from raylevance.training import token_file
+from raylevance.training.tasks.contrastive.task import Contrastive, ContrastiveSettings
 from raylevance.training.tasks.contrastive.tokenised_instances import INSTANCES, TokenisedInstances
 from raylevance.training.token_file import write_tokens
 
@@ -74,6 +75,17 @@ def test_missing_files_and_columns_are_one_line(tiny_backbone: Path, tmp_path: P
     pq.write_table(pa.table({"query": ["sock"]}), tmp_path / "thin.parquet")
     with pytest.raises(RaylevanceError, match="has no column items, labels"):
         write_tokens(tmp_path / "thin.parquet", tiny_backbone, tmp_path / "tokens.arrow", INSTANCES)
+
+
+def test_the_circle_loss_takes_grades_only(ray_cluster: None, tiny_backbone: Path, tmp_path: Path) -> None:
+    """A label without a band would add nothing to the loss."""
+    pq.write_table(
+        pa.table({"query": ["desk"], "items": [["lamp", "sock"]], "labels": [[3, 0]]}), tmp_path / "a.parquet"
+    )
+    task = Contrastive(tiny_backbone, tmp_path / "a.parquet", ContrastiveSettings(loss="circle"))
+    with pytest.raises(RaylevanceError, match=r"a\.parquet: has the label 3; the circle loss takes the grades 0 to 2"):
+        task.prepare(tmp_path)
+    Contrastive(tiny_backbone, tmp_path / "a.parquet", ContrastiveSettings(loss="supcon")).prepare(tmp_path)
 
 
 def test_variants_are_stored_with_their_queries(ray_cluster: None, tiny_backbone: Path, tmp_path: Path) -> None:

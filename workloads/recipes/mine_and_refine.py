@@ -28,7 +28,7 @@ from raylevance.losses.circle import Boundaries
 from raylevance.models.encoder import EncoderSettings, check_encoder_settings
 from raylevance.training import trainer
 from raylevance.training.settings import MachineSettings
-from raylevance.training.tasks.contrastive.task import ContrastiveSettings
+from raylevance.training.tasks.contrastive.task import SUPCON_TEMPERATURE, ContrastiveSettings
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer, kept_metric, with_backbone_path
 from workloads.steps.indexing import index_step
@@ -39,10 +39,6 @@ from workloads.steps.retrieval_data import RetrievalData, SyntheticSource, check
 from workloads.steps.retrieval_report import RetrievalOutcome, baselines_step, report_step
 from workloads.steps.tables import DataSettings, load_tables
 from workloads.steps.warmup import WarmupSettings, warmup_step
-
-SUPCON_TEMPERATURE = 0.5
-"""The start of SupCon's learned temperature. The paper states none; at InfoNCE's 0.07 the stage unlearns to rank
-(docs/decisions/0016-temperature-of-supcon.md)."""
 
 METRIC = "ndcg@10"
 """The metric on validation queries that picks the best step, and that a search of settings compares trials by."""

@@ -115,6 +115,8 @@ def write_judged_instances(
     """Write instances of the judged queries to the folder `output`, replacing what a killed run left there."""
     shutil.rmtree(output, ignore_errors=True)
     tables = judged.judgements, judged.queries, judged.products
-    unknown = write_instances(*tables, output, text, settings, spelling, seed).unknown
-    if unknown:
-        status(f"{unknown} judgements are of queries or products that the tables lack; they are left out")
+    written = write_instances(*tables, output, text, settings, spelling, seed)
+    if written.unknown:
+        status(f"{written.unknown} judgements are of queries or products that the tables lack; they are left out")
+    if written.one_grade:
+        status(f"{written.one_grade} queries are left out: all their products have one grade")

@@ -135,16 +135,18 @@ def grade_new_pairs(
     if settings.unjudged == "irrelevant":
         return assumed_irrelevant(new), {"trusted": True}
     store, seed, pair = data.run.store, data.trainer.seed, GRADE_COLUMNS[:2]
+    found = new.num_rows
     new = choose_pairs_to_label(new, settings.most_labelled, settings, seed)
+    not_asked = {"not_asked": found - new.num_rows}
     if settings.judge == BEST:
         refused = f"mining.judge={BEST}: too few queries are judged to fit a judge"
         unlabelled = {"judge": BEST, "agreement": None, "worth": None, "trusted": False, "refused": refused}
-        return GRADED.empty_table(), unlabelled | {"labelled": 0, "not_labelled": new.num_rows}
+        return GRADED.empty_table(), unlabelled | not_asked | {"labelled": 0, "not_labelled": new.num_rows}
     named = load_judge(store, settings.judge)
     human = data.train.without_model_grades().judgements
     check = pairs_to_check(human, neighbours, settings.check_pairs, seed)
     thresholds = Thresholds(settings.minimum_kappa, settings.minimum_gain)
-    report = check_judge(data, named, check, encoder, thresholds) | {"judge": named.labelling.version}
+    report = check_judge(data, named, check, encoder, thresholds) | {"judge": named.labelling.version} | not_asked
     if not report["trusted"]:
         return GRADED.empty_table(), report | {"labelled": 0, "not_labelled": new.num_rows}
     answers = label_table(pair_texts(data.train, new, named.text or data.text), named.labelling, store)
@@ -191,8 +193,9 @@ def add_mined_pairs(train: JudgedTables, mined: pa.Table, *, with_originals: boo
         "label": new["grade"].cast(pa.string()),
         "split": pa.array([TRAIN] * new.num_rows, pa.string()),
     }
-    added = pa.table(columns).select(JUDGEMENTS.names).cast(train.judgements.schema)
-    return replace(train, judgements=pa.concat_tables([train.judgements, added]))
+    added = pa.table(columns).select(JUDGEMENTS.names).cast(JUDGEMENTS)
+    # The judgements of an audit have further columns.
+    return replace(train, judgements=pa.concat_tables([train.judgements, added], promote_options="permissive"))
 
 
 def why_nothing_is_added(metrics: Mapping[str, Any]) -> str | None:
@@ -216,6 +219,8 @@ def summary(metrics: dict[str, Any]) -> str:
     line += ": false negatives of plain hard-negative mining"
     if metrics["not_labelled"]:
         line += f"; {metrics['not_labelled']} pairs got no grade"
+    if metrics.get("not_asked"):
+        line += f"; {metrics['not_asked']} more have no judgement and were not asked about (mining.most_labelled)"
     return line
 
 

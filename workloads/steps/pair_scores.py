@@ -1,5 +1,6 @@
 """Score judged pairs by every kind of scorer: an encoder, a relevance model and its parts, BM25."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ from workloads.run import Run
 from workloads.steps.relevance_pairs import LabelledPairs
 
 Scores = npt.NDArray[np.floating[Any]]
+
+QUERIES_AT_ONCE = 64
 
 TASKS = {"grade 2 against 0": (2, (2, 0)), "grades 2 and 1 against 0": (1, (2, 1, 0))}
 """The lowest grade that counts as relevant, and the grades of the pairs that the task includes."""
@@ -63,17 +66,24 @@ def cosines(encoder: NamedEncoder, pairs: GradedPairs) -> Scores:
 
 
 def lexical_scores(judged: JudgedTables, pairs: GradedPairs) -> Scores:
-    """Return BM25 of each pair over title, brand and colour of the whole catalogue; 0 where they share no word."""
+    """Return BM25 of each pair over title, brand and colour of the whole catalogue; 0 where they share no word.
+
+    Memory is bounded by the scores of `QUERIES_AT_ONCE` queries for all products.
+    """
     index = LexicalIndex.build(baseline_text(judged.products))
-    queries = list(dict.fromkeys(pairs.queries))
-    found, rows = index.search(queries, len(index))
-    products = judged.products["product_id"].to_pylist()
-    scores = {
-        query: {products[row]: score for row, score in zip(places, values, strict=True) if row >= 0}
-        for query, places, values in zip(queries, rows, found, strict=True)
-    }
-    pairs_of = zip(pairs.queries, pairs.product_ids, strict=True)
-    return np.array([scores[query].get(product, 0.0) for query, product in pairs_of])
+    row_of = dict(zip(judged.products["product_id"].to_pylist(), range(len(index)), strict=True))
+    pairs_of = defaultdict[str, list[int]](list)
+    for place, query in enumerate(pairs.queries):
+        pairs_of[query].append(place)
+    scores = np.zeros(len(pairs.queries))
+    distinct = list(pairs_of)
+    for start in range(0, len(distinct), QUERIES_AT_ONCE):
+        queries = distinct[start : start + QUERIES_AT_ONCE]
+        for query, values, rows in zip(queries, *index.search(queries, len(index)), strict=True):
+            of_products = np.zeros(len(index))
+            of_products[rows[rows >= 0]] = values[rows >= 0]
+            scores[pairs_of[query]] = of_products[[row_of[pairs.product_ids[place]] for place in pairs_of[query]]]
+    return scores
 
 
 def plain_texts(judged: JudgedTables, pairs: GradedPairs) -> list[str]:

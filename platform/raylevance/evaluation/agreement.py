@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raylevance.errors import RaylevanceError
-from raylevance.evaluation.intervals import CONFIDENCE
+from raylevance.evaluation.intervals import CONFIDENCE, resampled_counts
 
 Grades = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
@@ -40,9 +40,8 @@ def agreement_with_people(predicted: Grades, human: Grades, queries: Sequence[st
     _, query = np.unique(np.asarray(queries, dtype=str), return_inverse=True)
     by_query = np.zeros((query.max() + 1, GRADES, GRADES))
     np.add.at(by_query, (query, human, predicted), 1)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(by_query), np.full(len(by_query), 1 / len(by_query)), RESAMPLES)
-    resampled = confusion_metrics(np.tensordot(drawn, by_query, 1))
+    draws = [np.tensordot(drawn, by_query, 1) for drawn in resampled_counts(len(by_query), RESAMPLES, seed)]
+    resampled = confusion_metrics(np.concatenate(draws))
     tail = (1 - CONFIDENCE) / 2
     confusion = by_query.sum(axis=0)
     return {

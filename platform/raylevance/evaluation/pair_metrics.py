@@ -74,6 +74,7 @@ def bootstrap_pairs(
     `queries` [n] are resampled together with their pairs, because the pairs of one query are not independent. The
     `threshold` of F1, which is that of `evaluate_pairs`, stays the same in every draw.
     """
+    labels = _positive(labels).astype(np.int64)  # a draw without grade 2 has the same positives
     if threshold is None:
         threshold = best_threshold(scores, labels)
     value = evaluate_pairs(scores, labels, threshold)

@@ -8,6 +8,7 @@ import ir_measures
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from ir_measures import RR, Measure, P, Qrel, R, ScoredDoc, nDCG
 
 from raylevance.errors import RaylevanceError
@@ -136,9 +137,11 @@ def _check_ids(ids: Iterable[str], file: Path) -> None:
 
 
 def _qrels(judgements: pa.Table, gains: Mapping[str, int]) -> Iterator[Qrel]:
-    for query, product, label, grade in zip(
-        *(judgements[name].to_pylist() for name in ("query_id", "product_id", "label", "grade")), strict=True
-    ):
+    labels = judgements["label"]
+    if "previous_grade" in judgements.column_names:  # an audit gave another grade, which the label does not have
+        labels = pc.if_else(judgements["previous_grade"].is_valid(), pa.scalar(None, labels.type), labels)
+    rows = (judgements["query_id"], judgements["product_id"], labels, judgements["grade"])
+    for query, product, label, grade in zip(*(column.to_pylist() for column in rows), strict=True):
         yield Qrel(query, product, gains.get(label, grade))
 
 

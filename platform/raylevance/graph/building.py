@@ -113,8 +113,9 @@ def merge_graph(
 ) -> None:
     """Add new `events` to the graph in the folder `previous` and write the result to `folder`.
 
-    The result equals that of `build_graph` on all events together, but only the new events are counted. Counts of the
-    `held_out_queries` (ids) in the previous graph are dropped.
+    The result equals that of `build_graph` on all events together, but only the new events are counted: earlier events
+    of a query that was held out then, or had no id then, stay left out. Counts of the `held_out_queries` (ids) in the
+    previous graph are dropped.
 
     Raises `RaylevanceError` if no edge is left.
     """

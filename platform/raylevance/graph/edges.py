@@ -164,7 +164,11 @@ def _number_events(
     if queries is None or items is None:
         return tuple(events[name].to_numpy() for name in ("query_id", "product_id", "action"))
     events = events.filter(events["query_id"].is_valid())
-    action = pc.index_in(events["action"], pa.array(ACTIONS)).to_numpy()
+    action = pc.index_in(events["action"], pa.array(ACTIONS))
+    if action.null_count:
+        unknown = next(name for name in events["action"].unique().to_pylist() if name not in ACTIONS)
+        raise RaylevanceError(f"events: action {unknown!r} is not one of {', '.join(ACTIONS)}")
+    action = action.to_numpy()
     return queries.lookup(events["query_id"]), items.lookup(events["product_id"]), action
 
 

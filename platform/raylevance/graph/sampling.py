@@ -228,8 +228,16 @@ def pairs_per_kind(available: npt.NDArray[Any], shares: npt.NDArray[Any], limit:
         room = (limit - counts.sum()) * shares * open_kinds / (shares * open_kinds).sum()
         exhausted = open_kinds & (room >= available)
         if not exhausted.any():
-            counts[open_kinds] = room[open_kinds].round()
+            counts[open_kinds] = _rounded(room[open_kinds])
             break
         counts[exhausted] = available[exhausted]
         open_kinds &= ~exhausted
     return [int(count) for count in counts]
+
+
+def _rounded(parts: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Round `parts` to whole numbers with the same sum: those with the largest remainders are rounded up."""
+    whole = np.floor(parts).astype(np.int64)
+    up = np.argsort(whole - parts, kind="stable")[: round(float(parts.sum())) - int(whole.sum())]
+    whole[up] += 1
+    return whole

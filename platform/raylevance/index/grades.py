@@ -39,7 +39,7 @@ def fit_grade_bands(scores: npt.NDArray[Any], grades: npt.NDArray[Any]) -> Grade
     """Return the bands with the highest macro F1 on judged pairs with cosines `scores` [n] and `grades` [n], 0 to 2.
 
     Macro F1 over the grades that are present is used because grades are unequal in number and none should be neglected
-    (our choice). If no pair has grade 2, no cosine gets it.
+    (our choice). A grade that no pair has is given to no cosine between those of the pairs.
 
     Raises `RaylevanceError` if there are fewer than two different grades.
     """
@@ -71,5 +71,12 @@ def _best(thresholds: npt.NDArray[Any], by_grade: list[npt.NDArray[Any]], presen
     correct = np.stack([size[0] - above[0, low], above[1, low] - above[1, high], above[2, high]])
     predicted = np.stack([size.sum() - total[low], total[low] - total[high], total[high]])
     f1 = 2 * correct / np.maximum(predicted + size[:, None], 1)
-    best = int(np.argmax(f1[present].mean(axis=0)))
+    allowed = np.ones(len(low), np.bool_)
+    if 0 not in present:
+        allowed &= low == 0
+    if 1 not in present:
+        allowed &= low == high
+    if 2 not in present:
+        allowed &= high == len(thresholds) - 1
+    best = int(np.argmax(np.where(allowed, f1[present].mean(axis=0), -1.0)))
     return int(low[best]), int(high[best])

@@ -7,12 +7,12 @@ pair, and from a judge otherwise. A product is never taken to be irrelevant only
 Source: Mine and Refine (arXiv 2602.17654).
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from raylevance.config import Settings
 from raylevance.data.hashing import hash_unit, pair_ids
@@ -49,6 +49,15 @@ class MiningSettings(Settings):
     help slightly."""
     positives_from: Literal[1, 2] = 1
     """Lowest grade of a hard positive."""
+
+    @model_validator(mode="after")
+    def _some_ranks_give_negatives(self) -> Self:
+        if self.skip_top >= self.k * self.cut:
+            raise ValueError(
+                f"skip_top={self.skip_top} leaves no rank for hard negatives, which are above rank "
+                f"{self.k * self.cut:g} (k * cut): lower it"
+            )
+        return self
 
 
 def candidate_table(query_ids: pa.Array, product_ids: pa.Array, scores: Scores, rows: Rows) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from raylevance.errors import RaylevanceError
 from raylevance.losses import temperature
 from raylevance.losses.circle import PAPER_BOUNDARIES, Boundaries
 from raylevance.models.encoder import Encoder
@@ -20,6 +21,10 @@ from raylevance.training.tasks.contrastive.tokenised_instances import INSTANCES,
 from raylevance.training.text_groups import ForwardOptions, text_groups
 from raylevance.training.token_file import Ints, RowKind
 
+SUPCON_TEMPERATURE = 0.5
+"""Where SupCon's learned temperature starts. The paper states none; at InfoNCE's 0.07 a stage unlearns to rank
+(docs/decisions/0016-temperature-of-supcon.md)."""
+
 
 class ContrastiveSettings(TrainSettings):
     """Settings of contrastive training. `batch` counts instances, each a query with its items."""
@@ -28,17 +33,19 @@ class ContrastiveSettings(TrainSettings):
     """Loss that the encoder is trained with. infonce takes the items of other queries as negatives; the others compare
     the items of one query by their labels."""
     reduction: Literal["sum", "mean"] = "sum"
-    """How losses of the instances of a batch are combined. The paper found sum more stable than mean, since batches
-    differ in what they hold. Source: Mine and Refine (arXiv 2602.17654)."""
+    """How losses of the instances of a batch are combined. The paper found sum more stable than mean. AdamW ignores the
+    scale of a loss, so here the two differ by `clip_norm`, which cuts more of a sum. Source: Mine and Refine (arXiv
+    2602.17654)."""
     accumulate: PositiveInt = 1
     """Number of parts in which each worker computes its share of a batch, one after another, to save memory. It is not
     for infonce, whose negatives are the whole batch."""
     gradcache_chunk: PositiveInt | None = None
     """Texts of one forward pass with a graph under GradCache, for batches that do not fit in memory. None holds the
     graph of the whole batch."""
-    temperature: PositiveFloat = temperature.INITIAL_TEMPERATURE
-    """Value at which the learned temperature of supcon and infonce starts. Supcon spreads its probability over all
-    positives of a query; at a low temperature it draws them, and with them everything, together."""
+    temperature: PositiveFloat | None = None
+    """Value at which the learned temperature of supcon and infonce starts; null for 0.5 with supcon and 0.07 with
+    infonce. Supcon spreads its probability over all positives of a query, and at a low temperature all vectors collapse
+    towards each other."""
     temperature_learning_rate: PositiveFloat = 1e-3
     """Highest learning rate of the temperature. Its logarithm moves by about this much in a step, so at the model's
     rate it would stay where it starts (our choice)."""
@@ -74,9 +81,13 @@ class Contrastive(TextTask[ContrastiveSettings]):
     def prepare(self, run_dir: Path) -> None:
         """Tokenise the instances.
 
-        Raises `RaylevanceError` as `write_tokens` does, and if no instance has the labels that the loss needs.
+        Raises `RaylevanceError` as `write_tokens` does, if no instance has the labels that the loss needs, and for a
+        label above 2 with circle, which has a band for each grade.
         """
         super().prepare(run_dir)
+        highest = TokenisedInstances(run_dir / TOKENS).labels.max(initial=0)
+        if self.settings.loss == "circle" and highest > 2:
+            raise RaylevanceError(f"{self.data}: has the label {highest:g}; the circle loss takes the grades 0 to 2")
         self._plan(WorkerContext(run_dir, seed=0))
 
     def open(self, model: Path | None, context: WorkerContext) -> "ContrastiveReplica":
@@ -146,9 +157,9 @@ def build_objective(settings: ContrastiveSettings) -> Objective:
 
 def _loss_of(settings: ContrastiveSettings) -> Objective:
     if settings.loss == "supcon":
-        return SupCon(settings.temperature)
+        return SupCon(settings.temperature or SUPCON_TEMPERATURE)
     if settings.loss == "infonce":
-        return InfoNCE(settings.temperature)
+        return InfoNCE(settings.temperature or temperature.INITIAL_TEMPERATURE)
     if settings.loss == "circle":
         return Circle(settings.gamma, settings.boundaries, detach=settings.detach_weights)
     return Triplet(settings.margin)
