@@ -10,6 +10,7 @@ best of three.
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -101,7 +102,7 @@ def best(call: Callable[[], int]) -> tuple[float, int]:
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures: dict[str, Any] = {}

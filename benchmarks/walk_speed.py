@@ -115,7 +115,7 @@ def leg(name: str, file: Path) -> dict[str, float]:
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("RAYLEVANCE_DATA", "../shared/data")))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--leg", choices=["ours", "pecanpy"], help=argparse.SUPPRESS)
     parser.add_argument("--graph", type=Path, help=argparse.SUPPRESS)

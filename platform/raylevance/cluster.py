@@ -43,8 +43,8 @@ def connected() -> Iterator[None]:
     """Connect to Ray for the block: to the cluster at `RAY_ADDRESS`, else to a Ray of our own on this machine.
 
     `RAY_ADDRESS` is set inside of a submitted job. The workers of a cluster get the `SHARED_VARIABLES` that are set
-    here; others are those of their node. A Ray of our own listens on the loopback interface only, requires a
-    token (Ray's default since 2.59), and ends with the block. A program that is connected already keeps its connection.
+    here; others are those of their node. A Ray of our own requires a token (Ray's default since 2.59) and ends
+    with the block. It listens on loopback only if `workloads` or `serve` is imported before Ray, as the commands do. A program that is connected already keeps its connection.
 
     Raises `RaylevanceError` where no cluster answers at `RAY_ADDRESS`.
     """

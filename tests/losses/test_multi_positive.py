@@ -57,7 +57,7 @@ def gradient(others: bool, of: tuple[float, float] = (1.0, 1.0)) -> list[float]:
 
 
 def test_a_positive_has_no_gradient_towards_another_positive() -> None:
-    """Section 4.5: with the others in the denominator the loss of one positive pushes the other away."""
+    """With the others in the denominator the loss of one positive pushes the other away."""
     first_alone = gradient(others=False, of=(1.0, 0.0))
     assert first_alone[1] == 0.0
     assert gradient(others=False) == pytest.approx([-0.122, -1.674, 1.313, 0.483], abs=1e-3)

@@ -107,6 +107,14 @@ def test_nearest_products_vote(products: pa.Table, space: LabelSpace, encoder: N
         assert 0 < scores[0].sum() < 0.9, "one of the four nearest kettles has no vote"
 
 
+def test_products_without_a_label_of_a_task_can_not_vote(
+    products: pa.Table, space: LabelSpace, encoder: NamedEncoder
+) -> None:
+    assert NearestProducts(encoder, products).have_labels(space, "category")
+    bare = products.set_column(products.column_names.index("brand"), "brand", pa.nulls(products.num_rows, pa.string()))
+    assert not NearestProducts(encoder, bare).have_labels(space, "brand")
+
+
 def test_equal_votes_rank_by_cosine(products: pa.Table, space: LabelSpace, encoder: NamedEncoder) -> None:
     two = products.take([8, 0])  # a hose and a kettle: one vote each
     for query, name in (("kettle", "Kettles"), ("garden hose", "Hoses")):

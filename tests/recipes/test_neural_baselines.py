@@ -90,6 +90,28 @@ def test_smgcn_learns_its_training_queries(space: LabelSpace, tiny_backbone: Pat
     assert best_labels(baseline, space) == [row for _, row in QUERIES]
 
 
+@pytest.mark.ray
+def test_smgcn_reads_no_knowledge(space: LabelSpace, tiny_backbone: Path, ray_cluster: None) -> None:
+    baseline = Smgcn(NamedEncoder(tiny_backbone, None, None), TRAINING.model_copy(update={"max_steps": 4}), 0)
+    rows = training_rows([(query, [row + 1]) for query, row in QUERIES])
+    queries = rows["query"].to_pylist()
+    known = rows.append_column("knowledge", pa.array([["kettle"]] * rows.num_rows))
+    expected = baseline.scores(rows, space, "category", queries)
+    np.testing.assert_array_equal(baseline.scores(known, space, "category", queries), expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_baseline_has_the_precision_of_its_settings(
+    precision: str, space: LabelSpace, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.dtype | None] = []
+    monkeypatch.setattr("workloads.steps.neural_baselines.prepare_encoders", lambda replica, dtype: seen.append(dtype))
+    settings = TRAINING.model_copy(update={"max_steps": 1, "precision": precision})
+    rows = training_rows([(query, [row + 1]) for query, row in QUERIES])
+    PlainEncoder(NamedEncoder(tiny_backbone, None, None), settings, 0).scores(rows, space, "category", ["a"])
+    assert seen == [{"fp32": None, "bf16": torch.bfloat16}[precision]]
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_setfit_leaves_labels_without_a_query_at_0(several: bool, space: LabelSpace, tiny_backbone: Path) -> None:
     pytest.importorskip("setfit")

@@ -77,7 +77,7 @@ def recipe(settings: ItemRecipe, run: Run) -> ItemOutcome:
 def item_table(
     settings: ItemRecipe, data: ItemData, until: int, texts: Artifact | None, name: str
 ) -> tuple[Artifact, Artifact]:
-    """Return `graph/<name>` (section 4.2) and `table/<name>` (4.7) from the events before `until` (4.4, 4.5)."""
+    """Return the item graph `graph/<name>` and `table/<name>` from the events before `until`."""
     graph = graph_step(data, until, name)
     trainer = Trainer(settings.machine, settings.seed)
     encoder = encoder_step(

@@ -101,7 +101,7 @@ class PairsToJudgeSettings(Settings):
 COLUMNS = {
     "pairs": "pairs",
     "cost": "cost",
-    "share": "share of the doubt",
+    "share": "share of the variance",
     "deviation": "deviation left",
     "error": "error by the rule",
     "error_by_rank": "error, best ranks first",

@@ -25,6 +25,7 @@ from raylevance.training.settings import MachineSettings
 from raylevance.training.tasks.classification import ClassificationSettings
 from raylevance.training.tasks.classification.evaluation import ACCURACY, LOG_LIKELIHOOD
 from workloads.run import Run
+from workloads.steps.classification_pages import check_shown_label
 from workloads.steps.classification_report import ClassificationOutcome, report_step
 from workloads.steps.classifier_training import (
     ClassifierData,
@@ -94,6 +95,7 @@ def recipe(settings: ClassifierRecipe, run: Run) -> ClassificationOutcome:
     run.check = partial(check_settings, settings, run.store)
     tables = read_tables(settings, run)
     data = labelled_data(settings, run, tables)
+    check_shown_label(data.labels, settings.report_label)
     warmup = warm_up(settings, data)
     classifier = train(settings, data, warmup)
     return ClassificationOutcome(run, report_step(data, compared(settings, tables), {"warm-up": warmup}, classifier))
@@ -121,7 +123,7 @@ def labelled_data(
     fold: Fold | None = None,
     test_seed: int | None = None,
 ) -> ClassifierData:
-    """Return the labels, and the labelled queries of each split (section 3.1); those of `fold` are tested on.
+    """Return the labels, and the labelled queries of each split; those of `fold` are tested on.
 
     Test queries that are drawn are drawn by `test_seed`, or by the seed of `settings` for None.
     """
@@ -232,9 +234,9 @@ def check_settings(settings: ClassifierRecipe, store: Store) -> None:
         raise UsageError(f"knowledge.world={settings.knowledge.world}: expected tables/knowledge, of run knowledge")
     if settings.classifier.structure_enhanced and not settings.graph.any:
         raise UsageError("graph: all three graphs are off; set classifier.structure_enhanced=false instead")
-    if settings.train.tau or settings.warmup.tau:
-        raise UsageError("train.tau: the recipe chooses tau itself; set semi.precision and semi.most")
     for name, training in {"warmup": settings.warmup, "train": settings.train}.items():
+        if training.tau:
+            raise UsageError(f"{name}.tau: the recipe chooses tau itself; set semi.precision and semi.most")
         trainer.check_settings(training, settings.machine, evaluates=True, name=f"{name}.")
         if training.keep_best not in (None, ACCURACY, LOG_LIKELIHOOD):
             raise UsageError(

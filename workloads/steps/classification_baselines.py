@@ -80,6 +80,10 @@ class NearestProducts:
     products: pa.Table
     k: int = NEIGHBOURS
 
+    def have_labels(self, space: LabelSpace, task: str) -> bool:
+        """Return whether any product has a label of the task."""
+        return bool((labels_of_products(self.products, space)[:, space.tasks.index(task)] >= 0).any())
+
     def scores(self, train: pa.Table, space: LabelSpace, task: str, queries: Sequence[str]) -> Scores:
         """Return the share of the `k` nearest products that have each label; equal shares rank by the cosines.
 

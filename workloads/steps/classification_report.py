@@ -30,7 +30,9 @@ from raylevance.inference.encoder import backbone_digest
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.query_classifier import read_classifier
 from raylevance.models.query_classifier import GRAPHS, QueryClassifier, read_graphs
+from raylevance.progress import status
 from workloads.readable import with_interval
+from workloads.steps.classification_baselines import NearestProducts
 from workloads.steps.classification_pages import check_shown_label, write_page
 from workloads.steps.classifier_training import ClassifierData
 from workloads.steps.compared_baselines import BASELINES, CHEAP, BaselineInputs, Compared
@@ -128,6 +130,8 @@ def baseline_scores(data: ClassifierData, compared: Compared) -> dict[str, Syste
     encoder = load_encoder(store, compared.encoder.backbone)
     given = BaselineInputs(encoder, products, compared.training, data.trainer.seed)
     baselines = {name: BASELINES[name](given) for name in compared.baselines}
+    for name in (name for name, baseline in baselines.items() if baseline is None):
+        status(f"{name}: left out, there are no products")
     train, found = labels.queries("train"), dict[str, Systems]()
     for task in labels.space.tasks:
         validation, test = (labels.columns_of(labels.queries(split), task)[0] for split in (VALIDATION, TEST))
@@ -135,7 +139,9 @@ def baseline_scores(data: ClassifierData, compared: Compared) -> dict[str, Syste
             continue
         found[task] = {}
         for name, baseline in baselines.items():
-            if baseline is not None:
+            if isinstance(baseline, NearestProducts) and not baseline.have_labels(labels.space, task):
+                status(f"{name}: left out for {task!r}, no product has one of its labels")
+            elif baseline is not None:
                 scores = baseline.scores(train, labels.space, task, [*validation, *test])
                 found[task][name] = (scores[: len(validation)], scores[len(validation) :])
     return found

@@ -62,9 +62,9 @@ class LabelGraphSettings(Settings):
     hierarchy: bool = True
     """Join labels with their parents."""
     alpha: float = Field(0.1, ge=0, le=1)
-    """Least share of a label's queries that have the other label too. The paper states none."""
+    """Least share of a label's queries that have the other label too (our choice)."""
     beta: float = Field(0.8, ge=-1, le=1)
-    """Least cosine of two labels' texts. The paper states none."""
+    """Least cosine of two labels' texts (our choice)."""
     most: PositiveInt = 10
     """Semantic edges of a label."""
     fusion: Literal["overwrite", "average"] = "overwrite"
@@ -109,7 +109,7 @@ class ClassifierData:
 def graph_step(data: ClassifierData, settings: LabelGraphSettings, encoder: EncoderSettings, suffix: str) -> Artifact:
     """Return `graph/labels`: the fused and normalised graph of each task, as CSR arrays.
 
-    Source: SSUF (arXiv 2506.21049), section 3.4.
+    Source: SSUF (arXiv 2506.21049), structure-enhanced module.
     """
     labels = data.labels
 
@@ -288,7 +288,7 @@ def calibrate_tau(
     tau is the smallest cosine of a grid of 0.01 at which the share of right labels among those that pass is
     `settings.precision` or more, and not more than `settings.most` pass for a query; None where there is none.
 
-    Source: SSUF (arXiv 2506.21049), section 3.3, states no tau; the rule is our choice.
+    Source: SSUF (arXiv 2506.21049), knowledge-enhanced module, for tau; the rule is our choice.
     """
     right, levels = truth.toarray().astype(bool), np.arange(100) / 100
     # A cosine passes the levels up to its own.

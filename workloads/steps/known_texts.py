@@ -1,6 +1,6 @@
 """What is known about queries besides their text, from the tables of a recipe.
 
-Source: SSUF (arXiv 2506.21049), section 3.3.
+Source: SSUF (arXiv 2506.21049), knowledge-enhanced module.
 """
 
 from collections.abc import Mapping

@@ -242,7 +242,7 @@ def label_space(products: pa.Table, settings: LabelSettings) -> LabelSpace:
     if not settings.side_words:
         return space
     words = frequent_words(products, space, settings.side_words)
-    return LabelSpace(with_side_text(space.labels, words))
+    return LabelSpace(with_side_text(space.labels, words, settings.side_words))
 
 
 def labelled_queries(

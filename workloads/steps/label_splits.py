@@ -121,7 +121,8 @@ def check_splits(space: LabelSpace, splits: Mapping[str, pa.Table]) -> int:
 
     A task without a validation or test query is named in one too.
 
-    Raises `UsageError` for a split without a labelled query, and for a task that no training query has labels of.
+    Raises `UsageError` for a split without a labelled query, for a task that no training query has labels of, and for
+    one with a single label to predict.
     """
     cures = {
         "train": "give another of sources a weight",
@@ -134,6 +135,10 @@ def check_splits(space: LabelSpace, splits: Mapping[str, pa.Table]) -> int:
     labels = splits["train"]["labels"].combine_chunks().flatten().to_numpy()
     counts = np.bincount(labels, minlength=len(space))
     for task in space.tasks:
+        if space.predicted[space.rows(task)].sum() == 1:
+            raise UsageError(
+                f"task {task!r}: has one label to predict, so there is nothing to learn; leave it out of labels"
+            )
         if not counts[space.rows(task)].any():
             raise UsageError(f"task {task!r}: no training query has one of its labels; leave it out of labels")
         for split, what in WITHOUT_QUERIES.items():

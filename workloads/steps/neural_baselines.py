@@ -19,12 +19,13 @@ import ray.data
 import torch
 
 from raylevance.data.label_space import LabelSpace
+from raylevance.data.query_labels import QUERY_LABELS
 from raylevance.errors import RaylevanceError
 from raylevance.graph.label_graphs import cooccurrence_graph, fuse_graphs, normalise, semantic_graph
 from raylevance.inference.encoder import NamedEncoder
 from raylevance.losses.binary_cross_entropy import multi_label_cross_entropy
 from raylevance.models.encoder import Encoder, prepare_encoders
-from raylevance.models.precision import autocast_dtype
+from raylevance.models.precision import forward_dtype
 from raylevance.models.query_classifier import QueryClassifier, QueryClassifierSettings
 from raylevance.progress import progress_bar
 from raylevance.training.loop import total_steps
@@ -77,7 +78,7 @@ class Smgcn:
 
     def scores(self, train: pa.Table, space: LabelSpace, task: str, queries: Sequence[str]) -> Scores:
         """Return the probability of each label."""
-        alone, rows = _of_task(train, space, task)
+        alone, rows = _of_task(train.select(QUERY_LABELS.names), space, task)
         vectors = Encoder.load(self.encoder.path).encode_items(alone.labels["text"].to_pylist())
         together = cooccurrence_graph(ray.data.from_arrow(rows.select(["labels"])), alone.rows(task), SMGCN_ALPHA)
         graph = normalise(fuse_graphs(together, semantic_graph(vectors, SMGCN_BETA), None)).tocsr()
@@ -175,7 +176,8 @@ def train_here(model: QueryClassifier, rows: pa.Table, settings: ClassificationS
         tokens = LABELLED_QUERIES.tokenise(rows, model.encoder.tokenize)
         with pa.OSFile(f"{folder}/{TOKENS}", "wb") as sink, pa.ipc.new_file(sink, tokens.schema) as writer:
             writer.write_table(tokens)
-        context = WorkerContext(Path(folder), seed, autocast_dtype=autocast_dtype(model.device))
+        dtype = forward_dtype(settings.precision, model.device)
+        context = WorkerContext(Path(folder), seed, autocast_dtype=dtype)
         queries = TokenisedQueries(Path(folder) / TOKENS, model.space)
         replica = ClassificationReplica(model, queries, settings, context).train()
         prepare_encoders(replica, context.autocast_dtype)

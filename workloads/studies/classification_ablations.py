@@ -1,4 +1,4 @@
-"""The ablations of SSUF (arXiv 2506.21049, section 3.7): the recipe with one module off at a time, on test queries.
+"""The ablations of SSUF (arXiv 2506.21049): the recipe with one module off at a time, on test queries.
 
     raylevance run classification-ablations [--set 'only=[w/o SE]'] [--set 'seeds=[0]']
 

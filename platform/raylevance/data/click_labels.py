@@ -49,7 +49,8 @@ def labels_of_clicks(
     Events without a query, such as those of a category page, say nothing here. Events with an unknown query or product
     and queries of whose labels none counts are left out and counted in status lines.
 
-    Source: the two cuts are our choice; SSUF (arXiv 2506.21049), section 3.5, does not say how clicks become labels.
+    Source: the two cuts are our choice; what is published of SSUF (arXiv 2506.21049) does not say how clicks become
+    labels.
     """
     texts = normalised_query(queries["query"])
     distinct = pc.unique(texts)

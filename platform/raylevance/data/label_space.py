@@ -1,6 +1,6 @@
 """Label spaces of a query classifier: the labels of one or more tasks, their names, texts and tree.
 
-Source: SSUF (arXiv 2506.21049), sections 3.1 and 3.2: a label has a name, side text and a parent; leaves are
+Source: SSUF (arXiv 2506.21049), label-enhanced module: a label has a name, side text and a parent; leaves are
 predicted, and parents are nodes of the label graph.
 """
 
@@ -178,7 +178,7 @@ def with_side_text(labels: pa.Table, words: Sequence[Sequence[str]], most: int =
     `words` [labels] has the words, queries or sentences of each label, the best first. One that adds no word to the
     text is left out, and so is all that comes after `most` words. Call it once for each kind of side text.
 
-    Source: SSUF (arXiv 2506.21049), section 3.2: product words, frequent search terms, descriptions.
+    Source: SSUF (arXiv 2506.21049), label-enhanced module: product words, frequent search terms, descriptions.
     """
     assert len(words) == labels.num_rows, f"side text of {len(words)} labels for {labels.num_rows} labels"
     texts = [_extended(text, side, most) for text, side in zip(labels["text"].to_pylist(), words, strict=True)]

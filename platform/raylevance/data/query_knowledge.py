@@ -1,6 +1,6 @@
 """What is known about training queries besides their text: titles of their products, and what a model wrote.
 
-Source: SSUF (arXiv 2506.21049), section 3.3: posterior knowledge and world knowledge.
+Source: SSUF (arXiv 2506.21049), knowledge-enhanced module: posterior knowledge and world knowledge.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -3,7 +3,7 @@
 `click_labels` has those of clicks and `title_labels` those of product titles. Each source gives rows of `QUERY_LABELS`,
 one for each query and task; `merge_query_labels` makes them one table.
 
-Source: SSUF (arXiv 2506.21049), section 3.1: the labels of a query are those of its clicked products. The other
+Source: SSUF (arXiv 2506.21049): the labels of a query are those of its clicked products. The other
 sources are our choice.
 """
 

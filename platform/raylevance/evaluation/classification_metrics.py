@@ -4,7 +4,7 @@ A classifier's scores become `Predictions` block by block, so the whole array [q
 The true labels are a sparse matrix [queries, labels] of 0 and 1. Its columns are those of the scores; more columns
 behind them are labels that the classifier does not know, which it therefore always misses.
 
-Source: SSUF (arXiv 2506.21049), section 3.7, for micro and macro F1. Over which labels the macro mean goes, accuracy at
+Source: SSUF (arXiv 2506.21049), evaluation, for micro and macro F1. Over which labels the macro mean goes, accuracy at
 k, the groups by frequency and the intervals are our choice.
 """
 

@@ -1,10 +1,10 @@
 """Graphs of labels for a query classifier: co-occurrence, semantic and hierarchy, how they are fused and normalised.
 
 A graph is a sparse matrix [labels, labels] of the labels of one task. The row i of a graph convolution A H is the sum
-of the rows j of H, each times A[i, j]: label i hears label j.
+of the rows j of H, each times A[i, j]: label i receives from label j.
 
-Source: SSUF (arXiv 2506.21049), section 3.4. The paper leaves open the direction of edges, the cuts and the
-normalisation; what is said of them here is our choice.
+Source: SSUF (arXiv 2506.21049), structure-enhanced module. The direction of edges, the cuts and the normalisation are
+our choice.
 """
 
 import functools
@@ -42,7 +42,7 @@ def cooccurrence_graph(labels: ray.data.Dataset, rows: slice, alpha: float = 0.0
 
     The result does not depend on the blocks of `labels`. Memory grows with the pairs of labels that occur.
 
-    Source: SSUF (arXiv 2506.21049), section 3.4.
+    Source: SSUF (arXiv 2506.21049), structure-enhanced module.
     """
     count = functools.partial(_count_block, rows=rows)
     blocks = labels.select_columns(["labels"]).map_batches(count, batch_format="pyarrow", batch_size=ROWS_AT_ONCE)
@@ -64,7 +64,7 @@ def semantic_graph(vectors: Floats, beta: float = 0.8, most: int = 10) -> Graph:
 
     Raises `RaylevanceError` for a vector that is not finite.
 
-    Source: SSUF (arXiv 2506.21049), section 3.4; the limit of a row is our choice.
+    Source: SSUF (arXiv 2506.21049), structure-enhanced module; the limit of a row is our choice.
     """
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
@@ -95,8 +95,9 @@ def hierarchy_graph(parents: npt.NDArray[np.integer], samples: npt.NDArray[np.nu
     `parents` [labels] are numbers of labels, -1 for a root, as `LabelSpace.parents_within` returns; `samples` [labels]
     is how many training samples each label has itself.
 
-    Source: SSUF (arXiv 2506.21049), section 3.4, for the maximum. That m counts samples, those below included, that it
-    weighs what a child hears, and the weight 1 upwards are our reading, after HiAGM (Zhou et al. 2020).
+    Source: SSUF (arXiv 2506.21049), structure-enhanced module, for the maximum. That m counts samples, those below
+    included, that it weighs what a child receives, and the weight 1 upwards are our reading, after HiAGM (Zhou et al.
+    2020).
     """
     size = len(parents)
     children = np.flatnonzero(parents >= 0)
@@ -126,7 +127,7 @@ def fuse_graphs(
 
     Raises `RaylevanceError` if all are None.
 
-    Source: SSUF (arXiv 2506.21049), section 3.4: A = 1/2 (A_coo + A_sim) -> A_hier.
+    Source: SSUF (arXiv 2506.21049), structure-enhanced module: A = 1/2 (A_coo + A_sim) -> A_hier.
     """
     learned = [graph for graph in (cooccurrence, semantic) if graph is not None]
     if hierarchy is None or not learned or mode == "average":
@@ -146,7 +147,7 @@ def normalise(graph: Graph) -> Graph:
 
     Raises `RaylevanceError` for a weight that is negative or not finite.
 
-    Source: Kipf and Welling 2017 (arXiv 1609.02907), section 2; SSUF (arXiv 2506.21049), section 3.4, does not say how.
+    Source: Kipf and Welling 2017 (arXiv 1609.02907), section 2 (our choice for SSUF).
     """
     if not (np.isfinite(graph.data).all() and (graph.data >= 0).all()):
         raise RaylevanceError("a weight of the label graph is negative or not finite")

@@ -4,7 +4,7 @@ A `classifier/NAME` artifact holds `encoder` (the folder of an `Encoder`), `labe
 `labels.safetensors`, in which each task has the rows s * H_l and the bias of its labels, their thresholds, and the
 number of training queries that had them.
 
-Source: SSUF (arXiv 2506.21049), section 3.6.
+Source: SSUF (arXiv 2506.21049), serving.
 """
 
 from collections.abc import Mapping, Sequence

@@ -30,7 +30,7 @@ def multi_label_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weigh
 
     Shapes: `logits` and `targets` [n, labels], `weights` [n]. The result is a scalar.
 
-    Source: SSUF (arXiv 2506.21049), section 3.5; weights of sources are our choice.
+    Source: SSUF (arXiv 2506.21049), prediction and loss; weights of sources are our choice.
     """
     return functional.binary_cross_entropy_with_logits(
         logits, targets.to(logits.dtype), weight=weights.to(logits.dtype)[:, None], reduction="sum"

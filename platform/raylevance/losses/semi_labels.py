@@ -34,7 +34,7 @@ def fuse_knowledge(queries: torch.Tensor, knowledge: torch.Tensor, mask: torch.T
     Shapes: `queries` [n, d], `knowledge` [n, k, d], `mask` [n, k] (true for a text, false for padding); k may be 0. The
     result is [n, d].
 
-    Source: SSUF (arXiv 2506.21049), section 3.3.
+    Source: SSUF (arXiv 2506.21049), knowledge-enhanced module.
     """
     scores = torch.einsum("nd,nkd->nk", queries, knowledge).masked_fill(~mask, -torch.inf)
     # A row of -inf alone would become nan, also in the gradient.
@@ -50,9 +50,9 @@ def semi_labels(fused: torch.Tensor, labels: torch.Tensor, tau: float) -> torch.
     float32 [n, labels], of the fused query vectors [n, d] and the label vectors [labels, d].
 
     The caller stops the gradient: with it, queries and labels pull each other together until all vectors are one
-    (section 3.3 of the paper).
+    (knowledge-enhanced module).
 
-    Source: SSUF (arXiv 2506.21049), section 3.3.
+    Source: SSUF (arXiv 2506.21049), knowledge-enhanced module.
     """
     cosines = functional.normalize(fused.float(), dim=1) @ functional.normalize(labels.float(), dim=1).T
     return cosines * (cosines >= tau)
@@ -61,6 +61,6 @@ def semi_labels(fused: torch.Tensor, labels: torch.Tensor, tau: float) -> torch.
 def soft_targets(click: torch.Tensor, semi: torch.Tensor) -> torch.Tensor:
     """Return the targets min(y_click + y_semi, 1), in the shape of both.
 
-    Source: SSUF (arXiv 2506.21049), section 3.5.
+    Source: SSUF (arXiv 2506.21049), prediction and loss.
     """
     return (click + semi).clamp(max=1.0)

@@ -18,7 +18,8 @@ class LabelGCN(nn.Module):
 
     The weights of the last layer start at 0 (our choice), so that an untrained network returns the label vectors.
 
-    Source: SSUF (arXiv 2506.21049), section 3.4; the form of a layer, their number and the residual are our reading.
+    Source: SSUF (arXiv 2506.21049), structure-enhanced module; the form of a layer, their number and the residual are
+    our reading.
     """
 
     def __init__(self, graph: sp.csr_matrix, dimension: int, layers: int) -> None:

@@ -1,6 +1,7 @@
 """Choose the number format that a device computes in."""
 
 import os
+from typing import Literal
 
 import torch
 from torch import nn
@@ -24,6 +25,11 @@ def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     capabilities = torch.cpu.get_capabilities()
     return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
+
+
+def forward_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.device | str) -> torch.dtype | None:
+    """Return the number format of a forward pass in training, None for float32; `auto` is that of `autocast_dtype`."""
+    return {"auto": autocast_dtype(device), "fp32": None, "bf16": torch.bfloat16}[precision]
 
 
 def requested_precision() -> str:

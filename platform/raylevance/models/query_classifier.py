@@ -1,6 +1,6 @@
 """The query classifier: one encoder for queries and label texts, and for each task a graph convolution and a head.
 
-Source: SSUF (arXiv 2506.21049), sections 3.2, 3.4 and 3.5.
+Source: SSUF (arXiv 2506.21049), label-enhanced and structure-enhanced modules, and prediction.
 """
 
 import json
@@ -46,7 +46,7 @@ class QueryClassifierSettings(Settings):
     structure_enhanced: bool = True
     """Pass the vectors of labels through a graph convolution."""
     layers: PositiveInt = 2
-    """The layers of the graph convolution. The paper states none."""
+    """The layers of the graph convolution (our choice)."""
     scale: PositiveFloat = 20.0
     """The learned factor of the product q H^T at the start: the product of unit vectors alone gives no probability
     above 0.73 (our choice)."""
@@ -55,7 +55,7 @@ class QueryClassifierSettings(Settings):
 class LabelHead(nn.Module):
     """The labels of one task: the logits s * q H_l^T + b, where H_l are the predicted labels' rows of the GCN's output.
 
-    Source: SSUF (arXiv 2506.21049), section 3.5; the learned scale s is our choice.
+    Source: SSUF (arXiv 2506.21049), prediction and loss; the learned scale s is our choice.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ import torch
 
 from raylevance.errors import RaylevanceError, nearest
 from raylevance.models.encoder import prepare_encoders
-from raylevance.models.precision import autocast_dtype
+from raylevance.models.precision import forward_dtype
 from raylevance.training.checkpoint import MODEL, Progress, load_checkpoint, save_checkpoint, save_folder
 from raylevance.training.collective import sum_gradients
 from raylevance.training.log import Log, open_logs
@@ -62,13 +62,12 @@ class Worker:
         self.run, self.settings, self.machine = run, run.task.settings, run.machine
         self.rank = ray_context.get_world_rank()
         device = ray.train.torch.get_device()
-        dtypes = {"auto": autocast_dtype(device), "fp32": None, "bf16": torch.bfloat16}
         context = WorkerContext(
             run_dir=run.run_dir,
             seed=run.seed,
             rank=self.rank,
             world_size=ray_context.get_world_size(),
-            autocast_dtype=dtypes[self.settings.precision],
+            autocast_dtype=forward_dtype(self.settings.precision, device),
             batch_tokens=run.machine.batch_tokens,
         )
         self.replica = run.task.open(checkpoint / MODEL if checkpoint else None, context).to(device).train()

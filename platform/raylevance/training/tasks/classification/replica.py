@@ -1,6 +1,7 @@
 """The replica of the classification task: one step on labelled queries.
 
-Source: SSUF (arXiv 2506.21049), section 3.3, for the stop-gradient; the schedule of the label texts is our choice.
+Source: SSUF (arXiv 2506.21049), knowledge-enhanced module, for the stop-gradient; the schedule of the label texts is
+our choice.
 """
 
 from typing import TYPE_CHECKING

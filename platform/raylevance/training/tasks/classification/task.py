@@ -72,7 +72,7 @@ class ClassificationSettings(TrainSettings):
     refresh_every: PositiveInt = 16
     """Steps between encodings of the label texts. The gradient goes through the texts in the steps that encode them;
     the other steps use the vectors of the latest encoding."""
-    tau: dict[str, Annotated[float, Field(ge=-1, le=1)]] = Field(default_factory=dict)
+    tau: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """The cosine from which a label of a task becomes a semi-supervised label of a query, by task. A task without one
     gets none."""
     stop_gradient: bool = True

@@ -1,6 +1,6 @@
 """Write WANDS' 480 queries with a product class as the two files that query classification reads without a shop.
 
-    python benchmarks/wands_labels.py WANDS_FOLDER OUTPUT_FOLDER
+    python benchmarks/wands.py WANDS_FOLDER OUTPUT_FOLDER
     raylevance run classification-folds --set data=null --set labels.file=OUTPUT/labels.csv \
         --set sources.file=OUTPUT/queries.jsonl
 
