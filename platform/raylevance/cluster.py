@@ -44,7 +44,8 @@ def connected() -> Iterator[None]:
 
     `RAY_ADDRESS` is set inside of a submitted job. The workers of a cluster get the `SHARED_VARIABLES` that are set
     here; others are those of their node. A Ray of our own requires a token (Ray's default since 2.59) and ends
-    with the block. It listens on loopback only if `workloads` or `serve` is imported before Ray, as the commands do. A program that is connected already keeps its connection.
+    with the block. It listens on loopback only if `workloads` or `serve` is imported before Ray, as the commands do.
+    A program that is connected already keeps its connection.
 
     Raises `RaylevanceError` where no cluster answers at `RAY_ADDRESS`.
     """
