@@ -54,7 +54,7 @@ def serve_from_store(
     tokens: Annotated[
         str | None, typer.Option(help="File of the tokens that clients must send; `raylevance token add` makes it.")
     ] = None,
-    replicas: Annotated[int, typer.Option(help="The number of searchers.")] = DEFAULTS.replicas,
+    replicas: Annotated[int, typer.Option(help="The number of replicas.")] = DEFAULTS.replicas,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change another setting, such as events=true. Repeatable.")
     ] = None,

@@ -1,4 +1,4 @@
-"""The Ray Serve application: searchers behind HTTP, and where wanted encoders and index shards that they share.
+"""The Ray Serve application: replicas behind HTTP, and where wanted encoders and index shards that they share.
 
     serve.run(application(ServeSettings(store="store")))
 
@@ -25,7 +25,7 @@ from serve.feedback import Feedback
 from serve.handles import result_of
 from serve.metrics import BatchMetrics, Metrics
 from serve.models import MOST_IN_POOL, LocalModels, PooledModels, RemoteModels, models_of
-from serve.processes import Processes, encoders, searchers, shard_copies
+from serve.processes import Processes, encoders, replicas, shard_copies
 from serve.service import Service
 from serve.settings import ServeSettings
 from serve.shards import HeldShards, ShardProcesses
@@ -139,7 +139,7 @@ def application(settings: ServeSettings, versions: Versions | None = None) -> se
         _deployment(IndexShards, shard_copies(settings), f"IndexShards{number}").bind(settings, versions, number)
         for number in range(settings.shard_processes)
     ]
-    return _deployment(Search, searchers(settings)).bind(settings, versions, pool, *shards)
+    return _deployment(Search, replicas(settings)).bind(settings, versions, pool, *shards)
 
 
 def deployment(settings: ServeSettings) -> serve.Application:

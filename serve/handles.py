@@ -1,4 +1,4 @@
-"""Calls to the processes that searchers share, by the handles of their deployments.
+"""Calls to the processes that replicas share, by the handles of their deployments.
 
 MessagePack has no exceptions, so a method that others call returns a `Reply`, and `answer_of` raises what failed.
 """

@@ -136,7 +136,7 @@ class RemoteModels:
         await tell_all(self._handle, "load", (list(references),), "the encoders")
 
     def drop(self, references: set[str]) -> None:
-        """Leave it to the pool, which searchers with other bundles share."""
+        """Leave it to the pool, which replicas with other bundles share."""
 
 
 def models_of(versions: Versions) -> list[str]:

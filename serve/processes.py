@@ -8,7 +8,7 @@ from ray.serve.config import AutoscalingConfig
 from serve.settings import ServeSettings
 
 MAX_BATCHES = 64
-"""Batches that a process which searchers share holds at once; those that wait for a model to load must not keep others
+"""Batches that a process which replicas share holds at once; those that wait for a model to load must not keep others
 out."""
 BATCHES_AT_ONCE = 2.0
 """Batches in work or waiting in such a process, on average, from which there should be more of them."""
@@ -48,7 +48,7 @@ class Processes:
         }
 
 
-def searchers(settings: ServeSettings) -> Processes:
+def replicas(settings: ServeSettings) -> Processes:
     """Return the processes that answer. They encode, and hold the index, where no others do."""
     encodes, holds = not settings.encoders, not settings.shard_processes
     return Processes(

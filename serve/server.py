@@ -17,7 +17,7 @@ from raylevance.cluster import connected, count_cpus, count_gpus
 from raylevance.errors import RaylevanceError
 from serve.app import application as build_application
 from serve.app import pin_versions
-from serve.processes import encoders, searchers, shard_copies
+from serve.processes import encoders, replicas, shard_copies
 from serve.settings import ServeSettings
 from serve.tls import tls_options
 
@@ -110,7 +110,7 @@ def _check_address(options: Mapping[str, object]) -> None:
 def _check_size(settings: ServeSettings) -> None:
     """Raise where the processes need more CPUs or GPUs than the cluster has, since Ray would wait for them forever."""
     present = {"cpus": count_cpus(), "gpus": count_gpus()}
-    kinds = [searchers(settings), encoders(settings), *[shard_copies(settings)] * settings.shard_processes]
+    kinds = [replicas(settings), encoders(settings), *[shard_copies(settings)] * settings.shard_processes]
     for kind, count in present.items():
         needed = sum(processes.least * getattr(processes, kind) for processes in kinds)
         if needed > count:

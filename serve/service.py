@@ -174,7 +174,7 @@ class Service:
         self._models.drop(set(models_of(versions)) - set(models_of(self.answers.bundle.versions)))
 
     async def _prepare(self, answers: Answers) -> None:
-        """Load what the processes hold that searchers share, in each of them, and probe. Raises what fails."""
+        """Load what the processes hold that replicas share, in each of them, and probe. Raises what fails."""
         versions = answers.bundle.versions
         await self._models.load(models_of(versions))
         if self._processes:

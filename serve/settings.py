@@ -106,17 +106,17 @@ class ServeSettings(AnswerSettings, LimitSettings):
     tls_key: Annotated[str, AfterValidator(_absolute)] | None = None
     """The file with the private key (PEM) of `tls_cert`."""
     replicas: PositiveInt = 1
-    """The number of searchers at the start, which is also the least."""
+    """The number of replicas at the start, which is also the least."""
     most_replicas: PositiveInt | None = None
-    """The most searchers that load may start; null keeps `replicas`."""
+    """The most replicas that load may start; null keeps `replicas`."""
     encoders: NonNegativeInt = 0
-    """The number of encoder processes that all searchers share; with 0 every searcher encodes in its own process,
+    """The number of encoder processes that all replicas share; with 0 every replica encodes in its own process,
     which saves a hop."""
     most_encoders: PositiveInt | None = None
     """The most encoder processes that load may start; null keeps `encoders`."""
     shard_processes: NonNegativeInt = 0
-    """The number of processes that hold the index's shards (`index build --set shards=N`) for all searchers, each its
-    share of them; with 0 every searcher holds the whole index."""
+    """The number of processes that hold the index's shards (`index build --set shards=N`) for all replicas, each its
+    share of them; with 0 every replica holds the whole index."""
     shard_replicas: PositiveInt = 1
     """The number of copies of each of these processes at the start, which is also the least."""
     most_shard_replicas: PositiveInt | None = None
@@ -124,7 +124,7 @@ class ServeSettings(AnswerSettings, LimitSettings):
     encoder_cpus: PositiveFloat = 0.5
     """The number of CPUs that Ray reserves for each encoder."""
     search_cpus: PositiveFloat = 0.5
-    """The number of CPUs that Ray reserves for each searcher, and for each process that holds shards."""
+    """The number of CPUs that Ray reserves for each replica, and for each process that holds shards."""
     encoder_gpus: float = Field(default=0, ge=0, le=1)
     """The share of a GPU that Ray reserves for each encoder, which then encodes there; 0 encodes on the CPU."""
     search_gpus: float = Field(default=0, ge=0, le=1)

@@ -1,6 +1,6 @@
-"""The shards of indexes in processes that all searchers share, for a catalogue that one process should not hold.
+"""The shards of indexes in processes that all replicas share, for a catalogue that one process should not hold.
 
-Shard i of an index is in process i mod n of n. A searcher then holds the products and no vectors; it asks the processes
+Shard i of an index is in process i mod n of n. A replica then holds the products and no vectors; it asks the processes
 at once, and merges what they find (`raylevance/index/shards.py`).
 """
 
@@ -21,7 +21,7 @@ from serve.problems import Unavailable
 INDEXES_HELD = 2
 """The indexes of which a process keeps its shards: that of the bundle that leaves, and that of the one that comes."""
 IDLE_S = 300.0
-"""How long a process keeps shards that no searcher asks for."""
+"""How long a process keeps shards that no replica asks for."""
 SHARDS = "the shards of the index"
 
 Answer = tuple[Packed, Packed]

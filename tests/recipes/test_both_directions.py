@@ -14,7 +14,7 @@ from raylevance.graph.excluded_negatives import all_neighbours
 from raylevance.graph.features import NodeTexts, node_features
 from raylevance.graph.metapaths import PpmiSettings, direct_ppmi
 from raylevance.graph.pairs import PairSettings
-from raylevance.graph.sampling import Mix, SamplingSettings, mix_pairs, pair_sources, sample_anchors
+from raylevance.graph.sampling import PairShares, SamplingSettings, mix_pairs, pair_sources, sample_anchors
 from raylevance.graph.walks import WalkSettings
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.training.task import WorkerContext
@@ -27,7 +27,7 @@ ALONE = SamplingSettings(
     walks=WalkSettings(length=3),
     related=None,
     pairs=PairSettings(hard=0, easy=2),
-    mix=Mix(query_query=0, item_item=0, query_item=1),
+    mix=PairShares(query_query=0, item_item=0, query_item=1),
 )
 
 

@@ -108,14 +108,14 @@ class Soak:
 
     def kill_replicas(self, seconds: float, kill_every: float) -> None:
         """Kill -9 a replica every so often, but for one, whose memory shows what grows."""
-        survivor = next(searcher_processes())
+        survivor = next(replica_processes())
         ends, next_kill = time.monotonic() + seconds, time.monotonic() + kill_every
         while time.monotonic() < ends:
             time.sleep(1)
             self.report.memory.append((time.monotonic(), survivor.memory_info().rss / 1e6))
             if time.monotonic() >= next_kill and running_replicas() == REPLICAS:
                 next_kill = time.monotonic() + kill_every
-                for process in searcher_processes():
+                for process in replica_processes():
                     if process != survivor:
                         process.kill()
                         self.report.kills += 1
@@ -178,7 +178,7 @@ class Soak:
                 self.report.published["good"] += 1
 
 
-def searcher_processes() -> Iterator[psutil.Process]:
+def replica_processes() -> Iterator[psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         name = " ".join(process.info["cmdline"] or [])
         if name.startswith("ray::ServeReplica:raylevance:Search"):
@@ -186,9 +186,9 @@ def searcher_processes() -> Iterator[psutil.Process]:
 
 
 def running_replicas() -> int:
-    """Return how many searchers take requests."""
-    searchers = serve.status().applications[APPLICATION].deployments["Search"]
-    return searchers.replica_states.get("RUNNING", 0)
+    """Return how many replicas take requests."""
+    replicas = serve.status().applications[APPLICATION].deployments["Search"]
+    return replicas.replica_states.get("RUNNING", 0)
 
 
 @pytest.fixture

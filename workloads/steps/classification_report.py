@@ -118,9 +118,9 @@ def data_name(tables: Artifact | None) -> str:
     return "sources.file" if tables is None else tables.name.partition("/")[2]
 
 
-Both = tuple[Scores, Scores]
+SplitScores = tuple[Scores, Scores]
 """Scores of the validation queries and of the test queries, each [queries, labels]; the former may be empty."""
-Systems = dict[str, Both]
+Systems = dict[str, SplitScores]
 
 
 def baseline_scores(data: ClassifierData, compared: Compared) -> dict[str, Systems]:
@@ -165,7 +165,7 @@ def classifier_scores(
     return found
 
 
-def predictions_of_systems(labels: LabelData, systems: Mapping[str, Both], task: str) -> dict[str, Predictions]:
+def predictions_of_systems(labels: LabelData, systems: Mapping[str, SplitScores], task: str) -> dict[str, Predictions]:
     """Return what each system predicts for the test queries, with thresholds from the validation queries."""
     own = labels.columns_of(labels.queries(VALIDATION), task)[1]
     found = {}

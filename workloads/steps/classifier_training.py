@@ -182,7 +182,7 @@ def classifier_step(
             model = train_classifier(data, draft, work, data.run.store.path(start.ref), settings)
             classifier = QueryClassifier.load(model)
             counts = {task: labels.training_queries(task) for task in labels.space.tasks}
-            draft.metrics["unseen_offset"] = raise_unseen_labels(data, classifier)
+            draft.metrics["unseen_offset"] = add_unseen_offset(data, classifier)
             save_classifier(draft.path, classifier, counts, validation_thresholds(data, classifier))
 
     # "unseen" is not a setting: classifiers from before labels without a training query had an offset are made anew.
@@ -200,7 +200,7 @@ def train_classifier(
     return data.trainer.train(task, draft, work, data.evaluation() if train.evaluate_every else None)
 
 
-def raise_unseen_labels(data: ClassifierData, classifier: QueryClassifier) -> dict[str, float]:
+def add_unseen_offset(data: ClassifierData, classifier: QueryClassifier) -> dict[str, float]:
     """Add to the bias of the labels without a training query the offset that validation queries tell.
 
     Returns the offset by task; it is 0 for a task without such a label or without a validation query.

@@ -277,8 +277,8 @@ def labelled_queries(
     if sources.titles and judged.products.num_rows:
         lacking = queries_lacking(rows, space, validating)
         spans, more = title_spans(tables, judged.products, space, plan, lacking)
-        spoken = pa.concat_arrays([held_out, pc.unique(rows["query"])])
-        more = more.filter(pc.invert(pc.is_in(more["query"], spoken)))
+        known_texts = pa.concat_arrays([held_out, pc.unique(rows["query"])])
+        more = more.filter(pc.invert(pc.is_in(more["query"], known_texts)))
         validating = pa.concat_arrays([validating, pc.unique(more["query"])])
         asked += [without_queries(spans, held_out), more]
     if not any(table.num_rows for table in asked):

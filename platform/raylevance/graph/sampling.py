@@ -36,7 +36,7 @@ negatives."""
 ANCHORS_PER_CHUNK = 20_000
 
 
-class Mix(Settings):
+class PairShares(Settings):
     """The shares of the kinds of pairs. If a kind has too few pairs, the others fill its share (our choice)."""
 
     query_query: float = Field(0.4, ge=0)
@@ -57,7 +57,7 @@ class SamplingSettings(Settings):
     more they are, the easier the negatives. Null means that only a node's neighbours are excluded."""
     pairs: PairSettings = PairSettings()
     """The rules by which positives and negatives are drawn."""
-    mix: Mix = Mix()
+    mix: PairShares = PairShares()
     """The shares of the kinds of pairs."""
     most: PositiveInt | None = None
     """Largest number of pairs in all. Null takes all pairs of the kind with the largest share, and of each other kind
