@@ -12,7 +12,7 @@ from scipy import sparse
 
 from raylevance.artifacts import Store
 from raylevance.data.judged_tables import TEST, JudgedTables
-from raylevance.data.label_space import LabelSpace
+from raylevance.data.label_space import LABELS, LabelSpace
 from raylevance.data.query_knowledge import clicked_products, knowledge_column, posterior_knowledge, world_knowledge
 from raylevance.data.text import normalised_query
 from raylevance.errors import UsageError
@@ -25,6 +25,7 @@ from workloads.steps.classification_report import read_predictions
 from workloads.steps.classifier_training import ClassifierData, SemiLabelSettings, calibrate_tau, graph_step
 from workloads.steps.encoder_training import Trainer
 from workloads.steps.label_data import LabelData
+from workloads.steps.label_splits import check_splits
 from workloads.studies import classification_ablations
 from workloads.studies.classification_ablations import ClassificationAblationSettings
 
@@ -142,6 +143,7 @@ def test_a_variant_without_a_graph_has_none_of_its_edges(
             "graph: all three graphs are off; set classifier.structure_enhanced=false",
         ),
         (["train.tau={category: 0.5}"], "train.tau: the recipe chooses tau itself; set semi.precision"),
+        (["warmup.tau={category: 0.5}"], "warmup.tau: the recipe chooses tau itself; set semi.precision"),
         (["train.keep_best=auc"], "train.keep_best=auc: the recipe measures accuracy@1 and log_likelihood"),
     ],
 )
@@ -151,6 +153,28 @@ def test_settings_that_can_not_work_are_refused_before_the_first_step(
     with Run(Store(tmp_path / "store")) as run, pytest.raises(UsageError, match=message):
         query_classification.recipe(small("query-classification", tiny_backbone, *change), run)
     assert not run.made
+
+
+def test_an_unknown_label_to_show_is_refused_before_training(ran: Ran, tiny_backbone: Path) -> None:
+    with Run(Store(ran[0])) as run, pytest.raises(UsageError, match="report_label"):
+        query_classification.recipe(small("query-classification", tiny_backbone, "report_label=no such label"), run)
+    assert {artifact.name for artifact in run.made} == {"tables/demo", "labels/query"}
+
+
+def test_the_ablations_refuse_baselines_that_they_would_not_train(tiny_backbone: Path) -> None:
+    with pytest.raises(UsageError, match="baselines: the ablations train none; leave it out"):
+        small("classification-ablations", tiny_backbone, "baselines=[LSAN]")
+
+
+def test_a_task_with_one_label_is_refused() -> None:
+    """Its best label is right for every query, whatever is learned."""
+    rows = [("brand", name, name, None, name, True) for name in ("acme", "brigg")]
+    rows.append(("size", "one", "one", None, "one", True))
+    columns = dict(zip(LABELS.names, map(list, zip(*rows, strict=True)), strict=True))
+    space = LabelSpace(pa.table(columns, schema=LABELS))
+    queries = pa.table({"task": ["brand", "brand", "size"], "labels": pa.array([[0], [1], [2]], pa.list_(pa.int32()))})
+    with pytest.raises(UsageError, match="task 'size': has only one label to predict; leave it out of labels"):
+        check_splits(space, {"train": queries, "validation": queries, "test": queries})
 
 
 def test_a_column_without_labels_is_named(tiny_backbone: Path) -> None:

@@ -165,7 +165,7 @@ class LabelPlan:
         files = [file for file in (self.labels.file, self.sources.file) if file]
         if files:
             found["files"] = digest(files)
-        if self.sources.file:
+        if self.sources.file and not self.fold:
             found["test_fraction"] = self.test_fraction
             if self.test_seed not in (None, self.seed):
                 found["test_seed"] = self.test_seed

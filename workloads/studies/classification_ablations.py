@@ -9,9 +9,10 @@ Publishes `report/classification-ablations`.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import model_validator
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
@@ -80,6 +81,12 @@ class ClassificationAblationSettings(GridSettings, ClassifierRecipe):
     """The settings of query-classification, and the grid."""
 
     variants = VARIANTS
+
+    @model_validator(mode="after")
+    def _compares_with_the_full_recipe_alone(self) -> Self:
+        if self.baselines != ClassifierRecipe.model_fields["baselines"].default:
+            raise ValueError("baselines: the ablations train none; leave it out")
+        return self
 
     def why_unread(self, name: str) -> str | None:
         """Return why nothing reads what the variant changes; None where something does."""
