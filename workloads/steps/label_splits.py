@@ -136,9 +136,7 @@ def check_splits(space: LabelSpace, splits: Mapping[str, pa.Table]) -> int:
     counts = np.bincount(labels, minlength=len(space))
     for task in space.tasks:
         if space.predicted[space.rows(task)].sum() == 1:
-            raise UsageError(
-                f"task {task!r}: has one label to predict, so there is nothing to learn; leave it out of labels"
-            )
+            raise UsageError(f"task {task!r}: has only one label to predict; leave it out of labels")
         if not counts[space.rows(task)].any():
             raise UsageError(f"task {task!r}: no training query has one of its labels; leave it out of labels")
         for split, what in WITHOUT_QUERIES.items():
