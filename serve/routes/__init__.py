@@ -1,1 +1,1 @@
-"""The HTTP routes, a file for each group; each has a function `router` that builds them around a replica."""
+"""The HTTP routes, a file for each group; each has a function `router` that builds them around a `Service`."""

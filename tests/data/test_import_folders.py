@@ -12,6 +12,7 @@ from raylevance.data.importing import import_tables
 from raylevance.data.input_files import files_below, matching_files
 from raylevance.data.readers.tables import read_tables
 from raylevance.errors import RaylevanceError
+from workloads.steps.tables import import_source
 
 
 def write_rows(file: Path, *rows: dict[str, Any]) -> Path:
@@ -42,6 +43,39 @@ def test_a_link_to_a_folder_above_is_refused(shop: Path) -> None:
     (shop / "products" / "again").symlink_to(shop)
     with pytest.raises(RaylevanceError, match="products/again: is a link to a folder that it is in; remove it"):
         files_below(shop)
+
+
+def test_a_folder_that_is_reached_twice_is_read_once(shop: Path) -> None:
+    """A link to the newest day, and two folders with links to each other."""
+    day = write_rows(shop / "events" / "2024-05" / "a.jsonl", {"request_id": "r"}).parent
+    (shop / "events" / "latest").symlink_to(day)
+    assert matching_files(shop, "events") == [day / "a.jsonl"]
+    other = write_rows(shop / "events" / "other" / "b.jsonl", {"request_id": "s"}).parent
+    (day / "x").symlink_to(other)
+    (other / "y").symlink_to(day)
+    assert [file.name for file in matching_files(shop, "events")] == ["a.jsonl", "b.jsonl"]
+
+
+def test_folders_of_no_table_do_not_stop_an_import(
+    ray_cluster: None, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "above").symlink_to(shop)
+    (shop / "lost+found").mkdir()
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    made = import_source("tables", shop, str(tmp_path / "store"), on_bad_row="stop")
+    assert made.metrics["files_not_read"] == [] and len(made.metrics["files"]) == 2
+
+
+def test_a_column_in_the_name_of_a_folder_above_is_no_partition(shop: Path, tmp_path: Path) -> None:
+    shop.rename(tmp_path / "locale=us")
+    assert set(read_tables(tmp_path / "locale=us")) == {"products", "queries"}
 
 
 def test_a_folder_that_cannot_be_read_is_named(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +109,8 @@ def test_a_column_in_the_name_of_a_folder_is_refused(shop: Path) -> None:
     ("column", "value", "reason"),
     [
         ("split", "dev", "split is not one of train, validation, test"),
-        ("source", "LLM:gpt", "source of a judge's label is not llm: and its version"),
-        ("source", "llm", "source of a judge's label is not llm: and its version"),
+        ("source", "LLM:gpt", "source is not llm:VERSION, as that of a judge's label must be"),
+        ("source", "llm", "source is not llm:VERSION, as that of a judge's label must be"),
     ],
 )
 def test_a_split_or_source_that_nothing_reads_is_bad(
@@ -89,10 +123,10 @@ def test_a_split_or_source_that_nothing_reads_is_bad(
     assert f"row 2: {reason}" in str(raised.value)
 
 
-@pytest.mark.parametrize("price", [-1, -0.01, "Infinity"])
-def test_a_price_that_is_none_is_bad(ray_cluster: None, shop: Path, tmp_path: Path, price: Any) -> None:
+@pytest.mark.parametrize("price", [-1, -0.01, float("inf")])
+def test_a_price_below_0_or_infinite_is_bad(ray_cluster: None, shop: Path, tmp_path: Path, price: Any) -> None:
     write_rows(shop / "products" / "part-1.jsonl", {"product_id": "p2", "title": "a rug", "price": price})
-    with pytest.raises(RaylevanceError, match="row 1: price is not "):
+    with pytest.raises(RaylevanceError, match="row 1: price is not a number of 0 or more"):
         import_tables(read_tables(shop), tmp_path / "tables")
 
 

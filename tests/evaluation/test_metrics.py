@@ -137,6 +137,10 @@ def test_a_grade_of_an_audit_counts_instead_of_the_label() -> None:
     audited = audited.set_column(3, "grade", pa.array([0, 1])).append_column("previous_grade", pa.array([2, None]))
     values = evaluate_run({"q": {"a": 2.0, "b": 1.0}}, audited)
     assert values["ndcg@10"][0] == pytest.approx(naive_ndcg(["a", "b"], {"a": 0, "b": 2}), abs=1e-6)
+    raised = judgements({"q": {"a": "I", "b": "S"}})
+    raised = raised.set_column(3, "grade", pa.array([2, 1])).append_column("previous_grade", pa.array([0, None]))
+    values = evaluate_run({"q": {"b": 2.0, "a": 1.0}}, raised)
+    assert values["ndcg@10"][0] == pytest.approx(naive_ndcg(["b", "a"], {"a": 3, "b": 2}), abs=1e-6)
 
 
 def test_trec_files_come_back(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_pair_without_a_grade_is_not_mined() -> None:
 
 def test_skipped_ranks_leave_some_for_hard_negatives() -> None:
     assert MiningSettings(k=100, skip_top=49).skip_top == 49
-    with pytest.raises(ValueError, match=r"skip_top=50 leaves no rank for hard negatives, which are above rank 50"):
+    with pytest.raises(ValueError, match=r"skip_top=50 leaves no rank for hard negatives, which are up to rank 50"):
         MiningSettings(k=100, skip_top=50)
 
 

@@ -110,9 +110,9 @@ def test_nearest_products_vote(products: pa.Table, space: LabelSpace, encoder: N
 def test_products_without_a_label_of_a_task_can_not_vote(
     products: pa.Table, space: LabelSpace, encoder: NamedEncoder
 ) -> None:
-    assert NearestProducts(encoder, products).have_labels(space, "category")
+    assert NearestProducts(encoder, products).can_vote(space, "category")
     bare = products.set_column(products.column_names.index("brand"), "brand", pa.nulls(products.num_rows, pa.string()))
-    assert not NearestProducts(encoder, bare).have_labels(space, "brand")
+    assert not NearestProducts(encoder, bare).can_vote(space, "brand")
 
 
 def test_equal_votes_rank_by_cosine(products: pa.Table, space: LabelSpace, encoder: NamedEncoder) -> None:

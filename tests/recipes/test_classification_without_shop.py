@@ -26,7 +26,7 @@ from tests.conftest import Ended
 from workloads.recipe import find_recipe, load_recipe_settings
 from workloads.recipes import query_classification
 from workloads.run import Run
-from workloads.steps.classifier_training import ClassifierData, raise_unseen_labels
+from workloads.steps.classifier_training import ClassifierData, add_unseen_offset
 from workloads.steps.encoder_training import Trainer
 from workloads.steps.label_data import (
     KnowledgeSources,
@@ -134,7 +134,7 @@ def test_labels_without_a_training_query_are_as_probable_as_validation_queries_s
     with torch.no_grad():
         head.bias.fill_(-3.0 - float((classifier.encoder.encode_queries(queries) @ rows.T).max()))
     before = head.bias.detach().clone()
-    offsets = raise_unseen_labels(data, classifier)
+    offsets = add_unseen_offset(data, classifier)
     changed = (head.bias - before).detach().numpy()
     np.testing.assert_allclose(changed, np.where(np.arange(len(CLASSES)) == unseen, offsets["category"], 0), atol=1e-5)
     [probabilities] = classifier.probabilities(queries)

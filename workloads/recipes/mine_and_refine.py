@@ -267,7 +267,7 @@ def _whole_space(settings: MineAndRefineSettings) -> dict[str, Any]:
         "stage1.train.temperature": tune.loguniform(0.1, 1.0),
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
         "spelling.share": tune.uniform(0.0, 0.5),
-        "mining.k": tune.choice([50, 100, 200]),
+        "mining.k": tune.choice([k for k in (50, 100, 200) if int(k * settings.mining.cut) > settings.mining.skip_top]),
         "stage2.train.learning_rate": tune.loguniform(5e-6, 5e-5),
         "stage2.train.gamma": tune.choice([16, 32, 64, 80, 128]),
         "stage2.train.boundaries.positive_2": tune.uniform(0.65, 0.85),

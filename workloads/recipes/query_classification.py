@@ -142,7 +142,7 @@ def labelled_data(
 
 
 def warm_up(settings: ClassifierRecipe, data: ClassifierData, suffix: str = "") -> Artifact:
-    """Return `classifier/query-warmup`: labels from texts (3.2), their graph (3.4), trained on click labels (3.5)."""
+    """Return `classifier/query-warmup`: labels from texts, their graph, trained on click labels."""
     graph = None
     if settings.classifier.structure_enhanced:
         graph = graph_step(data, settings.graph, settings.encoder, suffix)
@@ -150,7 +150,7 @@ def warm_up(settings: ClassifierRecipe, data: ClassifierData, suffix: str = "") 
 
 
 def train(settings: ClassifierRecipe, data: ClassifierData, warmup: Artifact, suffix: str = "") -> Artifact:
-    """Return `classifier/query`: the warm classifier, trained with semi-supervised labels (3.3) as well."""
+    """Return `classifier/query`: the warm classifier, trained with semi-supervised labels as well."""
     semi = semi_label_step(data, warmup, settings.semi, suffix) if settings.semi.enabled else None
     return classifier_step(data, warmup, semi, settings.train, suffix)
 

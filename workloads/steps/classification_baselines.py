@@ -80,7 +80,7 @@ class NearestProducts:
     products: pa.Table
     k: int = NEIGHBOURS
 
-    def have_labels(self, space: LabelSpace, task: str) -> bool:
+    def can_vote(self, space: LabelSpace, task: str) -> bool:
         """Return whether any product has a label of the task."""
         return bool((labels_of_products(self.products, space)[:, space.tasks.index(task)] >= 0).any())
 

@@ -72,6 +72,10 @@ def _cell(values: Mapping[str, Any], metric: str, interval: list[float] | None) 
     return with_interval([value, *interval]) if interval else f"{value:.3f}"
 
 
+READING = 2
+"""Goes up when systems are compared in another way, so that a report from before is not taken for the same."""
+
+
 def report_step(
     data: ClassifierData, compared: Compared, earlier: Mapping[str, Artifact], classifier: Artifact, suffix: str = ""
 ) -> Artifact:
@@ -103,7 +107,7 @@ def report_step(
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
     inputs = [*([compared.tables] if compared.tables else []), labels.artifact, *earlier.values(), classifier]
-    settings: dict[str, Any] = {"systems": [*compared.baselines, *earlier]}
+    settings: dict[str, Any] = {"systems": [*compared.baselines, *earlier], "reading": READING}
     settings["backbone"] = backbone_digest(compared.encoder.backbone)
     if set(compared.baselines) - set(CHEAP):
         settings["training"] = compared.training
@@ -139,7 +143,7 @@ def baseline_scores(data: ClassifierData, compared: Compared) -> dict[str, Syste
             continue
         found[task] = {}
         for name, baseline in baselines.items():
-            if isinstance(baseline, NearestProducts) and not baseline.have_labels(labels.space, task):
+            if isinstance(baseline, NearestProducts) and not baseline.can_vote(labels.space, task):
                 status(f"{name}: left out for {task!r}, no product has one of its labels")
             elif baseline is not None:
                 scores = baseline.scores(train, labels.space, task, [*validation, *test])

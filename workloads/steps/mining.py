@@ -135,7 +135,7 @@ def grade_new_pairs(
     if settings.unjudged == "irrelevant":
         return assumed_irrelevant(new), {"trusted": True}
     store, seed, pair = data.run.store, data.trainer.seed, GRADE_COLUMNS[:2]
-    found = new.num_rows
+    found = int(pc.sum(pc.greater(new["rank"], settings.skip_top)).as_py() or 0)
     new = choose_pairs_to_label(new, settings.most_labelled, settings, seed)
     not_asked = {"not_asked": found - new.num_rows}
     if settings.judge == BEST:

@@ -92,6 +92,7 @@ class RetrievalData:
         Validation queries are the validation split of the data where it has one, otherwise `validation_fraction` of the
         training queries.
         """
+        judged.report_unknown_locales()
         human_train, validation = judged.train_and_validation(validation_fraction, trainer.seed)
         train, sources = human_train, tuple[Artifact, ...]()
         if most_queries is not None:

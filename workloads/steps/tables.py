@@ -15,11 +15,11 @@ from raylevance.data.importing import OnBadRow, import_tables
 from raylevance.data.input_files import files_below, is_readable
 from raylevance.data.readers.alibaba import read_alibaba
 from raylevance.data.readers.esci import read_esci
-from raylevance.data.readers.tables import read_tables
+from raylevance.data.readers.tables import OTHER_SPELLINGS, read_tables
 from raylevance.data.readers.ubi import read_ubi
 from raylevance.data.readers.uci import REPEATED_PRODUCT, read_uci
 from raylevance.data.readers.wands import read_wands
-from raylevance.data.schema import REPEATED_QUERY
+from raylevance.data.schema import REPEATED_QUERY, TABLES
 from raylevance.demo import DemoSettings, generate
 from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.progress import status
@@ -39,6 +39,9 @@ READING = 5
 """Goes up when files are read in another way, so that an import from before is not taken for the same."""
 READING_OF = {"alibaba": 5, "ubi": 6}
 """Goes up when only the reader of this source changes."""
+
+TABLE_FOLDERS = {*TABLES, *OTHER_SPELLINGS["judgements"], "ubi_queries", "ubi_events"}
+"""The subfolders that the readers look for, in lower case."""
 
 SOURCES = ["auto", "esci", "alibaba", "uci", "tables", "demo"]
 PUBLIC_FOLDERS = {"esci": "esci", "alibaba": "alibaba_ecomm", "uci": "uci_online_retail"}
@@ -147,7 +150,7 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
 
     own = Path(str(run.store))
     inside = own in (folder, *folder.parents)
-    found = [file for file in files_below(folder) if inside or own not in file.parents]
+    found = [file for file in _files_of(folder) if inside or own not in file.parents]
     files = digest(filter(is_readable, found), folder)
 
     def build(draft: Draft) -> None:
@@ -179,6 +182,21 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
         **options,
     }
     return run.step(f"tables/{source}", build, settings=settings)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Return the files below `folder`, sorted. Links to folders are followed in the folders of tables alone.
+
+    Folders of tables are read as `files_below` says; others that can't be read are left out.
+    """
+    found: set[Path] = set()
+    try:
+        tables = [entry for entry in folder.iterdir() if entry.name.lower() in TABLE_FOLDERS and entry.is_dir()]
+        for path, _, names in os.walk(folder):
+            found |= {file for name in names if (file := Path(path) / name).is_file()}
+    except OSError as error:
+        raise RaylevanceError(f"{error.filename}: can't be read: {error.strerror}") from None
+    return sorted(found.union(*map(files_below, tables)))
 
 
 def _generated(settings: DemoSettings, run: Run) -> Artifact:

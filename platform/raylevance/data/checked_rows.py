@@ -140,7 +140,7 @@ def _range_checks(columns: dict[str, pa.Array]) -> Iterable[tuple[str, pa.Array,
         source = columns["source"]
         by_model = pc.starts_with(source, MODEL_PREFIX)
         allowed = pc.or_(by_model, pc.invert(pc.starts_with(pc.utf8_lower(source), MODEL_PREFIX.removesuffix(":"))))
-        yield "source", allowed, f"source of a judge's label is not {MODEL_PREFIX} and its version"
+        yield "source", allowed, f"source is not {MODEL_PREFIX}VERSION, as that of a judge's label must be"
     if "price" in columns:
         price = columns["price"]
         yield "price", pc.and_(pc.is_finite(price), pc.greater_equal(price, 0.0)), "price is not a number of 0 or more"

@@ -71,18 +71,28 @@ def unknown_kind(file: Path) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the files in `folder` and its subfolders, in the order of their paths. Links are followed.
+    """Return the files in `folder` and its subfolders, in the order of their paths.
 
-    Raises `RaylevanceError` for a folder that can't be read, and for a link to a folder above it.
+    Links are followed, and a folder that is reached twice is read once. Raises `RaylevanceError` for what can't be
+    read, and for a link to a folder that `folder` is in.
     """
     found: list[Path] = []
+    root = folder.resolve()
+    visited = {root}
     for path, subfolders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
-        here = Path(path)
-        above = {here.resolve(), *here.resolve().parents}
-        for name in subfolders:
-            if (here / name).is_symlink() and (here / name).resolve() in above:
-                raise RaylevanceError(f"{here / name}: is a link to a folder that it is in; remove it")
-        found += [file for name in names if (file := here / name).is_file()]
+        new: list[str] = []
+        for name in sorted(subfolders):
+            target = (Path(path) / name).resolve()
+            if target in root.parents or (target == root and (Path(path) / name).is_symlink()):
+                raise RaylevanceError(f"{Path(path) / name}: is a link to a folder that it is in; remove it")
+            if target not in visited:
+                visited.add(target)
+                new.append(name)
+        subfolders[:] = new
+        try:
+            found += [file for name in names if (file := Path(path) / name).is_file()]
+        except OSError as error:
+            _raise_unreadable(error)
     return sorted(found)
 
 

@@ -11,7 +11,7 @@ from raylevance.data.single_values import LONGEST_VALUE
 
 CHUNK_CHARACTERS = 1 << 20
 NOT_AN_OBJECT = "row is not a JSON object"
-HALF_A_CHARACTER = f"{NOT_AN_OBJECT}: it has half of a surrogate pair, such as a text that was cut inside an emoji"
+HALF_A_CHARACTER = f"{NOT_AN_OBJECT}: it has half of a surrogate pair, because a text was cut inside an emoji"
 NO_VALUE = re.compile(r"[\s,]*")
 """What stands between the elements of an array."""
 

@@ -206,6 +206,15 @@ class JudgedTables:
         locales = pc.unique(self.products["locale"].drop_null()).to_pylist()
         return sorted(locales) if len(locales) > 1 else []
 
+    def report_unknown_locales(self) -> None:
+        """Say in a status line how many queries have a locale that no product has, where products have several."""
+        locales = pa.array(self.locales(), pa.string())
+        named = self.queries["locale"].drop_null()
+        unknown = named.filter(pc.invert(pc.is_in(named, locales)))
+        if len(locales) and len(unknown):
+            names = ", ".join(sorted(unknown.unique().to_pylist()))
+            status(f"{len(unknown)} queries have a locale that no product has ({names}); they search all products")
+
     def locale_groups(self) -> Groups | None:
         """Return the groups of queries and products by locale, or None if there is only one locale.
 
@@ -215,11 +224,6 @@ class JudgedTables:
         locales = pa.array(self.locales(), pa.string())
         if not len(locales):
             return None
-        named = self.queries["locale"].drop_null()
-        unknown = named.filter(pc.invert(pc.is_in(named, locales)))
-        if len(unknown):
-            names = ", ".join(sorted(unknown.unique().to_pylist()))
-            status(f"{len(unknown)} queries have a locale that no product has ({names}); they search all products")
         groups = (pc.fill_null(pc.index_in(table["locale"], locales), ALL) for table in (self.queries, self.products))
         return Groups(*(group.to_numpy().astype(np.int64) for group in groups))
 

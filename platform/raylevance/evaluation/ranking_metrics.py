@@ -8,7 +8,6 @@ import ir_measures
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from ir_measures import RR, Measure, P, Qrel, R, ScoredDoc, nDCG
 
 from raylevance.errors import RaylevanceError
@@ -24,6 +23,9 @@ GAINS = {"E": 3, "S": 2, "C": 1, "I": 0}
 
 OFFICIAL_GAINS = {"E": 100, "S": 10, "C": 1, "I": 0}
 """ESCI's own gains 1, 0.1, 0.01 and 0, times 100 because trec_eval takes whole numbers. The scale does not matter."""
+
+LABEL_OF_GRADE = {2: "E", 1: "C", 0: "I"}
+"""The ESCI label whose gain a grade has that an audit gave: of two labels for grade 1, the lower."""
 
 RELEVANT = 2
 """The lowest gain that counts as relevant: that of E and S, or grade 2."""
@@ -137,11 +139,12 @@ def _check_ids(ids: Iterable[str], file: Path) -> None:
 
 
 def _qrels(judgements: pa.Table, gains: Mapping[str, int]) -> Iterator[Qrel]:
-    labels = judgements["label"]
-    if "previous_grade" in judgements.column_names:  # an audit gave another grade, which the label does not have
-        labels = pc.if_else(judgements["previous_grade"].is_valid(), pa.scalar(None, labels.type), labels)
-    rows = (judgements["query_id"], judgements["product_id"], labels, judgements["grade"])
-    for query, product, label, grade in zip(*(column.to_pylist() for column in rows), strict=True):
+    corrected = judgements.column("previous_grade") if "previous_grade" in judgements.column_names else None
+    is_corrected = [False] * len(judgements) if corrected is None else corrected.is_valid().to_pylist()
+    columns = (judgements[name].to_pylist() for name in ("query_id", "product_id", "label", "grade"))
+    for query, product, label, grade, has_new_grade in zip(*columns, is_corrected, strict=True):
+        if has_new_grade and label in gains:  # the label is that of the grade before an audit
+            label = LABEL_OF_GRADE[grade]
         yield Qrel(query, product, gains.get(label, grade))
 
 

@@ -52,10 +52,11 @@ class MiningSettings(Settings):
 
     @model_validator(mode="after")
     def _some_ranks_give_negatives(self) -> Self:
-        if self.skip_top >= self.k * self.cut:
+        last = int(self.k * self.cut)
+        if self.skip_top >= max(last, 1):
             raise ValueError(
-                f"skip_top={self.skip_top} leaves no rank for hard negatives, which are above rank "
-                f"{self.k * self.cut:g} (k * cut): lower it"
+                f"skip_top={self.skip_top} leaves no rank for hard negatives, which are up to rank {last} (k * cut): "
+                "lower it"
             )
         return self
 

@@ -29,18 +29,25 @@ def read_tables(folder: Path) -> dict[str, ray.data.Dataset]:
     files = {table: matching_files(folder, table, *OTHER_SPELLINGS.get(table, ())) for table in TABLES}
     if not any(files.values()):
         raise RaylevanceError(f"{folder}: has no table; expected {', '.join(TABLES)} as .parquet, .csv, .tsv or .jsonl")
+    for table, its_files in files.items():
+        _refuse_partitions(table, folder, its_files)
     return {table: _read(table, its_files) for table, its_files in files.items() if its_files}
+
+
+def _refuse_partitions(table: str, folder: Path, files: list[Path]) -> None:
+    """Raise `RaylevanceError` for a file in a subfolder such as locale=us, which has the value of a column."""
+    for file in files:
+        for part in file.relative_to(folder).parts[:-1]:
+            column, equals, _ = part.partition("=")
+            if equals and column in TABLES[table].names:
+                raise RaylevanceError(
+                    f"{file}: the value of {column} is in the name of its folder, which is not read; write it as a "
+                    "column of the file"
+                )
 
 
 def _read(table: str, files: list[Path]) -> ray.data.Dataset:
     schema = TABLES[table]
-    for file in files:
-        for part in file.parts[:-1]:
-            if part.partition("=")[0] in schema.names and "=" in part:
-                raise RaylevanceError(
-                    f"{file}: the value of {part.partition('=')[0]} is in the name of its folder, which is not read; "
-                    "write it as a column of the file"
-                )
     one_line = tuple(name for name in ("title", "query") if name in schema.names)
     kinds = {field.name: Kind.of(field) for field in schema}
     columns = Columns(kinds, tuple(required_columns(schema)), one_line, only_these=True)
