@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -96,7 +97,7 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _raise_unreadable(error: OSError) -> None:
+def _raise_unreadable(error: OSError) -> NoReturn:
     raise RaylevanceError(f"{error.filename}: can't be read: {error.strerror}") from None
 
 

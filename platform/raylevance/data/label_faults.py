@@ -41,10 +41,11 @@ def _split_tasks(labels: pa.Table) -> list[LabelFault]:
 def _repeated_ids(labels: pa.Table) -> list[LabelFault]:
     first: dict[tuple[str, str], int] = {}
     found: list[LabelFault] = []
-    rows_of_file = labels["row"].to_pylist() if "row" in labels.column_names else None
+    rows_of_file = labels["row"].to_pylist() if "row" in labels.column_names else [None] * len(labels)
     for row, key in enumerate(zip(labels["task"].to_pylist(), labels["label_id"].to_pylist(), strict=True)):
         if first.setdefault(key, row) != row:
-            other = f"the label of row {rows_of_file[first[key]]}" if rows_of_file else f"label {first[key] + 1}"
+            row_of_file = rows_of_file[first[key]]
+            other = f"label {first[key] + 1}" if row_of_file is None else f"the label of row {row_of_file}"
             found.append(LabelFault(row, f"{other} has the same id", "remove one of them or give it another id"))
     return found
 
