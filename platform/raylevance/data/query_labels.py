@@ -3,8 +3,8 @@
 `click_labels` has those of clicks and `title_labels` those of product titles. Each source gives rows of `QUERY_LABELS`,
 one for each query and task; `merge_query_labels` makes them one table.
 
-Source: SSUF (arXiv 2506.21049): the labels of a query are those of its clicked products. The other
-sources are our choice.
+Source: SSUF (arXiv 2506.21049): the labels of a query are those of its clicked products. The other sources are our
+choice.
 """
 
 from collections.abc import Mapping, Sequence
