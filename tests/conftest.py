@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -62,10 +61,11 @@ def ray_cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def freed_actors() -> Iterator[None]:
-    """Free the actors of data sets that failed in a test: those of the next file may need their CPUs."""
+def freed_actors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Free the actors of data sets that failed in a file's tests: the next file may need their CPUs."""
     yield
-    if "ray" in sys.modules:
+    here = (item for item in request.session.items if item.path == request.path)
+    if any("ray_cluster" in getattr(item, "fixturenames", ()) for item in here):
         gc.collect()
 
 

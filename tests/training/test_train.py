@@ -33,7 +33,14 @@ pytestmark = pytest.mark.ray
 
 TEXTS = ["red running shoe", "usb charger cable for laptop", "desk lamp"]
 STEPS = 24
-BASE = {"epochs": 4, "batch": 7, "learning_rate": 3e-3, "log_every": 1, "cpus_per_worker": 1}
+BASE = {
+    "epochs": 4,
+    "batch": 7,
+    "learning_rate": 3e-3,
+    "temperature": 0.07,
+    "log_every": 1,
+    "cpus_per_worker": 1,
+}
 """37 instances make six batches of 7 in an epoch, one of which has two instances."""
 
 
