@@ -9,7 +9,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +45,22 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A Ray head of its own, on ports of its own, with a token."""
+    """A Ray head of its own, on ports of its own, with a token; on a busy machine one may not start in time."""
     ours = ("RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for _ in range(3):
+        with started_head(environment, tmp_path_factory.mktemp("r")) as found:
+            if found:
+                yield found
+                return
+    pytest.fail("no Ray head starts")
+
+
+@contextmanager
+def started_head(environment: dict[str, str], folder: Path) -> Iterator[Head | None]:
+    """Start a head, and yield it when its node is alive; None if it ends, or takes more than two minutes."""
     gcs, dashboard = free_port(), free_port()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"),
@@ -59,23 +70,31 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={dashboard}",
             f"--dashboard-agent-listen-port={free_port()}",
+            f"--ray-client-server-port={free_port()}",
         ),
-        *("--temp-dir", str(tmp_path_factory.mktemp("r")), "--disable-usage-stats", "--object-store-memory=500000000"),
+        *("--temp-dir", str(folder), "--disable-usage-stats", "--object-store-memory=500000000"),
     ]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         address = f"http://127.0.0.1:{dashboard}"
         bearer = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
         try:
-            for _ in range(120):
-                try:
-                    if httpx.get(f"{address}/api/jobs/", headers=bearer).is_success:
-                        break
-                except httpx.TransportError:
-                    pass
+            deadline = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < deadline and not is_alive(address, bearer):
                 time.sleep(0.5)
-            yield Head(address, f"127.0.0.1:{gcs}", environment)
+            alive = process.poll() is None and is_alive(address, bearer)
+            yield Head(address, f"127.0.0.1:{gcs}", environment) if alive else None
         finally:
             process.terminate()
+
+
+def is_alive(address: str, bearer: dict[str, str]) -> bool:
+    """Return whether the head's node has registered; its dashboard answers before that."""
+    try:
+        jobs = httpx.get(f"{address}/api/jobs/", headers=bearer)
+        nodes = httpx.get(f"{address}/nodes?view=summary", headers=bearer)
+    except httpx.TransportError:
+        return False
+    return jobs.is_success and "ALIVE" in nodes.text
 
 
 def in_a_process(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -135,7 +154,13 @@ def test_workers_of_a_running_cluster_see_the_variables_of_the_command(head: Hea
     unset = {name: value for name, value in head.environment.items() if name not in SHARED_VARIABLES}
     environment = {**unset, **own, "RAY_ADDRESS": head.gcs, "PYTHONPATH": str(ROOT / "platform")}
     done = subprocess.run(
-        [sys.executable, "-c", WORKERS_SEE], env=environment, cwd=tmp_path, text=True, capture_output=True, check=False
+        [sys.executable, "-c", WORKERS_SEE],
+        env=environment,
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     of_node = {name: head.environment.get(name) for name in SHARED_VARIABLES}
