@@ -1,139 +1,25 @@
 """An endpoint that misbehaves: each row gets its answer or a reason, and only a fatal error stops the job."""
 
 import asyncio
-import gc
-import json
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import ray.data
 from pydantic import SecretStr
 
 from raylevance.errors import RaylevanceError, UsageError
-from raylevance.judges.guideline import load_guideline
-from raylevance.judges.labelling import Labelling, label_pairs
-from raylevance.judges.llm_judge import llm_judge
-from raylevance.judges.prompt import JudgePrompt
-from raylevance.llm.cached_answers import answer_prompts
-from raylevance.llm.endpoint import Client, Endpoint, EndpointSettings, read_api_key, retry_after_s
-from raylevance.llm.language_model import ANSWERS, PROMPTS, Request
-from raylevance.llm.ledger import Ledger
+from raylevance.llm.endpoint import Client, EndpointSettings, read_api_key, retry_after_s
+from raylevance.llm.language_model import Request
+from tests.llm.scripted_server import Reply, Server, completion, error_body, serving
 
 KEY = "sk-do-not-print-me"
 WRITE = Request(max_tokens=20)
 GRADES = Request(choices=("0", "1", "2"))
-
-
-class Reply(NamedTuple):
-    """A response. `sent` is the share of the body that is sent before the connection closes or waits for `hang_s`."""
-
-    status: int = 200
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
-    sent: float = 1.0
-    hang_s: float = 0.0
-    reset: bool = False
-
-
-Script = Callable[[str, int], Reply]
-"""From a prompt and the number of times that it was sent, 1 at first, to what is replied."""
-
-
-def completion(text: str | None, logprobs: Any = None, finish_reason: str = "stop") -> Reply:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
-    choices = [choice | ({"logprobs": {"content": logprobs}} if logprobs else {})]
-    return Reply(
-        body=json.dumps({"object": "chat.completion", "choices": choices, "usage": {"total_tokens": 7}}).encode()
-    )
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, script: Script) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script = script
-        self.lock = threading.Lock()
-        self.attempts: Counter[str] = Counter()
-        self.times: list[float] = []
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.in_flight = self.peak = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is what some tests are about."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt = body["messages"][0]["content"]
-        with server.lock:
-            server.attempts[prompt] += 1
-            attempt = server.attempts[prompt]
-            server.times.append(time.monotonic())
-            server.bodies.append(body)
-            server.keys.add(self.headers["Authorization"])
-            server.in_flight += 1
-            server.peak = max(server.peak, server.in_flight)
-        try:
-            reply = server.script(prompt, attempt) if self.path == "/v1/chat/completions" else Reply(404)
-        finally:
-            with server.lock:
-                server.in_flight -= 1
-        self.reply(reply)
-
-    def reply(self, reply: Reply) -> None:
-        if reply.reset:
-            self.close_connection = True
-            return
-        self.send_response(reply.status)
-        self.send_header("Content-Length", str(len(reply.body)))
-        for name, value in reply.headers:
-            self.send_header(name, value)
-        self.end_headers()
-        cut = int(len(reply.body) * reply.sent)
-        self.wfile.write(reply.body[:cut])
-        time.sleep(reply.hang_s)
-        self.wfile.write(reply.body[cut:] if reply.hang_s else b"")
-        self.close_connection = cut < len(reply.body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def serving(script: Script) -> Iterator[Server]:
-    with Server(script) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def ask(server: Server, prompts: list[str], request: Request = WRITE, **settings: Any) -> list[dict[str, Any]]:
@@ -144,10 +30,6 @@ def ask(server: Server, prompts: list[str], request: Request = WRITE, **settings
             return await client.answers(prompts)
 
     return asyncio.run(run())
-
-
-def error_body(**error: Any) -> bytes:
-    return json.dumps({"error": error}).encode()
 
 
 PASSING = {
@@ -334,70 +216,3 @@ def test_what_is_sent() -> None:
     assert free == common | {"temperature": 0.5, "seed": 3, "stop": ["\n"]}
     wanted = {"name": "answer", "schema": {"type": "integer"}}
     assert schema == common | {"response_format": {"type": "json_schema", "json_schema": wanted}}
-
-
-@pytest.mark.ray
-def test_one_bad_row_of_fifty_and_a_refused_key(
-    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SHOP_KEY", KEY)
-    monkeypatch.setattr("raylevance.llm.endpoint.BLOCK_ROWS", 16)
-    rows = [{"key": f"k{number}", "prompt": f"prompt {number}"} for number in range(50)]
-    pq.write_table(pa.Table.from_pylist(rows, PROMPTS), tmp_path / "prompts.parquet")
-
-    def one_bad(prompt: str, attempt: int) -> Reply:
-        time.sleep(0.05)
-        return Reply(400, error_body(type="invalid")) if prompt == "prompt 17" else completion(prompt)
-
-    with serving(one_bad) as server:
-        settings = EndpointSettings(url=server.url, model="m", api_key_env="SHOP_KEY", concurrency=8)
-        prompts = ray.data.read_parquet(str(tmp_path / "prompts.parquet"))
-        answers = Endpoint(settings).answer(prompts, WRITE)
-        blocks = list(answers.iter_batches(batch_size=None, batch_format="pyarrow"))
-        table = pa.concat_tables(blocks)
-        assert max(map(len, blocks)) <= 16
-        assert server.keys == {f"Bearer {KEY}"} and 1 < server.peak <= 8
-    assert table.schema.equals(ANSWERS)
-    assert {row["key"]: row["error"] for row in table.to_pylist() if row["error"]} == {"k17": "HTTP 400: invalid"}
-    assert {row["key"]: row["text"] for row in table.to_pylist()} == {
-        row["key"]: None if row["key"] == "k17" else row["prompt"] for row in rows
-    }
-
-    pq.write_table(
-        pa.table({"query": ["mug"] * 9, "product_text": [f"p{n}" for n in range(9)]}), tmp_path / "p.parquet"
-    )
-    with serving(lambda prompt, attempt: Reply(401)) as server, Ledger(tmp_path / "ledger") as ledger:
-        endpoint = Endpoint(settings.model_copy(update={"url": server.url}))
-        judge = llm_judge(endpoint, JudgePrompt.zero_shot(load_guideline()))
-        with pytest.raises(
-            RaylevanceError, match="HTTP 401: the server refused the key in the environment variable 'SHOP_KEY'"
-        ):
-            label_pairs(tmp_path / "p.parquet", tmp_path / "out.parquet", Labelling(judge, "v"), ledger, tmp_path / "w")
-
-
-def test_the_actors_of_a_refused_request_are_freed(
-    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Their CPUs are free for the next data set, although the error is still at hand and no cycle is collected."""
-    rows = pa.table({"key": ["a"], "prompt": ["b"]}, PROMPTS)
-    cpus = ray.cluster_resources()["CPU"]
-    with (
-        serving(lambda prompt, attempt: Reply(401)) as server,
-        Ledger(tmp_path / "ledger") as ledger,
-        monkeypatch.context() as patched,
-    ):
-        # pytest keeps the log records of a test, and Ray Data's hold the traceback.
-        patched.setattr(type(caplog.handler), "emit", lambda handler, record: None)
-        gc.disable()
-        try:
-            with pytest.raises(RaylevanceError, match="HTTP 401") as raised:
-                answer_prompts(
-                    rows, Endpoint(EndpointSettings(url=server.url, model="m")), Request(), ledger, tmp_path / "work"
-                )
-            assert raised.value.__context__ is None
-            deadline = time.monotonic() + 60
-            while ray.available_resources().get("CPU") != cpus:
-                assert time.monotonic() < deadline, "an actor keeps its CPUs"
-                time.sleep(0.1)
-        finally:
-            gc.enable()
