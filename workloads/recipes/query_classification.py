@@ -95,7 +95,6 @@ def recipe(settings: ClassifierRecipe, run: Run) -> ClassificationOutcome:
     run.check = partial(check_settings, settings, run.store)
     tables = read_tables(settings, run)
     data = labelled_data(settings, run, tables)
-    check_shown_label(data.labels, settings.report_label)
     warmup = warm_up(settings, data)
     classifier = train(settings, data, warmup)
     return ClassificationOutcome(run, report_step(data, compared(settings, tables), {"warm-up": warmup}, classifier))
@@ -126,6 +125,7 @@ def labelled_data(
     """Return the labels, and the labelled queries of each split; those of `fold` are tested on.
 
     Test queries that are drawn are drawn by `test_seed`, or by the seed of `settings` for None.
+    Raises `UsageError` if no label has the id `report_label`.
     """
     plan = LabelPlan(
         settings.labels,
@@ -138,7 +138,9 @@ def labelled_data(
         test_seed,
     )
     labels = label_step(run, tables, plan, suffix)
-    return ClassifierData(run, LabelData.open(run, labels), Trainer(settings.machine, settings.seed))
+    data = ClassifierData(run, LabelData.open(run, labels), Trainer(settings.machine, settings.seed))
+    check_shown_label(data.labels, settings.report_label)
+    return data
 
 
 def warm_up(settings: ClassifierRecipe, data: ClassifierData, suffix: str = "") -> Artifact:

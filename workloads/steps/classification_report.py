@@ -33,7 +33,7 @@ from raylevance.models.query_classifier import GRAPHS, QueryClassifier, read_gra
 from raylevance.progress import status
 from workloads.readable import with_interval
 from workloads.steps.classification_baselines import NearestProducts
-from workloads.steps.classification_pages import check_shown_label, write_page
+from workloads.steps.classification_pages import write_page
 from workloads.steps.classifier_training import ClassifierData
 from workloads.steps.compared_baselines import BASELINES, CHEAP, BaselineInputs, Compared
 from workloads.steps.label_data import LabelData
@@ -84,7 +84,6 @@ def report_step(
     Every system's thresholds are chosen on the validation queries. `earlier` are classifiers on the way, by name.
     """
     run, labels = data.run, data.labels
-    check_shown_label(labels, compared.label)
 
     def build(draft: Draft) -> None:
         scores = baseline_scores(data, compared)
