@@ -261,13 +261,15 @@ def _whole_space(settings: MineAndRefineSettings) -> dict[str, Any]:
     for name, train in (stages | {"stage2": settings.stage2.train}).items():
         if train.evaluate_every is None:
             raise UsageError(f"{name}.train.evaluate_every=null: a search compares trials by {METRIC}; set it")
+    mining = settings.mining
+    searched_k = [k for k in (50, 100, 200) if int(k * mining.cut) > mining.skip_top] or [mining.k]
     return {
         "synthetic.share": tune.uniform(0.0, 0.2),
         "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
         "stage1.train.temperature": tune.loguniform(0.1, 1.0),
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
         "spelling.share": tune.uniform(0.0, 0.5),
-        "mining.k": tune.choice([k for k in (50, 100, 200) if int(k * settings.mining.cut) > settings.mining.skip_top]),
+        "mining.k": tune.choice(searched_k),
         "stage2.train.learning_rate": tune.loguniform(5e-6, 5e-5),
         "stage2.train.gamma": tune.choice([16, 32, 64, 80, 128]),
         "stage2.train.boundaries.positive_2": tune.uniform(0.65, 0.85),
