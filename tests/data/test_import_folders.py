@@ -21,6 +21,18 @@ def write_rows(file: Path, *rows: dict[str, Any]) -> Path:
     return file
 
 
+def make_unreadable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Refuse to list the folder `name`. Root can read every folder, so the system's answer is made up."""
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     folder = tmp_path / "shop"
@@ -61,14 +73,7 @@ def test_folders_of_no_table_do_not_stop_an_import(
 ) -> None:
     (shop / "above").symlink_to(shop)
     (shop / "lost+found").mkdir()
-    scan = os.scandir
-
-    def refuse(path: Any) -> Any:
-        if str(path).endswith("lost+found"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    make_unreadable(monkeypatch, "lost+found")
     made = import_source("tables", shop, str(tmp_path / "store"), on_bad_row="stop")
     assert made.metrics["files_not_read"] == [] and len(made.metrics["files"]) == 2
 
@@ -79,15 +84,7 @@ def test_a_column_in_the_name_of_a_folder_above_is_no_partition(shop: Path, tmp_
 
 
 def test_a_folder_that_cannot_be_read_is_named(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root can read every folder, so the system's answer is made up."""
-    scan = os.scandir
-
-    def refuse(path: Any) -> Any:
-        if str(path).endswith("products"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    make_unreadable(monkeypatch, "products")
     with pytest.raises(RaylevanceError, match="shop/products: can't be read: Permission denied"):
         files_below(shop)
 

@@ -49,8 +49,7 @@ def semi_labels(fused: torch.Tensor, labels: torch.Tensor, tau: float) -> torch.
 
     float32 [n, labels], of the fused query vectors [n, d] and the label vectors [labels, d].
 
-    The caller stops the gradient: with it, queries and labels pull each other together until all vectors are one
-    (knowledge-enhanced module).
+    The caller stops the gradient: with it, queries and labels pull each other together until all vectors are one.
 
     Source: SSUF (arXiv 2506.21049), knowledge-enhanced module.
     """
