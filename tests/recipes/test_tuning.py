@@ -65,6 +65,14 @@ def test_the_synthetic_share_is_searched_where_there_are_synthetic_queries() -> 
 
 
 @pytest.mark.parametrize(
+    ("k", "skip_top", "searched"), [(100, 0, {50, 100, 200}), (100, 30, {100, 200}), (400, 150, {400})]
+)
+def test_the_searched_ranks_leave_some_for_hard_negatives(k: int, skip_top: int, searched: set[int]) -> None:
+    settings = MineAndRefineSettings.model_validate({"mining": {"k": k, "skip_top": skip_top}})
+    assert set(search_space(settings)["mining.k"].categories) == searched
+
+
+@pytest.mark.parametrize(
     ("changes", "unread"),
     [
         ({}, {"synthetic.share"}),
