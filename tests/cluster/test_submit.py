@@ -6,12 +6,14 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 import jsonschema
@@ -44,23 +46,12 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A Ray head of its own, on ports of its own, with a token; on a busy machine one may not start in time."""
+def head() -> Iterator[Head]:
+    """A Ray head of its own, on ports of its own, with a token."""
     ours = ("RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "PYTHONPATH")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    for _ in range(3):
-        with started_head(environment, tmp_path_factory.mktemp("r")) as found:
-            if found:
-                yield found
-                return
-    pytest.fail("no Ray head starts")
-
-
-@contextmanager
-def started_head(environment: dict[str, str], folder: Path) -> Iterator[Head | None]:
-    """Start a head, and yield it when its node is alive; None if it ends, or takes more than two minutes."""
     gcs, dashboard = free_port(), free_port()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"),
@@ -72,29 +63,33 @@ def started_head(environment: dict[str, str], folder: Path) -> Iterator[Head | N
             f"--dashboard-agent-listen-port={free_port()}",
             f"--ray-client-server-port={free_port()}",
         ),
-        *("--temp-dir", str(folder), "--disable-usage-stats", "--object-store-memory=500000000"),
+        *("--disable-usage-stats", "--object-store-memory=500000000"),
     ]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        address = f"http://127.0.0.1:{dashboard}"
-        bearer = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
+    # A folder of pytest's is too deep: the path of a socket below it may exceed the 107 bytes that Linux allows.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile("w+") as printed,
+        subprocess.Popen([*command, "--temp-dir", folder], env=environment, stdout=printed, stderr=printed) as ray,
+    ):
         try:
-            deadline = time.monotonic() + 120
-            while process.poll() is None and time.monotonic() < deadline and not is_alive(address, bearer):
-                time.sleep(0.5)
-            alive = process.poll() is None and is_alive(address, bearer)
-            yield Head(address, f"127.0.0.1:{gcs}", environment) if alive else None
+            url = f"http://127.0.0.1:{dashboard}"
+            wait_for_node(ray, url, environment["RAY_AUTH_TOKEN"], printed)
+            yield Head(url, f"127.0.0.1:{gcs}", environment)
         finally:
-            process.terminate()
+            ray.terminate()
 
 
-def is_alive(address: str, bearer: dict[str, str]) -> bool:
-    """Return whether the head's node has registered; its dashboard answers before that."""
-    try:
-        jobs = httpx.get(f"{address}/api/jobs/", headers=bearer)
-        nodes = httpx.get(f"{address}/nodes?view=summary", headers=bearer)
-    except httpx.TransportError:
-        return False
-    return jobs.is_success and "ALIVE" in nodes.text
+def wait_for_node(ray: subprocess.Popen[bytes], url: str, token: str, printed: IO[str]) -> None:
+    """Wait until the head's node has registered, which its dashboard reports; the dashboard answers before that."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and ray.poll() is None:
+        with suppress(httpx.TransportError):
+            nodes = httpx.get(f"{url}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"})
+            if "ALIVE" in nodes.text:
+                return
+        time.sleep(0.5)
+    printed.seek(0)
+    pytest.fail(f"the Ray head did not start: {printed.read()[-3000:]}")
 
 
 def in_a_process(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
