@@ -109,7 +109,7 @@ def vectors(rows: int) -> Vectors:
 def test_the_whole_catalogue_of_a_locale_is_ranked(judged: JudgedTables) -> None:
     queries, products = vectors(60), vectors(600)
     dense = as_run(judged, *rank_dense(judged, queries, VectorIndex.build(products, IndexSettings(kind="exact"))))
-    runs = {**rank_baselines(judged, None, 0), "dense": dense}
+    runs = {**rank_baselines(judged, 0), "dense": dense}
     locale = dict(zip(*(judged.products[name].to_pylist() for name in ("product_id", "locale")), strict=True))
     names = zip(*(judged.queries[name].to_pylist() for name in ("query_id", "locale")), strict=True)
     for row, (query, own) in enumerate(names):
@@ -122,7 +122,7 @@ def test_the_whole_catalogue_of_a_locale_is_ranked(judged: JudgedTables) -> None
 
 
 def test_bm25_finds_words_in_every_language(judged: JudgedTables) -> None:
-    runs = rank_baselines(judged, None, 0)
+    runs = rank_baselines(judged, 0)
     figures = by_locale(runs, judged)["locales"]
     assert [figures[locale]["queries"] for locale in ("us", "es", "jp")] == [19, 20, 20]
     for locale in figures.values():

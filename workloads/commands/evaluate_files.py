@@ -28,7 +28,7 @@ from raylevance.inference.encoding import pair_cosines
 from raylevance.inference.scorer import Scorer
 from raylevance.inference.scorer import load as load_scorer
 from raylevance.progress import status
-from workloads.steps.systems import rank_baselines, rank_hybrid, summarise
+from workloads.steps.systems import rank_baselines, rank_by_encoder, rank_hybrid, summarise
 
 EXAMPLE_COLUMNS = ("query_id", "query", "product_id", "esci_label")
 PRODUCT_COLUMNS = ("product_id", "product_title", "product_brand", "product_color")
@@ -67,11 +67,9 @@ def evaluate_retrieval(encoder: str, store: str, examples: Path, products: Path)
     _name_unknown_products(judged, examples, products)
     _name_splits(asked, examples, judged.queries.num_rows)
     named = load_encoder(Store(store), encoder)
-    runs = rank_hybrid(judged, named)
-    untrained = named.artifact is None
-    runs |= rank_baselines(judged, None if untrained else named.backbone, seed=0)
-    if untrained:
-        runs["zero_shot"] = runs["dense"]
+    runs = rank_hybrid(judged, named) | rank_baselines(judged, seed=0)
+    backbone = load_encoder(Store(store), named.backbone)
+    runs["zero_shot"] = rank_by_encoder(judged, backbone) if named.artifact else runs["dense"]
     systems = {system: runs[system] for system in ("dense", "bm25", "hybrid", "zero_shot", "random")}
     return {"queries": judged.queries.num_rows, **summarise(systems, judged.judgements)}
 

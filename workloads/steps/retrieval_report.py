@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,8 @@ def baselines_step(data: RetrievalData, backbone: str) -> Artifact:
 
     def build(draft: Draft) -> None:
         test = data.judged.split(TEST)
-        runs = rank_baselines(test, backbone, data.trainer.seed)
+        runs = rank_baselines(test, data.trainer.seed)
+        runs["zero_shot"], _ = measure_encoder(data.run.store, test, load_encoder(data.run.store, backbone))
         write_runs(draft.path, runs)
         draft.metrics |= summarise(runs, test.judgements)
 
@@ -101,7 +101,7 @@ def report_step(
         folder = run.store.path(baselines.ref)
         runs: dict[str, RankedRun] = {name: read_run(folder / f"{name}.run") for name in BASELINES}
         last = load_encoder(run.store, encoder_of(index))
-        cosines = {"zero_shot": judged_cosines(run.store, test, load_encoder(run.store, last.backbone))}
+        cosines = {"zero_shot": measure_encoder(run.store, test, load_encoder(run.store, last.backbone))[1]}
         for name, encoder in encoders.items():
             runs[name], cosines[name] = measure_encoder(run.store, test, load_encoder(run.store, encoder.ref))
         index_runs, cosines[LAST] = measure_index(run, index, test)
@@ -178,12 +178,6 @@ def measure_encoder(store: Store, test: JudgedTables, encoder: NamedEncoder) -> 
     products = VectorIndex.build(vectors, IndexSettings(kind="exact"))
     queries = encode_texts(encoder.path, test.queries["query"].to_pylist(), "query")
     return as_run(test, *rank_dense(test, queries, products)), pair_scores(test, queries, products)
-
-
-def judged_cosines(store: Store, test: JudgedTables, encoder: NamedEncoder) -> Vectors:
-    """Return the cosines of the judged pairs, without encoding products that nobody judged."""
-    judged = pc.is_in(test.products["product_id"], test.judgements["product_id"].combine_chunks())
-    return measure_encoder(store, replace(test, products=test.products.filter(judged)), encoder)[1]
 
 
 def measure_index(run: Run, index: Artifact, test: JudgedTables) -> tuple[dict[str, RankedRun], Vectors]:

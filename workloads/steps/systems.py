@@ -28,8 +28,7 @@ from raylevance.index.sharded_search import search_shards
 from raylevance.index.shards import LexicalSearch, VectorSearch
 from raylevance.index.vectors import IndexSettings, VectorIndex
 from raylevance.inference.embeddings import embed_products
-from raylevance.inference.encoder import NamedEncoder, backbone_path
-from raylevance.inference.encoding import encode_texts
+from raylevance.inference.encoder import NamedEncoder
 from raylevance.models.encoder import Vectors
 
 DEPTH = 100
@@ -37,19 +36,20 @@ REPORTED = ("ndcg@10", "ndcg@10_official", "recall@100")
 """The metrics in tables for the terminal; JSON and HTML have all metrics of `evaluate_run`."""
 
 
-def rank_baselines(judged: JudgedTables, backbone: str | None, seed: int) -> dict[str, RankedRun]:
-    """Rank by chance, by BM25 and by the untrained `backbone` on title, brand and colour (None: not by a backbone)."""
+def rank_baselines(judged: JudgedTables, seed: int) -> dict[str, RankedRun]:
+    """Rank by chance, and by BM25 on title, brand and colour."""
     texts = baseline_text(judged.products)
-    queries = judged.queries["query"].to_pylist()
-    runs = {
+    return {
         "random": as_run(judged, *rank(judged, partial(_by_chance, seed, len(texts)))),
         "bm25": as_run(judged, *rank_lexical(judged, texts)),
     }
-    if backbone is not None:
-        path = backbone_path(backbone)
-        products = VectorIndex.build(encode_texts(path, texts, "item"), IndexSettings(kind="exact"))
-        runs["zero_shot"] = as_run(judged, *rank_dense(judged, encode_texts(path, queries, "query"), products))
-    return runs
+
+
+def rank_by_encoder(judged: JudgedTables, encoder: NamedEncoder) -> RankedRun:
+    """Rank by the cosines of the encoder's vectors."""
+    products = VectorIndex.build(encoder.encode_products(judged.products), IndexSettings(kind="exact"))
+    queries = encoder.encode_queries(judged.queries["query"].to_pylist())
+    return as_run(judged, *rank_dense(judged, queries, products))
 
 
 def rank_hybrid(judged: JudgedTables, encoder: NamedEncoder, vectors: Vectors | None = None) -> dict[str, RankedRun]:
@@ -59,10 +59,10 @@ def rank_hybrid(judged: JudgedTables, encoder: NamedEncoder, vectors: Vectors | 
     """
     queries = judged.queries["query"].to_pylist()
     if vectors is None:
-        vectors = encode_texts(encoder.path, encoder.item_texts(judged.products), "item")
+        vectors = encoder.encode_products(judged.products)
     index = VectorIndex.build(vectors, IndexSettings(kind="exact"))
     lexical = LexicalIndex.build_fields(field_texts(judged.products), LexicalSettings())
-    query_vectors = encode_texts(encoder.path, queries, "query")
+    query_vectors = encoder.encode_queries(queries)
     dense = rank_dense(judged, query_vectors, index)
     hybrid = rank_fused(judged, index, lexical, query_vectors, FusionSettings())
     return {"dense": as_run(judged, *dense), "hybrid": as_run(judged, *hybrid)}

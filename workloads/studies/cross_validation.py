@@ -121,7 +121,7 @@ def report_step(
             index = VectorIndex.build(vectors, IndexSettings(kind="exact"))
             tuned = ranker.rank(test, index, last.encode_queries(test.queries["query"].to_pylist()), variant)
             ranked.setdefault("hybrid, tuned", {}).update(as_run(test, *tuned))
-        runs: dict[str, RankedRun] = {**rank_baselines(judged, None, settings.seed), **ranked}
+        runs: dict[str, RankedRun] = {**rank_baselines(judged, settings.seed), **ranked}
         write_runs(draft.path, runs)
         draft.metrics |= describe(tables, judged, runs, settings.seed) | {"folds": len(folds)}
         draft.metrics["tuned"] = [variant.fusion.model_dump(mode="json") for variant in chosen]
