@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from raylevance.data import product_labels
 from raylevance.data.label_space import LABELS, LabelSpace
-from raylevance.data.product_labels import category_labels, column_labels, frequent_words, labels_of_products
+from raylevance.data.product_labels import (
+    category_labels,
+    column_labels,
+    frequent_words,
+    labels_of_products,
+    titles_of_labels,
+)
 from raylevance.data.schema import PRODUCTS
 from raylevance.errors import RaylevanceError
 
@@ -155,3 +161,17 @@ def test_a_label_without_products_has_no_words() -> None:
     products = of_paths(["Home"], ["Toys"])
     space = LabelSpace(category_labels(products))
     assert frequent_words(products.slice(0, 0), space) == [[], []]
+
+
+def test_titles_of_a_label_are_also_those_below_it_and_need_no_order() -> None:
+    paths = [["Home", "Kettles"], ["Home", "Pans"], ["Toys"], None]
+    products = catalogue(*({"title": f"t{n}", "category": paths[n % 4]} for n in range(40)))
+    space = LabelSpace(category_labels(products))
+    found = dict(zip(space.label_ids, titles_of_labels(products, space, 4), strict=True))
+    assert {label: len(titles) for label, titles in found.items()} == dict.fromkeys(space.label_ids, 4)
+    below = {"Home": {0, 1}, "Home > Kettles": {0}, "Home > Pans": {1}, "Toys": {2}}
+    assert all({int(title[1:]) % 4 for title in titles} <= below[label] for label, titles in found.items())
+    shuffled = products.take(pa.array(np.random.default_rng(0).permutation(40)))
+    assert titles_of_labels(shuffled, space, 4) == list(found.values())
+    every = dict(zip(space.label_ids, titles_of_labels(products, space, 100), strict=True))
+    assert sorted(every["Home"]) == sorted(every["Home > Kettles"] + every["Home > Pans"]) and len(every["Home"]) == 20

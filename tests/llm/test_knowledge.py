@@ -32,7 +32,7 @@ LABELS = pa.Table.from_pylist(
         {"label_id": "Home > Kettles", "name": "Kettles", "path": ["Home", "Kettles"], "titles": ["Red\nkettle"]},
         {"label_id": "Garden", "name": "Garden", "path": ["Garden"], "titles": []},
     ]
-)
+).append_column("task", pa.array(["category"] * 2))
 OF_QUERY = {
     "description": "A cable that charges phones.",
     "queries": ["usb-c charger", "fast cable", "usb-c charger", ""],
@@ -88,7 +88,8 @@ def test_an_answer_about_a_label_becomes_one_side_text() -> None:
     found = label_knowledge(answers(label_prompts(LABELS, "v"), of_label), LABELS.slice(0, 1), "v")
     assert found.rows.schema.equals(LABEL_KNOWLEDGE)
     (row,) = found.rows.to_pylist()
-    assert (row["label_id"], row["text"]) == ("Home > Kettles", "They boil water. kettle, teapot electric kettle")
+    assert (row["task"], row["label_id"]) == ("category", "Home > Kettles")
+    assert row["text"] == "They boil water. kettle, teapot electric kettle"
 
 
 def test_rows_that_ask_the_same_share_the_answer() -> None:

@@ -16,6 +16,7 @@ import pytest
 from raylevance.artifacts import Store
 from raylevance.config import load_settings
 from raylevance.data.judged_tables import JudgedTables
+from raylevance.data.label_space import LabelSpace
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference.encoder import NamedEncoder
@@ -27,6 +28,7 @@ from workloads.recipes import audit, knowledge, mine_and_refine, synthetic_queri
 from workloads.recipes.synthetic_queries import finds_its_product
 from workloads.run import Run
 from workloads.steps.contrastive_instances import write_synthetic_pairs
+from workloads.steps.label_data import KnowledgeSources, LabelPlan, LabelSettings, LabelSourceSettings, label_step
 from workloads.steps.retrieval_data import SyntheticSource
 from workloads.steps.warmup import WarmupSettings, warmup_step
 
@@ -43,6 +45,7 @@ TEXTS = {
     "categories": ["Kitchen"],
     "products": ["kettle"],
     "description": "tea",
+    "words": ["samovar"],
 }
 
 
@@ -306,3 +309,33 @@ def test_knowledge_is_asked_for_once(shop: Path, server: tuple[str, Counter[str]
     with Run(Store(str(shop / "store")), fresh=True) as again:
         knowledge.recipe(settings, again)
     assert sum(server[1].values()) == asked, "a fresh run finds the answers in the ledger"
+
+
+def test_a_classifier_reads_what_was_written_about_labels(
+    shop: Path, server: tuple[str, Counter[str]], ray_cluster: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of two levels of the taxonomy, where the classifier has one: the texts of the others are counted."""
+    model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
+    found = run(knowledge, shop, *model, "labels={taxonomy_levels: 2}")
+    store = Store(str(shop / "store"))
+    written = pq.read_table(store.path("tables/knowledge") / "label_knowledge")
+    products = JudgedTables.open(store.path("tables/demo")).products.to_pylist()
+    paths = [row["category"] for row in products]
+    named = {" > ".join(path[:depth]) for path in paths for depth in (1, 2)}
+    assert sorted(written["label_id"].to_pylist()) == sorted(named) and found["label texts"] == len(named)
+    assert set(written["task"].to_pylist()) == {"category"}
+    shown = [prompt for prompt in server[1] if f"Category: {paths[0][0]}\n" in prompt]
+    titles = {row["title"] for row in products if row["category"][0] == paths[0][0]}
+    assert len(shown) == 1 and len([title for title in titles if title in shown[0]]) == 5
+    sources = LabelSourceSettings(titles=0.3, clicks=0)
+    with Run(store) as opened:
+        tables = store.get("tables/demo")
+        for levels, others in {2: 0, 1: len(named) - len({path[0] for path in paths})}.items():
+            labels = LabelSettings(taxonomy_levels=levels)
+            plan = LabelPlan(labels, sources, KnowledgeSources(world="tables/knowledge"), 0.2, 0.2, 0)
+            made = label_step(opened, tables, plan, f"-{levels}")
+            texts = LabelSpace.open(store.path(made.ref)).labels["text"].to_pylist()
+            assert [text for text in texts if not text.endswith("tea samovar a kettle for tea, gift for a cook")] == []
+            assert made.metrics["labels_described"] == len(texts)
+            counted = f"texts about {others} labels that are not among the {len(texts)} here are not read"
+            assert (counted in capfd.readouterr().err) == bool(others)

@@ -41,6 +41,7 @@ from raylevance.data.schema import JUDGEMENTS as JUDGEMENT_ROWS
 from raylevance.data.schema import PRODUCTS, QUERIES
 from raylevance.data.title_labels import TITLES, labels_of_titles
 from raylevance.errors import UsageError
+from raylevance.progress import status
 from workloads.run import Run
 from workloads.steps.known_texts import known_texts
 from workloads.steps.label_splits import Fold, check_splits, queries_lacking, test_queries, validation_queries
@@ -48,6 +49,8 @@ from workloads.steps.label_splits import Fold, check_splits, queries_lacking, te
 READING = 4
 """Goes up when labels of queries are made in another way, so that those from before are not taken for the same."""
 COLUMNS = ("brand", "color")
+DESCRIPTIONS = "label_knowledge"
+"""The folder of tables/knowledge with texts about labels."""
 
 
 class LabelSettings(Settings):
@@ -99,7 +102,8 @@ class KnowledgeSources(Settings):
     """Titles of a query's most-clicked or most relevant products; 0 for none. Clicks and judgements are read where
     `sources` gives them a weight."""
     world: str | None = None
-    """tables/knowledge[@VERSION], which the recipe knowledge publishes; null for none."""
+    """tables/knowledge[@VERSION], which the recipe knowledge publishes; null for none. What it says about labels is
+    added to their texts."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,9 @@ def label_step(run: Run, tables: Artifact | None, plan: LabelPlan, suffix: str =
         folder = None if tables is None else run.store.path(tables.ref)
         judged = open_judged(folder)
         space = label_space(judged.products, plan.labels)
+        described = None if world is None else descriptions(run.store.path(world.ref), space)
+        if described is not None:
+            space = LabelSpace(with_side_text(space.labels, described))
         own = labels_of_file(plan.sources.file, space) if plan.sources.file else None
         seed = plan.seed if plan.test_seed is None else plan.test_seed
         test, held_out = test_queries(judged, own, space, plan.test_fraction, seed, plan.fold)
@@ -209,6 +216,8 @@ def label_step(run: Run, tables: Artifact | None, plan: LabelPlan, suffix: str =
         counts = {name: table.num_rows for name, table in splits.items()}
         draft.metrics |= {"tasks": space.tasks, "labels": len(space), "predicted_labels": int(space.predicted.sum())}
         draft.metrics["labels_without_queries"] = missing
+        if described is not None:
+            draft.metrics["labels_described"] = sum(bool(texts) for texts in described)
         draft.metrics |= {"queries": counts, "sources": report["sources"]}
 
     inputs = [artifact for artifact in (tables, world) if artifact is not None]
@@ -243,6 +252,23 @@ def label_space(products: pa.Table, settings: LabelSettings) -> LabelSpace:
         return space
     words = frequent_words(products, space, settings.side_words)
     return LabelSpace(with_side_text(space.labels, words, settings.side_words))
+
+
+def descriptions(world: Path, space: LabelSpace) -> list[list[str]] | None:
+    """Return what a language model wrote about each label, [labels] lists; None where it wrote about queries alone.
+
+    Texts about other labels, as of more levels of the taxonomy, are counted in a status line.
+    """
+    if not (world / DESCRIPTIONS).is_dir():
+        return None
+    written: dict[tuple[str, str], list[str]] = {}
+    for row in pq.read_table(world / DESCRIPTIONS).to_pylist():
+        written.setdefault((row["task"], row["label_id"]), []).append(row["text"])
+    keys = list(zip(*(space.labels[name].to_pylist() for name in ("task", "label_id")), strict=True))
+    others = len(written.keys() - set(keys))
+    if others:
+        status(f"knowledge.world: texts about {others} labels that are not among the {len(keys)} here are not read")
+    return [written.get(key, []) for key in keys]
 
 
 def labelled_queries(

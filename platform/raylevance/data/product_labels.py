@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
+from raylevance.data.hashing import hash_unit
 from raylevance.data.label_space import LABELS, LEVEL, LabelSpace, label_text, name_key
 from raylevance.data.normal_form import normal_form
 from raylevance.data.schema import CATEGORY_SEPARATOR
@@ -108,6 +109,22 @@ def frequent_words(products: pa.Table, space: LabelSpace, k: int = 16) -> list[l
             order = np.lexsort((words, -weight))[:k]
             best.append([str(name) for name in names[words[order]]])
     return best
+
+
+def titles_of_labels(products: pa.Table, space: LabelSpace, most: int) -> list[list[str]]:
+    """Return the titles of up to `most` products of each label, [labels] lists, drawn by the hash of the product id.
+
+    The products of a label are also those of the labels above it.
+    """
+    drawn = products.take(np.argsort(hash_unit(products["product_id"], purpose="titles of labels"), kind="stable"))
+    found: list[list[str]] = [[] for _ in range(len(space))]
+    for title, labels in zip(drawn["title"].to_pylist(), labels_of_products(drawn, space).tolist(), strict=True):
+        for row in labels:
+            while row >= 0:
+                if len(found[row]) < most:
+                    found[row].append(title)
+                row = int(space.parents[row])
+    return found
 
 
 def _count_words(products: pa.Table, space: LabelSpace) -> tuple[csr_matrix, npt.NDArray[np.int64], list[str]]:
