@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import ray.data
 from hypothesis import given, settings
@@ -97,6 +98,9 @@ def test_requests_equal_a_loop(seed: int, events: int, most: int) -> None:
             assert triggers == pytest.approx(request["triggers"], rel=1e-5)
         shown = {f"p{item}": action for item, action in zip(row["items"], row["actions"], strict=True)}
         assert shown == request["items"]
+    since = int(np.median(made["time"].to_numpy()))
+    later = requests_of_users(shuffled, TriggerSettings(half_life_days=1.5, most=most), since)
+    assert later.equals(made.filter(pc.greater_equal(made["time"], since)))
 
 
 @pytest.mark.usefixtures("ray_cluster")

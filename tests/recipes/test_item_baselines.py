@@ -25,6 +25,7 @@ from workloads.steps.item_baselines import (
     BaselineName,
     Rule,
     TableSystem,
+    highest,
     make_baseline,
 )
 
@@ -34,6 +35,12 @@ PATHS = ["a", "a > b", "a > b > c", "a b", "a!", "a > é", "é", "a > b!", "A > 
 
 def is_inside(path: str | None, wanted: str) -> bool:
     return path is not None and path.split(" > ")[: len(wanted.split(" > "))] == wanted.split(" > ")
+
+
+@given(st.lists(st.sampled_from([0.0, -0.0, 1.0, 2.0, 2.5]), min_size=1, max_size=12), st.integers(1, 15))
+def test_of_equal_scores_the_lower_places_are_kept(scores: list[float], k: int) -> None:
+    expected = sorted((place for place, score in enumerate(scores) if score > 0), key=lambda place: -scores[place])[:k]
+    assert highest(np.array(scores), k).tolist() == expected
 
 
 @given(seed=st.integers(0, 10_000))

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from raylevance.artifacts import Store
+from raylevance.errors import RaylevanceError
 from raylevance.evaluation.item_metrics import Targets, good_rate
 from raylevance.graph.item_choices import requests_before_and_after
 from raylevance.graph.item_graph import REQUESTS_FOLDER, ItemGraph, ItemGraphSettings
@@ -24,9 +27,10 @@ from tests.conftest import Ended
 from workloads.recipes.item_retrieval import ItemRecipe, search_space, settings_without_effect, unsearched_settings
 from workloads.run import Run
 from workloads.steps.item_data import ItemData, TimeSplitSettings
+from workloads.steps.item_measures import read_per_request
 from workloads.steps.item_pages import chosen_examples
 from workloads.steps.item_training import VECTORS, table_step
-from workloads.studies.item_ablations import VARIANTS, why_without_effect
+from workloads.studies.item_ablations import VARIANTS, ItemAblationSettings, why_without_effect, without_features
 
 Command = Callable[..., Ended]
 DAYS, USERS, ITEMS, CATEGORIES = 8, 60, 90, 6
@@ -195,6 +199,12 @@ def test_the_report_holds_every_system(store: Path) -> None:
     assert model["recall@20"][0] > popularity["recall@20"][0], "users stay with their categories"
     assert model["good@20"][0] > popularity["good@20"][0]
     assert set(report["left_out"]) == {"without a trigger", "without a new item"}
+    each = pq.read_table(Store(store).path("report/item-retrieval") / "per-request.parquet")
+    own = each.filter(pc.equal(each["system"], "GCL-MO"))
+    assert own.num_rows == report["requests"] == len(pc.unique(own["request_id"]))
+    assert read_per_request(Store(store).path("report/item-retrieval") / "per-request.parquet", "EASE").keys() == {
+        name for name in each.column_names if "@" in name
+    }
 
 
 @pytest.mark.ray
@@ -323,6 +333,23 @@ def test_what_an_encoder_does_not_read_is_not_searched_nor_ablated() -> None:
     ]
 
 
+def test_variants_that_can_not_be_trained_are_left_out_before_any_training(tmp_path: Path) -> None:
+    settings = ItemAblationSettings.model_validate({"train": {"loss": "other-positives"}})
+    assert set(settings.left_out()) == {"mixed negatives"} and "mixed negatives" not in settings.chosen()
+    assert "mixed_negatives would mix known positives with loss=other" in settings.left_out()["mixed negatives"]
+    with pytest.raises(ValidationError, match=r"only=.mixed negatives.: measures nothing"):
+        ItemAblationSettings.model_validate({"train": {"loss": "other-positives"}, "only": ["mixed negatives"]})
+    for name, value in {"baselines": ("EASE",), "refit": False, "report_item": "p1"}.items():
+        with pytest.raises(ValidationError, match=f"{name}: the ablations don't read it; leave it out"):
+            ItemAblationSettings.model_validate({name: value})
+    with Store(tmp_path).publish("tables/log") as draft:
+        (draft.path / "products").mkdir()
+        pq.write_table(pa.table({"product_id": ["a"]}), draft.path / "products" / "part-0.parquet")
+    tables = Store(tmp_path).get("tables/log")
+    data = ItemData(Run(Store(tmp_path)), tables, ItemGraphSettings(), 0, 0)
+    assert set(without_features(ItemAblationSettings(), data)) == {"without ids"}
+
+
 @pytest.mark.parametrize(
     ("setting", "code", "message"),
     [
@@ -356,6 +383,8 @@ def test_a_search_of_settings_never_reads_the_test_days(tmp_path: Path, hours: t
     assert (whole.held_out_days, trial.held_out_days) == (length, length)
     assert whole.cut == int((first + timedelta(days - length)).timestamp() * 1000)
     assert (trial.end, trial.cut) == (whole.cut, whole.cut - length * int(DAY))
+    with pytest.raises(RaylevanceError, match=rf"split.leave_out_days={days} leaves nothing .* {days} days; lower it"):
+        ItemData.open(run, tables, ItemGraphSettings(), TimeSplitSettings(leave_out_days=days))
 
 
 @pytest.mark.parametrize(

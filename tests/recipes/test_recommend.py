@@ -146,6 +146,14 @@ def test_without_weights_every_trigger_counts_alike(recommend: Recommend, tmp_pa
     assert pq.read_table(tmp_path / "F.parquet").num_rows > 0
 
 
+def test_a_k_above_what_the_triggers_bring_gives_all_of_it(recommend: Recommend, tmp_path: Path) -> None:
+    found = []
+    for k in ("30", "1000000000"):
+        assert recommend(triggers(), "--k", k).code == 0
+        found.append(pq.read_table(tmp_path / "F.parquet"))
+    assert found[0].equals(found[1]) and found[0].num_rows > 0
+
+
 def test_a_category_limits_a_request(recommend: Recommend, tmp_path: Path) -> None:
     columns = {"request_id": ["a", "b", "a"], "product_id": ["é01", "é01", "é04"], "category": ["c2", None, "c2"]}
     assert recommend(pa.table(columns), "--k", "30").code == 0

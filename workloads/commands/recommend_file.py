@@ -64,7 +64,8 @@ def recommend_file(
     that a request names twice counts with the sum of its weights. `output` has request_id, rank (from 1),
     product_id, score and trigger, and appears complete or not at all.
 
-    Memory grows with the rows of `file`, by 24 bytes each, and not with the output.
+    Memory grows with the rows of `file`, of which all columns that are read are held, and with `REQUESTS_AT_ONCE` lists
+    of `k` items, or of all that the triggers of a request can bring where these are fewer.
 
     Raises `RaylevanceError` if `file` can't be read, lacks a column, or has a row without an id or with a weight that
     is no number from 0 to `LARGEST_WEIGHT`.
@@ -108,8 +109,11 @@ def _write_lists(
     with pq.ParquetWriter(file, schema) as writer, progress_bar("recommending", "requests", requests) as bar:
         for first in range(0, requests, REQUESTS_AT_ONCE):
             end = min(first + REQUESTS_AT_ONCE, requests)
+            lists = asked.lists(first, end)
+            # No list is longer than those of its triggers together, and memory is taken for k items of each request.
+            longest = recommender.table.neighbours.shape[1] * max(int(np.diff(lists.starts).max()), 1)
             found = recommender.recommend(
-                asked.lists(first, end), k, asked.categories[first:end], most_per_category=most_per_category
+                lists, min(k, longest), asked.categories[first:end], most_per_category=most_per_category
             )
             request, place = np.nonzero(found.items >= 0)
             values = {

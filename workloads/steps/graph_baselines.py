@@ -32,8 +32,8 @@ SAGE_LAYERS = 2
 def lightgcn_vectors(choices: sp.csr_matrix, seed: int) -> Vectors:
     """Return unit vectors of the items by LightGCN, trained with BPR on `choices` [users, items].
 
-    Source: He et al. 2020 (arXiv 2002.02126): 3 layers, 64 entries, the mean of all layers; steps and rate are our
-    choice.
+    The vector of an item that nobody chose is 0, since the graph says nothing about it. Source: He et al. 2020 (arXiv
+    2002.02126): 3 layers, 64 entries, the mean of all layers, decay 1e-4; steps and rate are our choice.
     """
     return _collaborative_vectors(choices, seed, noise=False)
 
@@ -42,8 +42,9 @@ def xsimgcl_vectors(choices: sp.csr_matrix, seed: int) -> Vectors:
     """Return unit vectors of the items by XSimGCL: LightGCN with noise in every layer, and a contrast of its first
     layer with the mean of all.
 
-    Source: Yu et al. 2023 (arXiv 2209.02544): 2 layers, noise 0.2, weight 0.2, temperature 0.15, as in SELFRec's
-    settings; steps and rate are those of LightGCN here, which is our choice.
+    The vector of an item that nobody chose is 0. Source: Yu et al. 2023 (arXiv 2209.02544): 2 layers, noise 0.2, weight
+    0.2, temperature 0.15, as in SELFRec's settings; steps, rate and decay are those of LightGCN here, which is our
+    choice.
     """
     return _collaborative_vectors(choices, seed, noise=True)
 
@@ -127,7 +128,8 @@ def _collaborative_vectors(choices: sp.csr_matrix, seed: int, *, noise: bool) ->
         own = vectors[users[drawn]]
         better, worse = ((own * vectors[node]).sum(1) for node in (items[drawn], negatives))
         loss = -functional.logsigmoid(better - worse).mean()
-        loss = loss + DECAY * table.weight[users[drawn]].square().sum(1).mean()
+        read = (table.weight[nodes].square().sum(1) for nodes in (users[drawn], items[drawn], negatives))
+        loss = loss + DECAY / 2 * sum(part.mean() for part in read)
         if noise:
             for nodes in (users[drawn], items[drawn]):
                 distinct = nodes.unique()
@@ -135,11 +137,10 @@ def _collaborative_vectors(choices: sp.csr_matrix, seed: int, *, noise: bool) ->
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        trained = torch.stack(encode(None)).mean(0)[size:]
-        # XSimGCL leaves out the states before the first layer, so an item that nobody chose has none.
-        unchosen = trained.norm(dim=1, keepdim=True) == 0
-        trained = functional.normalize(torch.where(unchosen, table.weight[size:], trained), dim=1)
-    return np.asarray(trained.numpy(), np.float32)
+        trained = functional.normalize(torch.stack(encode(None)).mean(0)[size:], dim=1)
+    found = np.asarray(trained.numpy(), np.float32)
+    found[np.diff(choices.tocsc().indptr) == 0] = 0
+    return found
 
 
 def contrast(one: Tensor, other: Tensor) -> Tensor:

@@ -106,14 +106,22 @@ class Rule:
             scores[rows[own] - start, triggers.items[own]] = 0
             wanted = categories[start : start + at_once, None]
             scores[~inside(self.of_items, wanted, self.below)] = 0
-            taken = min(k, size)
-            best = np.argpartition(-scores, taken - 1, axis=1)[:, :taken]
-            values = np.take_along_axis(scores, best, axis=1)
-            order = np.lexsort((best, -values), axis=1)
-            best, values = np.take_along_axis(best, order, axis=1), np.take_along_axis(values, order, axis=1)
             lists = np.full((len(scores), k), -1, np.int64)
-            lists[:, :taken] = np.where(values > 0, best, -1)
+            for found, row in zip(lists, scores, strict=True):
+                best = highest(row, k)
+                found[: len(best)] = best
             yield lists
+
+
+def highest(scores: Scores, k: int) -> Ints:
+    """Return the places of the `k` highest of `scores` [items] above 0, best first; of equal ones the lower places."""
+    taken = min(k, len(scores))
+    least = max(float(np.partition(scores, -taken)[-taken]), 0.0)
+    above = np.flatnonzero(scores > least)
+    equal = np.flatnonzero(scores == least)[: taken - len(above)] if least else np.empty(0, np.int64)
+    found = np.concatenate([above, equal])
+    order: Ints = np.lexsort((found, -scores[found]))
+    return found[order]
 
 
 @dataclass(frozen=True)
@@ -201,10 +209,14 @@ def by_ease(weights: sp.csr_matrix, between: npt.NDArray[np.float32], items: Int
 
 
 def nearest_system(vectors: npt.NDArray[np.float32], data: BaselineData) -> Rule:
-    """Return the rule that adds up the cosines of the `TOP` nearest items of each trigger, above 0."""
-    rows, cosines = nearest_items(vectors, [None] * len(vectors), ItemTableSettings(k=min(TOP, len(vectors))))
+    """Return the rule that adds up the cosines of the `TOP` nearest items of each trigger, above 0.
+
+    Items whose vector is 0 bring nothing and are not recommended.
+    """
+    known = np.flatnonzero(vectors.any(axis=1))
+    rows, cosines = nearest_items(vectors[known], [None] * len(known), ItemTableSettings(k=min(TOP, len(known))))
     kept = (rows >= 0) & (cosines > 0)
-    from_rows = np.repeat(np.arange(len(rows)), kept.sum(axis=1))
+    triggers, items = np.repeat(known, kept.sum(axis=1)), known[rows[kept]]
     size = len(data.graph)
-    near = sp.csr_matrix((cosines[kept].astype(np.float64), (from_rows, rows[kept])), (size, size))
+    near = sp.csr_matrix((cosines[kept].astype(np.float64), (triggers, items)), (size, size))
     return data.rule(lambda weights: (weights @ near).toarray())

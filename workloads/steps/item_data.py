@@ -96,6 +96,11 @@ class ItemData:
         # From midnight to midnight, so that with whole days a user's day is never on both sides of the cut.
         midnight = (last // day + 1) * day
         end = end if end is not None else midnight - round(split.leave_out_days * DAY)
+        if end <= first:
+            raise RaylevanceError(
+                f"{tables.ref}: split.leave_out_days={split.leave_out_days:g} leaves nothing of the log to read, which "
+                f"has {-(-midnight // day) - first // day} days; lower it"
+            )
         whole_days = -(-end // day) - first // day
         days = split.test_days or max(1, whole_days // SHARE_OF_DAYS)
         cut = end - round(days * DAY)
@@ -218,22 +223,14 @@ def held_out_requests_step(data: ItemData, name: str) -> Artifact:
     def build(draft: Draft) -> None:
         items = NodeIds.assign(data.products["product_id"].combine_chunks())
         whole_window = data.settings.triggers.model_copy(update={"most": data.settings.triggers.window})
-        requests = make_requests(data.events(data.end), items, whole_window)
-        cut = data.cut
-
-        def tested(block: pa.Table) -> pa.Table:
-            return block.filter(pc.greater_equal(block["time"], cut))
-
-        written = write_parts(
-            requests.map_batches(tested, batch_format="pyarrow", batch_size=None),
-            PartFiles(draft.path / REQUESTS_FOLDER, REQUESTS),
-        )
+        requests = make_requests(data.events(data.end), items, whole_window, data.cut)
+        written = write_parts(requests, PartFiles(draft.path / REQUESTS_FOLDER, REQUESTS))
         if not written.rows:
-            after = f"no event from {shown_time(cut)} on is of a product in the catalogue"
+            after = f"no event from {shown_time(data.cut)} on is of a product in the catalogue"
             raise RaylevanceError(f"{data.tables.ref}: {after}; change split.test_days or split.leave_out_days")
         measured = measured_requests(pq.read_table(draft.path / REQUESTS_FOLDER))
         if not len(measured.rows):
-            raise RaylevanceError(f"{data.tables.ref}: {why_not_measured(measured, shown_time(cut))}")
+            raise RaylevanceError(f"{data.tables.ref}: {why_not_measured(measured, shown_time(data.cut))}")
         draft.metrics["requests"] = written.rows
 
     # "checked" is not a setting: requests from before this check are made anew.
@@ -245,7 +242,8 @@ class MeasuredRequests(NamedTuple):
     """The requests of a test part that a recommendation can be measured on, and why the others are left out.
 
     - `rows` int64 [m]: the rows of those with an earlier choice of their user and an item that this user had not chosen
-      before, as far as the window of triggers goes back.
+      before, as far as the window of triggers goes back. An action whose weight in `TriggerSettings` is 0 is no choice
+      before.
     - `owners`, `items`, `actions` int64 [targets]: the number among the m requests, the item and the action (a position
       in `ACTIONS`) of each such choice.
     - `left_out`: how many requests have no earlier choice, and how many no new item.

@@ -24,6 +24,7 @@ Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 CUTS = (20, 50, 200)
+REQUEST_IDS = ["request_id", "query_id"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class TestRequests:
         bought = measured.actions == ACTIONS.index("purchase")
         has_events = graph.items["first_time"].is_valid().to_numpy()
         return cls(
-            requests.select(["request_id", "query_id"]),
+            requests.select(REQUEST_IDS),
             _trigger_lists(requests, most),
             chosen(measured.actions > 0),
             chosen(bought),
@@ -171,17 +172,16 @@ def over_best_baseline(
     return found
 
 
-def save_per_request(file: Path, per_request: Mapping[str, Mapping[str, Values]]) -> None:
-    """Write a row for each system and request with its metrics."""
-    parts = [
-        pa.table({"system": [name] * len(next(iter(values.values()))), **values})
-        for name, values in per_request.items()
-    ]
+def save_per_request(file: Path, requests: pa.Table, per_request: Mapping[str, Mapping[str, Values]]) -> None:
+    """Write a row for each system and request of `requests` (request_id and query_id) with its metrics."""
+    ids = {name: requests[name] for name in REQUEST_IDS}
+    parts = [pa.table({"system": [name] * requests.num_rows, **ids, **values}) for name, values in per_request.items()]
     pq.write_table(pa.concat_tables(parts), file)
 
 
 def read_per_request(file: Path, system: str) -> dict[str, Values]:
     """Return the metrics of each request of one system, as `measure` returns them."""
     table = pq.read_table(file)
-    own = table.filter(pc.equal(table["system"], system)).drop_columns(["system"])
+    own = table.filter(pc.equal(table["system"], system))
+    own = own.drop_columns([name for name in ("system", *REQUEST_IDS) if name in own.column_names])
     return {name: own[name].to_numpy() for name in own.column_names}

@@ -90,7 +90,7 @@ def report_step(
         draft.metrics |= {"data": data.tables.name.partition("/")[2], "cut": shown_time(data.cut), **tested.counts}
         draft.metrics["systems"] = measured.systems
         draft.metrics["over_best_baseline"] = over_best_baseline(measured.per_request, list(tables), seed)
-        save_per_request(draft.path / PER_REQUEST, measured.per_request)
+        save_per_request(draft.path / PER_REQUEST, tested.ids, measured.per_request)
         save_recall(
             draft.path / RECALL_PICTURE,
             {name: values["recall_by_popularity"] for name, values in measured.systems.items()},
@@ -155,8 +155,11 @@ def _systems(
     for name in baselines:
         status(f"baseline: {name}")
         if (system := make_baseline(name, data)) is None:
-            lacks = {"text": "texts", "category popularity": "categories"}.get(name, "choices")
-            status(f"{name}: left out, the data has no {lacks}")
+            reasons = {
+                "text": "encoder.text is not set",
+                "category popularity": "the data has no categories",
+            }
+            status(f"{name}: left out, {reasons.get(name, 'the data has no choices')}")
         else:
             found.append((name, system))
     found += [

@@ -10,13 +10,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import model_validator
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
+from raylevance.models.item_encoder import ItemEncoder
+from raylevance.models.item_features import ItemVocabulary
 from raylevance.progress import status
 from workloads.readable import with_interval
 from workloads.recipes.item_retrieval import (
@@ -58,6 +62,21 @@ class ItemAblationSettings(GridSettings, ItemRecipe):
 
     variants = VARIANTS
 
+    @model_validator(mode="after")
+    def _measures_variants_alone(self) -> Self:
+        for name in ("baselines", "refit", "report_item"):
+            if getattr(self, name) != ItemRecipe.model_fields[name].default:
+                raise ValueError(f"{name}: the ablations don't read it; leave it out")
+        return self
+
+    def why_unread(self, name: str) -> str | None:
+        """Return why a variant can't be trained beside the other settings; None where it can."""
+        try:
+            self.variant(ItemRecipe, name, self.seeds[0])
+        except UsageError as error:
+            return str(error)
+        return None
+
 
 @dataclass(frozen=True)
 class ItemAblationOutcome(GridOutcome):
@@ -85,7 +104,7 @@ def recipe(settings: ItemAblationSettings, run: Run) -> ItemAblationOutcome:
     tables = load_tables(settings.data, run)
     data = ItemData.open(run, tables, settings.graph, settings.split)
     requests = held_out_requests_step(data, f"items-test{SUFFIX}")
-    left_out: dict[str, str] = {}
+    left_out = settings.left_out() | without_features(settings, data)
     reports: dict[str, list[Artifact]] = {}
     for seed in settings.seeds:
         for name in settings.chosen():
@@ -104,6 +123,19 @@ def recipe(settings: ItemAblationSettings, run: Run) -> ItemAblationOutcome:
     for name, reason in left_out.items():
         status(f"{name}: left out, it measures nothing: {reason}")
     return ItemAblationOutcome(run, summary_step(settings, run, tables, reports, left_out))
+
+
+def without_features(settings: ItemAblationSettings, data: ItemData) -> dict[str, str]:
+    """Return the variants whose encoder would read nothing that the items of `data` have, each with the reason."""
+    vocabulary = ItemVocabulary.of(data.products)
+    found = {}
+    for name in settings.chosen():
+        encoder = settings.variant(ItemRecipe, name, settings.seeds[0]).encoder
+        try:
+            ItemEncoder(encoder, vocabulary, items=1, text_size=int(encoder.text is not None))
+        except RaylevanceError as error:
+            found[name] = str(error)
+    return found
 
 
 def why_without_effect(changed: Mapping[str, Any], unread: Mapping[str, str]) -> str | None:

@@ -31,7 +31,10 @@ def chosen_items(requests: pa.Table) -> tuple[Ints, Ints]:
 
 
 def newly_chosen_items(requests: pa.Table, item_count: int) -> tuple[Ints, Ints]:
-    """Return the row and item of each choice that is no trigger of its request, both int64 [choices]."""
+    """Return the row and item of each choice that is no trigger of its request, both int64 [choices].
+
+    Requests keep `TriggerSettings.most` triggers; an item that the user chose before these counts as newly chosen.
+    """
     rows, items = chosen_items(requests)
     trigger_rows, triggers = flat_lists(requests["triggers"])
     new = ~np.isin(rows * item_count + items, trigger_rows * item_count + triggers)

@@ -81,18 +81,23 @@ class TriggerSettings(Settings):
         return np.array([0.0, self.click, self.cart, self.purchase])
 
 
-def make_requests(events: ray.data.Dataset, items: NodeIds, settings: TriggerSettings) -> ray.data.Dataset:
+def make_requests(
+    events: ray.data.Dataset, items: NodeIds, settings: TriggerSettings, since: int | None = None
+) -> ray.data.Dataset:
     """Return the requests of `events` (columns of the schema `EVENTS`) as rows of `REQUESTS`.
+
+    Those that begin before `since`, in milliseconds since 1970, are left out; None for none.
 
     Events of items that are not in `items` are left out. A user is the `user_id` or, where there is none, the
     session, written "session ID"; a request of neither has no trigger. The result does not depend on the blocks of
-    `events`, but for the order of rows. Memory is bounded by the events of the users of one bucket.
+    `events`, but for the order of rows. Memory is bounded by the events of the users of one bucket, and by the triggers
+    of their requests, of which each has up to `settings.most`.
     """
     columns = ["request_id", "session_id", "user_id", "query_id", "product_id", "action", "timestamp"]
     numbered = events.select_columns(columns).map_batches(
         functools.partial(_number, items=items), batch_format="pyarrow", batch_size=None
     )
-    handle = functools.partial(requests_of_users, settings=settings)
+    handle = functools.partial(requests_of_users, settings=settings, since=since)
     return map_buckets(numbered, "owner", handle, bucket_count(events))
 
 
@@ -114,8 +119,11 @@ def _number(events: pa.Table, items: NodeIds) -> pa.Table:
     return pa.table(columns).filter(pa.array(numbers >= 0))
 
 
-def requests_of_users(events: pa.Table, settings: TriggerSettings) -> pa.Table:
-    """Return the requests of all users in `events` (request_id, user_id, query_id, item, action, time), `REQUESTS`."""
+def requests_of_users(events: pa.Table, settings: TriggerSettings, since: int | None = None) -> pa.Table:
+    """Return the requests of all users in `events` (request_id, user_id, query_id, item, action, time), `REQUESTS`.
+
+    Those that begin before `since` are left out.
+    """
     if not events.num_rows:
         return REQUESTS.empty_table()
     user, request = _codes(events["user_id"]), _codes(events["user_id"], events["request_id"])
@@ -127,7 +135,8 @@ def requests_of_users(events: pa.Table, settings: TriggerSettings) -> pa.Table:
     shown = _strongest_actions(request, item, action)
     history = _history(user, item, action, time, settings)
     request_user = user[first_row]
-    triggers = _triggers(history, request_user, starts, _known(events["user_id"], first_row), settings)
+    kept = starts >= (starts.min() if since is None else since)
+    triggers = _triggers(history, request_user, starts, kept & _known(events["user_id"], first_row), settings)
     columns = {
         "request_id": ids.take(pa.array(first_row)),
         "user_id": events["user_id"].combine_chunks().take(pa.array(first_row)),
@@ -138,7 +147,8 @@ def requests_of_users(events: pa.Table, settings: TriggerSettings) -> pa.Table:
         "items": list_column(shown.counts, shown.items),
         "actions": list_column(shown.counts, shown.weights),
     }
-    return pa.table(columns, schema=REQUESTS).sort_by([("time", "ascending"), ("request_id", "ascending")])
+    requests = pa.table(columns, schema=REQUESTS).filter(pa.array(kept))
+    return requests.sort_by([("time", "ascending"), ("request_id", "ascending")])
 
 
 class _Grouped(NamedTuple):

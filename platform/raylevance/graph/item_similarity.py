@@ -43,8 +43,9 @@ def ease(
     own = users[:, items]
     gram = np.asarray((own.T @ own).todense(), np.float64)
     gram[np.diag_indices_from(gram)] += regularisation
-    inverse = np.linalg.inv(gram)
-    weights = -inverse / np.diag(inverse)
+    weights = np.linalg.inv(gram)
+    del gram
+    weights /= -np.diag(weights).copy()
     np.fill_diagonal(weights, 0)
     return weights.astype(np.float32), items
 

@@ -2,7 +2,8 @@
 
     s(i, j) = sum_{u < v in U_i and U_j} w_u w_v / (alpha + |I_u and I_v|),    w_u = (alpha1 + |I_u|)^-beta
 
-Source: Yang et al. 2020 (arXiv 2010.05525); the weights of users and all defaults but `top` follow Apache Flink ML.
+Source: Yang et al. 2020 (arXiv 2010.05525); the weights of users and all defaults but `top` follow Apache Flink ML,
+which also leaves out users with fewer than 10 or more than 1,000 items; here every user counts.
 """
 
 from typing import Any

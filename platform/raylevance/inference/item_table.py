@@ -4,8 +4,8 @@ The score of item i for triggers t with weights w is
 
     score(i) = tau * log sum_t  v_t / sum v * e^{s_ti / tau},    v_t = w_t^(1/4)
 
-over the triggers whose list has i: what a mixture of the triggers' softmax distributions gives it, with the temperature
-tau that the encoder was trained with. With one trigger it is s_ti itself, the score in the table. An item that several
+over the triggers whose list has i: a weighted log-mean-exp of its scores, with the temperature tau that the encoder was
+trained with. With one trigger it is s_ti itself, the score in the table. An item that several
 triggers bring is ahead of one that a single trigger brings. The fourth root keeps a few heavy triggers from filling the
 list.
 

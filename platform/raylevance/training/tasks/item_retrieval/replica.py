@@ -116,7 +116,8 @@ class ItemRetrievalReplica(TaskReplica):
             losses = multi_positive_contrastive(
                 scores, positives, negatives, settings.temperature, settings.loss == "other-positives"
             )
-            self._losses[f"loss_{name}"] = losses.detach().mean() if len(rows) else self.zero_loss()
+            has_positive = positives.sum(dim=1) > 0
+            self._losses[f"loss_{name}"] = losses.detach().sum() / has_positive.sum().clamp(min=1)
             total = total + settings.weights.of(name) * losses.sum()
         if settings.self_weight:
             total = total + settings.self_weight * self._self_loss(rows, triggers, other[0])
