@@ -42,7 +42,7 @@ serve: $(READY)  ## answer over HTTP until interrupted, and open the search page
 	$(BIN)/raylevance serve --open
 
 test: $(READY)  ## the tests, but for the long ones, two files at a time: most of a test is waiting for processes to start
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --timeout 900
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder --timeout 900
 
 check: $(READY)  ## ruff, mypy strict, layout
 	test ! -e platform/__init__.py
