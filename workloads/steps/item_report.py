@@ -36,6 +36,8 @@ from workloads.svg import drawing
 
 MODEL = "GCL-MO"
 PER_REQUEST, RECALL_PICTURE, PAGE = "per-request.parquet", "recall.svg", "report.html"
+READING = 2
+"""Goes up when the same inputs give another report, so that one from before is not taken for the same."""
 PICTURED = 200
 """The length of the lists whose recall by popularity is drawn."""
 
@@ -99,7 +101,7 @@ def report_step(
         write_item_page(draft.path / PAGE, data, loaded, tested, measured, picture, shown)
         (draft.path / "report.json").write_text(json.dumps(draft.metrics, indent=1), encoding="utf-8")
 
-    settings: dict[str, Any] = {"baselines": list(baselines), "cuts": list(CUTS), "shown": shown}
+    settings: dict[str, Any] = {"baselines": list(baselines), "cuts": list(CUTS), "shown": shown, "reading": READING}
     if "Swing" in baselines:
         settings["swing"] = SwingSettings()
     inputs = [graph, requests, *([texts] if texts else []), *tables.values()]
