@@ -114,7 +114,9 @@ def test_an_audit_finds_both_kinds_and_counts_what_changes() -> None:
     assert summary.labels == summary.sampled == labels.num_rows
     assert min(summary.disagreements.values()) > 2 and min(summary.changed.values()) > 0
     assert sum(summary.changed.values()) == corrections.num_rows < sum(summary.disagreements.values())
-    assert summary.changed_share == corrections.num_rows / sum(summary.disagreements.values())
+    disputed = sum(summary.disagreements.values())
+    assert sum(summary.not_judged.values()) == -(-disputed // 3), "a third has no grade, which confirms no label"
+    assert summary.changed_share == corrections.num_rows / (disputed - sum(summary.not_judged.values()))
     assert all(row["grade"] != row["previous_grade"] for row in corrections.to_pylist())
 
 

@@ -1,6 +1,7 @@
 """The causal judge: the logits of Hugging Face's own forward, adapters that merge, and one-line errors."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from raylevance.errors import RaylevanceError
 from raylevance.judges.causal_judge import CausalJudge, LoraSettings, load_prompt_tokenizer
 from raylevance.judges.grader import log_probabilities
 from raylevance.judges.prompt import JudgePrompt
+from raylevance.llm.vllm_engine import load_causal_tokenizer
 
 QUERIES = ["red shoe", "usb charger cable", "lamp", "", "desk chair"]
 TEXTS = ["blue sock", "charger cable for laptop " * 5, "desk lamp", "red lamp", ""]
@@ -88,6 +90,22 @@ def test_merged_is_what_adapters_give(tiny_language_model: Path, tmp_path: Path)
     assert JudgePrompt.model_validate_json((tmp_path / "merged" / "judge_prompt.json").read_text()).head == ""
     base = transformers.AutoTokenizer.from_pretrained(tiny_language_model)
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "merged").get_vocab() == base.get_vocab()
+
+
+def test_a_judge_is_asked_what_it_was_trained_on(tiny_language_model: Path, tmp_path: Path) -> None:
+    """The base is an instruct model: its tokenizer has a chat template, which no prompt of the training is put in."""
+    base = shutil.copytree(tiny_language_model, tmp_path / "instruct")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = "{% for message in messages %}red {{ message['content'] }}blue {% endfor %}"
+    tokenizer.save_pretrained(base)
+    judge = perturbed(base)
+    trained = judge.tokenize(QUERIES, TEXTS)
+    judge.save_merged(tmp_path / "merged")
+    merged = load_causal_tokenizer(str(tmp_path / "merged"))
+    asked = JudgePrompt.fine_tuned().in_chat(merged)
+    prompts = [asked.render(query, text) for query, text in zip(QUERIES, TEXTS, strict=True)]
+    assert merged(prompts)["input_ids"] == trained
+    assert judge.tokenize.tokenizer.chat_template == tokenizer.chat_template, "the judge at hand is as it was"
 
 
 def test_a_checkpoint_is_the_adapters_alone(tiny_language_model: Path, tmp_path: Path) -> None:

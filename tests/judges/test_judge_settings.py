@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from raylevance.artifacts import Store
-from raylevance.inference.judge import judge_version
+from raylevance.inference.judge import judge_version, load
 from raylevance.judges.settings import JudgeSettings
 
 ENDPOINT = {"url": "http://127.0.0.1:9/v1", "model": "m"}
@@ -77,6 +77,17 @@ def test_answers_of_an_unchanged_judge_are_found_again(
     settings, version = CASES[name]
     (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(settings))
     assert judge_version(Store(tmp_path / "store"), f"{name}.yaml") == version
+
+
+@pytest.mark.parametrize("name", ["crossing", "regression"])
+def test_an_actor_in_another_folder_finds_the_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(CASES[name][0]))
+    opened: list[str] = []
+    monkeypatch.setattr("raylevance.inference.judge.grader_judge", lambda backend, folder: opened.append(folder))
+    load(Store(tmp_path / "store"), f"{name}.yaml")
+    assert opened == [str(tmp_path / "model")]
 
 
 def test_answers_of_the_zero_shot_judge_are_found_again(tmp_path: Path) -> None:

@@ -165,7 +165,6 @@ SCORED = {
     "the least listed bounds": (listing({"2": 0.6, "1": 0.1, "x": 0.02}, "2"), [0.02, 0.1, 0.6]),
     "the rest bounds": (listing({"2": 0.9, "1": 0.095}, "2"), [0.005, 0.095, 0.9]),
     "the picked token alone": ([{"token": "2", "logprob": math.log(0.9)}], [0.1, 0.1, 0.9]),
-    "none": (None, [0.0, 0.0, 1.0]),
 }
 
 
@@ -175,6 +174,17 @@ def test_log_probabilities_of_the_choices() -> None:
     for answer, (_, masses) in zip(answers, SCORED.values(), strict=True):
         assert answer["error"] == "" and answer["text"] is None
         np.testing.assert_allclose(np.exp(answer["log_probabilities"]), np.array(masses) / sum(masses), atol=1e-9)
+
+
+def test_an_answer_without_log_probabilities_is_no_label() -> None:
+    """It would be a grade of probability 1. A text needs none."""
+    with serving(lambda prompt, attempt: completion("2")) as server:
+        answers = ask(server, ["p"], GRADES)
+        assert [answer["text"] for answer in ask(server, ["p"], Request(max_tokens=9))] == ["2"]
+    assert [answer["error"] for answer in answers] == [
+        "the server returns no log-probabilities, which tell the confidence of a grade"
+    ]
+    assert answers[0]["log_probabilities"] is None
 
 
 def test_an_answer_that_is_no_choice() -> None:

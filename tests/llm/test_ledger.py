@@ -8,10 +8,12 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raylevance.errors import RaylevanceError
+from raylevance.llm.backends import LanguageModelSettings, open_language_model
 from raylevance.llm.ledger import Ledger
 
 WRITER = """
@@ -153,3 +155,27 @@ def test_a_ledger_in_wal_mode_becomes_one_file(tmp_path: Path) -> None:
         another.put([("b", "2")])
         assert ledger.get(["a", "b"]) == another.get(["a", "b"]) == {"a": "1", "b": "2"}
         assert [file.name for file in tmp_path.iterdir()] == ["ledger"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({}, False),
+        ({"engines": 4, "max_num_seqs": 8, "stuck_after_s": 9, "started_within_s": 9}, False),
+        ({"engine": {"quantization": "fp8"}}, True),
+        ({"max_model_len": 512}, True),
+        ({"gpus": 1}, True),
+    ],
+)
+def test_texts_of_an_engine_that_may_write_otherwise_have_other_keys(
+    changes: dict[str, Any], other: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same model in another folder has the same keys."""
+    monkeypatch.setattr("raylevance.llm.vllm_engine.check_vllm_installed", lambda: None)
+    versions = []
+    for folder, settings in (("one", {}), ("two", changes)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "weights").write_text("same")
+        given = LanguageModelSettings.model_validate({"vllm": {"model": str(tmp_path / folder), **settings}})
+        versions.append(open_language_model(given)[1])
+    assert (versions[0] != versions[1]) == other

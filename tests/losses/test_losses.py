@@ -184,3 +184,9 @@ def test_the_temperature_starts_at_its_start_and_comes_back_from_the_clamp() -> 
     assert scale.item() == pytest.approx(MAX_SCALE, rel=1e-5)
     scale.backward()
     assert temperature.log_scale.grad is not None and temperature.log_scale.grad.item() > 0
+
+
+def test_a_temperature_that_the_clamp_would_raise_is_refused() -> None:
+    assert Temperature(0.01)().item() == pytest.approx(MAX_SCALE, rel=1e-5)
+    with pytest.raises(ValueError, match=r"a temperature of 0.005: expected at least 0.01"):
+        Temperature(0.005)

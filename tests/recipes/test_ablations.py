@@ -40,6 +40,7 @@ def test_an_unknown_variant_is_refused(raylevance: Command, tmp_path: Path) -> N
 def test_a_variant_that_is_set_already_is_refused_and_left_out(raylevance: Command, tmp_path: Path) -> None:
     """The judge is asked by default."""
     assert "pairs graded anew" in VARIANTS and "pairs graded anew" not in AblationSettings().chosen()
+    assert AblationSettings().left_out() == {"pairs graded anew": "{'mining.unjudged': 'judge'} is set already"}
     ended = raylevance("run", "ablations", "--set", "only=[pairs graded anew]", "--store", tmp_path)
     assert ended.code == 2 and "changes nothing, {'mining.unjudged': 'judge'} is set already" in ended.err
 
@@ -63,8 +64,7 @@ def test_a_variant_that_nothing_reads_is_refused_and_left_out(
     assert ended.code == 2 and reason in ended.err and ended.err.count("\n") == 1, ended.err
     settings = load_settings(AblationSettings, None, [setting])
     assert variant not in settings.chosen() and reason in settings.left_out()[variant]
-    others = set(VARIANTS) - settings.left_out().keys()
-    assert others - set(settings.chosen()) <= {name for name in VARIANTS if settings._is_full(name)}
+    assert set(settings.chosen()) == set(VARIANTS) - settings.left_out().keys(), "each is measured or named"
 
 
 def test_a_variant_is_measured_where_its_own_change_makes_it_matter() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from raylevance.config import load_settings
+from raylevance.errors import UsageError
 from tests.conftest import Ended
 from workloads.studies.annotators import Annotator, AnnotatorSettings
 
@@ -43,6 +45,18 @@ def test_a_pair_has_one_grade_whatever_stands_beside_it() -> None:
 def test_the_reference_is_always_among_the_annotators() -> None:
     names = [annotator.name for annotator in AnnotatorSettings(errors=(0.5, 0.06), yes=(0.5,)).annotators()]
     assert names == ["0% errors", "6% errors", "50% errors", "yes to 50%"]
+
+
+def test_annotators_of_other_shares_have_other_names() -> None:
+    names = [each.name for each in AnnotatorSettings(errors=(0.12, 0.124), yes=(0.5, 0.5, 0.501)).annotators()]
+    assert names == ["0% errors", "12% errors", "12.4% errors", "yes to 50%", "yes to 50.1%"]
+
+
+@pytest.mark.parametrize("name", ["errors", "yes"])
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_is_between_0_and_1(name: str, share: float) -> None:
+    with pytest.raises(UsageError, match=rf"setting '{name}.0': .* got {share}"):
+        load_settings(AnnotatorSettings, overrides=[f"{name}=[{share}]"])
 
 
 def test_only_the_shop_has_a_rule(raylevance: Command, tmp_path: Path) -> None:

@@ -237,6 +237,16 @@ def test_a_model_that_is_not_there_is_refused_before_any_work(
     assert not Store(tmp_path / "store").names()
 
 
+def test_a_metric_that_is_not_measured_is_refused_before_any_work(
+    raylevance: Command, tmp_path: Path, ray_cluster: None
+) -> None:
+    changes = ("--set", "candidates=[cross-encoder]", "--set", "cross_encoder.train.keep_best=kapa")
+    ended = raylevance("run", "judge", "--set", "data.source=demo", *changes, "--store", tmp_path / "store")
+    line = "cross_encoder.train.keep_best=kapa: did you mean 'kappa'?"
+    assert ended.code == 2 and line in ended.err.splitlines()[-1], ended.err
+    assert not Store(tmp_path / "store").names()
+
+
 @pytest.mark.parametrize("column", ["grade", "relevance"])
 def test_further_pairs_never_have_a_query_that_is_judged(
     column: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

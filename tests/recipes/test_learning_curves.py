@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import xml.etree.ElementTree
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +34,28 @@ Command = Callable[..., Ended]
 def test_each_axis_is_varied_at_the_most_of_the_other() -> None:
     budgets = LearningCurveSettings(steps=(50, 12), queries=(64, 256)).budgets()
     assert budgets == [Budget(12, 256), Budget(50, 64), Budget(50, 256)]
+
+
+@pytest.mark.parametrize("study", ["annotators", "learning-curves"])
+def test_the_rule_of_the_shop_grades_one_round(study: str, raylevance: Command, tmp_path: Path) -> None:
+    changes = ("--set", "data.source=demo", "--set", "stage2.rounds=2")
+    ended = raylevance("run", study, *changes, "--store", tmp_path)
+    assert ended.code == 2 and "stage2.rounds=2: on the demo shop the study mines once" in ended.err
+    assert not Store(tmp_path).names()
+
+
+@pytest.mark.ray
+def test_a_judge_that_is_not_there_is_refused_before_any_work(
+    raylevance: Command, ray_cluster: None, small_store: Path, tmp_path: Path
+) -> None:
+    """Where no rule grades the mined pairs, the judge of mining is asked."""
+    store = shutil.copytree(small_store, tmp_path / "store")
+    before = set(Store(store).names())
+    changes = ("data.source=tables/demo", "mining.judge=judge/none", "steps=[1]", "queries=[4]")
+    sets = [part for change in changes for part in ("--set", change)]
+    ended = raylevance("run", "learning-curves", *sets, "--store", store)
+    assert ended.code == 1 and "judge/none: no such artifact" in ended.err, ended.err
+    assert set(Store(store).names()) == before
 
 
 @pytest.mark.parametrize("name", VARIANTS)

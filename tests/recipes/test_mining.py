@@ -247,6 +247,16 @@ def test_a_judge_is_checked_where_it_is_used() -> None:
     assert sorted(four[:2]) == ["b", "f"] and len(set(four)) == 4
 
 
+def test_a_judge_is_checked_on_pairs_of_many_products() -> None:
+    """Not on all pairs of a product before those of the next."""
+    ids = [(f"q{query}", f"p{product}") for query in range(20) for product in range(20)]
+    human = pa.table({"query_id": [query for query, _ in ids], "product_id": [product for _, product in ids]})
+    chosen = pairs_to_check(human, human.slice(0, 0), 20, seed=0)
+    assert len(set(chosen["product_id"].to_pylist())) > 5 < len(set(chosen["query_id"].to_pylist()))
+    assert chosen.equals(pairs_to_check(human.take(pa.array(range(400)[::-1])), human.slice(0, 0), 20, seed=0))
+    assert not chosen.equals(pairs_to_check(human, human.slice(0, 0), 20, seed=1))
+
+
 @pytest.mark.parametrize(("published", "trusted"), [(None, True), (0.1, False), (0.5, True)])
 def test_a_judge_has_to_agree_on_queries_it_did_not_learn_from_too(published: float | None, trusted: bool) -> None:
     grades = pa.table({"grade": pa.array([0, 1, 2], pa.int8()), "query_id": ["a", "b", "c"]})

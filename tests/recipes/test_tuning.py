@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,25 +11,33 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from raylevance.artifacts import Store
+from raylevance.cluster import run_in_thread
 from raylevance.config import load_settings, with_changes
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.training.settings import MachineSettings
 from tests.conftest import Ended
 from workloads.recipe import TUNABLE, find_recipe, settings_type
 from workloads.recipes.mine_and_refine import (
+    METRIC,
     MineAndRefineSettings,
     search_space,
+    settings_to_search,
     settings_without_effect,
     unsearched_settings,
 )
 from workloads.run import Run
 from workloads.steps.encoder_training import kept_metric
+from workloads.studies import tuning
 from workloads.studies.tuning import (
+    StagedSearch,
     _at,
     _search_space,
+    best_first,
     failed_trials,
     not_measured,
     refused_choices,
@@ -136,6 +145,29 @@ def test_a_search_needs_stages_that_are_evaluated() -> None:
         search_space(never)
 
 
+@pytest.mark.parametrize(("loss", "starts_at"), [("supcon", 0.5), ("infonce", 0.07)])
+def test_a_temperature_that_is_null_is_searched_from_where_it_starts(loss: str, starts_at: float) -> None:
+    values = MineAndRefineSettings().model_dump(mode="json")
+    null = {"stage1.train.loss": loss, "stage1.train.temperature": None}
+    given = MineAndRefineSettings.model_validate(with_changes(values, null))
+    settings = settings_to_search(given)
+    assert settings.stage1.train.temperature == starts_at
+    domain = search_space(settings)["stage1.train.temperature"]
+    assert domain.lower < starts_at < domain.upper
+    none = MineAndRefineSettings.model_validate({"stage1": {"train": {"loss": "triplet", "temperature": None}}})
+    assert settings_to_search(none) == none
+
+
+def test_a_search_of_weak_supervision_needs_a_scorer_that_is_evaluated() -> None:
+    recipe: Any = find_recipe("weak-supervision")
+    values = with_changes(
+        settings_type(recipe)().model_dump(mode="json"),
+        {"scorer.train.evaluate_every": None, "scorer.train.keep_best": None},
+    )
+    with pytest.raises(UsageError, match=r"scorer.train.evaluate_every=null: a search compares trials by auc; set it"):
+        recipe.search_space(settings_type(recipe).model_validate(values))
+
+
 @pytest.mark.parametrize(
     ("machine", "nodes", "trials", "cpus", "at_once"),
     [
@@ -226,6 +258,64 @@ def test_a_search_measured_nothing_of_what_mattered_in_no_whole_trial() -> None:
     assert not_measured([stopped]) == {}
 
 
+def test_a_value_of_an_earlier_stage_is_never_the_best() -> None:
+    trials = [{"stages": stages, "value": value} for stages, value in [(1, 0.9), (2, 0.3), (1, 0.95), (2, 0.5)]]
+    assert best_first(trials) == [
+        {"stages": 2, "value": 0.5},
+        {"stages": 2, "value": 0.3},
+        {"stages": 1, "value": 0.95},
+        {"stages": 1, "value": 0.9},
+    ]
+
+
+@pytest.mark.ray
+def test_optuna_is_told_which_trials_were_stopped(ray_cluster: None, tmp_path: Path) -> None:
+    """Real trials of two stages, one after another: the second is stopped after its first stage, the fourth fails."""
+
+    def trial(config: dict[str, Any]) -> None:
+        for stage in (1, 2):
+            if stage == 2 and config["x"] == 0.9:
+                raise RuntimeError("out of memory")
+            tune.report({"value": config["x"] / stage})
+
+    search = StagedSearch(metric="value", mode="max", points_to_evaluate=[{"x": x} for x in (0.5, 0.1, 0.8, 0.9)])
+    tuner = tune.Tuner(
+        tune.with_resources(trial, {"cpu": 0, "memory": 1 << 20}),
+        param_space={"x": tune.uniform(0, 1)},
+        tune_config=tune.TuneConfig(
+            metric="value",
+            mode="max",
+            search_alg=search,
+            scheduler=ASHAScheduler(max_t=10, grace_period=1, reduction_factor=2),
+            num_samples=4,
+            max_concurrent_trials=1,
+        ),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    )
+    grid = run_in_thread(tuner.fit)
+    ended = [grid[place].config["x"] for place in range(4) if grid[place].metrics["trial_id"] in search.ended]
+    assert ended == [0.5, 0.8]
+    told = [(each.params["x"], each.state.name, each.value) for each in search._ot_study.trials]
+    assert told == [(0.5, "COMPLETE", 0.25), (0.1, "PRUNED", 0.1), (0.8, "COMPLETE", 0.4), (0.9, "FAIL", None)]
+
+
+def test_a_search_in_which_no_trial_came_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two trials were stopped after stage 1, and each that went on failed in stage 2."""
+    stopped = SimpleNamespace(config={}, error=None, metrics={METRIC: 0.2, "training_iteration": 1})
+    failed = [
+        SimpleNamespace(config={}, error=RuntimeError(reason), metrics={METRIC: 0.3, "training_iteration": 1})
+        for reason in ("no memory", "no disk", "no disk")
+    ]
+    monkeypatch.setattr(tuning, "connected", nullcontext)
+    monkeypatch.setattr(tuning, "alive_nodes", lambda: [{"CPU": 2.0}])
+    monkeypatch.setattr(find_recipe("mine-and-refine"), "check_settings", lambda *_: None)
+    monkeypatch.setattr(tuning, "_fit", lambda *_: ([stopped, *failed], set()))
+    monkeypatch.setattr(tuning, "check_shared_store", lambda _: None)
+    with pytest.raises(RaylevanceError, match=r"no trial went through every stage: no memory; no disk$"):
+        tuning.tune_recipe("mine-and-refine", None, [], str(tmp_path), 4)
+    assert not Store(tmp_path).names()
+
+
 def test_a_failed_trial_is_named_with_its_settings_and_the_last_line_of_its_error() -> None:
     error = RuntimeError("Traceback ...\n  File x\nraylevance.errors.RaylevanceError: the disk is full\n")
     link = "    For further information visit https://errors.pydantic.dev/2.11/v/value_error"
@@ -246,7 +336,9 @@ def test_a_failed_trial_is_named_with_its_settings_and_the_last_line_of_its_erro
 
 def history(keep_best: str | None, *records: dict[str, float]) -> Any:
     return SimpleNamespace(
-        settings={"train": {"keep_best": keep_best}}, metrics={"history": list(records), "steps": records[-1]["step"]}
+        ref="encoder/x@1",
+        settings={"train": {"keep_best": keep_best}},
+        metrics={"history": list(records), "steps": records[-1]["step"]},
     )
 
 
@@ -262,6 +354,8 @@ def test_a_search_compares_the_step_that_a_training_kept() -> None:
     for keep_best, value in {"accuracy": -2.0, "likelihood": -1.0, None: -1.5}.items():
         assert kept_metric(history(keep_best, *records), "likelihood") == value
     assert kept_metric(history(None, *records, {"step": 40, "loss": 0.1}), "accuracy") == 0.8
+    with pytest.raises(RaylevanceError, match=r"encoder/x@1: its training never measured ndcg; set evaluate_every"):
+        kept_metric(history(None, *records), "ndcg")
 
 
 def test_a_recipe_without_a_search_space(raylevance: Command, tmp_path: Path) -> None:
@@ -287,7 +381,7 @@ def test_a_search_ends_with_settings_that_the_recipe_takes(
     assert (folder / "history.svg").read_text().startswith("<?xml")
     best = load_settings(MineAndRefineSettings, folder / "best.yaml")
     assert best.stage2.train.gamma == printed["best"]["settings"]["stage2.train.gamma"]
-    assert max(trial["value"] for trial in printed["trials"]) == printed["trials"][0]["value"]
+    assert max(printed["trials"], key=lambda trial: (trial["stages"], trial["value"])) == printed["trials"][0]
     before = set(Store(store).names())
     again = raylevance("tune", "mine-and-refine", *options, "--json")
     assert json.loads(again.out)["trials"] == printed["trials"], "the same trials, found as they were made"

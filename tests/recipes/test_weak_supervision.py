@@ -188,6 +188,17 @@ def test_a_variant_is_measured_against_the_full_recipe(store: Path, raylevance: 
     assert differences == pytest.approx(expected)
 
 
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["scorer.train", "baselines.pairs"])
+def test_a_metric_that_is_not_measured_is_refused_before_any_work(
+    name: str, raylevance: Callable[..., Any], tmp_path: Path, ray_cluster: None
+) -> None:
+    ended = raylevance("run", "weak-supervision", "--set", f"{name}.keep_best=aucc", "--store", tmp_path / "store")
+    line = f"{name}.keep_best=aucc: the recipe measures auc"
+    assert ended.code == 2 and line in ended.err.splitlines()[-1], ended.err
+    assert not Store(tmp_path / "store").names()
+
+
 def test_an_unknown_variant_is_refused(raylevance: Callable[..., Any], tmp_path: Path) -> None:
     ended = raylevance("run", "weak-ablations", "--set", "only=[no mixup]", "--store", tmp_path)
     assert ended.code == 2 and "no variant 'no mixup'" in ended.err and "'with mix-up'" in ended.err

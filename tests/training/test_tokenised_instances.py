@@ -1,6 +1,7 @@
 """Tokenised instances equal the texts in their order, and invalid rows are refused in one line."""
 
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -86,6 +87,36 @@ def test_the_circle_loss_takes_grades_only(ray_cluster: None, tiny_backbone: Pat
     with pytest.raises(RaylevanceError, match=r"a\.parquet: has the label 3; the circle loss takes the grades 0 to 2"):
         task.prepare(tmp_path)
     Contrastive(tiny_backbone, tmp_path / "a.parquet", ContrastiveSettings(loss="supcon")).prepare(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("loss", "line"),
+    [
+        ("supcon", "1 of 4 training instances are left out: supcon learns from those with two different labels"),
+        ("triplet", "3 of 4 training instances are left out: triplet learns from those with two labels that differ by"),
+        ("infonce", "1 of 4 training instances are left out: infonce learns from those with an item with a label of"),
+    ],
+)
+def test_instances_that_teach_nothing_are_counted(
+    ray_cluster: None,
+    tiny_backbone: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    loss: Literal["supcon", "triplet", "infonce"],
+    line: str,
+) -> None:
+    """Nothing is said where all are learned from."""
+    labels = [[2.0, 0.0], [1.0, 1.0], [1.0, 0.6], [0.4, 0.0]]
+    columns = {"query": ["desk"] * 4, "items": [["lamp", "sock"]] * 4, "labels": labels}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    settings = ContrastiveSettings(loss=loss)
+    for folder in ("some", "all"):
+        (tmp_path / folder).mkdir()
+    Contrastive(tiny_backbone, tmp_path / "a.parquet", settings).prepare(tmp_path / "some")
+    assert line in capfd.readouterr().err
+    pq.write_table(pa.table(columns).slice(0, 1), tmp_path / "b.parquet")
+    Contrastive(tiny_backbone, tmp_path / "b.parquet", settings).prepare(tmp_path / "all")
+    assert "left out" not in capfd.readouterr().err
 
 
 def test_variants_are_stored_with_their_queries(ray_cluster: None, tiny_backbone: Path, tmp_path: Path) -> None:

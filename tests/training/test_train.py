@@ -216,6 +216,18 @@ def test_the_best_encoder_is_kept(
     assert list((tmp_path / "run" / "log-tensorboard").glob("events.*"))
 
 
+def test_without_a_number_of_steps_nothing_is_evaluated(
+    ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path
+) -> None:
+    def evaluate(encoder: Encoder) -> dict[str, float]:
+        (tmp_path / "evaluated").touch()
+        return {"ndcg": 1.0}
+
+    result = run(tmp_path, tiny_backbone, instances_file, evaluate=evaluate, max_steps=2)
+    assert [record["step"] for record in result.history] == [1, 2]
+    assert not (tmp_path / "evaluated").exists() and not any("ndcg" in record for record in result.history)
+
+
 @pytest.mark.long
 def test_mlflow_gets_the_records(ray_cluster: None, tmp_path: Path, tiny_backbone: Path, instances_file: Path) -> None:
     from mlflow import MlflowClient
@@ -307,6 +319,7 @@ def test_another_machine_goes_on_with_a_run(quiet: TrainResult, tiny_backbone: P
         ({"loss": "infonce", "accumulate": 2}, "set gradcache_chunk"),
         ({"batch": 4, "accumulate": 5}, "would leave some empty"),
         ({"keep_best": "ndcg"}, "needs evaluate_every"),
+        ({"temperature": 0.005}, "greater than or equal to 0.01"),
     ],
 )
 def test_settings_that_disagree_are_refused(options: dict[str, Any], reason: str) -> None:

@@ -65,6 +65,9 @@ def recipe(settings: AuditRecipeSettings, run: Run) -> TablesOutcome:
     """Propose corrections of the labels that engagement contradicts, and publish tables with the accepted ones."""
     tables = load_tables(settings.data, run)
     proposed = propose_corrections(settings, run, tables)
+    if not_judged := sum(proposed.metrics.get("not_judged", {}).values()):
+        disputed = sum(proposed.metrics["disagreements"].values())
+        status(f"audit: the judge gave no grade to {not_judged} of {disputed} disputed labels, which stay as they are")
     table = pq.read_table(run.store.path(proposed.ref) / PROPOSED)
     return TablesOutcome(run, correct_tables(run, tables, proposed, table, decide(settings, table)))
 

@@ -23,7 +23,7 @@ from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.data.text import ProductText
 from raylevance.data.whole_table import read_table
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, UsageError, nearest
 from raylevance.inference.encoder import backbone_digest, backbone_path
 from raylevance.inference.judge import MODEL_FOLDER, save_judge
 from raylevance.judges.causal_judge import CausalJudge, LoraSettings
@@ -40,7 +40,7 @@ from raylevance.models.encoder import read_encoder_settings
 from raylevance.progress import status
 from raylevance.training import trainer
 from raylevance.training.settings import MachineSettings
-from raylevance.training.tasks.grading import Grading, GradingEvaluation, GradingSettings, load_grader
+from raylevance.training.tasks.grading import METRICS, Grading, GradingEvaluation, GradingSettings, load_grader
 from workloads.run import Run
 from workloads.steps.encoder_training import Trainer, training_settings
 from workloads.steps.judge_data import NO_PAIRS, JudgeData, read_graded_pairs
@@ -187,6 +187,8 @@ def train_llm(settings: JudgeRecipeSettings, data: JudgeData) -> Artifact:
             "lora": chosen.lora,
             "engine": engine.answer_settings(),
             "prompt": prompt,
+            # Not a setting: models from when they were asked in the chat template of their base are made anew.
+            "asked": "as trained",
         },
         train=chosen.train,
         judge=JudgeSettings(backend="vllm", vllm=engine, prompt=prompt, text=data.text),
@@ -293,7 +295,7 @@ def why_refused(measured: Mapping[str, Any], gate: GateSettings) -> str | None:
 
 
 def check_settings(settings: JudgeRecipeSettings) -> None:
-    """Refuse, before any work, a model that can't be found and workers that the cluster has no room for."""
+    """Refuse, before any work, what can't be found or measured, and workers that the cluster has no room for."""
     named = {"regression": settings.regression.backbone, "cross-encoder": settings.cross_encoder.backbone}
     for name in named.keys() & set(settings.candidates):
         read_encoder_settings(backbone_path(named[name]))
@@ -304,6 +306,8 @@ def check_settings(settings: JudgeRecipeSettings) -> None:
     for candidate, (name, train) in trained.items():
         if candidate in settings.candidates:
             trainer.check_settings(train, settings.machine, evaluates=True, name=f"{name}.train.")
+            if train.keep_best is not None and train.keep_best not in METRICS:
+                raise UsageError(f"{name}.train.keep_best={train.keep_best}: {nearest(train.keep_best, list(METRICS))}")
     load_guideline(settings.llm.guideline)
     if settings.pairs:
         read_table(settings.pairs, ["query", "product_text"])

@@ -42,6 +42,8 @@ from workloads.steps.warmup import WarmupSettings, warmup_step
 
 METRIC = "ndcg@10"
 """The metric on validation queries that picks the best step, and that a search of settings compares trials by."""
+TEMPERATURES = {"supcon": (0.1, 1.0), "infonce": (0.03, 0.3)}
+"""The range in which a search of settings draws the temperature of stage 1, by its loss."""
 
 
 class Stage1Settings(Settings):
@@ -227,6 +229,15 @@ def check_recipe(settings: MineAndRefineSettings, store: Store) -> None:
     check_gpu(settings.index)
 
 
+def settings_to_search(settings: MineAndRefineSettings) -> MineAndRefineSettings:
+    """Return `settings` with the temperature at which stage 1 starts, in place of null."""
+    train = settings.stage1.train
+    if train.loss not in TEMPERATURES:
+        return settings
+    train = train.model_copy(update={"temperature": train.initial_temperature})
+    return settings.model_copy(update={"stage1": settings.stage1.model_copy(update={"train": train})})
+
+
 def search_space(settings: MineAndRefineSettings) -> dict[str, Any]:
     """Return what `raylevance tune` varies: Ray Tune's domains by setting, without those that can't matter.
 
@@ -266,7 +277,7 @@ def _whole_space(settings: MineAndRefineSettings) -> dict[str, Any]:
     return {
         "synthetic.share": tune.uniform(0.0, 0.2),
         "stage1.train.learning_rate": tune.loguniform(5e-6, 5e-5),
-        "stage1.train.temperature": tune.loguniform(0.1, 1.0),
+        "stage1.train.temperature": tune.loguniform(*TEMPERATURES.get(settings.stage1.train.loss, (0.1, 1.0))),
         "warmup.train.learning_rate": tune.loguniform(1e-5, 1e-4),
         "spelling.share": tune.uniform(0.0, 0.5),
         "mining.k": tune.choice(searched_k),
@@ -305,7 +316,7 @@ def unread_settings(settings: EncoderRecipe) -> dict[str, str]:
         names = ("loss", "reduction", "learning_rate", "temperature")
         reason = "stage1.enabled=false: stage 1 is not trained"
         found |= dict.fromkeys([f"stage1.train.{name}" for name in names], reason)
-    elif stage1.train.loss not in ("supcon", "infonce"):
+    elif stage1.train.loss not in TEMPERATURES:
         found["stage1.train.temperature"] = f"stage1.train.loss={stage1.train.loss}: it has no temperature"
     if stage2.train.loss != "circle":
         reason = f"stage2.train.loss={stage2.train.loss}: only the circle loss reads it"

@@ -19,7 +19,7 @@ from raylevance.artifacts import Artifact, Draft, Store
 from raylevance.config import Settings
 from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.data.text import ProductText
-from raylevance.errors import RaylevanceError
+from raylevance.errors import RaylevanceError, UsageError
 from raylevance.evaluation.pair_metrics import best_threshold, evaluate_pairs
 from raylevance.graph.metapaths import PpmiSettings
 from raylevance.graph.pairs import PairSettings
@@ -193,7 +193,7 @@ def train_scorer(
 
 
 def check_settings(settings: WeakSupervisionSettings, store: Store) -> None:
-    """Refuse, before any work, a backbone that can't be read and workers that the cluster has no room for.
+    """Refuse, before any work, what can't be read or measured, and workers that the cluster has no room for.
 
     `store` is not read; `raylevance tune` passes it to the check of every recipe.
     """
@@ -202,12 +202,21 @@ def check_settings(settings: WeakSupervisionSettings, store: Store) -> None:
     trainer.check_settings(settings.moco, machine, evaluates=False, name="moco.")
     trainer.check_settings(settings.scorer.train, machine, evaluates=True, name="scorer.train.")
     trainer.check_settings(settings.baselines.clicks, machine, evaluates=False, name="baselines.clicks.")
+    for name, train in {"scorer.train": settings.scorer.train, "baselines.pairs": settings.baselines.pairs}.items():
+        if train.keep_best not in (None, METRIC):
+            raise UsageError(f"{name}.keep_best={train.keep_best}: the recipe measures {METRIC}")
     trainer.check_settings(settings.baselines.pairs, machine, evaluates=True, name="baselines.pairs.")
 
 
 def search_space(settings: WeakSupervisionSettings) -> dict[str, Any]:
-    """Return what `raylevance tune` varies: Ray Tune's domains by setting."""
+    """Return what `raylevance tune` varies: Ray Tune's domains by setting.
+
+    Raises `UsageError` for a scorer that is never evaluated, because trials are compared by `METRIC`.
+    """
     from ray import tune
+
+    if settings.scorer.train.evaluate_every is None:
+        raise UsageError(f"scorer.train.evaluate_every=null: a search compares trials by {METRIC}; set it")
 
     return {
         "pairs.walks.p": tune.loguniform(0.25, 4),

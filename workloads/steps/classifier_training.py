@@ -197,7 +197,7 @@ def train_classifier(
 ) -> Path:
     """Train the classifier in the folder `start` on the training queries, and return the folder of the result."""
     task = Classification(start, data.labels.file("train"), train)
-    return data.trainer.train(task, draft, work, data.evaluation() if train.evaluate_every else None)
+    return data.trainer.train(task, draft, work, data.evaluation())
 
 
 def add_unseen_offset(data: ClassifierData, classifier: QueryClassifier) -> dict[str, float]:

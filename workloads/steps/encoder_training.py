@@ -8,6 +8,7 @@ from typing import Any
 from raylevance.artifacts import Artifact, Draft
 from raylevance.config import Settings
 from raylevance.data.text import ProductText
+from raylevance.errors import RaylevanceError
 from raylevance.inference.encoder import backbone_digest, backbone_path, save_template
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.precision import requested_precision
@@ -56,12 +57,16 @@ def training_settings(train: TrainSettings, text: ProductText, **others: Any) ->
     """Return the settings of a step that trains: those of the training, the item texts, and `others` by name.
 
     Float32 is part of them where RAYLEVANCE_PRECISION asks for it, because it changes the weights. So is the rule by
-    which InfoNCE leaves out positives of the query, which makes a model anew that was trained without it.
+    which InfoNCE leaves out positives of the query, and that by which the triplet loss leaves out instances, which make
+    a model anew that was trained without them.
     """
     precision = precision_settings()
-    in_batch = isinstance(train, ContrastiveSettings) and train.loss == "infonce"
-    negatives = {"negatives": "no positive of the query in any instance"} if in_batch else {}
-    return {"train": train, "text": text, **precision, **negatives, **others}
+    loss = train.loss if isinstance(train, ContrastiveSettings) else None
+    rules = {
+        "infonce": {"negatives": "no positive of the query in any instance"},
+        "triplet": {"compared": "items whose labels differ by more than 0.5"},
+    }
+    return {"train": train, "text": text, **precision, **rules.get(loss or "", {}), **others}
 
 
 def precision_settings() -> dict[str, str]:
@@ -98,7 +103,12 @@ def kept_step(trained: Artifact) -> int:
 
 
 def kept_metric(trained: Artifact, metric: str) -> float:
-    """Return the `metric` of the model that a training step kept, as it was last measured up to `kept_step`."""
+    """Return the `metric` of the model that a training step kept, as it was last measured up to `kept_step`.
+
+    Raises `RaylevanceError` if the training never measured it.
+    """
     kept = kept_step(trained)
     measured = [record for record in trained.metrics["history"] if metric in record and record["step"] <= kept]
+    if not measured:
+        raise RaylevanceError(f"{trained.ref}: its training never measured {metric}; set evaluate_every")
     return float(measured[-1][metric])

@@ -101,6 +101,8 @@ def mining_step(
         "columns": MINED_SCHEMA.names,
         "text": data.text,
         "queries": fingerprint(data.train.queries["query_id"].to_pylist()),
+        # Not a setting: pairs of a judge that was checked on whole products are mined anew.
+        **({"checked": "a sample of pairs"} if settings.unjudged == "judge" else {}),
     }
     inputs = [data.tables, encoder, *data.synthetic, *earlier]
     return run.step(name, build, settings=described, inputs=inputs, seed=seed)
@@ -166,7 +168,7 @@ def pairs_to_check(human: pa.Table, neighbours: pa.Table, count: int, seed: int)
     that agrees with people on arbitrary pairs may still fail on them.
     """
     elsewhere = pc.invert(pc.is_in(pair_ids(human), pair_ids(neighbours))).to_numpy()
-    order = np.lexsort((hash_unit(human["product_id"], seed), elsewhere))
+    order = np.lexsort((hash_unit(pair_ids(human), seed, "check"), elsewhere))
     return human.take(pa.array(order[:count]))
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,8 @@ from workloads.studies.annotator_plot import GAINS, PICTURE, save_gains
 from workloads.studies.grid import GridOutcome
 from workloads.studies.measured_encoders import METRIC, Measured, measuring_step
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 WARMUP, STAGE1, STAGE2, REANNOTATED = "warm-up", "stage 1", "stage 2", "stage 2, mined pairs graded"
 TRUE_LABELS, MINED_BESIDE_TRUE = "stage 2, true labels", "stage 2, true labels, mined pairs graded"
 
@@ -76,15 +78,20 @@ class AnnotatorSettings(EncoderRecipe):
     """The settings of mine-and-refine, the annotators, and the seeds."""
 
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
-    errors: tuple[float, ...] = Field((0.0, 0.06, 0.12, 0.25, 0.5), min_length=1)
+    errors: tuple[Share, ...] = Field((0.0, 0.06, 0.12, 0.25, 0.5), min_length=1)
     """The share of errors of each annotator; 0 is always among them, as the reference."""
-    yes: tuple[float, ...] = (0.5,)
+    yes: tuple[Share, ...] = (0.5,)
     """The share of wrong acceptances of further annotators, who call products of grades 0 and 1 grade 2."""
 
     def annotators(self) -> list[Annotator]:
         """Return the annotators: the one without errors first."""
-        wrong = [Annotator(f"{error:.0%} errors", error=error) for error in sorted({0.0, *self.errors})]
-        return [*wrong, *(Annotator(f"yes to {share:.0%}", yes=share) for share in self.yes)]
+        wrong = [Annotator(f"{percent(error)} errors", error=error) for error in sorted({0.0, *self.errors})]
+        return [*wrong, *(Annotator(f"yes to {percent(share)}", yes=share) for share in dict.fromkeys(self.yes))]
+
+
+def percent(share: float) -> str:
+    """Return `share` in percent, not rounded: only the name of an annotator tells its encoders from another's."""
+    return f"{100 * share:.12g}%"
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ def recipe(settings: AnnotatorSettings, run: Run) -> AnnotatorOutcome:
     base = EncoderRecipe.model_validate(settings.model_dump(include=set(EncoderRecipe.model_fields)))
     if settings.data.source != "demo":
         raise UsageError(f"data.source={settings.data.source}: only the demo shop has a rule; set data.source=demo")
+    require_one_round(settings)
     run.check = partial(check_encoders, base, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
@@ -152,6 +160,13 @@ def relabelled(train: JudgedTables, annotator: Annotator, seed: int) -> JudgedTa
     for name, values in {"grade": pa.array(grades), "label": pa.array(grades).cast(pa.string())}.items():
         judgements = judgements.set_column(judgements.column_names.index(name), judgements.schema.field(name), values)
     return replace(train, judgements=judgements)
+
+
+def require_one_round(settings: EncoderRecipe) -> None:
+    """Raise `UsageError` for more rounds of mining than the one whose pairs the rule of the shop grades."""
+    if settings.stage2.rounds > 1:
+        rounds = settings.stage2.rounds
+        raise UsageError(f"stage2.rounds={rounds}: on the demo shop the study mines once; set it to 1")
 
 
 def mining_step(

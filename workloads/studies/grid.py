@@ -40,8 +40,8 @@ class GridSettings(Settings):
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
         for name in set(self.only or ()) - {FULL}:
-            if self._is_full(name):
-                raise ValueError(f"only=[{name}]: changes nothing, {self.variants[name]} is set already")
+            if reason := self._why_full(name):
+                raise ValueError(f"only=[{name}]: changes nothing, {reason}")
             if reason := self.why_unread(name):
                 raise ValueError(f"only=[{name}]: measures nothing, {reason}")
         return self
@@ -49,20 +49,21 @@ class GridSettings(Settings):
     def chosen(self) -> list[str]:
         """Return the names of the variants to run: the full recipe first, then those that change something."""
         names = self.variants if self.only is None else self.only
-        kept = (name for name in dict.fromkeys(names) if not self._is_full(name) and not self.why_unread(name))
-        return [FULL, *kept]
+        left_out = {FULL, *self.left_out()}
+        return [FULL, *(name for name in dict.fromkeys(names) if name not in left_out)]
 
     def left_out(self) -> dict[str, str]:
         """Return the variants that would measure nothing under these settings, each with the reason."""
-        return {name: reason for name in self.only or self.variants if (reason := self.why_unread(name))}
+        found = {name: self._why_full(name) or self.why_unread(name) for name in self.only or self.variants}
+        return {name: reason for name, reason in found.items() if reason and name != FULL}
 
     def why_unread(self, name: str) -> str | None:
         """Return why nothing reads what the variant changes; None where something does."""
         return None
 
-    def _is_full(self, name: str) -> bool:
-        values = self.model_dump(mode="json")
-        return with_changes(values, self.variants[name]) == values
+    def _why_full(self, name: str) -> str | None:
+        values, changes = self.model_dump(mode="json"), self.variants[name]
+        return f"{changes} is set already" if with_changes(values, changes) == values else None
 
     def variant(self, recipe: type[Model], name: str, seed: int) -> Model:
         """Return the settings of a variant under `seed`. Raises `UsageError` when its changes do not fit the others."""

@@ -10,7 +10,6 @@ points share are made once, and a killed run continues. Publishes `report/learni
 
 import json
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from raylevance.progress import status
 from workloads.readable import with_interval
 from workloads.recipes.mine_and_refine import (
     EncoderRecipe,
+    check_judges,
     refine,
     split_queries,
     train_stage1,
@@ -37,7 +37,7 @@ from workloads.run import Run
 from workloads.steps.retrieval_data import RetrievalData
 from workloads.steps.tables import load_tables
 from workloads.studies.ablations import check_variants
-from workloads.studies.annotators import Annotator, mining_step
+from workloads.studies.annotators import Annotator, mining_step, require_one_round
 from workloads.studies.curve_plots import CURVES, save_curves
 from workloads.studies.grid import FULL, GridOutcome, GridSettings
 from workloads.studies.measured_encoders import JUDGED, METRIC, Measured, measuring_step, shop_of
@@ -132,7 +132,18 @@ def recipe(settings: LearningCurveSettings, run: Run) -> LearningCurveOutcome:
     """Train every variant at every budget under every seed, measure it on the test queries, then report."""
     points = [(name, budget) for budget in settings.budgets() for name in settings.chosen()]
     variants = [settings.at(name, budget, settings.seeds[0]) for name, budget in points]
-    run.check = partial(check_variants, variants, run.store)
+    for name, reason in settings.left_out().items():
+        status(f"variant {name!r} is left out: it measures nothing, {reason}")
+    asks_judges = shop_of(settings.data) is None
+    if not asks_judges:
+        require_one_round(settings)
+
+    def check() -> None:
+        if asks_judges:
+            check_judges((variant.mining for variant in variants), run.store)
+        check_variants(variants, run.store)
+
+    run.check = check
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))
     train = judged.split(TRAIN).queries.num_rows
@@ -171,12 +182,9 @@ def keeps_best(settings: EncoderRecipe) -> bool:
 
 
 def refine_by_rule(settings: EncoderRecipe, data: RetrievalData, stage1: Artifact, shop: DemoSettings) -> Artifact:
-    """Return the last `encoder/stage2` as `refine` does, with mined pairs that the rule of the demo shop grades."""
-    encoder, mined = stage1, list[Artifact]()
-    for _ in range(settings.stage2.rounds):
-        mined.append(mining_step(data, f"pairs/mined{SUFFIX}", encoder, Annotator("the rule"), settings, shop))
-        encoder = train_stage2(settings, data, encoder, mined, SUFFIX)
-    return encoder
+    """Return `encoder/stage2` as `refine` does, with mined pairs that the rule of the demo shop grades."""
+    mined = mining_step(data, f"pairs/mined{SUFFIX}", stage1, Annotator("the rule"), settings, shop)
+    return train_stage2(settings, data, stage1, [mined], SUFFIX)
 
 
 def report_step(

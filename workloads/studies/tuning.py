@@ -2,7 +2,8 @@
 
 A trial makes the recipe's steps with other settings, in the same store. What two trials share is made once, and a
 killed search, called again, finds the steps that were finished. The sampler is seeded: the first ten trials are always
-the same. It draws each later one from the results at hand, which depend on the order in which trials end.
+the same, because all but the settings as given are drawn at random. Optuna draws each later one from the results at
+hand, which depend on the order in which trials end; so a search of ten trials is a random one.
 """
 
 import json
@@ -33,6 +34,8 @@ from workloads.run import Run, check_shared_store
 from workloads.studies.tuning_plots import save_plots
 
 BEST, TRIALS = "best.yaml", "trials.json"
+STAGE = "training_iteration"
+"""Ray Tune's name of the number of values that a trial has reported, one for each stage."""
 WITHOUT_EFFECT = "without_effect"
 """The settings that did not matter in a trial, each with the reason, in its report to Ray Tune and in `trials.json`."""
 
@@ -93,7 +96,8 @@ def tune_recipe(
     - `search_space(settings)`: Ray Tune's domains by dotted setting,
     - `trial(settings, run)`, which makes the stages one by one and yields the metric of each on training queries held
       out; a trial that is worse than its peers ends there. The first trial has the settings as given,
-    - optionally `unsearched_settings(settings)`, those that can't matter and so are not searched, and
+    - optionally `settings_to_search(settings)`, the settings with a number where a searched one is null,
+      `unsearched_settings(settings)`, those that can't matter and so are not searched, and
       `settings_without_effect(settings, run)`, those that turned out not to matter in a trial, each with the reason.
 
     What mattered in no trial that went through every stage is named, and stays as given in the best settings. A choice
@@ -105,6 +109,7 @@ def tune_recipe(
     if name not in TUNABLE:
         raise UsageError(f"{name}: can't be tuned; tune {', '.join(TUNABLE)} or hybrid")
     settings: Any = load_recipe_settings(recipe, file, overrides)
+    settings = getattr(recipe, "settings_to_search", lambda given: given)(settings)
     values = settings.model_dump(mode="json")
     opened = Store(store)
     with connected():
@@ -118,22 +123,20 @@ def tune_recipe(
             for choice, reason in choices.items():
                 status(f"{setting}={choice} is not tried: {reason}")
         search = Search(name, values | {"machine": machine.model_dump(mode="json")}, str(opened))
-        grid = _fit(search, recipe, settings, trials, at_once, seed, opened)
-        results = [grid[place] for place in range(len(grid))]
+        results, ended = _fit(search, recipe, settings, trials, at_once, seed, opened)
         finished, failures = _trials(results, recipe.METRIC), failed_trials(results)
-    if not finished:
-        reason = failures[0]["error"] if failures else "none was started"
-        raise RaylevanceError(f"tune {name}: no trial ended well: {reason}")
+    if not ended:
+        reasons = "; ".join(dict.fromkeys(failure["error"] for failure in failures)) or "none was started"
+        raise RaylevanceError(f"tune {name}: no trial went through every stage: {reasons}")
     for failure in failures:
         changes = ", ".join(f"{setting}={value}" for setting, value in failure["settings"].items())
         status(f"a trial failed and is left out: {failure['error']} (settings: {changes or 'not known'})")
-    best_first = sorted(finished, key=lambda trial: -trial["value"])
     nothing = not_measured(finished)
     for line in _lines(nothing):
         status(line)
     metrics = {
         "metric": recipe.METRIC,
-        "trials": best_first,
+        "trials": best_first(finished),
         "failed": len(failures),
         "failures": failures,
         "not_measured": nothing,
@@ -147,13 +150,14 @@ def tune_recipe(
 
 def _fit(
     search: Search, recipe: Any, settings: Any, trials: int, at_once: int, seed: int, store: Store
-) -> tune.ResultGrid:
+) -> tuple[list[tune.Result], set[str]]:
+    """Run the trials; return their results, and the ids of those that came to their end."""
     values = search.settings
     space = _search_space(recipe, settings, values)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed)
     given = {name: _at(values, name) for name in space}
-    algorithm = OptunaSearch(metric=recipe.METRIC, mode="max", sampler=sampler, points_to_evaluate=[given])
+    algorithm = StagedSearch(metric=recipe.METRIC, mode="max", sampler=sampler, points_to_evaluate=[given])
     # RAYLEVANCE_DATA may be relative to where the command runs; Ray Tune would run each trial in a folder of its own.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     tuner = tune.Tuner(
@@ -174,7 +178,36 @@ def _fit(
         ),
     )
     # In the main thread, Ray Tune takes Ctrl-C for itself and returns what it has as if the search were over.
-    return run_in_thread(tuner.fit)
+    grid = run_in_thread(tuner.fit)
+    return [grid[place] for place in range(len(grid))], algorithm.ended
+
+
+class StagedSearch(OptunaSearch):
+    """Optuna's search, told that a trial which the scheduler stops is pruned.
+
+    Ray tells it that every trial is complete. Optuna would then rank a value of the first stage beside those of the
+    last one; it ranks a pruned trial below them. That holds for a trial that is stopped at its last stage too.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.ended = set[str]()
+        """The ids of the trials that came to their end, through every stage."""
+        self._stages = dict[str, int]()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Take the value of a stage after which the trial goes on."""
+        self._stages[trial_id] = result[STAGE]
+        super().on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """End a trial. Ray passes on the value at which the scheduler stopped it only here."""
+        if result and result[STAGE] != self._stages.get(trial_id):
+            super().on_trial_result(trial_id, result)
+            result = None
+        elif result:
+            self.ended.add(trial_id)
+        super().on_trial_complete(trial_id, result, error)
 
 
 def _search_space(recipe: Any, settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +258,7 @@ class _Progress(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number = self._seen.setdefault(trial.trial_id, len(self._seen) + 1)
-        stage = result["training_iteration"]
+        stage = result[STAGE]
         status(f"trial {number} of {self._trials}, stage {stage}: {self._metric} {result[self._metric]:.4f}")
 
 
@@ -240,13 +273,18 @@ def _trials(results: Sequence[tune.Result], metric: str) -> list[dict[str, Any]]
     return [
         {
             "value": result.metrics[metric],
-            "stages": result.metrics["training_iteration"],
+            "stages": result.metrics[STAGE],
             "settings": result.config,
             WITHOUT_EFFECT: result.metrics.get(WITHOUT_EFFECT) or {},
         }
         for result in results
         if result.error is None and result.metrics and metric in result.metrics
     ]
+
+
+def best_first(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort by the stages that a trial went through, then by its value: those of different stages don't compare."""
+    return sorted(trials, key=lambda trial: (trial["stages"], trial["value"]), reverse=True)
 
 
 def not_measured(trials: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -280,10 +318,8 @@ def _at(values: Mapping[str, Any], name: str) -> Any:
 
 
 def _write(draft: Draft, metrics: dict[str, Any], values: dict[str, Any]) -> None:
-    """Write the trials, and the best settings among the trials that went through every stage."""
-    trials = metrics["trials"]
-    whole = max(trial["stages"] for trial in trials)
-    best = next(trial for trial in trials if trial["stages"] == whole)
+    """Write the trials, which come best first, and the best settings."""
+    best = metrics["trials"][0]
     changes = {name: value for name, value in best["settings"].items() if name not in metrics["not_measured"]}
     (draft.path / BEST).write_text(yaml.safe_dump(with_changes(values, changes), sort_keys=False), "utf-8")
     (draft.path / TRIALS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")

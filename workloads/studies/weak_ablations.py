@@ -23,6 +23,7 @@ from raylevance.data.judged_tables import TEST, JudgedTables
 from raylevance.evaluation.pair_metrics import PAIR_METRICS, auc_difference, evaluate_pairs
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.scorer import load as load_scorer
+from raylevance.progress import status
 from workloads.readable import with_interval
 from workloads.recipes.weak_supervision import (
     WeakSupervisionSettings,
@@ -95,6 +96,8 @@ class AblationOutcome(GridOutcome):
 
 def recipe(settings: WeakAblationSettings, run: Run) -> AblationOutcome:
     """Train and score everything under one seed after the other, then report."""
+    for name, reason in settings.left_out().items():
+        status(f"variant {name!r} is left out: it measures nothing, {reason}")
     run.check = partial(check_settings, settings, run.store)
     tables = load_tables(settings.data, run)
     judged = JudgedTables.open(run.store.path(tables.ref))

@@ -64,7 +64,7 @@ class _Description:
     version: str
     """A name of the judge and of everything that decides its answers."""
     model: Path | None = None
-    """The folder of the model in the store; None for the model that the settings name."""
+    """The folder of the model in the store, or of a grader; None for the language model that the settings name."""
     agreement: dict[str, Any] | None = None
     worth: dict[str, Any] | None = None
 
@@ -154,7 +154,10 @@ def _describe_own(settings: JudgeSettings, name: str) -> _Description:
         raise RaylevanceError(f"judge {name}: {model}: no such folder with a {settings.backend}")
     digest = model_digest(model) if model else None
     prompt = settings.chosen_prompt().model_dump()
-    return _Description(settings, f"{name}@{fingerprint(settings.answer_settings(), digest, prompt)}")
+    version = f"{name}@{fingerprint(settings.answer_settings(), digest, prompt)}"
+    # Absolute, since an actor may run in another folder. The settings stay as they are: they are part of the version.
+    folder = Path(model).absolute() if model and settings.is_grader else None
+    return _Description(settings, version, folder)
 
 
 def _open_judge(settings: JudgeSettings, model: Path | None) -> Judge:

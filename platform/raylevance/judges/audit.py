@@ -76,11 +76,14 @@ class AuditSummary(NamedTuple):
     """The audited labels that behaviour contradicts, by kind."""
     changed: dict[str, int]
     """Those of the disagreements where the second judge gave another grade, by kind."""
+    not_judged: dict[str, int]
+    """Those of the disagreements to which the second judge gave no grade, by kind; their labels stay."""
 
     @property
     def changed_share(self) -> float:
-        """The share of the disagreements that changed, 0 without disagreements; 23.4 % in the paper."""
-        return sum(self.changed.values()) / max(sum(self.disagreements.values()), 1)
+        """The share of the disagreements that were judged again that changed, 0 without any; 23.4 % in the paper."""
+        judged = sum(self.disagreements.values()) - sum(self.not_judged.values())
+        return sum(self.changed.values()) / max(judged, 1)
 
 
 class AuditResult(NamedTuple):
@@ -117,12 +120,14 @@ def audit(
     kinds = _disagreement_kinds(sampled, engagement, settings)
     disputed = sampled.filter(kinds.is_valid())
     kinds = kinds.drop_null()
-    corrections = _judge_again(disputed, kinds, second_judge) if disputed.num_rows else CORRECTIONS.empty_table()
+    judged = _judge_again(disputed, kinds, second_judge) if disputed.num_rows else CORRECTIONS.empty_table()
+    corrections = judged.filter(pc.fill_null(pc.not_equal(judged["grade"], judged["previous_grade"]), False))
     summary = AuditSummary(
         labels=judgements.num_rows,
         sampled=sampled.num_rows,
         disagreements=_count_kinds(kinds),
         changed=_count_kinds(corrections["kind"]),
+        not_judged=_count_kinds(judged.filter(judged["grade"].is_null())["kind"]),
     )
     return AuditResult(corrections, summary)
 
@@ -196,14 +201,13 @@ def _disagreement_kinds(labels: pa.Table, engagement: pa.Table, settings: AuditS
 
 
 def _judge_again(disputed: pa.Table, kinds: pa.Array, second_judge: SecondJudge) -> pa.Table:
-    """Return rows of `CORRECTIONS` for the labels to which the second judge gives another grade."""
+    """Return rows of `CORRECTIONS` for all disputed labels; `grade` is null where the second judge gives none."""
     second = second_judge(disputed.select(["query_id", "product_id"]))
     if second.num_rows != disputed.num_rows:
         raise RaylevanceError(f"the second judge gave {second.num_rows} grades for {disputed.num_rows} labels")
     columns = [disputed["query_id"], disputed["product_id"], kinds, disputed["grade"], disputed["source"]]
     columns += [second[name].cast(REJUDGED.field(name).type) for name in REJUDGED.names]
-    rows = pa.table(columns, CORRECTIONS)
-    return rows.filter(pc.fill_null(pc.not_equal(rows["grade"], rows["previous_grade"]), False))
+    return pa.table(columns, CORRECTIONS)
 
 
 def _label_id(rows: pa.Table, grade: str, source: str) -> pa.Array:

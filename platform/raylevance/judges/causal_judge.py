@@ -118,7 +118,8 @@ class CausalJudge(nn.Module):
     def save_merged(self, path: str | Path) -> None:
         """Write the language model with the adapters added to its weights, the tokenizer and the prompt.
 
-        Engines can read the folder. The weights have the number format in which the base was loaded.
+        Engines can read the folder. The weights have the number format in which the base was loaded. The tokenizer has
+        no chat template, because the model learned to continue the prompt as it is.
         """
         shutil.rmtree(path, ignore_errors=True)
         network = self.network
@@ -127,7 +128,9 @@ class CausalJudge(nn.Module):
             network = copy.deepcopy(network).merge_and_unload()
         with without_progress_bars():
             network.save_pretrained(str(path))
-        self.tokenize.tokenizer.save_pretrained(str(path))
+        tokenizer = copy.copy(self.tokenize.tokenizer)
+        tokenizer.chat_template = None
+        tokenizer.save_pretrained(str(path))
         _write_prompt(Path(path), self.tokenize.prompt)
 
     @property

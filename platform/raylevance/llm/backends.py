@@ -49,7 +49,8 @@ def open_language_model(settings: LanguageModelSettings) -> tuple[LanguageModel,
         endpoint = settings.endpoint
         return Endpoint(endpoint), fingerprint(endpoint.url, endpoint.model, dict(endpoint.extra_body))
     engine = settings.vllm.model_copy(update={"model": model_path(settings.vllm.model)})
-    return VllmModel(engine), fingerprint(model_digest(settings.vllm.model))
+    answer_settings = settings.vllm.model_dump(mode="json", include={"gpus", "max_model_len", "engine"})
+    return VllmModel(engine), fingerprint(model_digest(settings.vllm.model), answer_settings)
 
 
 def model_path(name: str) -> str:

@@ -132,12 +132,13 @@ def _choice_log_probabilities(answer: str, logprobs: _LogProbabilities | None, c
 
     The probabilities of tokens that differ only in white space are added. A choice that is not listed gets the
     probability of the least likely listed token, or the probability that the listed tokens leave over if that is less
-    (our choice). If the server returns no log-probabilities, the answer gets probability 1.
+    (our choice).
+    Raises `CompletionError` for an answer that is none of the choices, or without log-probabilities.
     """
     if answer not in choices:
         raise CompletionError("the answer is not one of the choices")
     if logprobs is None or not logprobs.content:
-        return [0.0 if choice == answer else -math.inf for choice in choices]
+        raise CompletionError("the server returns no log-probabilities, which tell the confidence of a grade")
     first = logprobs.content[0]
     listed = {entry.token: entry.logprob for entry in (first, *first.top_logprobs)}
     left_over = max(1 - sum(map(math.exp, listed.values())), 1e-12)

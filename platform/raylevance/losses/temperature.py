@@ -7,6 +7,7 @@ from torch import nn
 
 INITIAL_TEMPERATURE = 0.07
 MAX_SCALE = 100.0
+MIN_TEMPERATURE = 1 / MAX_SCALE
 
 
 class Temperature(nn.Module):
@@ -17,8 +18,10 @@ class Temperature(nn.Module):
     """
 
     def __init__(self, initial: float = INITIAL_TEMPERATURE) -> None:
-        """Start at the temperature `initial`."""
+        """Start at the temperature `initial`. Raises `ValueError` if it is below the least one, 0.01."""
         super().__init__()
+        if initial < MIN_TEMPERATURE:
+            raise ValueError(f"a temperature of {initial}: expected at least {MIN_TEMPERATURE}")
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / initial)))
 
     def forward(self) -> torch.Tensor:

@@ -56,7 +56,8 @@ def train(
 
     `run_dir` holds the prepared data and the checkpoints, and must be on storage that all nodes see. After a crash of a
     worker or of this process, the same call resumes from the newest checkpoint; `machine` may differ.
-    `evaluate` is called with the model on rank 0 and returns metrics; it must be picklable.
+    `evaluate` is called with the model on rank 0 and returns metrics; it must be picklable. It is not called where the
+    settings have `evaluate_every=None`.
 
     Raises `RaylevanceError`, before any work, when
 
@@ -70,6 +71,7 @@ def train(
     task.check()
     _claim(run_dir, task, seed)
     task.prepare(run_dir)
+    evaluate = evaluate if task.settings.evaluate_every else None
     run = TrainingRun(task=task, machine=machine, run_dir=run_dir, evaluate=evaluate, seed=seed)
     with _fit(run, cpus).as_directory() as folder:
         progress = Progress.read(Path(folder))

@@ -94,6 +94,10 @@ class Grading(TextTask[GradingSettings]):
         return GradingReplica(grader, TokenisedGradedPairs(context.run_dir / TOKENS), self.settings, context)
 
 
+METRICS = tuple(confusion_metrics(np.ones((GRADES, GRADES))))
+"""The names of what `GradingEvaluation` measures."""
+
+
 @dataclass(frozen=True)
 class GradingEvaluation:
     """Measure a grader's agreement with the human grades of `pairs`: an `evaluate` argument of `trainer.train`."""

@@ -22,10 +22,12 @@ class Objective(nn.Module):
 
     - `in_batch`: whether the loss takes one positive item for each instance, and the items of the whole batch as
       negatives.
+    - `apart`: the loss learns from two items whose labels differ by more than this.
     - `variant_weight`: weight of the distance between queries and their misspelt variants.
     """
 
     in_batch = False
+    apart = 0.0
     variant_weight = 1.0
 
     @abstractmethod
@@ -85,6 +87,8 @@ class InfoNCE(Objective):
 
 class Triplet(Objective):
     """Triplet loss over pairs of items with different labels within each instance."""
+
+    apart = 0.5
 
     def __init__(self, margin: float) -> None:
         super().__init__()

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from raylevance.errors import RaylevanceError
-from raylevance.losses import temperature
 from raylevance.losses.circle import PAPER_BOUNDARIES, Boundaries
+from raylevance.losses.temperature import INITIAL_TEMPERATURE, MIN_TEMPERATURE
 from raylevance.models.encoder import Encoder
+from raylevance.progress import status
 from raylevance.training.gradient_accumulation import backward_through_vectors
 from raylevance.training.settings import TrainSettings
 from raylevance.training.task import TOKENS, TaskReplica, TextTask, WorkerContext
@@ -42,7 +43,7 @@ class ContrastiveSettings(TrainSettings):
     gradcache_chunk: PositiveInt | None = None
     """Texts of one forward pass with a graph under GradCache, for batches that do not fit in memory. None holds the
     graph of the whole batch."""
-    temperature: PositiveFloat | None = None
+    temperature: float | None = Field(None, ge=MIN_TEMPERATURE)
     """Value at which the learned temperature of supcon and infonce starts; null for 0.5 with supcon and 0.07 with
     infonce. Supcon spreads its probability over all positives of a query, and at a low temperature all vectors collapse
     towards each other."""
@@ -71,6 +72,11 @@ class ContrastiveSettings(TrainSettings):
             )
         return self
 
+    @property
+    def initial_temperature(self) -> float:
+        """Where the learned temperature starts."""
+        return self.temperature or (SUPCON_TEMPERATURE if self.loss == "supcon" else INITIAL_TEMPERATURE)
+
 
 @dataclass
 class Contrastive(TextTask[ContrastiveSettings]):
@@ -79,7 +85,7 @@ class Contrastive(TextTask[ContrastiveSettings]):
     row_kind: ClassVar[RowKind] = INSTANCES
 
     def prepare(self, run_dir: Path) -> None:
-        """Tokenise the instances.
+        """Tokenise the instances, and say how many the loss could learn nothing from.
 
         Raises `RaylevanceError` as `write_tokens` does, if no instance has the labels that the loss needs, and for a
         label above 2 with circle, which has a band for each grade.
@@ -88,7 +94,11 @@ class Contrastive(TextTask[ContrastiveSettings]):
         highest = TokenisedInstances(run_dir / TOKENS).labels.max(initial=0)
         if self.settings.loss == "circle" and highest > 2:
             raise RaylevanceError(f"{self.data}: has the label {highest:g}; the circle loss takes the grades 0 to 2")
-        self._plan(WorkerContext(run_dir, seed=0))
+        plan = self._plan(WorkerContext(run_dir, seed=0))
+        count = len(plan.instances)
+        if left_out := count - len(plan.usable):
+            lacking = f"{self.settings.loss} learns from those with {plan.required}"
+            status(f"{self.data}: {left_out} of {count} training instances are left out: {lacking}")
 
     def open(self, model: Path | None, context: WorkerContext) -> "ContrastiveReplica":
         """Return a replica of the task, as `Task.open` does."""
@@ -96,8 +106,10 @@ class Contrastive(TextTask[ContrastiveSettings]):
 
     def _plan(self, context: WorkerContext) -> InstancePlan:
         instances = TokenisedInstances(context.run_dir / TOKENS)
-        in_batch = build_objective(self.settings).in_batch
-        return InstancePlan(instances, context, batch=self.settings.batch, in_batch=in_batch)
+        objective = build_objective(self.settings)
+        return InstancePlan(
+            instances, context, batch=self.settings.batch, in_batch=objective.in_batch, apart=objective.apart
+        )
 
 
 class ContrastiveReplica(TaskReplica):
@@ -157,9 +169,9 @@ def build_objective(settings: ContrastiveSettings) -> Objective:
 
 def _loss_of(settings: ContrastiveSettings) -> Objective:
     if settings.loss == "supcon":
-        return SupCon(settings.temperature or SUPCON_TEMPERATURE)
+        return SupCon(settings.initial_temperature)
     if settings.loss == "infonce":
-        return InfoNCE(settings.temperature or temperature.INITIAL_TEMPERATURE)
+        return InfoNCE(settings.initial_temperature)
     if settings.loss == "circle":
         return Circle(settings.gamma, settings.boundaries, detach=settings.detach_weights)
     return Triplet(settings.margin)
