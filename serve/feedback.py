@@ -74,8 +74,8 @@ class Counts:
     """The events and queries of this process by what has become of them since it started.
 
     `repeated_events` were left out of files that have them already. `torn_lines` were cut off by a crash before they
-    were acknowledged. `damaged_lines` can't be read, and are kept aside. `failures` count the journals that could not
-    be published; each is tried again.
+    were acknowledged. `damaged_lines` can't be read, and are kept aside. `failures` count the attempts to publish
+    that failed; each is made again.
     """
 
     events: int = 0
@@ -165,11 +165,19 @@ class Feedback:
         return f"{FOLDER}-{hashlib.sha256(str(store).encode()).hexdigest()[:16]}"
 
     def _run(self) -> None:
-        wait_s = EVENTS_WAIT * self._every_s
-        self._publish(time.time() - wait_s)
+        self._round()
         while not self._stop.wait(self._every_s):
-            self._journal.end_segment()
-            self._publish(time.time() - wait_s)
+            self._round(ends_segment=True)
+
+    def _round(self, *, ends_segment: bool = False) -> None:
+        """Publish what is due. A fault of the folder of journals is counted; the next round tries again."""
+        try:
+            if ends_segment:
+                self._journal.end_segment()
+            self._publish(time.time() - EVENTS_WAIT * self._every_s)
+        except Exception as error:
+            self._counts.failures += 1
+            log.error("%s: can't be published, it is tried again: %s", self._work, one_line(error))
 
     def _publish(self, written_before: float) -> None:
         """Publish the queries of all journals without a lock, then the events `written_before` that time."""

@@ -30,6 +30,11 @@ SCOPES = {"/v1/reload": [ADMIN], "/v1/versions": [SEARCH, ADMIN]}
 """The scopes that open a path, each by itself; others need `SEARCH`."""
 UNBOUNDED = frozenset({"/healthz", "/readyz"})
 """Paths that are answered however many requests are in flight."""
+UNTIMED = frozenset({"/v1/reload"})
+"""Paths that may take longer than the time limit of a request: to load a bundle takes minutes."""
+LOOPBACK_HOST = re.compile(r"(localhost\.?|127(\.\d{1,3}){3}|\[::1\])(:\d*)?", re.IGNORECASE)
+"""The hosts of a server without tokens. A page of another origin can make its own name mean 127.0.0.1 (DNS rebinding),
+but its browser then sends that name."""
 ID = re.compile(r"[A-Za-z0-9._:;=/+@-]{1,128}")
 """The ids of requests that are taken over, such as those of load balancers."""
 RETRY_AFTER_S = 1
@@ -101,6 +106,10 @@ class Guard:
         self, path: str, headers: dict[bytes, bytes]
     ) -> tuple[HTTPStatus, str, str | None, dict[str, str]] | None:
         """Return why a request is refused by its head alone, None if it is not."""
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._tokens is None and host and not LOOPBACK_HOST.fullmatch(host):
+            message = f"{host[:80]!a} is no name of loopback: call 127.0.0.1, or start the server with --tokens"
+            return HTTPStatus.FORBIDDEN, message, None, {}
         if self._tokens is not None and path not in OPEN:
             kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             scopes = self._tokens.scopes(token.strip()) if kind.lower() == "bearer" else frozenset()
@@ -123,7 +132,7 @@ class Guard:
     async def _answer(self, scope: Scope, request: "_Request") -> None:
         """Let the routes answer; a fault of ours is a problem too, with its traceback in the log alone."""
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
+            async with asyncio.timeout(None if scope["path"] in UNTIMED else self._limits.timeout_s):
                 await self.app(scope, request.receive, request.send)
         except TimeoutError:
             if request.status:

@@ -46,7 +46,7 @@ class LocalModels:
     ) -> None:
         """Load from `store`; `observe` is told the number of queries of each batch.
 
-        With `most`, the model that was not used for the longest time goes when there are more; else `keep` decides.
+        With `most`, the model that was not used for the longest time goes when there are more; else `drop` decides.
         """
         self._store = Store(store)
         self._use_gpu = use_gpu

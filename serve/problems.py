@@ -30,6 +30,14 @@ class Unavailable(Exception):
     """A request that can't be answered now, but later. Its text is the detail of the answer, with status 503."""
 
 
+class RepeatedKey(HTTPException):
+    """A body in which an object has a key more than once."""
+
+    def __init__(self, key: str) -> None:
+        """Name the key."""
+        super().__init__(HTTPStatus.BAD_REQUEST, f"the body has the field {_echo(key)} more than once; send it once")
+
+
 def install_problem_handlers(api: FastAPI) -> None:
     """Make `api` answer the exceptions of a request that can't be answered with a `Problem`; `Guard` has all others."""
 
@@ -49,6 +57,10 @@ def install_problem_handlers(api: FastAPI) -> None:
     @api.exception_handler(Unavailable)
     def answer_unavailable(_: Request, error: Unavailable) -> JSONResponse:
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), None, {"Retry-After": "1"})
+
+    @api.exception_handler(RepeatedKey)
+    def answer_repeated_key(_: Request, error: RepeatedKey) -> JSONResponse:
+        return problem(HTTPStatus.BAD_REQUEST, error.detail)
 
     @api.exception_handler(HTTPException)
     def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:

@@ -54,6 +54,8 @@ def prepare_environment() -> None:
         # Replicas that stop wait so long for load balancers other than HAProxy, which needs no wait.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": 1,
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": 20,
+        # How long a client may be silent within a request or an answer. With Ray's hour, 4,096 of them take it all.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": 60,
         # On a busy machine a proxy needs longer to start than Ray waits for it, and would be killed and started again.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": 60,
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",

@@ -22,9 +22,9 @@ def _fault(description: str) -> dict[str, Any]:
 
 
 FAULTS: dict[int | str, dict[str, Any]] = {
-    400: _fault("The body is not JSON that can be read."),
+    400: _fault("The body is not JSON that can be read, or has a field twice."),
     401: _fault("A token is needed."),
-    403: _fault("The token lacks the scope."),
+    403: _fault("The token lacks the scope; or, where no token is needed, the Host is no name of loopback."),
     408: _fault("The body did not arrive in time."),
     413: _fault("The body is too long."),
     422: _fault("A field of the request is unknown, or its value is not allowed."),
@@ -33,6 +33,9 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 }
 """Failures of every route that takes a body."""
 NOT_SERVED: dict[int | str, dict[str, Any]] = {404: _fault("The bundle has no artifact for this.")}
+UNAVAILABLE: dict[int | str, dict[str, Any]] = {
+    503: _fault("The processes that encode or hold the index do not answer; Retry-After says when to try again.")
+}
 
 
 class Answered(Protocol):

@@ -48,11 +48,13 @@ def deployed(application: serve.Application, host: str, port: int, tls: dict[str
     """Serve `application` on the Ray that this process is connected to while the block runs, and give it the URL.
 
     `tls` has the certificate and the key to answer over https with. Other applications of the cluster are not touched.
-    Raises `RaylevanceError` when Ray Serve already runs on the cluster at another address.
+    Raises `RaylevanceError` when Ray Serve already runs on the cluster at another address, or has an application of
+    this name.
     """
     options = {"host": host, "port": port, **(tls or {})}
     serve.start(http_options=options)
     _check_address(options)
+    _check_name()
     try:
         _run(application)
         yield url(host, port, "https" if tls else "http")
@@ -105,6 +107,15 @@ def _check_address(options: Mapping[str, object]) -> None:
                 f"Ray Serve already runs on this cluster with {name}={getattr(present, name)}, not {wanted}; "
                 "end it with `serve shutdown`, or start the server with its options"
             )
+
+
+def _check_name() -> None:
+    """Raise where the cluster has the application already: it would be replaced here, and deleted at the end."""
+    if APPLICATION in serve.status().applications:
+        raise RaylevanceError(
+            f"Ray Serve already runs an application {APPLICATION!r} on this cluster; end it with `serve shutdown`, "
+            "which ends all of them, or change it with `serve deploy`"
+        )
 
 
 def _check_size(settings: ServeSettings) -> None:

@@ -3,8 +3,9 @@
 A replica that follows `bundle/NAME` looks for a newer version every few seconds. It loads the newer one beside the one
 in service, checks every file, answers a probe of each kind from it, and then replaces one reference. A request holds
 the answers of one bundle from its first line to its last, so it can't meet two. A bundle that fails at any point is
-refused, with the reason in `GET /v1/versions`, and the one in service stays; the refused one is tried again after a
-pause that doubles. A replica that starts takes the newest version that can be served.
+refused, with the reason in `GET /v1/versions`; the newest of the others that is newer than the one in service is taken,
+or that one stays. The refused one is tried again after a pause that doubles. A replica that starts takes the newest
+version that can be served.
 """
 
 import asyncio
@@ -60,6 +61,8 @@ class Service:
         self._updating: asyncio.Task[bool] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._ready: tuple[float, asyncio.Task[None]] | None = None
+        self._created = datetime.min.replace(tzinfo=UTC)
+        """When the bundle in service was published."""
         self.answers = self._load_first(versions)
         self.loaded = datetime.now(UTC)
         metrics.taken(self.loaded)
@@ -116,10 +119,13 @@ class Service:
         return True
 
     async def update(self, *, retry: bool = False) -> bool:
-        """Take the newest version of the bundle into service if it can answer; return whether it was taken.
+        """Take the newest version of the bundle that can answer into service; return whether one was taken.
 
-        The work goes on where the caller gives up. `retry` tries a refused one again at once.
+        One that is older than the bundle in service is never taken. The work goes on where the caller gives up. `retry`
+        looks after an update that runs already, and tries refused ones again at once.
         """
+        if retry and self._updating:
+            await asyncio.wait([self._updating])  # it may have looked at the store before this call
         if self._updating is None or self._updating.done():
             if retry:
                 self._attempts.clear()
@@ -130,21 +136,26 @@ class Service:
         bundle = self._settings.bundle
         if bundle is None or not self.follows:
             return False
-        newest = await asyncio.to_thread(self._newest, bundle)
-        if newest is None or newest.ref == self.answers.bundle.versions.bundle:
-            return False
-        key = newest.ref, newest.created
+        for newer in await asyncio.to_thread(self._newer, bundle):
+            if await self._try(newer):
+                return True
+        return False
+
+    async def _try(self, newer: Artifact) -> bool:
+        """Take a bundle into service; return False while it pauses, and where it is refused."""
+        key = newer.ref, newer.created
         attempts, not_before = self._attempts.get(key, (0, 0.0))
         if time.monotonic() < not_before:
             return False
         try:
-            await self._take(newest.ref)
+            await self._take(newer.ref)
         except Exception as error:
             pause = min(self._settings.refresh_s * 2 ** (attempts + 1), LONGEST_PAUSE_S)
-            self._attempts = {key: (attempts + 1, time.monotonic() + pause)}
-            self._refuse(newest.ref, error)
+            self._attempts[key] = attempts + 1, time.monotonic() + pause
+            self._refuse(newer.ref, error)
             return False
-        self._attempts.clear()
+        self._created = newer.created
+        self._attempts = {key: attempt for key, attempt in self._attempts.items() if key[1] > newer.created}
         return True
 
     async def _take(self, reference: str) -> None:
@@ -189,8 +200,8 @@ class Service:
             except Exception:
                 log.exception("the bundle could not be looked for; trying again")
 
-    def _newest(self, bundle: str) -> Artifact | None:
-        """Return the newest version of the bundle that can be read, None where the store can't say."""
+    def _newer(self, bundle: str) -> list[Artifact]:
+        """Return the versions of the bundle that can be read and are newer than the one in service, newest first."""
         try:
             found, faults = self._store.versions(parse_reference(bundle)[0])
         except RaylevanceError as error:
@@ -198,13 +209,18 @@ class Service:
         reasons = {self._refuse(bundle, RaylevanceError(fault)) for fault in faults}
         for known in [known for known in self.refused if known.bundle == bundle and known.reason not in reasons]:
             self.refused.remove(known)  # a fault of the store that has passed
-        return found[0] if found else None
+        served = self.answers.bundle.versions.bundle
+        # Published again, the one in service is newer than before. Where its manifest can't be read, none that is older
+        # may take its place.
+        self._created = max([self._created, *(made.created for made in found if made.ref == served)])
+        return [made for made in found if made.created > self._created]
 
     def _earlier(self, reference: str) -> Versions | None:
         """Return the versions of the bundle before `reference` that can be read; None where there is none."""
         found, _ = self._store.versions(parse_reference(reference)[0])
         references = [artifact.ref for artifact in found]
-        for earlier in references[references.index(reference) + 1 :]:
+        start = references.index(reference) + 1 if reference in references else 0
+        for earlier in references[start:]:
             try:
                 return read_versions(self._store, earlier)
             except RaylevanceError as error:
@@ -220,6 +236,8 @@ class Service:
         following: Versions | None = versions
         while following is not None:
             try:
+                if following.bundle is not None and self.follows:
+                    self._created = self._store.get(following.bundle).created
                 return self._load(following)
             except RaylevanceError as error:
                 reason = reason or error

@@ -9,10 +9,12 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,6 +55,7 @@ class Tokens:
         if not self._tokens:
             raise RaylevanceError(f"{file}: has no token; add one with `raylevance token add`")
         self._checked = time.monotonic()
+        self._fault = ""
 
     def scopes(self, token: str) -> frozenset[str]:
         """Return the scopes of `token`, empty for one that is unknown, in a time that does not depend on the token."""
@@ -72,11 +75,14 @@ class Tokens:
         stamp = self._stat()
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
             self._tokens = read_tokens(self._file)
         except RaylevanceError as error:
-            log.error("the tokens stay as they were: %s", error)
+            if str(error) != self._fault:  # once, though it is read again each time: a new owner changes no stamp
+                log.error("the tokens stay as they were: %s", error)
+            self._fault = str(error)
+        else:
+            self._stamp, self._fault = stamp, ""
 
     def _stat(self) -> tuple[int, int, int]:
         try:
@@ -141,7 +147,15 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _write(file: Path, tokens: dict[str, Token]) -> None:
+    """Replace `file`. It keeps its mode, and its owner where this user may give files away, so its readers stay."""
     draft = file.with_name(f".{file.name}.draft")
     draft.write_text(json.dumps({name: token.model_dump() for name, token in tokens.items()}, indent=1) + "\n")
-    draft.chmod(0o600)
+    if file.exists():
+        present = file.stat()
+        for owner in ((-1, present.st_gid), (present.st_uid, -1)):
+            with suppress(PermissionError):
+                os.chown(draft, *owner)
+        draft.chmod(stat.S_IMODE(present.st_mode))
+    else:
+        draft.chmod(0o600)
     draft.replace(file)

@@ -6,6 +6,7 @@ const SEND_AFTER_MS = 1000;
 const RETRY_AFTER_MS = 15000;
 const MOST_IN_A_REQUEST = 100; // About 30 kB: a browser sends at most 64 kB while a page closes.
 const MOST_KEPT = 1000;
+const PASSING = [0, 401, 403, 408, 429]; // No answer, another token is needed, or the server is busy.
 
 let served = true;
 let waiting = [];
@@ -72,9 +73,11 @@ async function send() {
     if (failure.notServed) {
       served = false;
       waiting = [];
-    } else if (failure.status === 0 || failure.status === 401 || failure.status === 429 || failure.status >= 500) {
+    } else if (PASSING.includes(failure.status) || failure.status >= 500) {
       waiting = [...events, ...waiting].slice(-MOST_KEPT); // The ids stay, so an event that did arrive is kept once.
       timer ??= setTimeout(send, RETRY_AFTER_MS);
+    } else {
+      console.warn(`${events.length} events are lost: ${failure.message}`);
     }
     return;
   }

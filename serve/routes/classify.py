@@ -3,13 +3,14 @@
 from fastapi import APIRouter, Response
 
 from raylevance.client.messages import Classification, Classifications, ClassifyBatch, ClassifyRequest
-from serve.responses import FAULTS, NOT_SERVED, answer_all, json_response
+from serve.json_bodies import JsonRoute
+from serve.responses import FAULTS, NOT_SERVED, UNAVAILABLE, answer_all, json_response
 from serve.service import Service
 
 
 def router(service: Service) -> APIRouter:
     """Build the routes for one request and for several."""
-    routes = APIRouter(tags=["classify"], responses={**FAULTS, **NOT_SERVED})
+    routes = APIRouter(route_class=JsonRoute, tags=["classify"], responses={**FAULTS, **NOT_SERVED, **UNAVAILABLE})
 
     @routes.post("/v1/classify", response_model=Classification, summary="Labels of a query")
     async def classify(request: ClassifyRequest) -> Response:

@@ -9,6 +9,7 @@ from fastapi.exceptions import HTTPException
 from raylevance.client.messages import EventBatch, EventsKept
 from serve.feedback import Feedback
 from serve.journal import NotKeptError
+from serve.json_bodies import JsonRoute
 from serve.problems import NotServed
 from serve.responses import FAULTS, NOT_SERVED
 
@@ -21,7 +22,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 
 def router(feedback: Feedback | None) -> APIRouter:
     """Build the route that keeps events. It answers when they are on the disk. Without `feedback` it keeps none."""
-    routes = APIRouter(tags=["events"], responses={**FAULTS, **FAILURES})
+    routes = APIRouter(route_class=JsonRoute, tags=["events"], responses={**FAULTS, **FAILURES})
 
     @routes.post("/v1/events", summary="Keep what users did with answers")
     async def events(batch: EventBatch) -> EventsKept:

@@ -4,13 +4,14 @@ from fastapi import APIRouter, Response
 
 from raylevance.client.messages import RecommendationAnswers, Recommendations, RecommendBatch, RecommendRequest
 from serve.feedback import Feedback
+from serve.json_bodies import JsonRoute
 from serve.responses import FAULTS, NOT_SERVED, answer_all, json_response
 from serve.service import Service
 
 
 def router(service: Service, feedback: Feedback | None = None) -> APIRouter:
     """Build the routes for one request and for several; `feedback` keeps their ids, so that events can name them."""
-    routes = APIRouter(tags=["recommend"], responses={**FAULTS, **NOT_SERVED})
+    routes = APIRouter(route_class=JsonRoute, tags=["recommend"], responses={**FAULTS, **NOT_SERVED})
 
     def noted(answer: Recommendations) -> Recommendations:
         if feedback is not None:

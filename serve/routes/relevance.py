@@ -3,13 +3,14 @@
 from fastapi import APIRouter, Response
 
 from raylevance.client.messages import RelevanceAnswers, RelevanceBatch, RelevanceRequest, Relevances
-from serve.responses import FAULTS, NOT_SERVED, answer_all, json_response
+from serve.json_bodies import JsonRoute
+from serve.responses import FAULTS, NOT_SERVED, UNAVAILABLE, answer_all, json_response
 from serve.service import Service
 
 
 def router(service: Service) -> APIRouter:
     """Build the routes for one request and for several."""
-    routes = APIRouter(tags=["relevance"], responses={**FAULTS, **NOT_SERVED})
+    routes = APIRouter(route_class=JsonRoute, tags=["relevance"], responses={**FAULTS, **NOT_SERVED, **UNAVAILABLE})
 
     @routes.post("/v1/relevance", response_model=Relevances, summary="Relevance of products to a query")
     async def relevance(request: RelevanceRequest) -> Response:

@@ -4,13 +4,14 @@ from fastapi import APIRouter, Request, Response
 
 from raylevance.client.messages import Answer, Answers, SearchBatch, SearchRequest
 from serve.feedback import Feedback
-from serve.responses import FAULTS, answer_all, json_response, note_answer
+from serve.json_bodies import JsonRoute
+from serve.responses import FAULTS, UNAVAILABLE, answer_all, json_response, note_answer
 from serve.service import Service
 
 
 def router(service: Service, feedback: Feedback | None = None, log_queries: bool = False) -> APIRouter:
     """Build the search routes; `feedback` keeps the query of each answer, so that events can name it."""
-    routes = APIRouter(tags=["search"], responses=FAULTS)
+    routes = APIRouter(route_class=JsonRoute, tags=["search"], responses={**FAULTS, **UNAVAILABLE})
 
     @routes.post("/v1/search", response_model=Answer, summary="Search products, with grades")
     async def search(request: SearchRequest, http: Request) -> Response:

@@ -15,7 +15,7 @@ def router(service: Service, *, events: bool = False) -> APIRouter:
 
     `events` says whether it keeps events.
     """
-    guarded: dict[int | str, dict[str, Any]] = {status: FAULTS[status] for status in (401, 403)}
+    guarded: dict[int | str, dict[str, Any]] = {status: FAULTS[status] for status in (401, 403, 429)}
     routes = APIRouter(tags=["operations"], responses=guarded)
 
     def served() -> Served:

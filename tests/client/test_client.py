@@ -1,6 +1,7 @@
 """The client against a server over TCP: typed answers, retries, failures and time limits, sync and async."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -184,6 +185,37 @@ def test_a_slow_answer_is_given_up(server: Server, use_async: bool) -> None:
     with pytest.raises(RaylevanceError, match=r"no answer .*ReadTimeout"):
         search(server, use_async=use_async, timeout_s=0.2)
     assert len(server.sent) == 1, "a late answer is not asked for again"
+
+
+@BOTH
+def test_a_later_server_may_say_more(server: Server, use_async: bool) -> None:
+    later = {**ANSWER, "new": 1, "versions": {**VERSIONS, "reranker": "reranker/a@1"}}
+    server.replies = [ok(later)]
+    assert search(server, use_async=use_async).versions.index == "index/a@1"
+    refusal = {"title": "T", "status": 422, "detail": "no", "code": "c", "request_id": "r7", "instance": "/1"}
+    server.replies = [lambda: JSONResponse(refusal, 422, media_type="application/problem+json")]
+    with pytest.raises(ApiError, match=r"^422: no \(request r7\)$"):
+        search(server, use_async=use_async)
+
+
+@BOTH
+def test_an_earlier_server_is_sent_no_field_that_was_not_given(server: Server, use_async: bool) -> None:
+    server.replies = [ok()]
+    search(server, use_async=use_async)
+    assert json.loads(server.sent[0][2]) == {"query": "lamp", "k": 3}
+
+
+@BOTH
+def test_options_of_httpx_win(server: Server, use_async: bool) -> None:
+    server.replies = [ok()]
+    options = {"headers": {"x-shop": "a", "Authorization": "Basic b"}, "timeout": 9.0, "trust_env": False}
+    search(server, use_async=use_async, **options)
+    search(server, use_async=use_async, token="secret", **options)
+    sent = [headers for *_, headers in server.sent]
+    assert [(headers["x-shop"], headers["authorization"]) for headers in sent] == [
+        ("a", "Basic b"),
+        ("a", "Bearer secret"),
+    ]
 
 
 def test_a_wrong_field_is_refused_before_it_is_sent(server: Server) -> None:

@@ -2,28 +2,34 @@
 
 import json
 import os
+import re
 import secrets
+import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import aiohttp
 import httpx
 import jsonschema
 import pytest
 import ray.autoscaler
 import yaml
 from ray._private.runtime_env.packaging import create_package
+from ray.job_submission import JobDetails, JobStatus, JobType
 
 from raylevance.artifacts import Artifact, Store
 from raylevance.cluster import SHARED_VARIABLES
+from raylevance.config import Settings, load_settings
+from raylevance.errors import RaylevanceError
 from tests.conftest import Ended
 from workloads.commands import submit_job
 
@@ -248,6 +254,58 @@ def test_the_settings_are_checked_before_anything_is_sent(raylevance: Callable[.
     ended = raylevance("submit", "mine-and-refine", "--address", "http://127.0.0.1:1", "--set", "sead=3")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "did you mean 'seed'?" in ended.err
+
+
+class ScriptedClient:
+    """Answers as Ray's client of a job that runs, whose logs end as `ends` says."""
+
+    def __init__(self, ends: Exception | None, status: JobStatus) -> None:
+        self.ends, self.status = ends, status
+
+    def submit_job(self, **_: object) -> str:
+        return "job1"
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        yield f"{job} says\n"
+        if self.ends:
+            raise self.ends
+
+    def get_job_info(self, _: str) -> JobDetails:
+        return JobDetails(type=JobType.SUBMISSION, entrypoint="run", status=self.status, driver_exit_code=3)
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        (None, "the connection was closed"),
+        (aiohttp.ClientConnectionError("reset by peer"), "reset by peer"),
+        (OSError("refused"), "refused"),  # as the errors of requests
+        (RuntimeError("close code 1006"), "close code 1006"),
+    ],
+)
+def test_logs_that_break_off_are_no_end_of_the_job(
+    monkeypatch: pytest.MonkeyPatch, ends: Exception | None, reason: str
+) -> None:
+    monkeypatch.setattr(submit_job, "JobSubmissionClient", lambda _: ScriptedClient(ends, JobStatus.RUNNING))
+    expected = f"the logs of job1 broke off ({reason}); the job goes on: ray job logs job1"
+    with pytest.raises(RaylevanceError, match=f"^{re.escape(expected)}$"):
+        submit_job.submit_job("http://head", "mine-and-refine", Settings(), "store")
+
+
+def test_a_job_that_ended_gives_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit_job, "JobSubmissionClient", lambda _: ScriptedClient(None, JobStatus.FAILED))
+    assert submit_job.submit_job("http://head", "mine-and-refine", Settings(), "store") == 3
+
+
+class Named(Settings):
+    name: str = ""
+
+
+@pytest.mark.parametrize("name", ["lamp 🦊", "1000", "a\u2028b\x85\x7f\ufeff", '"\\ud83d\\ude00"', "白い"])
+def test_a_setting_of_a_job_is_the_text_that_was_given(name: str) -> None:
+    command = shlex.split(submit_job._entrypoint("mine-and-refine", Named(name=name), "store", fresh=False))
+    override = command[command.index("--set") + 1]
+    assert load_settings(Named, overrides=[override]).name == name
 
 
 def test_cluster_yaml_follows_rays_schema() -> None:

@@ -238,6 +238,85 @@ def test_a_draft_of_another_host_stays(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(folder.name for folder in (tmp_path / ".drafts").iterdir()) == names[:2]
 
 
+HOLDER = """
+import sys
+from raylevance.artifacts import Store
+with Store(sys.argv[1]).publish("encoder/x") as draft:
+    print(draft.path, flush=True)
+    sys.stdin.readline()
+    (draft.path / "a").write_text("whole")
+"""
+
+
+def test_a_draft_that_is_written_stays_whatever_its_process_id(tmp_path: Path) -> None:
+    """In two containers with one host name, the process ids of one are not known in the other."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        folder = Path(writer.stdout.readline().strip())
+        _, pid, _ = folder.name.rsplit("-", 2)
+        elsewhere = folder.with_name(folder.name.replace(f"-{pid}-", "-999999999-"))
+        folder.rename(elsewhere)
+        folder.with_name(f"{folder.name}.lock").rename(elsewhere.with_name(f"{elsewhere.name}.lock"))
+        publish(Store(tmp_path), "table/items", "rows")
+        assert elsewhere.exists()
+        writer.kill()
+    publish(Store(tmp_path), "table/items", "more rows")
+    assert list((tmp_path / ".drafts").iterdir()) == [], "its process is gone"
+
+
+def test_a_damaged_copy_in_the_cache_is_copied_again(bucket: Store) -> None:
+    ref = publish(bucket, "encoder/x", "weights")
+    for damage in ("flip", "cut", "no manifest"):
+        folder = bucket.path(ref)
+        file = folder / "folder" / "a.txt"
+        match damage:
+            case "flip":
+                file.write_text("weightz")
+            case "cut":
+                file.write_text("wei")
+            case "no manifest":
+                (folder / "manifest.json").unlink()
+                file.unlink()
+        assert (bucket.path(ref) / "folder" / "a.txt").read_text() == "weights", damage
+    assert len(list(folder.parent.iterdir())) == 1, "nothing else stays"
+
+
+def test_a_copy_in_the_cache_is_on_the_disk_before_it_has_its_name(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = publish(bucket, "encoder/x", "weights")
+    flushed = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.add(os.fstat(descriptor).st_ino))
+    folder = bucket.path(ref)
+    assert {path.stat().st_ino for path in (folder, *folder.rglob("*"))} <= flushed
+
+
+def test_a_damaged_manifest_hides_no_other_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    old, new = publish(store, "index/shop", "1"), publish(store, "index/shop", "2", fingerprint="f")
+    other = publish(store, "encoder/x", "w")
+    (tmp_path / "index" / "shop" / old.partition("@")[2] / "manifest.json").write_text('{"name": "ind')
+    for _ in range(2):
+        assert store.get("index/shop").ref == new
+    assert sum("not a manifest" in line for line in caplog.messages) == 1
+    found = store.find("index/shop", "f")
+    assert found is not None and found.ref == new
+    assert {artifact.ref for artifact in store.artifacts()} == {new, other}
+    with pytest.raises(RaylevanceError, match="not a manifest"):
+        store.get(old)
+    with pytest.raises(RaylevanceError, match=r"index/shp: no such artifact .* did you mean 'index/shop'"):
+        store.get("index/shp")
+
+
+def test_an_artifact_without_a_readable_version_says_why(tmp_path: Path) -> None:
+    ref = publish(Store(tmp_path), "index/shop", "1")
+    (tmp_path / "index" / "shop" / ref.partition("@")[2] / "manifest.json").write_text("")
+    with pytest.raises(RaylevanceError, match="not a manifest"):
+        Store(tmp_path).get("index/shop")
+    assert Store(tmp_path).names() == ["index/shop"]
+
+
 def test_a_manifest_in_the_wrong_folder_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     ref = publish(store, "encoder/x", "weights")

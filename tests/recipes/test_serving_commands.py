@@ -90,3 +90,15 @@ def test_tokens_come_and_go(raylevance: Command, tmp_path: Path) -> None:
     assert (again.code, again.err.splitlines()[-1].count("has no token 'shop'; it has ops")) == (2, 1)
     wrong = raylevance("token", "add", "x", "--scope", "root", "--file", file)
     assert (wrong.code, "--scope root: expected search or admin" in wrong.err) == (2, True)
+
+
+def test_the_list_of_a_store_names_what_it_can_not_read(raylevance: Command, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("index/shop", "encoder/x"):
+        with store.publish(name) as draft:
+            (draft.path / "a").write_text(name)
+    torn = tmp_path / "encoder" / "x" / store.get("encoder/x").version / "manifest.json"
+    torn.write_text('{"name": "enc')
+    ended = raylevance("store", "list", "--store", tmp_path)
+    assert (ended.code, store.get("index/shop").ref in ended.out) == (1, True)
+    assert ended.err.startswith(f"raylevance: {torn}: not a manifest")

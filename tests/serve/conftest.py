@@ -195,7 +195,7 @@ def full_service(everything: ServeSettings, make_service: Callable[..., Service]
 
 @pytest.fixture(scope="module")
 def client(full_service: Service, metrics: Metrics) -> Iterator[TestClient]:
-    with TestClient(build_api(full_service, metrics, LimitSettings())) as client:
+    with TestClient(build_api(full_service, metrics, LimitSettings()), base_url="http://localhost") as client:
         yield client
 
 

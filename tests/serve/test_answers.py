@@ -200,14 +200,14 @@ def test_a_part_that_is_not_served_says_how_to_serve_it(
     if request_body is None:
         event = {"event_id": "e", "action_name": "click", "query_id": "q", "timestamp": "2026-05-01T10:00:00Z"}
         request_body = {"events": [{**event, "event_attributes": {"object": {"object_id": "P001"}}}]}
-    with TestClient(build_api(service, metrics, LimitSettings())) as client:
+    with TestClient(build_api(service, metrics, LimitSettings()), base_url="http://localhost") as client:
         response = client.post(path, json=request_body)
     assert (response.status_code, response.json()["code"]) == (404, "not_served")
     assert re.search("start (it|the server) with", response.json()["detail"])
 
 
 def test_answers_are_kept_for_equal_requests_alone(full_service: Service, metrics: Metrics) -> None:
-    with TestClient(build_api(full_service, metrics, LimitSettings())) as client:
+    with TestClient(build_api(full_service, metrics, LimitSettings()), base_url="http://localhost") as client:
         first = post(client, "/v1/search", query="a green hose", k=4)
         again = post(client, "/v1/search", query="a green hose", k=4)
         other = post(client, "/v1/search", query="a green hose", k=4, mode="lexical")
@@ -313,7 +313,7 @@ def test_a_grade_needs_bands(
     full_service: Service, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(full_service.answers.bundle.products.index, "bands", None)
-    with TestClient(build_api(full_service, metrics, LimitSettings())) as client:
+    with TestClient(build_api(full_service, metrics, LimitSettings()), base_url="http://localhost") as client:
         response = client.post(path, json={"query": "lamp", "minimum_grade": 1})
     assert response.status_code == 422
     assert response.json()["detail"].startswith("minimum_grade needs grade bands, and this index has none")

@@ -40,7 +40,9 @@ class Encoder:
 
 @pytest.fixture(scope="module")
 def client(service: Service, metrics: Metrics) -> Iterator[TestClient]:
-    with TestClient(build_api(service, metrics, LIMITS), raise_server_exceptions=False) as client:
+    with TestClient(
+        build_api(service, metrics, LIMITS), raise_server_exceptions=False, base_url="http://localhost"
+    ) as client:
         yield client
 
 
@@ -49,7 +51,9 @@ def client_of(make_service: MakeService, metrics: Metrics) -> Callable[..., Test
     """Return a function that makes a client of a server whose encoder is a function."""
 
     def make(encode: Callable[[list[str]], Awaitable[Vectors]], **options: Any) -> TestClient:
-        return TestClient(build_api(make_service(Encoder(encode)), metrics, LIMITS), **options)
+        return TestClient(
+            build_api(make_service(Encoder(encode)), metrics, LIMITS), base_url="http://localhost", **options
+        )
 
     return make
 
@@ -184,6 +188,19 @@ def test_a_body_that_is_not_a_request_is_refused_in_json(client: TestClient, bod
     assert "\n" not in detail and "Traceback" not in detail
 
 
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        ('{"query": "a", "filters": {"brand": ["Kestrel"]}, "filters": null}', "filters"),
+        ('{"query": "a", "filters": {"brand": ["Kestrel"], "brand": []}}', "brand"),
+    ],
+)
+def test_a_field_that_is_given_twice_is_refused(client: TestClient, body: str, key: str) -> None:
+    response = client.post("/v1/search", content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (400, "bad_request")
+    assert response.json()["detail"] == f"the body has the field {key!r} more than once; send it once"
+
+
 def test_a_body_that_is_too_long_is_refused(client: TestClient) -> None:
     body = json.dumps({"query": "a", "filters": {"brand": ["b"] * 100_000}}).encode()
     chunks = (body[start : start + 1000] for start in range(0, len(body), 1000))
@@ -259,6 +276,11 @@ def test_the_schema_describes_every_route(client: TestClient) -> None:
     failure = schema["paths"]["/v1/search"]["post"]["responses"]["422"]["content"]
     assert failure["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "HTTPValidationError" not in schema["components"]["schemas"]
+    for path in ("/v1/search", "/v1/search/batch", "/v1/query", "/v1/classify", "/v1/relevance"):
+        assert "Retry-After" in schema["paths"][path]["post"]["responses"]["503"]["description"], path
+    assert "503" not in schema["paths"]["/v1/recommend"]["post"]["responses"], "a table answers it"
+    for path, method in (("/v1/versions", "get"), ("/v1/reload", "post")):
+        assert "429" in schema["paths"][path][method]["responses"], path
     filters = schema["components"]["schemas"]["SearchRequest"]["properties"]["filters"]
     assert {"type": "null"} in filters["anyOf"]
     assert "empty list" in filters["description"]
@@ -277,7 +299,7 @@ def test_gauges_are_set_while_nothing_happens(service: Service, monkeypatch: pyt
     seen: list[tuple[str, float]] = []
     monkeypatch.setattr(api_module, "GAUGES_EVERY_S", 0.02)
     monkeypatch.setattr(Gauge, "set", lambda gauge, value, tags=None: seen.append((gauge.info["name"], value)))
-    with TestClient(build_api(service, Metrics(), LimitSettings())):
+    with TestClient(build_api(service, Metrics(), LimitSettings()), base_url="http://localhost"):
         time.sleep(0.3)
     for name, value in (("bundle_taken_seconds", service.loaded.timestamp()), ("requests_in_flight", 0)):
         assert seen.count((f"raylevance_{name}", value)) >= 3, seen

@@ -248,7 +248,7 @@ def test_wrong_tokens_are_refused_on_every_path(
     app = build_api(full_service, metrics, LIMITS, tokens=Tokens(str(tmp_path / "tokens.json")))
     from fastapi.testclient import TestClient
 
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://localhost") as client:
         for path in [*OPERATIONS, "/v1/versions", "/docs/none", "/redoc", "/no/such"]:
             response: Any = client.post(path, content=b"{", headers={"authorization": header})
             assert check_refusal(response).status == 401

@@ -3,8 +3,14 @@
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +19,15 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from ray.serve.schema import ServeDeploySchema
 
 from raylevance.errors import UsageError
 from serve import app, proxy_environment
 from serve import metrics as metrics_module
+from serve.guard import ID
 from serve.metrics import BatchMetrics, Metrics
+from serve.server import free_port
 from serve.settings import LOOPBACK, ServeSettings
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +140,101 @@ def test_the_proxy_listens_on_loopback_and_writes_no_query_to_the_log_of_the_sys
     assert done.stdout.split() == ["-f", str(tmp_path / "haproxy.cfg")], "HAProxy gets the arguments"
     written = (tmp_path / "haproxy.cfg").read_text().splitlines()
     assert written == [f"    bind 127.0.0.1:{stats}", f"    bind 127.0.0.1:{measured}", *kept]
+
+
+CONFIGURATION = """defaults
+    mode http
+    timeout connect 5s
+    timeout client 1s
+    timeout http-keep-alive 20s
+frontend http_frontend
+    bind 127.0.0.1:{port}
+    default_backend replicas
+backend replicas
+    server one 127.0.0.1:{replica}
+"""
+"""What of Ray's configuration a request meets, with a shorter time for clients."""
+
+
+class Replica(BaseHTTPRequestHandler):
+    """Answers with the head that it was sent; slowly where the path says so."""
+
+    def do_GET(self) -> None:
+        time.sleep(2.5 if self.path == "/slow" else 0)
+        body = "".join(f"{name.lower()}: {value}\n" for name, value in self.headers.items()).encode("latin-1")
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[int]:
+    """The port of HAProxy as our script configures it, in front of a `Replica`; a head may take 2 s, not 10."""
+    file, port = tmp_path / "haproxy.cfg", free_port("127.0.0.1", 0)
+    binary = os.environ["RAYLEVANCE_HAPROXY"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Replica) as replica:
+        threading.Thread(target=replica.serve_forever, daemon=True).start()
+        file.write_text(CONFIGURATION.format(port=port, replica=replica.server_address[1]))
+        script = ["sh", str(ROOT / "serve" / "haproxy_on_loopback.sh"), str(file)]
+        subprocess.run(script, env={**os.environ, "RAYLEVANCE_HAPROXY": "echo"}, check=True, capture_output=True)
+        written = file.read_text()
+        assert written.count("timeout http-request 10s") == 1
+        file.write_text(written.replace("http-request 10s", "http-request 2s"))
+        with subprocess.Popen([binary, "-db", "-f", str(file)], stderr=subprocess.DEVNULL) as haproxy:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                time.sleep(0.05)
+            yield port
+            haproxy.terminate()
+        replica.shutdown()
+
+
+def ask(port: int, *lines: bytes, path: bytes = b"/") -> bytes:
+    """Send a request with these lines in its head, and return the whole answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        head = [b"GET " + path + b" HTTP/1.1", b"Host: localhost", b"Connection: close", *lines, b"", b""]
+        connection.sendall(b"\r\n".join(head))
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_the_proxy_drops_headers_that_ray_could_not_read(proxy: int) -> None:
+    for name in (b"X-Session-Id", b"X_Session_Id", b"X-Request-Timeout-Seconds"):
+        answer = ask(proxy, name + b": \xff1")
+        assert b" 200 " in answer and name.lower() not in answer, answer
+    for kept in (b"r-1", b"Root=1-67891233-abc;Self=1/x+y@z", b"a" * 128):
+        assert ID.fullmatch(kept.decode())
+        assert b"x-request-id: " + kept + b"\n" in ask(proxy, b"X-Request-Id: " + kept)
+    for dropped in (b"r\xff", b"a b", b"a" * 129, b'a"', b"r-1\r\nX-Request-Id: r-2"):
+        answer = ask(proxy, b"X-Request-Id: " + dropped)
+        assert b" 200 " in answer and b"x-request-id" not in answer, dropped
+
+
+def test_the_proxy_gives_up_a_slow_head_but_no_slow_answer(proxy: int) -> None:
+    with socket.create_connection(("127.0.0.1", proxy), timeout=20) as slow:
+        started = time.monotonic()
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        for _ in range(4):
+            time.sleep(0.4)
+            slow.sendall(b"X-More: 1\r\n")
+        assert b" 408 " in slow.recv(65536)
+        assert time.monotonic() - started < 10
+    assert b" 200 " in ask(proxy, path=b"/slow"), "an answer may take longer than a client may be silent"
+    with socket.create_connection(("127.0.0.1", proxy), timeout=20) as kept:
+        for _ in range(2):
+            kept.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in kept.recv(65536)
+            time.sleep(1.5)  # longer than the time for clients, which does not bound the time between requests
+
+
+def test_the_script_finds_its_places_in_the_configuration_of_ray() -> None:
+    assert re.search(r"timeout client .*s", HAPROXY_CONFIG_TEMPLATE)
+    assert "\nfrontend http_frontend\n" in HAPROXY_CONFIG_TEMPLATE
 
 
 def test_the_files_of_the_proxy_are_of_this_user_alone() -> None:

@@ -159,7 +159,9 @@ def test_what_was_recommended_is_imported_without_queries(
     """The answers of one request and of a batch, and events about them alone."""
     feedback = Feedback(tmp_path)
     request = {"triggers": [{"product_id": "P000"}], "k": 3}
-    with TestClient(build_api(full_service, metrics, LimitSettings(), feedback=feedback)) as client:
+    with TestClient(
+        build_api(full_service, metrics, LimitSettings(), feedback=feedback), base_url="http://localhost"
+    ) as client:
         answers = [
             client.post("/v1/recommend", json=request).json(),
             *client.post("/v1/recommend/batch", json={"requests": [request, request]}).json()["answers"],

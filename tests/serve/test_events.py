@@ -96,7 +96,7 @@ def client_of(feedback: Feedback | None) -> TestClient:
     api = FastAPI()
     install_problem_handlers(api)
     api.include_router(events_route.router(feedback))
-    return TestClient(api)
+    return TestClient(api, base_url="http://localhost")
 
 
 def free_port(host: str) -> int:

@@ -216,6 +216,24 @@ def test_a_disk_that_is_full_when_files_are_published(
     assert journals(tmp_path) == []
 
 
+def test_a_fault_of_the_folder_of_journals_does_not_end_the_publishing(
+    open_feedback: Callable[..., Feedback], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [OSError(errno.ESTALE, "Stale file handle"), OSError(errno.EIO, "Input/output error")]
+    end_segment = Journal.end_segment
+
+    def fail_at_first(journal: Journal) -> None:
+        if faults:
+            raise faults.pop()
+        end_segment(journal)
+
+    monkeypatch.setattr(Journal, "end_segment", fail_at_first)
+    feedback = open_feedback(publish_every_s=0.05)
+    keep(feedback, event("e1"))
+    wait_until(lambda: event_ids(tmp_path) == ["e1"])
+    assert feedback.counts.failures == 2
+
+
 def test_events_that_come_faster_than_the_disk_writes_are_refused(
     open_feedback: Callable[..., Feedback], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import os
 import subprocess
 import sys
 import time
@@ -44,7 +46,7 @@ def serve_with(service: Service, metrics: Metrics) -> Serve:
 
     def make(**limits: Any) -> httpx.AsyncClient:
         app = build_api(service, metrics, LimitSettings(**limits))
-        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server")
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
     return make
 
@@ -148,6 +150,43 @@ def test_the_last_token_can_be_removed(
         Tokens(str(file))
     new = add_token(file, "shop", ("search",))
     assert guarded.post("/v1/search", json=SEARCH, headers=bearer(new)).status_code == 200
+
+
+def test_a_file_of_tokens_that_becomes_readable_is_read(
+    tokens: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after `chown`, which changes neither its time nor its size."""
+    monkeypatch.setattr(tokens_module, "CHECK_EVERY_S", 0.0)
+    file, shop, _ = tokens
+    read = Tokens(str(file))
+    remove_token(file, "shop")
+    refusals = [PermissionError(13, "Permission denied")] * 2
+    read_bytes = Path.read_bytes
+
+    def refuse_at_first(path: Path) -> bytes:
+        if refusals:
+            raise refusals.pop()
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse_at_first)
+    logger = logging.getLogger("ray.serve")
+    logger.addHandler(caplog.handler)
+    try:
+        assert [len(read.scopes(shop)) for _ in range(3)] == [1, 1, 0]
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert sum("stay as they were" in record.message for record in caplog.records) == 1
+
+
+def test_the_file_of_tokens_keeps_its_owner_and_mode(tokens: tuple[Path, str, str]) -> None:
+    file = tokens[0]
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o640)
+    given = (1234, 1235) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(file, *given)
+    add_token(file, "other", ("search",))
+    kept = file.stat()
+    assert (kept.st_mode & 0o777, kept.st_uid, kept.st_gid) == (0o640, *given)
 
 
 def test_the_file_of_tokens_has_hashes_alone(tokens: tuple[Path, str, str]) -> None:
@@ -277,6 +316,66 @@ def test_a_slow_answer_is_given_up(serve_with: Serve, service: Service, monkeypa
     assert (response.status_code, response.json()["detail"]) == (504, "no answer within 0.2 s")
 
 
+def test_a_bundle_may_take_longer_to_load(serve_with: Serve, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def load(*, retry: bool) -> bool:
+        await asyncio.sleep(0.5)
+        return retry
+
+    monkeypatch.setattr(Service, "follows", True)
+    monkeypatch.setattr(service, "update", load)
+
+    async def run() -> httpx.Response:
+        async with serve_with(timeout_s=0.2) as client:
+            return await client.post("/v1/reload")
+
+    assert asyncio.run(run()).status_code == 200
+
+
+HERE = ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:8000", "127.1.2.3:80", "[::1]", "[::1]:8000"]
+ELSEWHERE = [
+    "evil.example",
+    "evil.example:8000",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "[::2]",
+    "10.0.0.1",
+]
+
+
+@pytest.mark.parametrize(("host", "status"), [*((host, 200) for host in HERE), *((host, 403) for host in ELSEWHERE)])
+def test_a_server_without_tokens_answers_for_loopback_alone(
+    service: Service, metrics: Metrics, host: str, status: int
+) -> None:
+    """A page of another origin that has its own name point to 127.0.0.1 reads nothing."""
+    with TestClient(build_api(service, metrics, LimitSettings()), base_url="http://localhost") as client:
+        for path in ("/", "/v1/versions", "/openapi.json"):
+            answered = client.get(path, headers={"host": host})
+            assert answered.status_code == status, path
+            if status == 403:
+                assert answered.headers["content-type"] == "application/problem+json"
+                assert f"{host!r} is no name of loopback" in answered.json()["detail"]
+
+
+def test_a_server_with_tokens_answers_for_any_host(guarded: TestClient, tokens: tuple[Path, str, str]) -> None:
+    headers = {**bearer(tokens[1]), "host": "shop.example"}
+    assert guarded.get("/v1/versions", headers=headers).status_code == 200
+
+
+def test_a_load_balancer_that_names_no_host_is_answered(service: Service, metrics: Metrics) -> None:
+    """As HAProxy, which asks with HTTP/1.0."""
+    app, sent = build_api(service, metrics, LimitSettings()), list[Any]()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/healthz", "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 200
+
+
 def test_more_requests_than_the_limit_are_told_to_come_back(
     serve_with: Serve, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,7 +409,7 @@ def test_the_log_has_queries_only_when_asked(
 ) -> None:
     caplog.set_level("INFO", "ray.serve")
     app = build_api(service, metrics, LimitSettings(), log_queries=log_queries)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://localhost") as client:
         client.post("/v1/search", json={"query": "a private lamp"}, headers={"x-request-id": "r1"})
         client.get("/v1/nothing/secret")
     lines = [json.loads(record.message) for record in caplog.records if record.message.startswith("{")]

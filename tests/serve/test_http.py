@@ -125,6 +125,17 @@ def test_a_serve_that_runs_at_another_address_is_not_taken(
     assert httpx.get(f"{server}/healthz").json() == {"status": "ok"}
 
 
+def test_an_application_that_runs_is_neither_replaced_nor_deleted(server: str, shop: Any) -> None:
+    settings = ServeSettings(store=str(shop.root), index="index/shop", port=int(server.rpartition(":")[2]))
+    running_since = httpx.get(f"{server}/v1/versions").json()["loaded"]
+    with (
+        pytest.raises(RaylevanceError, match="already runs an application 'raylevance'"),
+        deployed(application(settings), settings.host, settings.port),
+    ):
+        pytest.fail("it started")
+    assert httpx.get(f"{server}/v1/versions").json()["loaded"] == running_since
+
+
 def test_an_answer_has_one_request_id(server: str) -> None:
     sent = httpx.post(f"{server}/v1/search", json={"query": "a"}, headers={"x-request-id": "r-1"})
     assert sent.headers.get_list("x-request-id") == ["r-1"]

@@ -92,7 +92,7 @@ def test_the_page_explains_when_asked(client: TestClient) -> None:
 
 def test_without_a_table_a_page_names_all_triggers_as_unknown(service: Service, metrics: Metrics) -> None:
     triggers = [{"product_id": name} for name in ("P002", "P001", "P002")]
-    with TestClient(build_api(service, metrics, LimitSettings())) as client:
+    with TestClient(build_api(service, metrics, LimitSettings()), base_url="http://localhost") as client:
         page = post(client, "/v1/query", query="lamp", triggers=triggers)
         plain = post(client, "/v1/query", query="lamp")
     assert (page["unknown"], plain["unknown"]) == (["P002", "P001"], [])

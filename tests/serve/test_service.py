@@ -286,6 +286,72 @@ def test_a_torn_manifest_does_not_keep_later_bundles_out(store: Store, service: 
     asyncio.run(run())
 
 
+def test_an_older_bundle_does_not_replace_one_whose_manifest_cannot_be_read(store: Store, service: Service) -> None:
+    async def run() -> None:
+        second = publish_bundle(store, 60)
+        assert await service.update()
+        assert service.answers.bundle.versions.bundle == second.ref
+        manifest = store.path(second.ref) / "manifest.json"
+        whole = manifest.read_text()
+        manifest.write_text("")
+        assert not await service.update()
+        assert service.answers.bundle.versions.bundle == second.ref
+        manifest.write_text(whole)
+        bundles.rollback(store, "shop")
+        assert await service.update()
+
+    asyncio.run(run())
+
+
+def test_one_that_was_published_again_is_newer_than_those_between(store: Store, service: Service) -> None:
+    async def run() -> None:
+        first = store.get("bundle/shop")
+        publish_bundle(store, 60)
+        bundles.rollback(store, "shop")
+        assert not await service.update(), "the first is in service already"
+        (store.path(first.ref) / "manifest.json").write_text("")
+        assert not await service.update()
+        assert service.answers.bundle.versions.bundle == first.ref
+
+    asyncio.run(run())
+
+
+def test_a_good_bundle_below_a_damaged_newer_one_is_taken(store: Store, service: Service) -> None:
+    async def run() -> None:
+        good = publish_bundle(store, 70)
+        reason = damage_index(store)
+        newest = store.get("bundle/shop").ref
+        assert await service.update()
+        assert service.answers.bundle.versions.bundle == good.ref
+        assert not await service.update(), "a pause comes first"
+        assert [(known.bundle, reason in known.reason) for known in service.refused] == [(newest, True)]
+
+    asyncio.run(run())
+
+
+def test_a_reload_looks_again_after_an_update_that_runs(store: Store, service: Service) -> None:
+    async def run() -> None:
+        publish_bundle(store, 60)
+        running = asyncio.create_task(service.update())
+        while service._updating is None:
+            await asyncio.sleep(0)
+        listed = asyncio.Event()
+        take = service._take
+
+        async def slow_take(reference: str) -> None:
+            listed.set()
+            await take(reference)
+
+        service._take = slow_take  # type: ignore[method-assign]
+        await listed.wait()
+        newer = publish_bundle(store, 70)
+        await service.update(retry=True)
+        assert service.answers.bundle.versions.bundle == newer.ref
+        assert await running
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("fault", [damage_index, tear_bundle, name_another_encoder, fit_no_vectors])
 def test_a_replica_that_starts_takes_the_last_good_bundle(
     store: Store, metrics: Metrics, tiny_backbone: Path, fault: Callable[..., str]

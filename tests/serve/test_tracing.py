@@ -17,7 +17,9 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 def test_a_request_is_a_span_below_that_of_its_caller(service: Service, metrics: Metrics) -> None:
     exporter = InMemorySpanExporter()
-    with TestClient(build_api(service, metrics, LimitSettings(), tracing=Tracing(exporter))) as client:
+    with TestClient(
+        build_api(service, metrics, LimitSettings(), tracing=Tracing(exporter)), base_url="http://localhost"
+    ) as client:
         headers = {"traceparent": f"00-{TRACE}-{SPAN}-01", "x-request-id": "r1"}
         client.post("/v1/search", json={"query": "a private lamp"}, headers=headers)
         client.post("/v1/search", json={"query": ""})
@@ -37,7 +39,9 @@ def test_a_request_is_a_span_below_that_of_its_caller(service: Service, metrics:
 @pytest.mark.parametrize("given", ["", "nonsense", "00-zz-zz-01"])
 def test_a_parent_that_is_none_is_left_out(service: Service, metrics: Metrics, given: str) -> None:
     exporter = InMemorySpanExporter()
-    with TestClient(build_api(service, metrics, LimitSettings(), tracing=Tracing(exporter))) as client:
+    with TestClient(
+        build_api(service, metrics, LimitSettings(), tracing=Tracing(exporter)), base_url="http://localhost"
+    ) as client:
         assert client.get("/healthz", headers={"traceparent": given}).status_code == 200
     [span] = exporter.get_finished_spans()
     assert span.parent is None

@@ -3,16 +3,18 @@
 import asyncio
 import json
 import logging
+import re
 import shlex
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE, _dir_travel, _get_excludes
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from raylevance.cluster import shared_variables
 from raylevance.config import Settings
@@ -41,8 +43,7 @@ def submit_job(address: str, recipe: str, settings: Settings, store: str, *, fre
     command = _entrypoint(recipe, settings, store, fresh)
     job = _submit(client, address, entrypoint=command, runtime_env=environment, metadata={"recipe": recipe})
     status(f"{job}: submitted to {address}; `ray job stop {job}` ends it")
-    asyncio.run(_follow(client, job))
-    info = client.get_job_info(job)
+    info = _followed(client, job)
     if info.status == JobStatus.SUCCEEDED:
         return 0
     status(f"{job}: {info.status.value.lower()}: {_one_line(info.message or '')}")
@@ -70,6 +71,10 @@ def _submit(client: JobSubmissionClient, address: str, **job: Any) -> str:
         except RuntimeError as error:
             if NO_AGENT not in str(error) or time.monotonic() > deadline:
                 raise RaylevanceError(f"{address}: the job was not taken: {_one_line(error)}") from None
+        except OSError as error:
+            raise RaylevanceError(
+                f"{address}: the connection broke off ({_one_line(error)}); `ray job list` says whether it has the job"
+            ) from None
         time.sleep(1)
 
 
@@ -78,8 +83,13 @@ def _entrypoint(recipe: str, settings: Settings, store: str, fresh: bool) -> str
     # The job's own output is its log: nothing is kept from it in a file on the cluster.
     command = ["python", "-m", "workloads.cli", "--verbose", "run", recipe, "--store", store]
     for name, value in settings.model_dump(mode="json", exclude_unset=True).items():
-        command += ["--set", f"{name}={json.dumps(value)}"]
+        command += ["--set", f"{name}={_yaml(value)}"]
     return shlex.join([*command, *(["--fresh"] if fresh else [])])
+
+
+def _yaml(value: Any) -> str:
+    """Return `value` as YAML in one line: as JSON, but for characters above U+FFFF, of which JSON escapes make two."""
+    return re.sub("[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def _runtime_env() -> dict[str, Any]:
@@ -124,14 +134,25 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-async def _follow(client: JobSubmissionClient, job: str) -> None:
+def _followed(client: JobSubmissionClient, job: str) -> JobDetails:
+    """Print the logs of the job until it ends, and return what became of it.
+
+    Raises `RaylevanceError` where the connection ends before the job, as when the dashboard starts again.
+    """
+    reason: object = "the connection was closed"
     try:
-        async for lines in client.tail_job_logs(job):
-            write(lines)
-    except RuntimeError as error:
-        raise RaylevanceError(
-            f"the logs of {job} broke off ({_one_line(error)}); the job goes on: ray job logs {job}"
-        ) from None
+        asyncio.run(_follow(client, job))
+        info = client.get_job_info(job)
+        if info.status.is_terminal():
+            return info
+    except (RuntimeError, OSError, aiohttp.ClientError) as error:
+        reason = error
+    raise RaylevanceError(f"the logs of {job} broke off ({_one_line(reason)}); the job goes on: ray job logs {job}")
+
+
+async def _follow(client: JobSubmissionClient, job: str) -> None:
+    async for lines in client.tail_job_logs(job):
+        write(lines)
 
 
 def _one_line(error: object) -> str:

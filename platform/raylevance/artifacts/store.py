@@ -14,14 +14,15 @@ each other's.
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,6 +30,7 @@ from pyarrow import fs
 from pydantic import ValidationError
 
 from raylevance import __version__
+from raylevance.artifacts.drafts import private_folder
 from raylevance.artifacts.manifest import (
     MANIFEST,
     Artifact,
@@ -38,6 +40,8 @@ from raylevance.artifacts.manifest import (
     parse_reference,
 )
 from raylevance.errors import RaylevanceError, UsageError, made_by, nearest
+
+log = logging.getLogger(__name__)
 
 DRAFTS = ".drafts"
 WORK = ".work"
@@ -131,7 +135,7 @@ class Store:
             draft.artifact = artifact
 
     def get(self, reference: str) -> Artifact:
-        """Return the artifact `kind/name@version`, or the newest version of `kind/name`.
+        """Return the artifact `kind/name@version`, or the newest version of `kind/name` that can be read.
 
         Raises `RaylevanceError` if there is no such artifact, and names the one with the most similar name and the
         command that makes it.
@@ -139,14 +143,16 @@ class Store:
         name, version = parse_reference(reference)
         if version is not None and (artifact := self._manifest(name, version)):
             return artifact
-        versions = self._versions(name)
-        matching = [artifact for artifact in versions if version in (None, artifact.version)]
-        if matching:
-            return max(matching, key=lambda artifact: (artifact.created, artifact.version))
+        versions, faults = self.versions(name)
+        if versions and version is None:
+            _warn_of(faults)
+            return versions[0]
         if versions:
             raise RaylevanceError(
                 f"{reference}: no such version in {self}; {nearest(str(version), _version_names(versions))}"
             )
+        if faults:
+            raise RaylevanceError(faults[0])
         hints = [nearest(name, names)] if (names := self.names()) else []
         raise RaylevanceError(f"{reference}: no such artifact in {self}; {'; '.join([*hints, made_by(name)])}")
 
@@ -165,35 +171,39 @@ class Store:
 
     def find(self, name: str, fingerprint: str) -> Artifact | None:
         """Return the newest version of `name` with this `fingerprint`, or None if there is none."""
-        matching = [artifact for artifact in self._versions(name) if artifact.fingerprint == fingerprint]
-        return max(matching, key=lambda artifact: artifact.created, default=None)
+        versions, faults = self.versions(name)
+        _warn_of(faults)
+        return next((artifact for artifact in versions if artifact.fingerprint == fingerprint), None)
 
     def names(self) -> list[str]:
-        """Return every `kind/name` that has a published version, sorted."""
+        """Return every `kind/name` that has a published version, also one that can't be read, sorted."""
         kinds = [kind for kind in self._folders("") if not kind.startswith(".")]
         names = [f"{kind}/{name}" for kind in kinds for name in self._folders(kind)]
-        return sorted(name for name in names if self._versions(name))
+        return sorted(name for name in names if any(self.versions(name)))
 
     def artifacts(self) -> list[Artifact]:
-        """Return every published version, oldest first."""
-        versions = [artifact for name in self.names() for artifact in self._versions(name)]
+        """Return every published version that can be read, oldest first."""
+        versions = [artifact for name in self.names() for artifact in self.versions(name)[0]]
         return sorted(versions, key=lambda artifact: (artifact.created, artifact.name))
 
     def path(self, reference: str) -> Path:
         """Return a local folder with the files of `reference`, after a check of their hashes.
 
-        An artifact in an object store is copied once to the user's cache.
+        An artifact in an object store is copied to the user's cache, again where the copy is damaged.
 
         Raises `RaylevanceError` if there is no such artifact, or if a file is missing or damaged.
         """
         artifact = self.get(reference)
-        folder = Path(self._path(artifact.name, artifact.version))
-        if not self._local:
-            folder = _cache() / artifact.name / artifact.version
-            if not (folder / MANIFEST).exists():
-                self._download(artifact, folder)
-        for file in artifact.files:
-            check_file(folder / file.path, file, artifact.ref)
+        if self._local:
+            folder = Path(self._path(artifact.name, artifact.version))
+            _check_files(folder, artifact)
+            return folder
+        folder = _cache() / artifact.name / artifact.version
+        try:
+            _check_files(folder, artifact)
+        except RaylevanceError:
+            self._download(artifact, folder)
+            _check_files(folder, artifact)
         return folder
 
     def work_folder(self, key: str) -> Path:
@@ -219,10 +229,6 @@ class Store:
         except OSError as error:
             raise RaylevanceError(f"{self}: not a store that can be read: {error}") from None
         return [info.base_name for info in entries if info.type == fs.FileType.Directory]
-
-    def _versions(self, name: str) -> list[Artifact]:
-        artifacts = (self._manifest(name, version) for version in self._folders(name))
-        return [artifact for artifact in artifacts if artifact is not None]
 
     def _manifest(self, name: str, version: str) -> Artifact | None:
         path = self._path(name, version, MANIFEST)
@@ -250,17 +256,11 @@ class Store:
         """
         try:
             if self._local:
-                drafts = Path(self._root, DRAFTS)
-                drafts.mkdir(parents=True, exist_ok=True)
-                _remove_abandoned(drafts)
-                folder = Path(tempfile.mkdtemp(prefix=f"{socket.gethostname()}-{os.getpid()}-", dir=drafts))
-                folder.chmod(0o755)
+                with private_folder(Path(self._root, DRAFTS)) as folder:
+                    yield folder
             else:
-                folder = Path(tempfile.mkdtemp(prefix="raylevance-"))
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                with tempfile.TemporaryDirectory(prefix="raylevance-", ignore_cleanup_errors=True) as temporary:
+                    yield Path(temporary)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise RaylevanceError(f"{self}: the disk is full; free some space and run the same command") from error
@@ -299,8 +299,9 @@ class Store:
             flush(path)
 
     def _download(self, artifact: Artifact, folder: Path) -> None:
+        """Copy an artifact to `folder`, in place of a copy that is damaged."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent))
+        draft, damaged = (Path(tempfile.mkdtemp(dir=folder.parent)) for _ in range(2))
         try:
             for file in artifact.files:
                 (draft / file.path).parent.mkdir(parents=True, exist_ok=True)
@@ -311,14 +312,35 @@ class Store:
                     raise RaylevanceError(f"{artifact.ref}: {source} can't be read: {error}") from None
                 check_file(draft / file.path, file, artifact.ref)
             (draft / MANIFEST).write_text(artifact.model_dump_json(indent=1), encoding="utf-8")
+            for path in (draft, *draft.rglob("*")):
+                flush(path)
+            with suppress(FileNotFoundError):
+                folder.rename(damaged)
             with suppress(OSError):  # another reader was faster
                 draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _check_files(folder: Path, artifact: Artifact) -> None:
+    for file in artifact.files:
+        check_file(folder / file.path, file, artifact.ref)
 
 
 def _version_names(versions: Sequence[Artifact]) -> list[str]:
     return [artifact.version for artifact in versions]
+
+
+@cache
+def _warn(fault: str) -> None:
+    """Log a fault of the store, once."""
+    log.warning("a version is passed over: %s", fault)
+
+
+def _warn_of(faults: Sequence[str]) -> None:
+    for fault in faults:
+        _warn(fault)
 
 
 def _cache() -> Path:
@@ -332,17 +354,3 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove_abandoned(drafts: Path) -> None:
-    """Remove the drafts of processes on this host that were killed."""
-    for folder in drafts.iterdir():
-        # An import writes to .NAME.draft next to the draft NAME.
-        host, *rest = folder.name.removeprefix(".").rsplit("-", 2)
-        pid = rest[0] if rest else ""
-        if host == socket.gethostname() and pid.isdigit() and Path("/proc/self").exists() and not _is_running(pid):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_running(pid: str) -> bool:
-    return Path("/proc", pid).exists()

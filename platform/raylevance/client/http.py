@@ -17,7 +17,7 @@ by their id. Proxies that the environment names are not used; `options` may set 
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
@@ -83,7 +83,7 @@ class ApiError(RaylevanceError):
 class _Calls:
     """The requests of the API, which a client sends in its own way."""
 
-    def __init__(self, url: str, token: str | None, timeout_s: float, retries: int) -> None:
+    def __init__(self, url: str, token: str | None, timeout_s: float, retries: int, options: Mapping[str, Any]) -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"{url}: is no URL of a server; write http://{url.removeprefix('//')}")
         try:
@@ -92,8 +92,10 @@ class _Calls:
             raise UsageError(f"{url}: is no URL of a server: {error}") from None
         if token and not (token.isascii() and token.isprintable()):
             raise UsageError("the token has characters other than printable ASCII, which no token of a server has")
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._options: dict[str, Any] = {"base_url": url, "headers": headers, "timeout": timeout_s, "trust_env": False}
+        headers = httpx.Headers(options.get("headers"))
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        self._options = {"base_url": url, "timeout": timeout_s, "trust_env": False, **options, "headers": headers}
         self._retries = retries
 
     def _pauses(self) -> Iterator[float]:
@@ -110,10 +112,11 @@ class Client(_Calls):
         """Call the server at `url`.
 
         `timeout_s` bounds the wait for each part of an answer, and `retries` the further attempts at a request.
-        `options` go to `httpx.Client`, such as `verify` for a certificate of one's own.
+        `options` go to `httpx.Client`, such as `verify` for a certificate of one's own, and `headers` to send with each
+        request.
         """
-        super().__init__(url, token, timeout_s, retries)
-        self._client = httpx.Client(**self._options, **options)
+        super().__init__(url, token, timeout_s, retries, options)
+        self._client = httpx.Client(**self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -174,7 +177,10 @@ class Client(_Calls):
         return _read(self._send("GET", "/v1/versions"), Served)
 
     def reload(self) -> Served:
-        """Let the replica that answers look for a newer bundle now. Needs the scope admin."""
+        """Let the replica that answers look for a newer bundle now. Needs the scope admin.
+
+        The answer comes when the bundle is loaded, which may take longer than the client's `timeout_s`.
+        """
         return _read(self._send("POST", "/v1/reload"), Served)
 
     def _post(self, path: str, request: BaseModel, answer: type[M]) -> M:
@@ -201,8 +207,8 @@ class AsyncClient(_Calls):
         self, url: str, token: str | None = None, timeout_s: float = TIMEOUT_S, retries: int = 4, **options: Any
     ) -> None:
         """Call the server at `url`, as `Client` does; `options` go to `httpx.AsyncClient`."""
-        super().__init__(url, token, timeout_s, retries)
-        self._client = httpx.AsyncClient(**self._options, **options)
+        super().__init__(url, token, timeout_s, retries, options)
+        self._client = httpx.AsyncClient(**self._options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -297,7 +303,9 @@ def body(model: type[M], **fields: Any) -> M:
 def _content(request: BaseModel | None) -> dict[str, Any]:
     if request is None:
         return {}
-    return {"content": request.model_dump_json(), "headers": {"content-type": "application/json"}}
+    # A server of an earlier version does not know all fields; it needs those that were given.
+    content = request.model_dump_json(exclude_unset=True)
+    return {"content": content, "headers": {"content-type": "application/json"}}
 
 
 def _next(outcome: Outcome, pauses: Iterator[float], where: str) -> httpx.Response | float:
@@ -331,7 +339,7 @@ def _successful(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
     try:
-        problem = Problem.model_validate_json(response.content)
+        problem = Problem.model_validate_json(response.content, extra="ignore")
     except ValidationError:
         problem = None
     raise ApiError(response, problem)
@@ -339,7 +347,8 @@ def _successful(response: httpx.Response) -> httpx.Response:
 
 def _read(response: httpx.Response, model: type[M]) -> M:
     try:
-        return model.model_validate_json(response.content)
+        # A server of a later version may say more.
+        return model.model_validate_json(response.content, extra="ignore")
     except ValidationError as error:
         fault = error.errors()[0]
         raise RaylevanceError(

@@ -78,5 +78,9 @@ def test_the_schema_asks_for_a_token_where_the_server_does(
     asks = {path: "security" in operation for path, found in schema["paths"].items() for operation in found.values()}
     assert asks == {path: path.startswith("/v1/") for path in schema["paths"]}
     assert schema["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
-    open_schema = TestClient(build_api(make_service(), metrics, LimitSettings())).get("/openapi.json").json()
+    open_schema = (
+        TestClient(build_api(make_service(), metrics, LimitSettings()), base_url="http://localhost")
+        .get("/openapi.json")
+        .json()
+    )
     assert "securitySchemes" not in open_schema["components"]

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 def client() -> Iterator[TestClient]:
     api = FastAPI()
     api.include_router(page.router())
-    with TestClient(api) as client:
+    with TestClient(api, base_url="http://localhost") as client:
         yield client
 
 
@@ -66,7 +66,7 @@ def test_the_page_asks_for_no_more_hits_than_the_server_allows() -> None:
     for max_k, asked in ((7, 7), (100, 20)):
         api = FastAPI()
         api.include_router(page.router(max_k))
-        assert f'data-hits="{asked}"' in TestClient(api).get("/").text
+        assert f'data-hits="{asked}"' in TestClient(api, base_url="http://localhost").get("/").text
 
 
 def test_a_wheel_has_the_page_and_every_other_file_of_the_server(tmp_path: Path) -> None:
