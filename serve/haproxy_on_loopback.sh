@@ -6,9 +6,10 @@
 # Ray reads are dropped: it answers 500 to one that is not UTF-8, before the application sees it. An id of a request
 # stays where serve/guard.py takes it over.
 ours='\
-    http-request del-header x-session-id\
-    http-request del-header x_session_id\
+    http-request del-header ^x[-_]session[-_]id$ -m reg\
+    http-request del-header ^serve[-_]multiplexed[-_]model[-_]id$ -m reg\
     http-request del-header x-request-timeout-seconds\
+    http-request del-header x-request-disconnect-disabled\
     http-request del-header x-request-id if { req.fhdr(x-request-id) -m reg [^A-Za-z0-9._:;=/+@-] }\
     http-request del-header x-request-id if { req.fhdr_cnt(x-request-id) gt 1 }\
     http-request del-header x-request-id if { req.fhdr(x-request-id) -m len gt 128 }'

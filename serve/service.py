@@ -3,9 +3,9 @@
 A replica that follows `bundle/NAME` looks for a newer version every few seconds. It loads the newer one beside the one
 in service, checks every file, answers a probe of each kind from it, and then replaces one reference. A request holds
 the answers of one bundle from its first line to its last, so it can't meet two. A bundle that fails at any point is
-refused, with the reason in `GET /v1/versions`; the newest of the others that is newer than the one in service is taken,
-or that one stays. The refused one is tried again after a pause that doubles. A replica that starts takes the newest
-version that can be served.
+refused, with the reason in `GET /v1/versions`, and is tried again after a pause that doubles. Meanwhile the newest good
+one that was published after the one in service is taken; where there is none, the one in service stays. A replica that
+starts takes the newest version that can be served.
 """
 
 import asyncio
@@ -124,13 +124,19 @@ class Service:
         One that is older than the bundle in service is never taken. The work goes on where the caller gives up. `retry`
         looks after an update that runs already, and tries refused ones again at once.
         """
-        if retry and self._updating:
-            await asyncio.wait([self._updating])  # it may have looked at the store before this call
-        if self._updating is None or self._updating.done():
-            if retry:
-                self._attempts.clear()
+        if retry:
+            following = self._update_after(self._updating)
+            self._updating = asyncio.create_task(following, context=contextvars.Context())
+        elif self._updating is None or self._updating.done():
             self._updating = asyncio.create_task(self._update(), context=contextvars.Context())
         return await asyncio.shield(self._updating)
+
+    async def _update_after(self, running: asyncio.Task[bool] | None) -> bool:
+        """Update once more after the update `running`, which may have looked at the store before this call."""
+        if running:
+            await asyncio.wait([running])
+        self._attempts.clear()
+        return await self._update()
 
     async def _update(self) -> bool:
         bundle = self._settings.bundle

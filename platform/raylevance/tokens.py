@@ -74,6 +74,7 @@ class Tokens:
         self._checked = now
         stamp = self._stat()
         if stamp == self._stamp:
+            self._fault = ""
             return
         try:
             self._tokens = read_tokens(self._file)

@@ -234,8 +234,10 @@ def test_a_draft_of_another_host_stays(tmp_path: Path, monkeypatch: pytest.Monke
     names = ["node-1-999999999-abcdefgh", "node-x-y", "node-999999999-abcdefgh", ".node-999999999-abcdefgh.draft"]
     for name in names:
         (tmp_path / ".drafts" / name).mkdir(parents=True)
+    lock = f"{names[0]}.lock"  # free here, as where a mount keeps locks to one node
+    (tmp_path / ".drafts" / lock).touch()
     publish(Store(tmp_path), "encoder/x", "weights")
-    assert sorted(folder.name for folder in (tmp_path / ".drafts").iterdir()) == names[:2]
+    assert sorted(path.name for path in (tmp_path / ".drafts").iterdir()) == [names[0], lock, names[1]]
 
 
 HOLDER = """

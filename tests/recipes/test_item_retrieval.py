@@ -348,6 +348,8 @@ def test_variants_that_can_not_be_trained_are_left_out_before_any_training(tmp_p
     tables = Store(tmp_path).get("tables/log")
     data = ItemData(Run(Store(tmp_path)), tables, ItemGraphSettings(), 0, 0)
     assert set(without_features(ItemAblationSettings(), data)) == {"without ids"}
+    with pytest.raises(RaylevanceError, match="reads no feature that the items have"):
+        without_features(ItemAblationSettings.model_validate({"encoder": {"ids": False}}), data)
 
 
 @pytest.mark.parametrize(

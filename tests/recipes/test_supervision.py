@@ -314,7 +314,7 @@ def test_knowledge_is_asked_for_once(shop: Path, server: tuple[str, Counter[str]
 def test_a_classifier_reads_what_was_written_about_labels(
     shop: Path, server: tuple[str, Counter[str]], ray_cluster: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Of two levels of the taxonomy, where the classifier has one: the texts of the others are counted."""
+    """Texts of labels that the classifier does not have are counted, and so are its labels without a text."""
     model = ["model.backend=endpoint", f"model.endpoint.url={server[0]}", "model.endpoint.model=stub"]
     found = run(knowledge, shop, *model, "labels={taxonomy_levels: 2}")
     store = Store(str(shop / "store"))
@@ -322,7 +322,7 @@ def test_a_classifier_reads_what_was_written_about_labels(
     products = JudgedTables.open(store.path("tables/demo")).products.to_pylist()
     paths = [row["category"] for row in products]
     named = {" > ".join(path[:depth]) for path in paths for depth in (1, 2)}
-    assert sorted(written["label_id"].to_pylist()) == sorted(named) and found["label texts"] == len(named)
+    assert sorted(written["label_id"].to_pylist()) == sorted(named) and found["label_texts"] == len(named)
     assert set(written["task"].to_pylist()) == {"category"}
     shown = [prompt for prompt in server[1] if f"Category: {paths[0][0]}\n" in prompt]
     titles = {row["title"] for row in products if row["category"][0] == paths[0][0]}
@@ -330,12 +330,16 @@ def test_a_classifier_reads_what_was_written_about_labels(
     sources = LabelSourceSettings(titles=0.3, clicks=0)
     with Run(store) as opened:
         tables = store.get("tables/demo")
-        for levels, others in {2: 0, 1: len(named) - len({path[0] for path in paths})}.items():
+        deeper = len({" > ".join(path[:3]) for path in paths if len(path) > 2})
+        for levels, others in {2: 0, 1: len(named) - len({path[0] for path in paths}), 3: 0}.items():
             labels = LabelSettings(taxonomy_levels=levels)
             plan = LabelPlan(labels, sources, KnowledgeSources(world="tables/knowledge"), 0.2, 0.2, 0)
             made = label_step(opened, tables, plan, f"-{levels}")
             texts = LabelSpace.open(store.path(made.ref)).labels["text"].to_pylist()
-            assert [text for text in texts if not text.endswith("tea samovar a kettle for tea, gift for a cook")] == []
-            assert made.metrics["labels_described"] == len(texts)
+            described = [text for text in texts if text.endswith("tea samovar a kettle for tea, gift for a cook")]
+            lacking = deeper if levels == 3 else 0
+            assert made.metrics["labels_described"] == len(described) == len(texts) - lacking
+            said = capfd.readouterr().err
             counted = f"texts about {others} labels that are not among the {len(texts)} here are not read"
-            assert (counted in capfd.readouterr().err) == bool(others)
+            assert (counted in said) == bool(others)
+            assert (f"{lacking} of {len(texts)} labels have no text; run knowledge" in said) == bool(lacking)

@@ -172,7 +172,7 @@ def test_bad_bodies_are_refused(server: str, path: str) -> None:
     ],
 )
 def test_path_tricks_are_not_found(server: str, path: str) -> None:
-    status, headers, body = raw(server, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    status, headers, body = raw(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     assert status in (400, 404, 405, 307)
     assert b"root:" not in body and b"def " not in body
     assert b"set-cookie" not in headers.lower()
@@ -181,14 +181,14 @@ def test_path_tricks_are_not_found(server: str, path: str) -> None:
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Flood: a\r\n" * 20_000 + b"\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 300_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-Flood: a\r\n" * 20_000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 300_000 + b"\r\n\r\n",
         b"GARBAGE\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
-        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
-        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n",
-        b"POST /v1/search HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+        b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n",
+        b"POST /v1/search HTTP/9.9\r\nHost: localhost\r\n\r\n",
     ],
 )
 def test_what_is_no_http_is_refused_and_the_server_stays(server: str, request_bytes: bytes) -> None:
@@ -222,7 +222,8 @@ def test_slow_bodies_are_given_up_and_hold_nobody_up(full_service: Service, metr
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         port = listener.getsockname()[1]
-        head = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        head = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += b"Content-Length: 100\r\n\r\n{"
         slow = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(12)]
         for connection in slow:
             connection.sendall(head)

@@ -321,9 +321,12 @@ def test_a_good_bundle_below_a_damaged_newer_one_is_taken(store: Store, service:
         good = publish_bundle(store, 70)
         reason = damage_index(store)
         newest = store.get("bundle/shop").ref
+        service._settings = service._settings.model_copy(update={"refresh_s": 600})
         assert await service.update()
         assert service.answers.bundle.versions.bundle == good.ref
+        refused_at = service.refused[0].time
         assert not await service.update(), "a pause comes first"
+        assert service.refused[0].time == refused_at
         assert [(known.bundle, reason in known.reason) for known in service.refused] == [(newest, True)]
 
     asyncio.run(run())

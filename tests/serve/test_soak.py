@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, cycle
 from typing import Any
@@ -179,10 +180,11 @@ class Soak:
 
 
 def replica_processes() -> Iterator[psutil.Process]:
-    for process in psutil.process_iter(["cmdline"]):
-        name = " ".join(process.info["cmdline"] or [])
-        if name.startswith("ray::ServeReplica:raylevance:Search"):
-            yield process
+    """Return the replicas of this process's Ray; tests of another process have replicas of the same name."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if " ".join(process.cmdline()).startswith("ray::ServeReplica:raylevance:Search"):
+                yield process
 
 
 def running_replicas() -> int:

@@ -87,6 +87,9 @@ def _disk() -> str:
 
 def _store(root: str) -> str:
     store = Store(root)
+    faults = [fault for name in store.names() for fault in store.versions(name)[1]]
+    if faults:
+        raise RaylevanceError(faults[0])
     return f"{store}: {_counted(len(store.artifacts()), 'version')} of {_counted(len(store.names()), 'artifact')}"
 
 

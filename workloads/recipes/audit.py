@@ -43,6 +43,8 @@ from workloads.steps.tables import DataSettings, load_tables
 from workloads.steps.tables_outcome import TablesOutcome
 
 PROPOSED = "corrections.parquet"
+READING = 2
+"""Goes up when the same labels give other corrections or figures, so that those from before are not taken for them."""
 NAMED_CORRECTIONS = 3
 """How many undecided corrections are named in the line about them; the review file has all."""
 
@@ -65,7 +67,7 @@ def recipe(settings: AuditRecipeSettings, run: Run) -> TablesOutcome:
     """Propose corrections of the labels that engagement contradicts, and publish tables with the accepted ones."""
     tables = load_tables(settings.data, run)
     proposed = propose_corrections(settings, run, tables)
-    if not_judged := sum(proposed.metrics.get("not_judged", {}).values()):
+    if not_judged := sum(proposed.metrics["not_judged"].values()):
         disputed = sum(proposed.metrics["disagreements"].values())
         status(f"audit: the judge gave no grade to {not_judged} of {disputed} disputed labels, which stay as they are")
     table = pq.read_table(run.store.path(proposed.ref) / PROPOSED)
@@ -97,7 +99,7 @@ def propose_corrections(settings: AuditRecipeSettings, run: Run, tables: Artifac
             "judge": settings.judge,
         }
 
-    described = {"audit": settings.audit, "judge": judge.labels_version, "text": settings.text}
+    described = {"audit": settings.audit, "judge": judge.labels_version, "text": settings.text, "reading": READING}
     return run.step("pairs/corrections", build, settings=described, inputs=[tables], seed=settings.audit.seed)
 
 

@@ -58,30 +58,34 @@ def recipe(settings: KnowledgeSettings, run: Run) -> TablesOutcome:
     tables = load_tables(settings.data, run)
     model, version = open_language_model(settings.model)
     work = run.store.work_folder(f"knowledge-{tables.version}-{version}")
+    # Words of titles are added to a label's text, which no prompt has.
+    labels = settings.labels and settings.labels.model_copy(update={"side_words": 0})
+    asked = 0
 
     def ask(prompts: pa.Table, request: Request) -> pa.Table:
+        nonlocal asked
+        asked += prompts.num_rows
         with open_ledger(run.store) as ledger, progress_bar("knowledge", "prompts") as bar:
             return answer_prompts(prompts, model, request, ledger, work, lambda rows, _: bar.advance(rows))
 
     def build(draft: Draft) -> None:
         judged = JudgedTables.open(run.store.path(tables.ref))
         known = {"knowledge": about_queries(judged, version, ask)}
-        if settings.labels:
-            space = label_space(judged.products, settings.labels)
-            known[DESCRIPTIONS] = about_labels(space, judged, version, ask)
+        if labels:
+            known[DESCRIPTIONS] = about_labels(label_space(judged.products, labels), judged, version, ask)
         written = {name: found.rows for name, found in known.items()}
         written["quarantine"] = pa.concat_tables(found.quarantined for found in known.values())
         for name, table in written.items():
             (draft.path / name).mkdir()
             pq.write_table(table, draft.path / name / "part-0.parquet")
-        names = {"knowledge": "texts", DESCRIPTIONS: "label texts", "quarantine": "quarantined"}
-        draft.metrics |= {names[name]: table.num_rows for name, table in written.items()}
+        names = {"knowledge": "texts", DESCRIPTIONS: "label_texts", "quarantine": "quarantined"}
+        draft.metrics |= {"prompts": asked, **{names[name]: table.num_rows for name, table in written.items()}}
 
     described: dict[str, Any] = {"model": version}
-    if settings.labels:
-        described["labels"] = settings.labels
-        if settings.labels.file:
-            described["file"] = digest([settings.labels.file])
+    if labels:
+        described["labels"] = labels
+        if labels.file:
+            described["file"] = digest([labels.file])
     artifact: Artifact = run.step("tables/knowledge", build, settings=described, inputs=[tables])
     return TablesOutcome(run, artifact)
 

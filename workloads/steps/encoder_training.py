@@ -10,6 +10,7 @@ from raylevance.config import Settings
 from raylevance.data.text import ProductText
 from raylevance.errors import RaylevanceError
 from raylevance.inference.encoder import backbone_digest, backbone_path, save_template
+from raylevance.losses.triplet import EQUAL_WITHIN
 from raylevance.models.encoder import Encoder, EncoderSettings
 from raylevance.models.precision import requested_precision
 from raylevance.training.loop import Evaluate
@@ -64,7 +65,7 @@ def training_settings(train: TrainSettings, text: ProductText, **others: Any) ->
     loss = train.loss if isinstance(train, ContrastiveSettings) else None
     rules = {
         "infonce": {"negatives": "no positive of the query in any instance"},
-        "triplet": {"compared": "items whose labels differ by more than 0.5"},
+        "triplet": {"compared": f"items whose labels differ by more than {EQUAL_WITHIN}"},
     }
     return {"train": train, "text": text, **precision, **rules.get(loss or "", {}), **others}
 

@@ -257,7 +257,7 @@ def label_space(products: pa.Table, settings: LabelSettings) -> LabelSpace:
 def descriptions(world: Path, space: LabelSpace) -> list[list[str]] | None:
     """Return what a language model wrote about each label, [labels] lists; None where it wrote about queries alone.
 
-    Texts about other labels, as of more levels of the taxonomy, are counted in a status line.
+    Texts about other labels, as of more levels of the taxonomy, and labels without a text are counted in status lines.
     """
     if not (world / DESCRIPTIONS).is_dir():
         return None
@@ -268,6 +268,8 @@ def descriptions(world: Path, space: LabelSpace) -> list[list[str]] | None:
     others = len(written.keys() - set(keys))
     if others:
         status(f"knowledge.world: texts about {others} labels that are not among the {len(keys)} here are not read")
+    if lacking := sum(key not in written for key in keys):
+        status(f"knowledge.world: {lacking} of {len(keys)} labels have no text; run knowledge with the same labels")
     return [written.get(key, []) for key in keys]
 
 

@@ -65,11 +65,15 @@ class GridSettings(Settings):
         values, changes = self.model_dump(mode="json"), self.variants[name]
         return f"{changes} is set already" if with_changes(values, changes) == values else None
 
+    def validated(self, recipe: type[Model], name: str, seed: int) -> Model:
+        """Return the settings of a variant under `seed`. Raises `ValidationError` when they do not fit each other."""
+        shared = self.model_dump(mode="json", include=set(recipe.model_fields))
+        return recipe.model_validate(with_changes(shared, {**self.variants[name], "seed": seed}))
+
     def variant(self, recipe: type[Model], name: str, seed: int) -> Model:
         """Return the settings of a variant under `seed`. Raises `UsageError` when its changes do not fit the others."""
-        shared = self.model_dump(mode="json", include=set(recipe.model_fields))
         try:
-            return recipe.model_validate(with_changes(shared, {**self.variants[name], "seed": seed}))
+            return self.validated(recipe, name, seed)
         except ValidationError as error:
             raise UsageError(f"variant {name!r}: {error.errors()[0]['msg']}; leave it out (only=[...])") from None
 

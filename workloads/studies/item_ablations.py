@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 from rich.table import Table
 
 from raylevance.artifacts import Artifact, Draft
-from raylevance.errors import RaylevanceError, UsageError
+from raylevance.errors import RaylevanceError
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
 from raylevance.models.item_encoder import ItemEncoder
 from raylevance.models.item_features import ItemVocabulary
@@ -72,9 +72,9 @@ class ItemAblationSettings(GridSettings, ItemRecipe):
     def why_unread(self, name: str) -> str | None:
         """Return why a variant can't be trained beside the other settings; None where it can."""
         try:
-            self.variant(ItemRecipe, name, self.seeds[0])
-        except UsageError as error:
-            return str(error)
+            self.validated(ItemRecipe, name, self.seeds[0])
+        except ValidationError as error:
+            return error.errors()[0]["msg"].removeprefix("Value error, ")
         return None
 
 
@@ -105,6 +105,8 @@ def recipe(settings: ItemAblationSettings, run: Run) -> ItemAblationOutcome:
     data = ItemData.open(run, tables, settings.graph, settings.split)
     requests = held_out_requests_step(data, f"items-test{SUFFIX}")
     left_out = settings.left_out() | without_features(settings, data)
+    for name, reason in left_out.items():
+        status(f"{name}: left out: {reason}")
     reports: dict[str, list[Artifact]] = {}
     for seed in settings.seeds:
         for name in settings.chosen():
@@ -117,11 +119,12 @@ def recipe(settings: ItemAblationSettings, run: Run) -> ItemAblationOutcome:
             if name == FULL:
                 unread = weights_without_edges(graph)
                 reasons = {each: why_without_effect(VARIANTS[each], unread) for each in settings.chosen()}
-                left_out |= {each: reason for each, reason in reasons.items() if reason}
+                unmeasured = {each: reason for each, reason in reasons.items() if reason and each not in left_out}
+                for each, reason in unmeasured.items():
+                    status(f"{each}: left out: {reason}")
+                left_out |= unmeasured
             made = report_step(data, graph, requests, texts, {MODEL: table}, (), seed, f"items{SUFFIX}")
             reports.setdefault(name, []).append(made)
-    for name, reason in left_out.items():
-        status(f"{name}: left out, it measures nothing: {reason}")
     return ItemAblationOutcome(run, summary_step(settings, run, tables, reports, left_out))
 
 
@@ -134,6 +137,8 @@ def without_features(settings: ItemAblationSettings, data: ItemData) -> dict[str
         try:
             ItemEncoder(encoder, vocabulary, items=1, text_size=int(encoder.text is not None))
         except RaylevanceError as error:
+            if name == FULL:
+                raise
             found[name] = str(error)
     return found
 

@@ -1,9 +1,9 @@
 """`raylevance tune`: a recipe's settings searched on held-out training queries, by Optuna and ASHA on Ray Tune.
 
 A trial makes the recipe's steps with other settings, in the same store. What two trials share is made once, and a
-killed search, called again, finds the steps that were finished. The sampler is seeded: the first ten trials are always
-the same, because all but the settings as given are drawn at random. Optuna draws each later one from the results at
-hand, which depend on the order in which trials end; so a search of ten trials is a random one.
+killed search, called again, finds the steps that were finished. The first trial has the settings as given. Until
+`RANDOM_TRIALS` have ended all others are drawn at random, by a seed; Optuna then draws each from the results at hand,
+which depend on the order in which trials end.
 """
 
 import json
@@ -34,6 +34,8 @@ from workloads.run import Run, check_shared_store
 from workloads.studies.tuning_plots import save_plots
 
 BEST, TRIALS = "best.yaml", "trials.json"
+RANDOM_TRIALS = 5
+"""Trials that have to end before Optuna's sampler reads their results (half of the default number of trials)."""
 STAGE = "training_iteration"
 """Ray Tune's name of the number of values that a trial has reported, one for each stage."""
 WITHOUT_EFFECT = "without_effect"
@@ -155,7 +157,7 @@ def _fit(
     values = search.settings
     space = _search_space(recipe, settings, values)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=seed)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
     given = {name: _at(values, name) for name in space}
     algorithm = StagedSearch(metric=recipe.METRIC, mode="max", sampler=sampler, points_to_evaluate=[given])
     # RAYLEVANCE_DATA may be relative to where the command runs; Ray Tune would run each trial in a folder of its own.

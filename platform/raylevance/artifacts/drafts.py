@@ -1,7 +1,8 @@
 """Private folders to write a version in, and the removal of those that killed processes left.
 
 A process holds a lock on the file `NAME.lock` beside its folder `NAME`. The kernel frees the lock when the process
-ends, however it ends. A process id would not do: containers may share a host name, and have ids of their own.
+ends, however it ends. A process id would not do: containers may share a host name, and have ids of their own. Only
+folders of this host are looked at, since a mount may keep locks to one node.
 """
 
 import fcntl
@@ -43,6 +44,8 @@ def remove_abandoned(drafts: Path) -> None:
         # An import writes to .NAME.draft next to the draft NAME.
         found[path.name.removeprefix(".").removesuffix(".draft").removesuffix(LOCK)].append(path)
     for name, paths in found.items():
+        if name.rsplit("-", 2)[0] != socket.gethostname():
+            continue
         lock = drafts / f"{name}{LOCK}"
         if not lock.exists():
             if _was_killed(name):
@@ -85,11 +88,10 @@ def _lock(file: Path) -> int | None:
 
 
 def _was_killed(name: str) -> bool:
-    """Return whether a folder without a lock is of a process of this host that is gone."""
-    host, *rest = name.rsplit("-", 2)
+    """Return whether a folder without a lock is of a process that is gone."""
+    _, *rest = name.rsplit("-", 2)
     pid = rest[0] if rest else ""
-    is_known = host == socket.gethostname() and pid.isdigit() and Path("/proc/self").exists()
-    return is_known and not Path("/proc", pid).exists()
+    return pid.isdigit() and Path("/proc/self").exists() and not Path("/proc", pid).exists()
 
 
 def _remove(paths: list[Path]) -> None:

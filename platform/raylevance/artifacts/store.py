@@ -152,7 +152,7 @@ class Store:
                 f"{reference}: no such version in {self}; {nearest(str(version), _version_names(versions))}"
             )
         if faults:
-            raise RaylevanceError(faults[0])
+            raise RaylevanceError(f"{reference}: no such version in {self}; {faults[0]}" if version else faults[0])
         hints = [nearest(name, names)] if (names := self.names()) else []
         raise RaylevanceError(f"{reference}: no such artifact in {self}; {'; '.join([*hints, made_by(name)])}")
 
@@ -183,7 +183,11 @@ class Store:
 
     def artifacts(self) -> list[Artifact]:
         """Return every published version that can be read, oldest first."""
-        versions = [artifact for name in self.names() for artifact in self.versions(name)[0]]
+        versions = []
+        for name in self.names():
+            found, faults = self.versions(name)
+            _warn_of(faults)
+            versions += found
         return sorted(versions, key=lambda artifact: (artifact.created, artifact.name))
 
     def path(self, reference: str) -> Path:
@@ -199,10 +203,11 @@ class Store:
             _check_files(folder, artifact)
             return folder
         folder = _cache() / artifact.name / artifact.version
+        present = _inode(folder)
         try:
             _check_files(folder, artifact)
         except RaylevanceError:
-            self._download(artifact, folder)
+            self._download(artifact, folder, present)
             _check_files(folder, artifact)
         return folder
 
@@ -298,8 +303,8 @@ class Store:
         for path in (published, *published.parents[:3]):  # NAME, KIND and the root, which may be new
             flush(path)
 
-    def _download(self, artifact: Artifact, folder: Path) -> None:
-        """Copy an artifact to `folder`, in place of a copy that is damaged."""
+    def _download(self, artifact: Artifact, folder: Path, damaged_inode: int | None) -> None:
+        """Copy an artifact to `folder`, in place of the damaged copy with this inode (None: there is none)."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft, damaged = (Path(tempfile.mkdtemp(dir=folder.parent)) for _ in range(2))
         try:
@@ -314,13 +319,21 @@ class Store:
             (draft / MANIFEST).write_text(artifact.model_dump_json(indent=1), encoding="utf-8")
             for path in (draft, *draft.rglob("*")):
                 flush(path)
-            with suppress(FileNotFoundError):
-                folder.rename(damaged)
+            if damaged_inode is not None and _inode(folder) == damaged_inode:
+                with suppress(FileNotFoundError):
+                    folder.rename(damaged)
             with suppress(OSError):  # another reader was faster
                 draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
             shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _check_files(folder: Path, artifact: Artifact) -> None:

@@ -179,7 +179,8 @@ class Client(_Calls):
     def reload(self) -> Served:
         """Let the replica that answers look for a newer bundle now. Needs the scope admin.
 
-        The answer comes when the bundle is loaded, which may take longer than the client's `timeout_s`.
+        The answer comes when the bundle is loaded. Where that takes longer than `timeout_s` this raises
+        `RaylevanceError`; the server goes on, and `versions` says what became of it.
         """
         return _read(self._send("POST", "/v1/reload"), Served)
 

@@ -33,7 +33,8 @@ def chosen_items(requests: pa.Table) -> tuple[Ints, Ints]:
 def newly_chosen_items(requests: pa.Table, item_count: int) -> tuple[Ints, Ints]:
     """Return the row and item of each choice that is no trigger of its request, both int64 [choices].
 
-    Requests keep `TriggerSettings.most` triggers; an item that the user chose before these counts as newly chosen.
+    Requests keep the `TriggerSettings.most` triggers of the highest weight; an item that was chosen earlier and is not
+    among them counts as newly chosen.
     """
     rows, items = chosen_items(requests)
     trigger_rows, triggers = flat_lists(requests["triggers"])

@@ -4,10 +4,10 @@ The score of item i for triggers t with weights w is
 
     score(i) = tau * log sum_t  v_t / sum v * e^{s_ti / tau},    v_t = w_t^(1/4)
 
-over the triggers whose list has i: a weighted log-mean-exp of its scores, with the temperature tau that the encoder was
-trained with. With one trigger it is s_ti itself, the score in the table. An item that several
-triggers bring is ahead of one that a single trigger brings. The fourth root keeps a few heavy triggers from filling the
-list.
+with the sum over the triggers whose list has i, and that of v_t over all triggers: a log-mean-exp in which a list
+without i adds 0. tau is the temperature that the encoder was trained with. With one trigger the score is s_ti itself,
+as in the table. An item that several triggers bring is ahead of one that a single trigger brings. The fourth root keeps
+a few heavy triggers from filling the list.
 
 Source: GCL-MO (arXiv 2307.04322), 4.7, for the table; the merge is our choice.
 """

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -49,8 +49,17 @@ def open_language_model(settings: LanguageModelSettings) -> tuple[LanguageModel,
         endpoint = settings.endpoint
         return Endpoint(endpoint), fingerprint(endpoint.url, endpoint.model, dict(endpoint.extra_body))
     engine = settings.vllm.model_copy(update={"model": model_path(settings.vllm.model)})
-    answer_settings = settings.vllm.model_dump(mode="json", include={"gpus", "max_model_len", "engine"})
-    return VllmModel(engine), fingerprint(model_digest(settings.vllm.model), answer_settings)
+    digest, changed = model_digest(settings.vllm.model), _changed_settings(settings.vllm)
+    return VllmModel(engine), fingerprint(digest, changed) if changed else fingerprint(digest)
+
+
+def _changed_settings(settings: VllmSettings) -> dict[str, Any]:
+    """Return the settings that decide an answer beside the model, without those that have their default."""
+    answer_settings = settings.answer_settings()
+    defaults = VllmSettings(model=settings.model).answer_settings()
+    return {
+        name: value for name, value in answer_settings.items() if value != defaults[name] and name != "max_num_seqs"
+    }
 
 
 def model_path(name: str) -> str:

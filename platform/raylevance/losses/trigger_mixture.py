@@ -21,7 +21,7 @@ def trigger_mixture_loss(
     A history without targets has loss 0. A sum below 1e-38 of the largest e^z is raised to that and has no gradient;
     with cosines this takes a tau below 0.03.
 
-    Source: our choice; the mixture is the one of `inference.item_table`.
+    Source: our choice; m is the sum in `inference.item_table`.
     """
     shares = (logits - logits.detach().amax()).exp()
     masses = (weights @ shares).clamp_min(torch.finfo(logits.dtype).tiny).log()

@@ -2,14 +2,17 @@
 
 import torch
 
+EQUAL_WITHIN = 0.5
+"""Labels that differ by this or less count as equal."""
+
 
 def graded_triplet(scores: torch.Tensor, labels: torch.Tensor, instance: torch.Tensor, margin: float) -> torch.Tensor:
     """Return the sum over instances of
 
         L_q = mean over pairs (i, j) with r_i > r_j of max(0, margin - s_i + s_j)
 
-    An instance with only one label contributes 0. Labels between grades that differ by half a grade or less count as
-    equal. Memory use grows with the sum of the squared sizes of the instances.
+    An instance with only one label contributes 0. Labels that differ by `EQUAL_WITHIN` or less count as equal. Memory
+    use grows with the sum of the squared sizes of the instances.
 
     - `scores`: Cosines s of the items with their query, [N].
     - `labels`: Grades r, or soft labels between them, [N].
@@ -22,7 +25,7 @@ def graded_triplet(scores: torch.Tensor, labels: torch.Tensor, instance: torch.T
     an instance, which keeps long instances from dominating, is our choice.
     """
     upper, lower = _pairs_within(instance)
-    graded = labels[upper] - labels[lower] > 0.5
+    graded = labels[upper] - labels[lower] > EQUAL_WITHIN
     upper, lower = upper[graded], lower[graded]
     hinge = (margin - scores[upper] + scores[lower]).clamp(min=0)
     pair_instance = instance[upper]

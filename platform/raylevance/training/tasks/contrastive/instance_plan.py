@@ -70,7 +70,7 @@ class InstancePlan:
     Otherwise a batch has all items of its instances with their labels.
 
     Instances from which the loss could learn nothing are left out: those without a positive item with `in_batch`, else
-    those without two items whose labels differ by more than `apart`. The others are `usable` [n].
+    those without two items whose labels differ by more than `equal_within`. The others are `usable` [n].
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class InstancePlan:
         *,
         batch: int,
         in_batch: bool,
-        apart: float = 0.0,
+        equal_within: float = 0.0,
     ) -> None:
         """Plan batches of `batch` instances. Raises `RaylevanceError` if no instance is usable."""
         self.instances, self.context, self.batch, self.in_batch = instances, context, batch, in_batch
-        self.usable = _usable(instances, in_batch, apart)
-        different = f"two labels that differ by more than {apart}" if apart else "two different labels"
+        self.usable = _usable(instances, in_batch, equal_within)
+        different = f"two labels that differ by more than {equal_within}" if equal_within else "two different labels"
         self.required = "an item with a label of 0.5 or more" if in_batch else different
         """What a usable instance has, in words."""
         if not len(self.usable):
@@ -178,15 +178,15 @@ class InstancePlan:
         return self.instances.items(row)[int(self._drawn_items[row] - self.instances.first_item[row])]
 
 
-def _usable(instances: TokenisedInstances, in_batch: bool, apart: float) -> Ints:
-    """Return the instances with a positive item if `in_batch`, else those with labels more than `apart` apart."""
+def _usable(instances: TokenisedInstances, in_batch: bool, equal_within: float) -> Ints:
+    """Return the instances with a positive item if `in_batch`, else those with two labels that are not equal."""
     if not len(instances):
         return np.empty(0, np.int64)
     starts = instances.first_item[:-1]
     if in_batch:
         return np.flatnonzero(np.logical_or.reduceat(instances.is_positive(), starts))
     highest, lowest = np.maximum.reduceat(instances.labels, starts), np.minimum.reduceat(instances.labels, starts)
-    return np.flatnonzero(highest - lowest > apart)
+    return np.flatnonzero(highest - lowest > equal_within)
 
 
 def _draw_positives(instances: TokenisedInstances, rng: np.random.Generator) -> Ints:

@@ -10,7 +10,7 @@ from raylevance.losses.consistency import consistency_loss
 from raylevance.losses.infonce import in_batch_infonce
 from raylevance.losses.supcon import label_weighted_supcon
 from raylevance.losses.temperature import Temperature
-from raylevance.losses.triplet import graded_triplet
+from raylevance.losses.triplet import EQUAL_WITHIN, graded_triplet
 from raylevance.training.collective import gather
 from raylevance.training.tasks.contrastive.instance_plan import InstanceBatch
 
@@ -22,12 +22,12 @@ class Objective(nn.Module):
 
     - `in_batch`: whether the loss takes one positive item for each instance, and the items of the whole batch as
       negatives.
-    - `apart`: the loss learns from two items whose labels differ by more than this.
+    - `equal_within`: labels that differ by this or less count as equal; the loss learns from two that do not.
     - `variant_weight`: weight of the distance between queries and their misspelt variants.
     """
 
     in_batch = False
-    apart = 0.0
+    equal_within = 0.0
     variant_weight = 1.0
 
     @abstractmethod
@@ -88,7 +88,7 @@ class InfoNCE(Objective):
 class Triplet(Objective):
     """Triplet loss over pairs of items with different labels within each instance."""
 
-    apart = 0.5
+    equal_within = EQUAL_WITHIN
 
     def __init__(self, margin: float) -> None:
         super().__init__()

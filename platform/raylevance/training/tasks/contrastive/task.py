@@ -108,7 +108,11 @@ class Contrastive(TextTask[ContrastiveSettings]):
         instances = TokenisedInstances(context.run_dir / TOKENS)
         objective = build_objective(self.settings)
         return InstancePlan(
-            instances, context, batch=self.settings.batch, in_batch=objective.in_batch, apart=objective.apart
+            instances,
+            context,
+            batch=self.settings.batch,
+            in_batch=objective.in_batch,
+            equal_within=objective.equal_within,
         )
 
 
