@@ -343,3 +343,5 @@ def test_a_classifier_reads_what_was_written_about_labels(
             counted = f"texts about {others} labels that are not among the {len(texts)} here are not read"
             assert (counted in said) == bool(others)
             assert (f"{lacking} of {len(texts)} labels have no text; run knowledge" in said) == bool(lacking)
+    with pytest.raises(UsageError, match=r"labels\.file=.*none\.csv: no such file"):
+        run(knowledge, shop, *model, f"labels={{file: {shop / 'none.csv'}}}")

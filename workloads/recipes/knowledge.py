@@ -20,6 +20,7 @@ from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.label_space import LabelSpace
 from raylevance.data.product_labels import titles_of_labels
 from raylevance.data.text import baseline_text
+from raylevance.errors import UsageError
 from raylevance.llm.backends import LanguageModelSettings, open_language_model, open_ledger
 from raylevance.llm.cached_answers import answer_prompts
 from raylevance.llm.knowledge import (
@@ -55,6 +56,8 @@ class KnowledgeSettings(Settings):
 
 def recipe(settings: KnowledgeSettings, run: Run) -> TablesOutcome:
     """Find related products, ask the language model and read its answers, all in one step."""
+    if settings.labels and settings.labels.file and not settings.labels.file.is_file():
+        raise UsageError(f"labels.file={settings.labels.file}: no such file")
     tables = load_tables(settings.data, run)
     model, version = open_language_model(settings.model)
     work = run.store.work_folder(f"knowledge-{tables.version}-{version}")
