@@ -1,20 +1,25 @@
 """Tests of the hybrid search: standardised fusion and feedback as loops in float64, filters, and few rows."""
 
 import math
+from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.index.fusion import FusionSettings, fuse, fuse_standardised
-from raylevance.index.hybrid_search import move_queries, search_hybrid
+from raylevance.index.hybrid_search import demote_excluded, move_queries, search_hybrid
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 
 ROWS, DIMENSION = 60, 8
 WORDS = ["lamp", "kettle", "red", "oak", "zinc", "moss"]
 QUERIES = ["red lamp", "oak", "nothing"]
+TITLES = pa.chunked_array([["lamp"] * ROWS])
+
+search = partial(search_hybrid, titles=TITLES)
 
 
 def unit(rng: np.random.Generator, rows: int) -> Vectors:
@@ -101,14 +106,14 @@ def test_the_only_product_with_the_word_comes_first() -> None:
     vectors = unit(np.random.default_rng(3), ROWS)
     texts = ["oak table"] * (ROWS - 1) + ["oak table XR-40"]
     index = VectorIndex.build(vectors, IndexSettings(kind="exact")), LexicalIndex.build(texts)
-    found = search_hybrid(*index, ["xr40"], vectors[:1], 5, FusionSettings(feedback=0))
+    found = search(*index, ["xr40"], vectors[:1], 5, FusionSettings(feedback=0))
     assert found.fused[1][0, 0] == ROWS - 1
 
 
 def test_feedback_is_rocchio_by_a_loop(parts: tuple[VectorIndex, LexicalIndex], vectors: Vectors) -> None:
     queries = unit(np.random.default_rng(2), len(QUERIES))
     chosen = FusionSettings(feedback=4, feedback_weight=0.7, depth=20)
-    found = search_hybrid(*parts, QUERIES, queries, 20, chosen).fused
+    found = search(*parts, QUERIES, queries, 20, chosen).fused
     for place, query in enumerate(QUERIES):
         lexical = parts[1].search([query], 20)
         [first] = fuse(parts[0].search(queries[place : place + 1], 20), lexical, 4, chosen)[1]
@@ -125,23 +130,23 @@ def test_without_feedback_there_is_one_search(parts: tuple[VectorIndex, LexicalI
     dense, lexical = parts[0].search(vectors[:3], 20), parts[1].search(QUERIES, 20)
     for chosen in (FusionSettings(feedback=0, depth=20), FusionSettings(method="weighted", depth=20)):
         np.testing.assert_array_equal(
-            search_hybrid(*parts, QUERIES, vectors[:3], 20, chosen).fused[1], fuse(dense, lexical, 20, chosen)[1]
+            search(*parts, QUERIES, vectors[:3], 20, chosen).fused[1], fuse(dense, lexical, 20, chosen)[1]
         )
 
 
 def test_queries_in_a_batch_are_answered_as_alone(parts: tuple[VectorIndex, LexicalIndex], vectors: Vectors) -> None:
-    together = search_hybrid(*parts, QUERIES, vectors[:3], 10, FusionSettings()).fused
+    together = search(*parts, QUERIES, vectors[:3], 10, FusionSettings()).fused
     for place, query in enumerate(QUERIES):
-        alone = search_hybrid(*parts, [query], vectors[place : place + 1], 10, FusionSettings()).fused
+        alone = search(*parts, [query], vectors[place : place + 1], 10, FusionSettings()).fused
         np.testing.assert_array_equal(alone[1][0], together[1][place])
 
 
 def test_a_filter_holds_in_the_second_search_too(parts: tuple[VectorIndex, LexicalIndex], vectors: Vectors) -> None:
     allowed = np.zeros(ROWS, np.bool_)
     allowed[[3, 8, 40]] = True
-    rows = search_hybrid(*parts, QUERIES, vectors[:3], 10, FusionSettings(), allowed=allowed).fused[1]
+    rows = search(*parts, QUERIES, vectors[:3], 10, FusionSettings(), allowed=allowed).fused[1]
     assert {row for row in rows.ravel().tolist() if row >= 0} == {3, 8, 40}
-    nothing = search_hybrid(*parts, QUERIES, vectors[:3], 10, FusionSettings(), allowed=np.zeros(ROWS, np.bool_))
+    nothing = search(*parts, QUERIES, vectors[:3], 10, FusionSettings(), allowed=np.zeros(ROWS, np.bool_))
     assert (nothing.fused[1] == -1).all()
 
 
@@ -152,3 +157,51 @@ def test_a_query_without_feedback_rows_keeps_its_vector(
     np.testing.assert_allclose(moved[0], vectors[0], atol=1e-6)
     expected = (vectors[1] + vectors[7]) / np.linalg.norm(vectors[1] + vectors[7])
     np.testing.assert_allclose(moved[1], expected, atol=1e-6)
+
+
+def test_excluded_words_change_scores_as_a_loop_does() -> None:
+    rng = np.random.default_rng(5)
+    titles = ["lamp with cord", "lamp", "cordless lamp", "red lamp, cord and plug"] * (ROWS // 4)
+    excluded = {0: frozenset({"cord"}), 2: frozenset({"cord", "plug"})}
+    rows = np.stack([rng.permutation(ROWS)[:12] for _ in range(3)])
+    rows[2, 9:] = -1
+    scores = np.where(rows < 0, -np.inf, np.sort(rng.random((3, 12)))[:, ::-1]).astype(np.float32)
+    found = demote_excluded((scores, rows), excluded, pa.chunked_array([titles[:7], titles[7:]]), 2, 5)
+    shares = {0: [1, 0, -1, 1], 1: [0, 0, 0, 0], 2: [0.5, 0, -0.5, 1]}
+    for query in range(3):
+        expected = sorted(
+            (-(float(score) - 2 * shares[query][row % 4]), row)
+            for score, row in zip(scores[query], rows[query], strict=True)
+            if row >= 0
+        )[:5]
+        assert found[1][query].tolist() == [row for _, row in expected]
+        assert found[0][query].tolist() == pytest.approx([-score for score, _ in expected])
+
+
+def test_a_product_with_an_excluded_word_is_below_its_twin(vectors: Vectors) -> None:
+    """Nothing but titles tells products apart: without the weight, the lower row is first."""
+    titles = pa.chunked_array([["Lamp with cord", "Lamp", "Cordless lamp", None] * 5])
+    same = np.repeat(vectors[:1], 20, axis=0)
+    index = VectorIndex.build(same, IndexSettings(kind="exact")), LexicalIndex.build(["lamp"] * 20)
+
+    def first(query: str, **changes: object) -> list[int]:
+        chosen = FusionSettings.model_validate(changes)
+        rows = search_hybrid(*index, [query], vectors[:1], 20, chosen, titles=titles).fused[1][0]
+        return [int(row) % 4 for row in rows[rows >= 0]]
+
+    assert first("lamp without cord") == [2] * 5 + [1, 3] * 5 + [0] * 5
+    for unread in ({"excluded_weight": 0}, {"method": "weighted"}, {"method": "reciprocal_rank"}):
+        assert first("lamp without cord", **unread) == [0, 1, 2, 3] * 5
+    assert first("lamp with cord") == [0, 1, 2, 3] * 5
+
+
+def test_an_excluded_product_gives_no_feedback(vectors: Vectors) -> None:
+    """The product that is first by far would draw the query to itself, were it not excluded."""
+    query = np.zeros((1, DIMENSION), np.float32)
+    query[0, 0] = 1
+    products = np.eye(DIMENSION, dtype=np.float32)
+    titles = pa.chunked_array([["lamp with cord", *["lamp"] * (DIMENSION - 1)]])
+    index = VectorIndex.build(products, IndexSettings(kind="exact")), LexicalIndex.build(["lamp"] * DIMENSION)
+    chosen = FusionSettings(feedback=1, excluded_weight=50)
+    rows = search_hybrid(*index, ["lamp without cord"], query, DIMENSION, chosen, titles=titles).fused[1][0]
+    assert rows[0] == 1 and rows[-1] == 0

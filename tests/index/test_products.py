@@ -1,5 +1,6 @@
 """Tests of the catalogue's index: modes, filters, grades and files; and the figures of BM25 on real data."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,7 +96,10 @@ def test_a_hybrid_search_fuses_both(index: ProductIndex, query_vectors: Vectors)
     _, rows = fuse_weighted([dense, lexical], [0.5, 0.5], K)
     found = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted"))
     assert [[hit.row for hit in hits] for hits in found] == rows.tolist()
-    _, rows = search_hybrid(index.vectors, index.lexical, QUERIES, query_vectors, K, FusionSettings()).fused
+    titles = index.products["title"]
+    _, rows = search_hybrid(
+        index.vectors, index.lexical, QUERIES, query_vectors, K, FusionSettings(), titles=titles
+    ).fused
     assert [[hit.row for hit in hits] for hits in index.search(QUERIES, query_vectors, K)] == rows.tolist()
     only_words = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted", dense_weight=0))
     assert [hit.row for hit in only_words[0]] == [hit.row for hit in index.search(QUERIES, None, K, "lexical")[0]]
@@ -114,6 +118,21 @@ def test_an_index_stores_its_fusion_settings(
     bare = ProductIndex.build(products, vectors, settings)
     with pytest.raises(UsageError, match="graded fusion needs grade bands"):
         bare.search(QUERIES, query_vectors, K)
+
+
+def test_an_index_from_before_excluded_words_ranks_as_it_did(
+    products: pa.Table, vectors: Vectors, query_vectors: Vectors, tmp_path: Path
+) -> None:
+    built = ProductIndex.build(products, vectors, ProductIndexSettings())
+    built.save(tmp_path)
+    asked = ["lamp without steel", "lamp no 17", "towel not glass"]
+    header = json.loads((tmp_path / "index.json").read_text())
+    assert ProductIndex.load(tmp_path).search(asked, query_vectors, K) == built.search(asked, query_vectors, K)
+    del header["fusion"]["excluded_weight"]
+    (tmp_path / "index.json").write_text(json.dumps(header))
+    found = ProductIndex.load(tmp_path).search(asked, query_vectors, K)
+    assert found == built.search(asked, query_vectors, K, fusion=FusionSettings(excluded_weight=0))
+    assert found != built.search(asked, query_vectors, K)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -16,7 +16,6 @@ from raylevance.judges.match_features import (
     FREQUENCIES,
     CatalogueFacts,
     MatchFeatures,
-    excluded_stems,
     stem_list,
     stems,
 )
@@ -109,22 +108,6 @@ def test_an_ordinary_word_is_no_brand(encoder: Encoder) -> None:
     shop = ["Cup. Brand: Home", *["home lamp"] * 20]
     facts = CatalogueFacts.read(shop, encoder)
     assert not facts.brands and CatalogueFacts.read(shop[:-1], encoder).brands == {("home",)}
-
-
-@pytest.mark.parametrize(
-    ("query", "excluded"),
-    [
-        ("wall lamp without cord", {"cord"}),
-        ("desk chair no wheels for kids", {"wheel"}),
-        ("silverware box without silverware", set()),
-        ("suit Without mesh liner in blue", {"mesh", "liner"}),
-        ("lamp", set()),
-        ("without", set()),
-        ("lights without wiring with switch", {"wire"}),
-    ],
-)
-def test_what_a_query_does_not_want(query: str, excluded: set[str]) -> None:
-    assert excluded_stems(query) == excluded
 
 
 def test_the_share_of_what_is_not_wanted(encoder: Encoder) -> None:

@@ -80,12 +80,13 @@ def rank_fused(
 
     `queries` [m, d] are the vectors of these queries. The method graded needs `bands`.
     """
-    texts = judged.queries["query"].to_pylist()
+    texts, titles = judged.queries["query"].to_pylist(), judged.products["title"]
 
     def search(places: Ints, allowed: Allowed | None) -> Ranking:
         asked = [texts[place] for place in places]
-        found = search_hybrid(vectors, lexical, asked, queries[places], DEPTH, fusion, allowed=allowed, bands=bands)
-        return found.fused
+        return search_hybrid(
+            vectors, lexical, asked, queries[places], DEPTH, fusion, titles=titles, allowed=allowed, bands=bands
+        ).fused
 
     return rank(judged, search)
 

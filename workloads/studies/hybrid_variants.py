@@ -49,8 +49,9 @@ def families(lexical: LexicalSettings) -> dict[str, list[Variant]]:
         "reciprocal rank": [Variant(lexical=lexical, fusion=FusionSettings(method="reciprocal_rank"))],
         "min-max, fields alike": weighed(FIELDS_ALIKE, method="weighted"),
         "min-max": weighed(lexical, method="weighted"),
-        "standardised": weighed(lexical, method="standardised", feedback=0),
-        "standardised, feedback": weighed(lexical, method="standardised"),
+        "standardised": weighed(lexical, method="standardised", feedback=0, excluded_weight=0),
+        "standardised, feedback": weighed(lexical, method="standardised", excluded_weight=0),
+        "standardised, feedback, excluded words": weighed(lexical, method="standardised"),
     }
 
 

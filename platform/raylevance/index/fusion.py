@@ -39,6 +39,10 @@ class FusionSettings(Settings):
     fused anew; 0 searches once. Used by standardised only."""
     feedback_weight: NonNegativeFloat = 1
     """Weight of that mean vector beside the query's vector, which has the weight 1. Used by standardised only."""
+    excluded_weight: NonNegativeFloat = 1.5
+    """How many standard deviations a product loses if its title has all words that a query excludes ("lamp without
+    cord"), and gains if its title excludes them too ("cordless lamp"); for some of the words in proportion. English
+    only. Used by standardised only."""
 
 
 def fuse(

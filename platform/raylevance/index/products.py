@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import PositiveInt, ValidationError
+from pydantic import PositiveInt, ValidationError, field_validator
 
 from raylevance.config import Settings
 from raylevance.data.text import field_texts
@@ -74,6 +74,12 @@ class IndexHeader(Settings):
     """An index without this was made when `weighted` was the only method."""
     shards: list[int] | None = None
     """The number of rows of each shard, in a folder each; null for an index that is one."""
+
+    @field_validator("fusion", mode="before")
+    @classmethod
+    def _as_made(cls, fusion: Any) -> Any:
+        """Let an index from before `excluded_weight` rank as it did."""
+        return {"excluded_weight": 0} | fusion if isinstance(fusion, dict) else fusion
 
 
 OpenShards = Callable[[Sequence[int]], Shards]
@@ -194,6 +200,7 @@ class ProductIndex:
                 query_vectors,
                 2 * depth,
                 fusion,
+                titles=self.products["title"],
                 depth=depth,
                 allowed=allowed,
                 bands=self.bands,

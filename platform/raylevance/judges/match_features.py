@@ -19,6 +19,7 @@ import Stemmer
 from safetensors.numpy import load_file, save_file
 
 from raylevance.data.hashing import hash_unit
+from raylevance.data.negation import excluded_stems
 from raylevance.data.words import words
 from raylevance.models.encoder import Encoder
 
@@ -29,9 +30,6 @@ Feature = Literal["cosine", "coverage", "feedback", "category", "other_brand", "
 """The features of `MatchFeatures`, by name."""
 
 FREQUENCIES, CATALOGUE = "document_frequencies.json", "catalogue.safetensors"
-NEGATIONS = frozenset({"without", "no", "not", "non"})
-NEGATION_ENDS = frozenset({"with", "for", "in", "on", "from", "but", "and", "or"})
-"""English words that begin and end the part of a query that says what the product must not have."""
 BRAND = re.compile(r"(?:^|\. )Brand: (.*?)(?:\. |$)")
 CATEGORY = re.compile(r"(?:^|\. )Category: (.*?)(?:\. |$)")
 LONGEST_BRAND = 3
@@ -193,20 +191,6 @@ def stem_list(text: str) -> list[str]:
     """Return the words of `text` in lower case and in their order, as stems by Snowball's English stemmer."""
     stemmed: list[str] = Stemmer.Stemmer("english").stemWords(words(text))
     return stemmed
-
-
-def excluded_stems(query: str) -> frozenset[str]:
-    """Return the stems that a query does not want: those after "without", "no" or "not", up to the next preposition.
-
-    A stem that the query also asks for is not among them: "box for silverware without silverware". English only.
-    """
-    wanted, unwanted, negated = set[str](), set[str](), False
-    for word, stem in zip(words(query), stem_list(query), strict=True):
-        if word in NEGATIONS or word in NEGATION_ENDS:
-            negated = word in NEGATIONS
-            continue
-        (unwanted if negated else wanted).add(stem)
-    return frozenset(unwanted - wanted)
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:

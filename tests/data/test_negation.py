@@ -1,0 +1,65 @@
+"""Tests of the words that a query excludes and that titles assert or negate."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raylevance.data.negation import excluded_stems, exclusions
+
+
+@pytest.mark.parametrize(
+    ("query", "excluded"),
+    [
+        ("wall lamp without cord", {"cord"}),
+        ("wall lamp w/o cord", {"cord"}),
+        ("desk chair no wheels for kids", {"wheel"}),
+        ("lamp, no cord, white", {"cord"}),
+        ("silverware box without silverware", set()),
+        ("suit Without mesh liner in blue", {"mesh", "liner"}),
+        ("faucet without overflow solid brass finish", {"overflow", "solid", "brass"}),
+        ("non slip bath mat", {"slip", "bath", "mat"}),
+        ("chanel no 5", set()),
+        ("no 2 pencils", set()),
+        ("sugar free gum", set()),
+        ("lamp", set()),
+        ("without", set()),
+        ("", set()),
+        ("lights without wiring with switch", {"wire"}),
+    ],
+)
+def test_what_a_query_does_not_want(query: str, excluded: set[str]) -> None:
+    assert excluded_stems(query) == excluded
+
+
+@pytest.mark.parametrize(
+    ("title", "share"),
+    [
+        ("Wall Lamp with Cord", 1),
+        ("Wall Lamp", 0),
+        ("Wall Lamp without Cords", -1),
+        ("Wall Lamp (No Cord) White", -1),
+        ("Cordless Wall Lamp", -1),
+        ("Cord-Free Wall Lamp", -1),
+        ("Not dimmable, long cord", 1),
+        ("Wall Lamp no switch - cord", 1),
+        ("Lamp with cord, or without cord", -1),
+        ("Free cord", 1),
+        ("", 0),
+    ],
+)
+def test_what_a_title_says_of_a_word(title: str, share: float) -> None:
+    assert exclusions(frozenset({"cord"}), [title]) == [share]
+
+
+def test_shares_of_several_words() -> None:
+    titles = ["suit with mesh and liner", "mesh suit", "mesh suit without liner", "unlined suit"]
+    assert exclusions(frozenset({"mesh", "liner"}), titles) == [1, 0.5, 0, 0]
+    assert exclusions(frozenset(), titles) == [0, 0, 0, 0]
+
+
+@given(st.text(max_size=40), st.lists(st.text(max_size=40), max_size=4))
+def test_any_text_is_read(query: str, titles: list[str]) -> None:
+    excluded = excluded_stems(query)
+    shares = exclusions(excluded, titles)
+    assert len(shares) == len(titles) and all(-1 <= share <= 1 for share in shares)
+    assert excluded or not any(shares)
