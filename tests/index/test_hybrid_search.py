@@ -1,6 +1,7 @@
 """Tests of the hybrid search: standardised fusion and feedback as loops in float64, filters, and few rows."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,16 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylevance.index.fusion import FusionSettings, fuse, fuse_standardised
-from raylevance.index.hybrid_search import demote_excluded, move_queries, search_hybrid
+from raylevance.index.hybrid_search import move_queries, search_hybrid
 from raylevance.index.lexical import LexicalIndex
 from raylevance.index.vectors import IndexSettings, VectorIndex, Vectors
 
 ROWS, DIMENSION = 60, 8
 WORDS = ["lamp", "kettle", "red", "oak", "zinc", "moss"]
 QUERIES = ["red lamp", "oak", "nothing"]
-TITLES = pa.chunked_array([["lamp"] * ROWS])
+PATHS = pa.list_(pa.string())
 
-search = partial(search_hybrid, titles=TITLES)
+
+def named(titles: Sequence[str | None], categories: Sequence[list[str] | None] | None = None) -> pa.Table:
+    paths = pa.array(categories or [None] * len(titles), PATHS)
+    return pa.table({"title": pa.array(titles, pa.string()), "category": paths})
+
+
+search = partial(search_hybrid, products=named(["lamp"] * ROWS))
 
 
 def unit(rng: np.random.Generator, rows: int) -> Vectors:
@@ -159,34 +166,15 @@ def test_a_query_without_feedback_rows_keeps_its_vector(
     np.testing.assert_allclose(moved[1], expected, atol=1e-6)
 
 
-def test_excluded_words_change_scores_as_a_loop_does() -> None:
-    rng = np.random.default_rng(5)
-    titles = ["lamp with cord", "lamp", "cordless lamp", "red lamp, cord and plug"] * (ROWS // 4)
-    excluded = {0: frozenset({"cord"}), 2: frozenset({"cord", "plug"})}
-    rows = np.stack([rng.permutation(ROWS)[:12] for _ in range(3)])
-    rows[2, 9:] = -1
-    scores = np.where(rows < 0, -np.inf, np.sort(rng.random((3, 12)))[:, ::-1]).astype(np.float32)
-    found = demote_excluded((scores, rows), excluded, pa.chunked_array([titles[:7], titles[7:]]), 2, 5)
-    shares = {0: [1, 0, -1, 1], 1: [0, 0, 0, 0], 2: [0.5, 0, -0.5, 1]}
-    for query in range(3):
-        expected = sorted(
-            (-(float(score) - 2 * shares[query][row % 4]), row)
-            for score, row in zip(scores[query], rows[query], strict=True)
-            if row >= 0
-        )[:5]
-        assert found[1][query].tolist() == [row for _, row in expected]
-        assert found[0][query].tolist() == pytest.approx([-score for score, _ in expected])
-
-
 def test_a_product_with_an_excluded_word_is_below_its_twin(vectors: Vectors) -> None:
     """Nothing but titles tells products apart: without the weight, the lower row is first."""
-    titles = pa.chunked_array([["Lamp with cord", "Lamp", "Cordless lamp", None] * 5])
+    products = named(["Lamp with cord", "Lamp", "Cordless lamp", None] * 5)
     same = np.repeat(vectors[:1], 20, axis=0)
     index = VectorIndex.build(same, IndexSettings(kind="exact")), LexicalIndex.build(["lamp"] * 20)
 
     def first(query: str, **changes: object) -> list[int]:
         chosen = FusionSettings.model_validate(changes)
-        rows = search_hybrid(*index, [query], vectors[:1], 20, chosen, titles=titles).fused[1][0]
+        rows = search_hybrid(*index, [query], vectors[:1], 20, chosen, products=products).fused[1][0]
         return [int(row) % 4 for row in rows[rows >= 0]]
 
     assert first("lamp without cord") == [2] * 5 + [1, 3] * 5 + [0] * 5
@@ -199,9 +187,26 @@ def test_an_excluded_product_gives_no_feedback(vectors: Vectors) -> None:
     """The product that is first by far would draw the query to itself, were it not excluded."""
     query = np.zeros((1, DIMENSION), np.float32)
     query[0, 0] = 1
-    products = np.eye(DIMENSION, dtype=np.float32)
-    titles = pa.chunked_array([["lamp with cord", *["lamp"] * (DIMENSION - 1)]])
-    index = VectorIndex.build(products, IndexSettings(kind="exact")), LexicalIndex.build(["lamp"] * DIMENSION)
+    lamps = LexicalIndex.build(["lamp"] * DIMENSION)
+    products = named(["lamp with cord", *["lamp"] * (DIMENSION - 1)])
+    index = VectorIndex.build(np.eye(DIMENSION, dtype=np.float32), IndexSettings(kind="exact")), lamps
     chosen = FusionSettings(feedback=1, excluded_weight=50)
-    rows = search_hybrid(*index, ["lamp without cord"], query, DIMENSION, chosen, titles=titles).fused[1][0]
+    rows = search_hybrid(*index, ["lamp without cord"], query, DIMENSION, chosen, products=products).fused[1][0]
     assert rows[0] == 1 and rows[-1] == 0
+
+
+def test_a_product_of_the_category_of_the_best_comes_before_its_twin(vectors: Vectors) -> None:
+    """Of twins that nothing but a category tells apart, those of the category that most of the best have are first."""
+    shoes, books = ["Shoes", "Boots"], ["Books"]
+    products = named(["boot"] * 20, [books, shoes, shoes, books, None] + [shoes, books] * 7 + [shoes])
+    same = np.repeat(vectors[:1], 20, axis=0)
+    index = VectorIndex.build(same, IndexSettings(kind="exact")), LexicalIndex.build(["boot"] * 20)
+
+    def ranked(**changes: object) -> list[list[str] | None]:
+        chosen = FusionSettings.model_validate(changes)
+        rows = search_hybrid(*index, ["boot"], vectors[:1], 20, chosen, products=products).fused[1][0]
+        return [products["category"][int(row)].as_py() for row in rows]
+
+    assert ranked() == [shoes] * 10 + [None] + [books] * 9
+    for unread in ({"category_weight": 0}, {"method": "weighted"}, {"method": "reciprocal_rank"}):
+        assert ranked(**unread) == products["category"].to_pylist()

@@ -96,9 +96,8 @@ def test_a_hybrid_search_fuses_both(index: ProductIndex, query_vectors: Vectors)
     _, rows = fuse_weighted([dense, lexical], [0.5, 0.5], K)
     found = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted"))
     assert [[hit.row for hit in hits] for hits in found] == rows.tolist()
-    titles = index.products["title"]
     _, rows = search_hybrid(
-        index.vectors, index.lexical, QUERIES, query_vectors, K, FusionSettings(), titles=titles
+        index.vectors, index.lexical, QUERIES, query_vectors, K, FusionSettings(), products=index.products
     ).fused
     assert [[hit.row for hit in hits] for hits in index.search(QUERIES, query_vectors, K)] == rows.tolist()
     only_words = index.search(QUERIES, query_vectors, K, fusion=FusionSettings(method="weighted", dense_weight=0))
@@ -120,18 +119,19 @@ def test_an_index_stores_its_fusion_settings(
         bare.search(QUERIES, query_vectors, K)
 
 
-def test_an_index_from_before_excluded_words_ranks_as_it_did(
+def test_an_index_from_before_rescoring_ranks_as_it_did(
     products: pa.Table, vectors: Vectors, query_vectors: Vectors, tmp_path: Path
 ) -> None:
     built = ProductIndex.build(products, vectors, ProductIndexSettings())
     built.save(tmp_path)
+    unchanged = FusionSettings(excluded_weight=0, category_weight=0)
     asked = ["lamp without steel", "lamp no 17", "towel not glass"]
     header = json.loads((tmp_path / "index.json").read_text())
     assert ProductIndex.load(tmp_path).search(asked, query_vectors, K) == built.search(asked, query_vectors, K)
-    del header["fusion"]["excluded_weight"]
+    del header["fusion"]["excluded_weight"], header["fusion"]["category_weight"]
     (tmp_path / "index.json").write_text(json.dumps(header))
     found = ProductIndex.load(tmp_path).search(asked, query_vectors, K)
-    assert found == built.search(asked, query_vectors, K, fusion=FusionSettings(excluded_weight=0))
+    assert found == built.search(asked, query_vectors, K, fusion=unchanged)
     assert found != built.search(asked, query_vectors, K)
 
 

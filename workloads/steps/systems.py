@@ -80,12 +80,20 @@ def rank_fused(
 
     `queries` [m, d] are the vectors of these queries. The method graded needs `bands`.
     """
-    texts, titles = judged.queries["query"].to_pylist(), judged.products["title"]
+    texts = judged.queries["query"].to_pylist()
 
     def search(places: Ints, allowed: Allowed | None) -> Ranking:
         asked = [texts[place] for place in places]
         return search_hybrid(
-            vectors, lexical, asked, queries[places], DEPTH, fusion, titles=titles, allowed=allowed, bands=bands
+            vectors,
+            lexical,
+            asked,
+            queries[places],
+            DEPTH,
+            fusion,
+            products=judged.products,
+            allowed=allowed,
+            bands=bands,
         ).fused
 
     return rank(judged, search)

@@ -49,9 +49,10 @@ def families(lexical: LexicalSettings) -> dict[str, list[Variant]]:
         "reciprocal rank": [Variant(lexical=lexical, fusion=FusionSettings(method="reciprocal_rank"))],
         "min-max, fields alike": weighed(FIELDS_ALIKE, method="weighted"),
         "min-max": weighed(lexical, method="weighted"),
-        "standardised": weighed(lexical, method="standardised", feedback=0, excluded_weight=0),
-        "standardised, feedback": weighed(lexical, method="standardised", excluded_weight=0),
-        "standardised, feedback, excluded words": weighed(lexical, method="standardised"),
+        "standardised": weighed(lexical, feedback=0, excluded_weight=0, category_weight=0),
+        "standardised, feedback": weighed(lexical, excluded_weight=0, category_weight=0),
+        "standardised, feedback, excluded words": weighed(lexical, category_weight=0),
+        "standardised, feedback, excluded words, categories": weighed(lexical),
     }
 
 

@@ -26,11 +26,11 @@ def excluded_stems(query: str) -> frozenset[str]:
     punctuation. A stem that the query also asks for is not among them ("box for silverware without silverware"), nor is
     a number after "no" ("chanel no 5").
     """
-    marked = [pair for clause in _clauses(query) for pair in _marked(clause)]
-    if not any(negated for _, negated in marked):
-        return frozenset()
-    asserted, negated = _stems(marked, Stemmer.Stemmer("english"))
-    return negated - asserted
+    asserted, negated, stems = set[str](), set[str](), _Stems()
+    for clause in _clauses(query):
+        for word, is_negated in _marked(clause):
+            (negated if is_negated else asserted).add(stems[word])
+    return frozenset(negated - asserted)
 
 
 def exclusions(excluded: frozenset[str], titles: Sequence[str]) -> list[float]:
@@ -40,13 +40,27 @@ def exclusions(excluded: frozenset[str], titles: Sequence[str]) -> list[float]:
     both asserts and negates counts as negated. A share is between -1 and 1, and 0 without stems. Source: our choice,
     like the marks of negated words in sentiment analysis (Pang, Lee and Vaithyanathan 2002).
     """
-    stemmer, shares = Stemmer.Stemmer("english"), []
+    stems, shares = _Stems(), []
     for title in titles:
-        marked = [pair for clause in _clauses(title) for pair in _with_suffixes(list(_marked(clause)))]
-        asserted, negated = _stems(marked, stemmer)
-        difference = len(excluded & asserted - negated) - len(excluded & negated)
-        shares.append(difference / len(excluded) if excluded else 0.0)
+        asserted, negated = set[str](), set[str]()
+        for clause in _clauses(title) if excluded else ():
+            for word, is_negated in _with_suffixes(list(_marked(clause))):
+                if (stem := stems[word]) in excluded:
+                    (negated if is_negated else asserted).add(stem)
+        shares.append((len(asserted - negated) - len(negated)) / max(len(excluded), 1))
     return shares
+
+
+class _Stems(dict[str, str]):
+    """The stem of each word, made when it is first asked for. Threads cannot share a PyStemmer stemmer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stemmer = Stemmer.Stemmer("english")
+
+    def __missing__(self, word: str) -> str:
+        stem: str = self._stemmer.stemWord(word)
+        return self.setdefault(word, stem)
 
 
 def _clauses(text: str) -> Iterator[list[str]]:
@@ -73,10 +87,3 @@ def _with_suffixes(marked: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]
         yield word, negated or following == "free"
         if word.endswith("less") and len(word) >= LEAST_STEM + len("less"):
             yield word.removesuffix("less"), True
-
-
-def _stems(marked: list[tuple[str, bool]], stemmer: Stemmer.Stemmer) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the stems of the words that are not negated, and of those that are."""
-    stems = stemmer.stemWords([word for word, _ in marked])
-    asserted = frozenset(stem for stem, (_, negated) in zip(stems, marked, strict=True) if not negated)
-    return asserted, frozenset(stem for stem, (_, negated) in zip(stems, marked, strict=True) if negated)

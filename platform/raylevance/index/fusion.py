@@ -43,6 +43,9 @@ class FusionSettings(Settings):
     """How many standard deviations a product loses if its title has all words that a query excludes ("lamp without
     cord"), and gains if its title excludes them too ("cordless lamp"); for some of the words in proportion. English
     only. Used by standardised only."""
+    category_weight: NonNegativeFloat = 2
+    """How many standard deviations a product gains if its category is that of all of the best products; in proportion
+    if its path agrees with theirs for some levels, or with some of them. Used by standardised only."""
 
 
 def fuse(

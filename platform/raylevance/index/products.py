@@ -78,8 +78,8 @@ class IndexHeader(Settings):
     @field_validator("fusion", mode="before")
     @classmethod
     def _as_made(cls, fusion: Any) -> Any:
-        """Let an index from before `excluded_weight` rank as it did."""
-        return {"excluded_weight": 0} | fusion if isinstance(fusion, dict) else fusion
+        """Let an index that was made before these weights rank as it did."""
+        return {"excluded_weight": 0, "category_weight": 0} | fusion if isinstance(fusion, dict) else fusion
 
 
 OpenShards = Callable[[Sequence[int]], Shards]
@@ -200,7 +200,7 @@ class ProductIndex:
                 query_vectors,
                 2 * depth,
                 fusion,
-                titles=self.products["title"],
+                products=self.products,
                 depth=depth,
                 allowed=allowed,
                 bands=self.bands,
