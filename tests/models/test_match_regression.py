@@ -116,6 +116,14 @@ def test_the_share_of_what_is_not_wanted(encoder: Encoder) -> None:
     assert found[:, 0].tolist() == [1, 0, 0]
 
 
+def test_a_text_that_negates_what_is_not_wanted_is_told_apart(encoder: Encoder) -> None:
+    read = MatchFeatures(encoder, CatalogueFacts.read(SHOP, encoder))
+    texts = ["Lamp with cord. Brand: Lumo", "Cordless lamp. Brand: Lumo", "Lamp. Color: Red", "Lamp with cord"]
+    queries = ["lamp without cord", "lamp without cord", "lamp without cord", "lamp"]
+    assert read(queries, texts, ("exclusion",))[:, 0].tolist() == [1, -1, 0, 0]
+    assert read(queries, texts, ("excluded",))[:, 0].tolist() == [1, 0, 0, 0]
+
+
 def test_a_folder_of_a_version_with_two_features(encoder: Encoder, fitted: MatchRegression, tmp_path: Path) -> None:
     """It names no features and has no vectors of the catalogue; it grades as it did."""
     fitted.save(tmp_path / "model")

@@ -19,14 +19,14 @@ import Stemmer
 from safetensors.numpy import load_file, save_file
 
 from raylevance.data.hashing import hash_unit
-from raylevance.data.negation import excluded_stems
+from raylevance.data.negation import excluded_stems, exclusions
 from raylevance.data.words import words
 from raylevance.models.encoder import Encoder
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 
-Feature = Literal["cosine", "coverage", "feedback", "category", "other_brand", "excluded"]
+Feature = Literal["cosine", "coverage", "feedback", "category", "other_brand", "exclusion", "excluded"]
 """The features of `MatchFeatures`, by name."""
 
 FREQUENCIES, CATALOGUE = "document_frequencies.json", "catalogue.safetensors"
@@ -111,9 +111,10 @@ class MatchFeatures:
           pseudo-relevance feedback (Rocchio 1971).
         - category: the share of the query's nearest products, weighted by cosine, that have the text's category.
         - other_brand: 1 where the query names a brand of the catalogue and the text has none of those it names.
-        - excluded: like coverage, of the words that the query does not want ("lamp without cord").
+        - exclusion: `exclusions` of the text, for the words that the query does not want ("lamp without cord").
+        - excluded: like coverage, of these words. Judges that were fitted before exclusion read it.
 
-        The last four are our choice. `progress` is called with the number of texts encoded since its last call.
+        The last five are our choice. `progress` is called with the number of texts encoded since its last call.
         """
         distinct_queries, query = np.unique(np.asarray(queries, dtype=object), return_inverse=True)
         distinct_texts, text = np.unique(np.asarray(texts, dtype=object), return_inverse=True)
@@ -130,6 +131,7 @@ class MatchFeatures:
             "other_brand": lambda q, t: float(
                 bool(asked[q].brands) and not any(stems_of[t].issuperset(b) for b in asked[q].brands)
             ),
+            "exclusion": lambda q, t: exclusions(asked[q].excluded, [distinct_texts[t]])[0],
             "excluded": lambda q, t: self._share(asked[q].excluded, stems_of[t]),
         }
         rows = [[float(found[name](q, t)) for name in names] for q, t in zip(query, text, strict=True)]

@@ -23,7 +23,7 @@ from raylevance.models.encoder import Encoder
 ENCODER_FOLDER, REGRESSION = "encoder", "regression.json"
 CANDIDATE_CUTS = 100
 """The number of quantiles of the score that are tried as cuts."""
-FEATURES: tuple[Feature, ...] = ("coverage", "feedback", "category", "other_brand", "excluded")
+FEATURES: tuple[Feature, ...] = ("coverage", "feedback", "category", "other_brand", "exclusion")
 """The features of a new judge: those that raise its agreement with people out of fold (docs/decisions/0015)."""
 
 
