@@ -30,7 +30,13 @@ from raylevance.client.messages import (
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.inference.item_table import TriggerLists
 from raylevance.inference.query_classifier import query_text
-from raylevance.inference.search import ProductHit, ProductSearch, needs_vector, words_found
+from raylevance.inference.search import (
+    ProductHit,
+    ProductSearch,
+    excluded_words_found,
+    needs_vector,
+    words_found,
+)
 from serve.batching import Batcher
 from serve.bundle import Bundle, Vectors
 from serve.cache import Cache
@@ -216,9 +222,10 @@ class Answers:
             scores = await self.score(query, ids, self.bundle.scorer.texts.find(ids))
         texts = [" ".join([hit.title, hit.brand or "", *(hit.category or [])]) for hit in hits]
         words = await self.run(words_found, query, texts)
+        excluded = await self.run(excluded_words_found, query, [hit.title for hit in hits])
         return [
-            hit.model_copy(update={"explanation": Explanation(words=found, relevance=score)})
-            for hit, found, score in zip(hits, words, scores, strict=True)
+            hit.model_copy(update={"explanation": Explanation(words=found, excluded=unwanted, relevance=score)})
+            for hit, found, unwanted, score in zip(hits, words, excluded, scores, strict=True)
         ]
 
     def _recommended(self, request: RecommendRequest) -> tuple[list[RecommendedItem], list[str]]:

@@ -18,11 +18,12 @@ export function serveItems(served) {
 export async function why(answer, hit, k) {
   const [found, best] = await explanation(answer, hit, k);
   if (!found) return element("p", { class: "note" }, "The server now ranks other products; search again.");
-  const { words, relevance } = found.explanation;
+  const { words, excluded, relevance } = found.explanation;
   return element("dl", { class: "why" },
     fact("Cosine", found.dense_score, found.dense_score, 3, "not computed in lexical mode"),
     fact("BM25", found.lexical_score, found.lexical_score / best, 2, "no word of the query found"),
     row("Words found", words.length ? words.map((word) => element("mark", {}, word)) : muted("none")),
+    ...(excluded.length ? [row("Excluded words found", excluded.map((word) => element("strong", {}, word)))] : []),
     relevance === null
       ? row("Scorer", muted("this server has none"))
       : row("Scorer", bar(relevance), element("span", { class: "value" }, percent(relevance))),

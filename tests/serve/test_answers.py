@@ -185,6 +185,13 @@ def test_explanations_name_the_words_that_a_product_has(client: TestClient, stor
     assert [hit["explanation"]["relevance"] for hit in hits] == pytest.approx(expected.tolist(), abs=PROBABILITY)
 
 
+def test_explanations_name_the_words_that_the_query_excludes(client: TestClient) -> None:
+    hits = post(client, "/v1/search", query="shoes not red", k=20, mode="lexical", explain=True)["hits"]
+    red = ["red" in hit["title"].lower().split() for hit in hits]
+    assert [hit["explanation"]["excluded"] for hit in hits] == [["red"] if has else [] for has in red]
+    assert 0 < sum(red) < 20
+
+
 @pytest.mark.parametrize(
     ("path", "request_body"),
     [

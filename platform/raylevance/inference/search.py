@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from raylevance.artifacts import Artifact, Store, parse_reference
 from raylevance.config import Settings
+from raylevance.data.negation import excluded_stems, exclusions
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
 from raylevance.index.lexical_words import stems
@@ -139,6 +140,17 @@ def words_found(query: str, texts: Sequence[str]) -> list[list[str]]:
         [word for word, found in zip(words, of_words, strict=True) if found and text.issuperset(found)]
         for text in of_texts
     ]
+
+
+def excluded_words_found(query: str, titles: Sequence[str]) -> list[list[str]]:
+    """Return the words that `query` excludes ("lamp without cord") and each of n titles has, in their order.
+
+    A word that a title excludes too ("cordless") is not found in it.
+    """
+    excluded = excluded_stems(query)
+    words = list(dict.fromkeys(query.split())) if excluded else []
+    of_words = {word: excluded.intersection(found) for word, found in zip(words, stems(words), strict=True)}
+    return [[word for word, found in of_words.items() if exclusions(found, [title])[0] > 0] for title in titles]
 
 
 def load(store: Store, reference: str) -> TextSearch:

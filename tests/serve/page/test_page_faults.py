@@ -158,12 +158,14 @@ def use_a_token(visited: Visit, token: str) -> None:
 
 def test_what_the_server_sends_is_text(visit: Visits, full_server: str) -> None:
     visited = visit()
-    evil = a_hit(1, title=MARKUP, brand=MARKUP, category=[MARKUP], explanation={"words": [MARKUP], "relevance": None})
+    why = {"words": [MARKUP], "excluded": [MARKUP], "relevance": None}
+    evil = a_hit(1, title=MARKUP, brand=MARKUP, category=[MARKUP], explanation=why)
     visited.answer("search", lambda body: an_answer(full_server, body, evil, a_hit(2, title=MARKUP)))
     page = visited.open(MARKUP)
     assert titles(page) == [MARKUP] * 2
     page.locator(".hit").first.get_by_role("button", name="Why here").click()
     expect(page.locator("mark")).to_have_text(MARKUP)
+    expect(page.locator(".why strong")).to_have_text(MARKUP)
     page.locator(".hit").nth(1).get_by_role("button", name="More like this").click()
     expect(page.locator(".similar a")).to_have_text(MARKUP)  # The table of items does not have this product.
     assert page.locator("#results :is(img, b)").count() == 0

@@ -42,6 +42,10 @@ class Explanation(Settings):
     """Why a product was found."""
 
     words: list[str] = Field(description="The words of the query that its title, brand or category has, by stem.")
+    excluded: list[str] = Field(
+        default_factory=list,
+        description="The words that the query excludes and its title has, which mode `hybrid` ranks lower.",
+    )
     relevance: float | None = Field(description="The scorer's probability of relevance; null without a scorer.")
 
 
