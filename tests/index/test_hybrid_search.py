@@ -191,8 +191,9 @@ def test_an_excluded_product_gives_no_feedback(vectors: Vectors) -> None:
     products = named(["lamp with cord", *["lamp"] * (DIMENSION - 1)])
     index = VectorIndex.build(np.eye(DIMENSION, dtype=np.float32), IndexSettings(kind="exact")), lamps
     chosen = FusionSettings(feedback=1, excluded_weight=50)
-    rows = search_hybrid(*index, ["lamp without cord"], query, DIMENSION, chosen, products=products).fused[1][0]
-    assert rows[0] == 1 and rows[-1] == 0
+    scores, rows = search_hybrid(*index, ["lamp without cord"], query, DIMENSION, chosen, products=products).fused
+    assert rows[0, 0] == 1 and rows[0, -1] == 0
+    assert scores[0, 0] > scores[0, 1] + 0.1, "the query moved towards the product that leads without the first"
 
 
 def test_a_product_of_the_category_of_the_best_comes_before_its_twin(vectors: Vectors) -> None:

@@ -26,6 +26,7 @@ from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.pseudo_queries import POSITIVE
 from raylevance.data.schema import JUDGEMENTS, TABLES
 from raylevance.data.text import ProductText
+from raylevance.index.fusion import FusionSettings
 from raylevance.inference.encoder import NamedEncoder, backbone_digest
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.judge import JudgeReference, LoadedJudge
@@ -117,7 +118,7 @@ def recipe(settings: SyntheticQueriesSettings, run: Run) -> TablesOutcome:
         "model": version,
         "judge": judge.labels_version if judge else None,
         "text": settings.text,
-        **(_encoder_settings(settings.encoder, encoder) if encoder else {}),
+        **(_encoder_settings(settings.encoder, encoder) | {"search": FusionSettings()} if encoder else {}),
     }
     name = SYNTHETIC if settings.synthetic.only_unfound else SYNTHETIC_FOR_ANY
     inputs = [tables, *([encoder.artifact] if encoder and encoder.artifact else [])]

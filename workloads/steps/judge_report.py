@@ -12,6 +12,7 @@ from raylevance.artifacts import Artifact, Draft, fingerprint
 from raylevance.data.graded_pairs import GradedPairs
 from raylevance.data.judged_tables import JudgedTables
 from raylevance.evaluation.agreement import accuracy_by_coverage, agreement_by_slice, agreement_with_people, calibration
+from raylevance.index.fusion import FusionSettings
 from raylevance.inference.encoder import NamedEncoder, backbone_digest, backbone_path
 from raylevance.inference.judge import load as load_judge
 from raylevance.judges.labelling import label_table
@@ -94,6 +95,7 @@ def report_step(data: JudgeData, test: JudgedTables, candidates: Mapping[str, Ar
             "text": data.text,
             "validation": fingerprint(data.validation.query_ids),
             "backbone": backbone_digest(backbone),
+            "search": FusionSettings(),
         },
         inputs=inputs,
         seed=seed,

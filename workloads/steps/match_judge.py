@@ -17,6 +17,7 @@ from raylevance.data.splits import assign_folds
 from raylevance.data.text import ProductText, normalised_query
 from raylevance.evaluation.agreement import agreement_with_people
 from raylevance.evaluation.ranking_metrics import RankedRun
+from raylevance.index.fusion import FusionSettings
 from raylevance.inference.embeddings import embed_items
 from raylevance.inference.encoder import NamedEncoder, backbone_digest, backbone_path
 from raylevance.inference.judge import MODEL_FOLDER, save_judge
@@ -104,6 +105,7 @@ def match_judge_step(
         "text": text,
         "folds": FOLDS,
         "features": FEATURES,
+        "search": FusionSettings(),
         "queries": fingerprint(judged.queries["query_id"].to_pylist()),
     }
     if further:

@@ -223,7 +223,8 @@ def publish_index(run: Run, index: Artifact, tables: Artifact, encoder: Artifact
 
 
 def _alone(words: LexicalSettings, dense_weight: float) -> Variant:
-    return Variant.model_validate({"lexical": words, "fusion": {"dense_weight": dense_weight, "feedback": 0}})
+    off = dict.fromkeys(("feedback", "excluded_weight", "category_weight"), 0)
+    return Variant.model_validate({"lexical": words, "fusion": {"dense_weight": dense_weight, **off}})
 
 
 def _by_first_judgement(judged: JudgedTables) -> Any:

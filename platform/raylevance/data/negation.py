@@ -4,31 +4,40 @@ import re
 from collections.abc import Iterator, Sequence
 
 import Stemmer
+from bm25s.stopwords import STOPWORDS_EN_PLUS
 
 from raylevance.data.normal_form import normal_form
 from raylevance.data.words import WORD, with_character_pairs
 
 NEGATIONS = frozenset({"without", "no", "not", "non"})
-ENDS = frozenset({"with", "for", "in", "on", "from", "but", "and", "or"})
+ENDS = frozenset({"with", "for", "in", "on", "from", "but"})
 """Words that end a negation, as punctuation does."""
-LONGEST_NEGATION = 3
-"""The most words that a negation negates."""
-CLAUSE_END = re.compile(r"[.,;:|!?()\[\]]|\s[-–—]\s")
-WITHOUT = re.compile(r"\bw/o\b")
+SKIPPED = frozenset(STOPWORDS_EN_PLUS) - NEGATIONS - ENDS
+"""Words that are neither negated nor asserted, as those of one letter ("women's")."""
+EXCLUDED_WORDS, NEGATED_WORDS = 1, 3
+"""The most words that a negation negates in a query and in a title (docs/decisions/0018-hybrid.md). What follows the
+first word in a query may be wanted ("non stick pan")."""
 LEAST_STEM = 3
-"""The fewest letters before "less" in a word that negates them."""
+"""The fewest letters after "non" and before "less" in a word that negates them."""
+
+CLAUSE_END = re.compile(r"[.,;:|!?()\[\]]|\s[-–—]\s")
+SPELLINGS = (
+    (re.compile(r"\bw/o\b|\bfree (?:of|from)\b|\bzero\b"), "without"),
+    (re.compile(r"\bw/"), "with "),
+)
+"""Other ways to write "without" and "with"."""
 
 
 def excluded_stems(query: str) -> frozenset[str]:
     """Return the stems, by Snowball's English stemmer, that a query does not want.
 
-    These are up to `LONGEST_NEGATION` words after "without", "w/o", "no", "not" or "non", up to a preposition or
-    punctuation. A stem that the query also asks for is not among them ("box for silverware without silverware"), nor is
-    a number after "no" ("chanel no 5").
+    These are the word after each "without", "w/o", "no", "not" or "non", but for stop words and letters. A stem that
+    the query also asks for is not among them ("box for silverware without silverware"), nor is a number or a model
+    number after "no" ("part no DA29").
     """
     asserted, negated, stems = set[str](), set[str](), _Stems()
     for clause in _clauses(query):
-        for word, is_negated in _marked(clause):
+        for word, is_negated in _marked(clause, EXCLUDED_WORDS):
             (negated if is_negated else asserted).add(stems[word])
     return frozenset(negated - asserted)
 
@@ -36,15 +45,16 @@ def excluded_stems(query: str) -> frozenset[str]:
 def exclusions(excluded: frozenset[str], titles: Sequence[str]) -> list[float]:
     """Return for each title the share of the stems `excluded` that it asserts, less the share that it negates.
 
-    A title negates words as a query does, and those before "free" ("sugar-free") or "less" ("cordless"). A stem that it
-    both asserts and negates counts as negated. A share is between -1 and 1, and 0 without stems. Source: our choice,
-    like the marks of negated words in sentiment analysis (Pang, Lee and Vaithyanathan 2002).
+    A title negates up to `NEGATED_WORDS` words after a negation, up to a preposition or punctuation, and also the word
+    before "free" and the rest of words that begin with "non" or end in "less" ("sugar-free", "nonstick", "cordless"). A
+    stem that it both asserts and negates counts as negated. A share is between -1 and 1, and 0 without stems. Source:
+    our choice, like the marks of negated words in sentiment analysis (Pang, Lee and Vaithyanathan 2002).
     """
     stems, shares = _Stems(), []
     for title in titles:
         asserted, negated = set[str](), set[str]()
         for clause in _clauses(title) if excluded else ():
-            for word, is_negated in _with_suffixes(list(_marked(clause))):
+            for word, is_negated in _with_affixes(list(_marked(clause, NEGATED_WORDS))):
                 if (stem := stems[word]) in excluded:
                     (negated if is_negated else asserted).add(stem)
         shares.append((len(asserted - negated) - len(negated)) / max(len(excluded), 1))
@@ -64,26 +74,34 @@ class _Stems(dict[str, str]):
 
 
 def _clauses(text: str) -> Iterator[list[str]]:
-    for clause in CLAUSE_END.split(WITHOUT.sub("without", with_character_pairs(normal_form(text)))):
+    text = with_character_pairs(normal_form(text))
+    for spelling, word in SPELLINGS:
+        text = spelling.sub(word, text)
+    for clause in CLAUSE_END.split(text):
         yield WORD.findall(clause)
 
 
-def _marked(clause: list[str]) -> Iterator[tuple[str, bool]]:
-    """Yield the words of a clause but for those of negation, and whether each is negated."""
+def _marked(clause: list[str], longest: int) -> Iterator[tuple[str, bool]]:
+    """Yield the words of a clause, and whether each is one of the up to `longest` words after a negation.
+
+    Negations, prepositions, stop words and letters are left out.
+    """
     left = 0
     for word, following in zip(clause, [*clause, ""][1:], strict=True):
-        if word in NEGATIONS and not (word == "no" and following.isdigit()):
-            left = LONGEST_NEGATION
+        if word in NEGATIONS and not (word == "no" and any(map(str.isdigit, following))):
+            left = longest
         elif word in ENDS:
             left = 0
-        else:
+        elif len(word) > 1 and word not in SKIPPED:
             yield word, left > 0
             left -= 1
 
 
-def _with_suffixes(marked: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
-    """Negate the words of a clause before "free" and "less" too."""
+def _with_affixes(marked: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    """Negate the words of a clause before "free" and "less" too, and what "non" and "less" negate within a word."""
     for (word, negated), (following, _) in zip(marked, [*marked, ("", False)][1:], strict=True):
-        yield word, negated or following == "free"
+        yield word, negated or following in ("free", "less")
         if word.endswith("less") and len(word) >= LEAST_STEM + len("less"):
-            yield word.removesuffix("less"), True
+            yield word.removesuffix("less"), not negated
+        if word.startswith("non") and len(word) >= LEAST_STEM + len("non"):
+            yield word.removeprefix("non"), not negated

@@ -40,12 +40,12 @@ class FusionSettings(Settings):
     feedback_weight: NonNegativeFloat = 1
     """Weight of that mean vector beside the query's vector, which has the weight 1. Used by standardised only."""
     excluded_weight: NonNegativeFloat = 1.5
-    """How many standard deviations a product loses if its title has all words that a query excludes ("lamp without
-    cord"), and gains if its title excludes them too ("cordless lamp"); for some of the words in proportion. English
-    only. Used by standardised only."""
+    """What the fused score of a product loses if its title has all words that a query excludes ("lamp without cord"),
+    and gains if its title excludes them too ("cordless lamp"); for some of the words in proportion. Any query and title
+    is read as English. Used by standardised only."""
     category_weight: NonNegativeFloat = 2
-    """How many standard deviations a product gains if its category is that of all of the best products; in proportion
-    if its path agrees with theirs for some levels, or with some of them. Used by standardised only."""
+    """What the fused score of a product gains if its category is that of all of the best products; in proportion if its
+    path agrees with theirs for some levels, or with some of them. Used by standardised only."""
 
 
 def fuse(

@@ -114,7 +114,8 @@ class ProductIndex:
         fusion: FusionSettings,
     ) -> None:
         """Combine the parts of an index. `products` has the columns `COLUMNS`. Its rows are those of all shards."""
-        self.products = products
+        # In one chunk: Arrow copies all chunks of a column of texts to take a few rows of them.
+        self.products = products.combine_chunks()
         self.shards = shards
         self.vectors = ShardedVectors(shards)
         self.lexical = ShardedLexical(shards)

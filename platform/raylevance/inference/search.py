@@ -19,6 +19,7 @@ import pyarrow as pa
 from raylevance.artifacts import Artifact, Store, parse_reference
 from raylevance.config import Settings
 from raylevance.data.negation import excluded_stems, exclusions
+from raylevance.data.words import words as words_of
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
 from raylevance.index.lexical_words import stems
@@ -148,7 +149,7 @@ def excluded_words_found(query: str, titles: Sequence[str]) -> list[list[str]]:
     A word that a title excludes too ("cordless") is not found in it.
     """
     excluded = excluded_stems(query)
-    words = list(dict.fromkeys(query.split())) if excluded else []
+    words = list(dict.fromkeys(words_of(query))) if excluded else []
     of_words = {word: excluded.intersection(found) for word, found in zip(words, stems(words), strict=True)}
     return [[word for word, found in of_words.items() if exclusions(found, [title])[0] > 0] for title in titles]
 

@@ -44,7 +44,8 @@ class Explanation(Settings):
     words: list[str] = Field(description="The words of the query that its title, brand or category has, by stem.")
     excluded: list[str] = Field(
         default_factory=list,
-        description="The words that the query excludes and its title has, which mode `hybrid` ranks lower.",
+        description="The words that the query excludes and its title has. Mode `hybrid` ranks it lower by the "
+        "index's `excluded_weight`.",
     )
     relevance: float | None = Field(description="The scorer's probability of relevance; null without a scorer.")
 
