@@ -38,6 +38,8 @@ class Variant(Settings):
 def families(lexical: LexicalSettings) -> dict[str, list[Variant]]:
     """Return the variants that are compared, by what they have in common; those of a family differ in dense weight.
 
+    The first are the defaults; each of the next leaves out a part of the one before.
+
     `lexical` are the weights of the fields in all families but the one whose fields all count the same.
     """
 
@@ -46,13 +48,13 @@ def families(lexical: LexicalSettings) -> dict[str, list[Variant]]:
         return [Variant(lexical=words, fusion=each) for each in made]
 
     return {
-        "reciprocal rank": [Variant(lexical=lexical, fusion=FusionSettings(method="reciprocal_rank"))],
-        "min-max, fields alike": weighed(FIELDS_ALIKE, method="weighted"),
-        "min-max": weighed(lexical, method="weighted"),
-        "standardised": weighed(lexical, feedback=0, excluded_weight=0, category_weight=0),
-        "standardised, feedback": weighed(lexical, excluded_weight=0, category_weight=0),
-        "standardised, feedback, categories": weighed(lexical, excluded_weight=0),
         "standardised, feedback, categories, excluded words": weighed(lexical),
+        "standardised, feedback, categories": weighed(lexical, excluded_weight=0),
+        "standardised, feedback": weighed(lexical, excluded_weight=0, category_weight=0),
+        "standardised": weighed(lexical, excluded_weight=0, category_weight=0, feedback=0),
+        "min-max": weighed(lexical, method="weighted"),
+        "min-max, fields alike": weighed(FIELDS_ALIKE, method="weighted"),
+        "reciprocal rank": [Variant(lexical=lexical, fusion=FusionSettings(method="reciprocal_rank"))],
     }
 
 
@@ -86,16 +88,13 @@ def ndcg(judged: JudgedTables, ranking: Ranking) -> Values:
 
 
 def choose_family(measured: Mapping[str, Values], queries: npt.NDArray[np.bool_] | slice = slice(None)) -> str:
-    """Return the family whose chosen variant has the highest mean over `queries`.
-
-    Among equals it is the last, which reads most: where no query excludes a word, nothing speaks against reading them.
-    """
+    """Return the family whose chosen variant has the highest mean over `queries`, the first among equals."""
 
     def mean(name: str) -> float:
         values = measured[name]
         return round(float(values[choose(values, queries), queries].mean()), 9)
 
-    return max(reversed(list(measured)), key=mean)
+    return max(measured, key=mean)
 
 
 def held_out(measured: Mapping[str, Values], folds: npt.NDArray[np.int64]) -> Values:

@@ -131,7 +131,7 @@ class MatchFeatures:
             "other_brand": lambda q, t: float(
                 bool(asked[q].brands) and not any(stems_of[t].issuperset(b) for b in asked[q].brands)
             ),
-            "exclusion": lambda q, t: exclusions(asked[q].excluded, [distinct_texts[t]])[0],
+            "exclusion": lambda q, t: exclusions(asked[q].excluded, [str(distinct_texts[t])])[0],
             "excluded": lambda q, t: self._share(asked[q].excluded, stems_of[t]),
         }
         rows = [[float(found[name](q, t)) for name in names] for q, t in zip(query, text, strict=True)]
