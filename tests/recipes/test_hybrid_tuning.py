@@ -17,15 +17,18 @@ from raylevance.data.judged_tables import JudgedTables
 from raylevance.data.schema import JUDGEMENTS, PRODUCTS, QUERIES
 from raylevance.index.fusion import FusionSettings
 from raylevance.index.grades import GradeBands
+from raylevance.index.lexical_fields import LexicalSettings
 from raylevance.index.products import ProductIndex, ProductIndexSettings
 from raylevance.index.shards import LocalShards
+from raylevance.index.vectors import IndexSettings, VectorIndex
 from raylevance.inference.encoder import load as load_encoder
 from raylevance.inference.search import load
 from raylevance.models.encoder import Encoder
 from tests.conftest import Ended
 from workloads.steps.judged_training import JUDGED_QUERIES
 from workloads.steps.systems import choose, rank_hybrid
-from workloads.studies.hybrid_variants import choose_family, families, held_out
+from workloads.studies.hybrid_tuning import words_alone
+from workloads.studies.hybrid_variants import Variant, VariantRanker, choose_family, families, held_out
 
 Command = Callable[..., Ended]
 
@@ -213,6 +216,30 @@ def test_a_report_ranks_as_the_index_answers(shop: Path) -> None:
     for query, hits in zip(judged.queries["query_id"].to_pylist(), answers, strict=True):
         assert run[query] == pytest.approx({hit.product_id: hit.score for hit in hits}, abs=1e-5)
         assert list(run[query]) == [hit.product_id for hit in hits]
+
+
+def test_the_row_of_bm25f_reads_words_alone(shop: Path) -> None:
+    """Neither the categories of the best products nor a word that a query excludes change it."""
+    judged, rng = JudgedTables.open(Store(shop).path("tables/shop")), np.random.default_rng(3)
+    paths = pa.array([[KINDS[place]] for place in rng.integers(0, 6, 60)], pa.list_(pa.string()))
+    products = judged.products.set_column(judged.products.schema.get_field_index("category"), "category", paths)
+    texts = ["red lamp without matt", "glossy kettle", "blue not glossy table"]
+    queries = judged.queries.slice(0, 3).set_column(1, "query", pa.array(texts))
+    asked, ranker = JudgedTables(products, queries, judged.judgements), VariantRanker(products)
+    vectors = VectorIndex.build(np.eye(60, dtype=np.float32), IndexSettings(kind="exact"))
+
+    def ranked(variant: Variant) -> list[list[int]]:
+        return [
+            row[row >= 0].tolist() for row in ranker.rank(asked, vectors, np.eye(3, 60, dtype=np.float32), variant)[1]
+        ]
+
+    words = ranker.lexical(LexicalSettings()).search(texts, 60)[1]
+    alone = ranked(only_words := words_alone(LexicalSettings()))
+    for found, expected in zip(alone, words, strict=True):
+        count = int((expected >= 0).sum())
+        assert found[:count] == expected[:count].tolist()
+    read_all = only_words.fusion.model_copy(update={"excluded_weight": 1.5, "category_weight": 2})
+    assert ranked(only_words.model_copy(update={"fusion": read_all})) != alone
 
 
 def test_too_few_queries_are_refused(raylevance: Command, tiny_backbone: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from raylevance.data.splits import assign_folds
 from raylevance.data.text import baseline_text, full_text
 from raylevance.errors import RaylevanceError
 from raylevance.evaluation.intervals import bootstrap_mean, paired_difference
+from raylevance.index.fusion import FusionSettings
 from raylevance.index.lexical_fields import LexicalSettings
 from raylevance.index.products import ProductIndex
 from raylevance.index.shards import VectorSearch
@@ -173,7 +174,7 @@ def compare(
     fixed = {
         BASELINE: ndcg(judged, rank_lexical(judged, baseline_text(judged.products))),
         "BM25, all text": ndcg(judged, rank_lexical(judged, full_text(judged.products))),
-        "BM25F": ranker.measure(judged, vectors, queries, [_alone(words, 0.0)])[0],
+        "BM25F": ranker.measure(judged, vectors, queries, [words_alone(words)])[0],
         "dense": ndcg(judged, rank_dense(judged, queries, vectors)),
         OWN_FUSION: ndcg(judged, rank_fused(judged, vectors, loaded.lexical, queries, loaded.fusion, loaded.bands)),
     }
@@ -191,6 +192,12 @@ def compare(
         "chosen": family,
         "variant": variant.model_dump(mode="json"),
     }
+
+
+def words_alone(lexical: LexicalSettings) -> Variant:
+    """Return the variant that ranks by BM25F and reads nothing else."""
+    off = dict.fromkeys(("dense_weight", "feedback", "excluded_weight", "category_weight"), 0)
+    return Variant(lexical=lexical, fusion=FusionSettings.model_validate(off))
 
 
 def unjudged_encoder(store: Store, encoder: Artifact) -> Artifact:
@@ -220,11 +227,6 @@ def publish_index(run: Run, index: Artifact, tables: Artifact, encoder: Artifact
     name = parse_reference(index.ref)[0].removesuffix("-tuned")
     described = {**dict(variant), "vectors_of": index.ref}
     return run.step(f"{name}-tuned", build, settings=described, inputs=[tables, encoder])
-
-
-def _alone(words: LexicalSettings, dense_weight: float) -> Variant:
-    off = dict.fromkeys(("feedback", "excluded_weight", "category_weight"), 0)
-    return Variant.model_validate({"lexical": words, "fusion": {"dense_weight": dense_weight, **off}})
 
 
 def _by_first_judgement(judged: JudgedTables) -> Any:
