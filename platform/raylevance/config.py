@@ -33,7 +33,7 @@ SCALARS = (bool, int, float, datetime.date)
 class Settings(BaseModel):
     """The base class of all settings. Unknown names are errors, and values are checked once and then frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def load_settings(cls: type[S], file: Path | None = None, overrides: Sequence[str] = ()) -> S:

@@ -54,7 +54,9 @@ def test_what_a_query_does_not_want(query: str, excluded: set[str]) -> None:
         ("Lamp with cord, or without cord", -1),
         ("Lamp without shade and cord", -1),
         ("Lamp, no shade w/ cord", 1),
-        ("Cord-less Wall Lamp", -1),
+        ("Cord-Free LED Wall Lamp", -1),
+        ("Lamp with cord free shipping", 1),
+        ("Lamp cord less 50%", 1),
         ("Wall lamp, zero cord", -1),
         ("Wall lamp free of cords", -1),
         ("Wall lamp, not cordless", 1),
@@ -66,6 +68,10 @@ def test_what_a_query_does_not_want(query: str, excluded: set[str]) -> None:
 )
 def test_what_a_title_says_of_a_word(title: str, share: float) -> None:
     assert exclusions(frozenset({"cord"}), [title]) == [share]
+
+
+def test_accents_make_no_difference() -> None:
+    assert exclusions(excluded_stems("salsa without jalapeño"), ["Jalapeno salsa", "Jalapen\u0303o salsa"]) == [1, 1]
 
 
 def test_shares_of_several_words() -> None:

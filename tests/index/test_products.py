@@ -1,8 +1,10 @@
 """Tests of the catalogue's index: modes, filters, grades and files; and the figures of BM25 on real data."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ir_measures
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from raylevance.data.schema import PRODUCTS
 from raylevance.errors import RaylevanceError, UsageError
@@ -117,6 +120,31 @@ def test_an_index_stores_its_fusion_settings(
     bare = ProductIndex.build(products, vectors, settings)
     with pytest.raises(UsageError, match="graded fusion needs grade bands"):
         bare.search(QUERIES, query_vectors, K)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"k": 0}, "k=0: ask for 1 product or more"),
+        ({"k": K, "minimum_grade": 3}, "minimum_grade=3: grades are 0, 1 and 2"),
+        ({"k": K, "mode": "words"}, "unknown mode 'words'"),
+    ],
+)
+def test_a_wrong_search_is_refused(
+    index: ProductIndex, query_vectors: Vectors, asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        index.search(QUERIES, query_vectors, **asked)
+
+
+def test_a_weight_that_is_no_number_is_refused(products: pa.Table, vectors: Vectors, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        FusionSettings(category_weight=float("inf"))
+    ProductIndex.build(products, vectors, ProductIndexSettings()).save(tmp_path)
+    header = tmp_path / "index.json"
+    header.write_text(header.read_text().replace('"category_weight": 2.0', '"category_weight": null'))
+    with pytest.raises(RaylevanceError, match=r"index\.json: fusion\.category_weight: Input should be a valid number"):
+        ProductIndex.load(tmp_path)
 
 
 def test_an_index_from_before_rescoring_ranks_as_it_did(

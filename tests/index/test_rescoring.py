@@ -29,7 +29,7 @@ def agreement_by_loop(paths: list[tuple[str, ...]], best: int) -> list[float]:
                 shared += 1
             total += shared / max(len(path), len(other))
         values.append(total / len(first) if path and first else None)
-    known = [value for value in values if value is not None]
+    known = [value for value in values[:best] if value is not None]
     mean = sum(known) / len(known) if known else 0.0
     return [mean if value is None else value for value in values]
 
@@ -44,7 +44,7 @@ def test_agreement_is_that_of_a_loop(paths: list[tuple[str, ...]], best: int) ->
 def test_agreement_of_paths() -> None:
     kettles, kitchen, bath, nothing, garden = PATHS
     assert category_agreement([kettles, kitchen, bath, garden, nothing], 1).tolist() == pytest.approx(
-        [1, 2 / 3, 1 / 3, 0, (1 + 2 / 3 + 1 / 3) / 4]
+        [1, 2 / 3, 1 / 3, 0, 1]
     )
     assert category_agreement([("a", "b"), ("c", "b")], 1).tolist() == [1, 0]
 

@@ -118,6 +118,22 @@ def test_the_best_is_published_and_served(raylevance: Command, shop: Path) -> No
     assert json.loads(again.out) == outcome
 
 
+def test_a_fusion_of_its_own_that_is_better_is_kept(raylevance: Command, shop: Path) -> None:
+    """Its weight of the dense side, 0.02, is none of those that are compared."""
+    store = Store(shop)
+    own = ProductIndex.load(store.path("index/shop"))
+    settings = ProductIndexSettings(fusion=FusionSettings(dense_weight=0.02, feedback=0))
+    with store.publish(
+        "index/kept", parents=[store.get(f"{kind}/shop").ref for kind in ("tables", "encoder")]
+    ) as draft:
+        ProductIndex.build(own.products, own.vectors.vectors(np.arange(60)), settings).save(draft.path)
+    outcome = json.loads(raylevance("tune", "hybrid", "--store", shop, "--set", "index=index/kept", "--json").out)
+    rows = {name: outcome["systems"][name]["value"][0] for name in families_by_name()}
+    assert outcome["systems"]["the index's own fusion"]["value"][0] > max(rows.values())
+    assert outcome["chosen"] == "the index's own fusion"
+    assert ProductIndex.load(store.path("index/kept-tuned")).fusion == settings.fusion
+
+
 def test_worthless_vectors_get_less_weight(raylevance: Command, shop: Path) -> None:
     """Each product has the vector of another one."""
     store = Store(shop)

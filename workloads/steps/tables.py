@@ -172,7 +172,7 @@ def _imported(source: str, folder: Path, run: Run, *, on_bad_row: Any, locale: s
             f"{len(not_read)} files not read",
         ]
         if said := [outcome for outcome in outcomes if not outcome.startswith("0 ")]:
-            status(f"tables/{source}: {', '.join(said)}; raylevance store show tables/{source} names them")
+            status(f"tables/{source}: {', '.join(said)}; raylevance store show tables/{source} counts them by reason")
 
     settings = {
         "source": source,

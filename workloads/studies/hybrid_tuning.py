@@ -87,7 +87,7 @@ class HybridTuneOutcome:
         """Return one row for each system and family: held-out nDCG@10 with its interval, and paired differences."""
         metrics = self.report.metrics
         columns = ["", "dense weight", f"{METRIC}, held out", "minus BM25", f"minus {OWN_FUSION}"]
-        title = f"{metrics['queries']} training queries of {metrics['data']}, {metrics['folds']} folds"
+        title = f"{metrics['queries']} queries of {metrics['data']} outside the test split, {metrics['folds']} folds"
         table = Table(*columns, box=None, pad_edge=False, title=title, title_justify="left")
         for name, row in metrics["systems"].items():
             weight = "" if row["dense_weight"] is None else f"{row['dense_weight']:g}"
@@ -170,6 +170,8 @@ def compare(
     queries = named.encode_queries(judged.queries["query"].to_pylist())
     folds = assign_folds(judged.queries, settings.folds, settings.seed)[_by_first_judgement(judged)]
     tried = families(words)
+    if loaded.fusion.method != "graded":
+        tried[OWN_FUSION] = [Variant(lexical=words, fusion=loaded.fusion)]
     measured = {name: ranker.measure(judged, vectors, queries, variants) for name, variants in tried.items()}
     fixed = {
         BASELINE: ndcg(judged, rank_lexical(judged, baseline_text(judged.products))),
@@ -180,10 +182,11 @@ def compare(
     }
     family = choose_family(measured)
     variant = tried[family][choose(measured[family])]
-    values = fixed | {name: held_out({name: each}, folds) for name, each in measured.items()}
+    values = fixed | {name: held_out({name: each}, folds) for name, each in measured.items() if name not in fixed}
     values[TUNED] = held_out(measured, folds)
     weights = {name: tried[name][choose(each)].fusion.dense_weight for name, each in measured.items()}
-    weights.pop("reciprocal rank")
+    for unweighed in ("reciprocal rank", OWN_FUSION):
+        weights.pop(unweighed, None)
     return {
         "vectors": compared.ref,
         "queries": judged.queries.num_rows,

@@ -1,6 +1,7 @@
 """The words that a query excludes, and those that a title says a product lacks: "lamp without cord". English only."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import Stemmer
@@ -17,9 +18,12 @@ SKIPPED = frozenset(STOPWORDS_EN_PLUS) - NEGATIONS - ENDS
 EXCLUDED_WORDS, NEGATED_WORDS = 1, 3
 """The most words that a negation negates in a query and in a title (docs/decisions/0018-hybrid.md). What follows the
 first word in a query may be wanted ("non stick pan")."""
+FREE_THINGS = frozenset({"shipping", "delivery", "returns", "gift", "gifts", "sample", "samples", "trial", "bonus"})
+"""Words after "free" that cost nothing, so that the word before is not negated: "lamp with cord free shipping"."""
 LEAST_STEM = 3
 """The fewest letters after "non" and before "less" in a word that negates them."""
 
+ACCENTS = re.compile("[\u0300-\u036f]")
 CLAUSE_END = re.compile(r"[.,;:|!?()\[\]]|\s[-–—]\s")
 SPELLINGS = (
     (re.compile(r"\bw/o\b|\bfree (?:of|from)\b|\bzero\b"), "without"),
@@ -31,9 +35,9 @@ SPELLINGS = (
 def excluded_stems(query: str) -> frozenset[str]:
     """Return the stems, by Snowball's English stemmer, that a query does not want.
 
-    These are the word after each "without", "w/o", "no", "not" or "non", but for stop words and letters. A stem that
-    the query also asks for is not among them ("box for silverware without silverware"), nor is a number or a model
-    number after "no" ("part no DA29").
+    These are the word after each "without", "w/o", "free of", "free from", "zero", "no", "not" or "non", but for stop
+    words and letters. A stem that the query also asks for is not among them ("box for silverware without silverware"),
+    nor is a number or a model number after "no" ("part no DA29").
     """
     asserted, negated, stems = set[str](), set[str](), _Stems()
     for clause in _clauses(query):
@@ -74,7 +78,7 @@ class _Stems(dict[str, str]):
 
 
 def _clauses(text: str) -> Iterator[list[str]]:
-    text = with_character_pairs(normal_form(text))
+    text = ACCENTS.sub("", unicodedata.normalize("NFD", with_character_pairs(normal_form(text))))
     for spelling, word in SPELLINGS:
         text = spelling.sub(word, text)
     for clause in CLAUSE_END.split(text):
@@ -98,9 +102,10 @@ def _marked(clause: list[str], longest: int) -> Iterator[tuple[str, bool]]:
 
 
 def _with_affixes(marked: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
-    """Negate the words of a clause before "free" and "less" too, and what "non" and "less" negate within a word."""
-    for (word, negated), (following, _) in zip(marked, [*marked, ("", False)][1:], strict=True):
-        yield word, negated or following in ("free", "less")
+    """Negate the words of a clause before "free" too, and what "non" and "less" negate within a word."""
+    following = [word for word, _ in marked[1:]] + ["", ""]
+    for place, (word, negated) in enumerate(marked):
+        yield word, negated or (following[place] == "free" and following[place + 1] not in FREE_THINGS)
         if word.endswith("less") and len(word) >= LEAST_STEM + len("less"):
             yield word.removesuffix("less"), not negated
         if word.startswith("non") and len(word) >= LEAST_STEM + len("non"):

@@ -100,7 +100,9 @@ def read_header(folder: Path) -> IndexHeader:
     except OSError as error:
         raise RaylevanceError(f"{folder}: not an index: {error}") from None
     except ValidationError as error:
-        raise damaged(folder, error) from None
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise damaged(folder, f"{HEADER_FILE}: {where}: {first['msg']}") from None
 
 
 class ProductIndex:
@@ -185,10 +187,11 @@ class ProductIndex:
           fewer than `k` may be left.
         - `fusion`: overrides the settings of the index.
 
-        Raises `UsageError` if the mode is unknown, or if vectors or grade bands are needed and missing.
+        Raises `UsageError` if the mode is unknown, `k` is below 1 or `minimum_grade` is no grade, or if vectors or
+        grade bands are needed and missing.
         """
         fusion = fusion or self.fusion
-        self._check_request(query_vectors, mode, minimum_grade, fusion)
+        self._check_request(query_vectors, k, mode, minimum_grade, fusion)
         allowed = self._columns.allowed(filters) if filters else None
         depth = max(k, fusion.depth) if minimum_grade or mode == "hybrid" else k
         lexical = None
@@ -258,10 +261,14 @@ class ProductIndex:
         return self.shards.shards
 
     def _check_request(
-        self, query_vectors: Vectors | None, mode: str, minimum_grade: int | None, fusion: FusionSettings
+        self, query_vectors: Vectors | None, k: int, mode: str, minimum_grade: int | None, fusion: FusionSettings
     ) -> None:
         if mode not in MODES:
             raise UsageError(f"unknown mode {mode!r}; {nearest(mode, MODES)}")
+        if k < 1:
+            raise UsageError(f"k={k}: ask for 1 product or more")
+        if minimum_grade not in (None, 0, 1, 2):
+            raise UsageError(f"minimum_grade={minimum_grade}: grades are 0, 1 and 2")
         if query_vectors is None and mode != "lexical":
             raise UsageError(f"a {mode} search needs query vectors")
         if minimum_grade and query_vectors is None:

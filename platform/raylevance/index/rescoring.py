@@ -71,13 +71,14 @@ def category_agreement(paths: Sequence[Path], best: int) -> npt.NDArray[np.float
         levels that the two paths share from the root / levels of the longer path
 
     Of the first products, those without a category are left out of the mean. A product without one has the mean of the
-    others, so that it neither gains nor loses. Without any category among the first, all are 0.
+    first that have one, so that among the best it neither gains nor loses. Without any category among the first, all
+    are 0.
     """
     meant = [path for path in paths[:best] if path]
     if not meant:
         return np.zeros(len(paths))
     of_path = {path: sum(_similarity(path, other) for other in meant) / len(meant) for path in set(paths) if path}
-    without_category = float(np.mean([of_path[path] for path in paths if path]))
+    without_category = float(np.mean([of_path[path] for path in meant]))
     return np.array([of_path.get(path, without_category) for path in paths])
 
 

@@ -134,13 +134,14 @@ def needs_vector(mode: Mode, minimum_grade: int) -> bool:
 
 
 def words_found(query: str, texts: Sequence[str]) -> list[list[str]]:
-    """Return the words of `query` that each of n texts has, by their stems, without stop words, in their order."""
-    words = list(dict.fromkeys(query.split()))
+    """Return the words of `query` that each of n texts has, by their stems, in their order.
+
+    Stop words are left out, and words that the query excludes.
+    """
+    excluded, words = excluded_stems(query), list(dict.fromkeys(query.split()))
     of_words, of_texts = stems(words), [set(found) for found in stems(texts)]
-    return [
-        [word for word, found in zip(words, of_words, strict=True) if found and text.issuperset(found)]
-        for text in of_texts
-    ]
+    wanted = [(word, found) for word, found in zip(words, of_words, strict=True) if excluded.isdisjoint(found)]
+    return [[word for word, found in wanted if found and text.issuperset(found)] for text in of_texts]
 
 
 def excluded_words_found(query: str, titles: Sequence[str]) -> list[list[str]]:
