@@ -20,7 +20,7 @@ from raylevance.errors import UsageError
 from raylevance.index.filters import Filters
 from raylevance.inference import item_table, query_classifier, scorer
 from raylevance.inference.item_table import TriggerLists
-from raylevance.inference.search import needs_vector
+from raylevance.inference.search import excluded_words_found, needs_vector, words_found
 from serve.answers import search_all
 from serve.api import build_api
 from serve.metrics import Metrics
@@ -190,6 +190,21 @@ def test_explanations_name_the_words_that_the_query_excludes(client: TestClient)
     red = ["red" in hit["title"].lower().split() for hit in hits]
     assert [hit["explanation"]["excluded"] for hit in hits] == [["red"] if has else [] for has in red]
     assert 0 < sum(red) < 20
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "words", "excluded"),
+    [
+        ("lamp without cord", "Lamp with cord", ["lamp"], ["cord"]),
+        ("lamp without cord", "Cordless lamp", ["lamp"], []),
+        ("salsa without jalapeño", "Jalapeno salsa", ["salsa"], ["jalapeño"]),
+        ("lamp without cord,red", "Red lamp, long cord", ["lamp"], ["cord"]),
+        ("lamp with cord", "Lamp with cord", ["lamp", "cord"], []),
+    ],
+)
+def test_a_word_is_named_as_found_or_as_excluded(query: str, title: str, words: list[str], excluded: list[str]) -> None:
+    assert words_found(query, [title, "nothing"]) == [words, []]
+    assert excluded_words_found(query, [title, "nothing"]) == [excluded, []]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from raylevance.data.graded_pairs import pair_texts
 from raylevance.data.hashing import hash_strings, hash_unit, pair_ids
 from raylevance.data.judged_tables import TRAIN, JudgedTables
 from raylevance.data.schema import JUDGEMENTS
+from raylevance.index.fusion import FusionSettings
 from raylevance.index.mining import (
     MINED_SCHEMA,
     MiningSettings,
@@ -102,7 +103,7 @@ def mining_step(
         "text": data.text,
         "queries": fingerprint(data.train.queries["query_id"].to_pylist()),
         # Not a setting: pairs of a judge that was checked on whole products are mined anew.
-        **({"checked": "a sample of pairs"} if settings.unjudged == "judge" else {}),
+        **({"checked": "a sample of pairs", "search": FusionSettings()} if settings.unjudged == "judge" else {}),
     }
     inputs = [data.tables, encoder, *data.synthetic, *earlier]
     return run.step(name, build, settings=described, inputs=inputs, seed=seed)

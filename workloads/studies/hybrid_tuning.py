@@ -124,7 +124,8 @@ def tune_hybrid(settings: HybridTuneSettings, store: str) -> HybridTuneOutcome:
 
         compared = settings.model_dump(exclude={"index"}) | {"words": words, "families": families(words)}
         report = run.step("tuning/hybrid", build_report, settings=compared, inputs=[index, tables, encoder])
-        chosen = Variant.model_validate(report.metrics["variant"])
+        keep = report.metrics["chosen"] == OWN_FUSION
+        chosen = None if keep else Variant.model_validate(report.metrics["variant"])
         tuned = publish_index(run, index, tables, encoder, chosen)
     return HybridTuneOutcome(opened, report, tuned)
 
@@ -170,8 +171,6 @@ def compare(
     queries = named.encode_queries(judged.queries["query"].to_pylist())
     folds = assign_folds(judged.queries, settings.folds, settings.seed)[_by_first_judgement(judged)]
     tried = families(words)
-    if loaded.fusion.method != "graded":
-        tried[OWN_FUSION] = [Variant(lexical=words, fusion=loaded.fusion)]
     measured = {name: ranker.measure(judged, vectors, queries, variants) for name, variants in tried.items()}
     fixed = {
         BASELINE: ndcg(judged, rank_lexical(judged, baseline_text(judged.products))),
@@ -182,11 +181,13 @@ def compare(
     }
     family = choose_family(measured)
     variant = tried[family][choose(measured[family])]
-    values = fixed | {name: held_out({name: each}, folds) for name, each in measured.items() if name not in fixed}
+    values = fixed | {name: held_out({name: each}, folds) for name, each in measured.items()}
     values[TUNED] = held_out(measured, folds)
     weights = {name: tried[name][choose(each)].fusion.dense_weight for name, each in measured.items()}
-    for unweighed in ("reciprocal rank", OWN_FUSION):
-        weights.pop(unweighed, None)
+    weights.pop("reciprocal rank")
+    # Judged as other families are, but not held out: it may have been tuned on these queries.
+    if choose(np.stack([measured[family][choose(measured[family])], fixed[OWN_FUSION]])):
+        family, variant = OWN_FUSION, Variant(lexical=words, fusion=loaded.fusion)
     return {
         "vectors": compared.ref,
         "queries": judged.queries.num_rows,
@@ -216,19 +217,19 @@ def unjudged_encoder(store: Store, encoder: Artifact) -> Artifact:
     return encoder
 
 
-def publish_index(run: Run, index: Artifact, tables: Artifact, encoder: Artifact, variant: Variant) -> Artifact:
-    """Return `index/<name>-tuned`: the vectors and grade bands of `index`, searched as `variant` says."""
+def publish_index(run: Run, index: Artifact, tables: Artifact, encoder: Artifact, variant: Variant | None) -> Artifact:
+    """Return `index/<name>-tuned`: the vectors and grade bands of `index`, searched as `variant` says, or as it is."""
 
     def build(draft: Draft) -> None:
-        loaded = ProductIndex.load(run.store.path(index.ref))
-        products = JudgedTables.open(run.store.path(tables.ref)).products
-        lexical = VariantRanker(products).lexical(variant.lexical)
-        tuned = loaded.with_lexical(lexical, variant.fusion)
+        tuned = ProductIndex.load(run.store.path(index.ref))
+        if variant:
+            products = JudgedTables.open(run.store.path(tables.ref)).products
+            tuned = tuned.with_lexical(VariantRanker(products).lexical(variant.lexical), variant.fusion)
         tuned.save(draft.path)
         draft.metrics |= tuned.describe()
 
     name = parse_reference(index.ref)[0].removesuffix("-tuned")
-    described = {**dict(variant), "vectors_of": index.ref}
+    described = {**(dict(variant) if variant else {}), "vectors_of": index.ref}
     return run.step(f"{name}-tuned", build, settings=described, inputs=[tables, encoder])
 
 

@@ -38,7 +38,7 @@ class Variant(Settings):
 def families(lexical: LexicalSettings) -> dict[str, list[Variant]]:
     """Return the variants that are compared, by what they have in common; those of a family differ in dense weight.
 
-    The first are the defaults; each of the next leaves out a part of the one before.
+    The first are the defaults.
 
     `lexical` are the weights of the fields in all families but the one whose fields all count the same.
     """
@@ -50,6 +50,7 @@ def families(lexical: LexicalSettings) -> dict[str, list[Variant]]:
     return {
         "standardised, feedback, categories, excluded words": weighed(lexical),
         "standardised, feedback, categories": weighed(lexical, excluded_weight=0),
+        "standardised, feedback, excluded words": weighed(lexical, category_weight=0),
         "standardised, feedback": weighed(lexical, excluded_weight=0, category_weight=0),
         "standardised": weighed(lexical, excluded_weight=0, category_weight=0, feedback=0),
         "min-max": weighed(lexical, method="weighted"),

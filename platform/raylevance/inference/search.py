@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from raylevance.artifacts import Artifact, Store, parse_reference
 from raylevance.config import Settings
-from raylevance.data.negation import excluded_stems, exclusions
+from raylevance.data.negation import excluded_stems, exclusions, word_stem
 from raylevance.data.words import words as words_of
 from raylevance.errors import RaylevanceError, UsageError
 from raylevance.index.filters import Filters
@@ -73,8 +73,8 @@ class ProductSearch:
         `needs_vector` is false, and then hits have neither cosine nor grade. `minimum_grade` drops the hits of a lower
         grade, so that fewer than `k` may be left.
 
-        Raises `UsageError` for an unknown mode, where a vector is needed and missing, and for a minimum grade when the
-        index has no grade bands.
+        Raises `UsageError` for an unknown mode, a `k` below 1 or a minimum grade that is no grade, where a vector is
+        needed and missing, and for a minimum grade when the index has no grade bands.
         """
         vectors = None if vector is None else vector[None, :]
         [hits] = self.search_all([query], vectors, k, mode, filters, minimum_grade)
@@ -140,7 +140,11 @@ def words_found(query: str, texts: Sequence[str]) -> list[list[str]]:
     """
     excluded, words = excluded_stems(query), list(dict.fromkeys(query.split()))
     of_words, of_texts = stems(words), [set(found) for found in stems(texts)]
-    wanted = [(word, found) for word, found in zip(words, of_words, strict=True) if excluded.isdisjoint(found)]
+    wanted = [
+        (word, found)
+        for word, found in zip(words, of_words, strict=True)
+        if excluded.isdisjoint(map(word_stem, words_of(word)))
+    ]
     return [[word for word, found in wanted if found and text.issuperset(found)] for text in of_texts]
 
 
@@ -151,7 +155,7 @@ def excluded_words_found(query: str, titles: Sequence[str]) -> list[list[str]]:
     """
     excluded = excluded_stems(query)
     words = list(dict.fromkeys(words_of(query))) if excluded else []
-    of_words = {word: excluded.intersection(found) for word, found in zip(words, stems(words), strict=True)}
+    of_words = {word: excluded & {word_stem(word)} for word in words}
     return [[word for word, found in of_words.items() if exclusions(found, [title])[0] > 0] for title in titles]
 
 
