@@ -9,14 +9,20 @@ nodes, and nothing is set.
 """
 
 import atexit
+import itertools
 import os
+import random
 import shutil
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 HAPROXY = Path(__file__).with_name("haproxy_on_loopback.sh")
 REPLICA_PORTS = 200
+PROXY_PORTS = range(32_200, 32_768)
+"""Below the ports that Linux gives out for connections, one of which may be taken before the proxy starts, and above
+those of replicas. Ray's workers have 10,002 to 19,999."""
 FILES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
@@ -89,10 +95,15 @@ def _binary() -> str | None:
     return str(get_haproxy_binary())
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def _free_ports(count: int, among: Sequence[int] = PROXY_PORTS) -> list[int]:
+    """Return `count` free ports of `among`, drawn at random."""
+    free = (port for port in random.sample(among, len(among)) if _is_free(port))
+    return list(itertools.islice(free, count))
+
+
+def _is_free(port: int) -> bool:
     try:
-        return [found.getsockname()[1] for found in sockets]
-    finally:
-        for found in sockets:
-            found.close()
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
