@@ -35,6 +35,12 @@ mining: {unjudged: skip, k: 20}
 stage2: {train: {max_steps: 2}}
 """
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The ports and files of the proxy of the process that started this one, if that has imported `serve`: each process
+    # needs its own.
+    for name in [name for name in os.environ if name.startswith("RAY_SERVE_")]:
+        del os.environ[name]
+
 os.environ.update(
     RAYLEVANCE_PRECISION="fp32",  # What is compared to the last digit is computed alike on every machine.
     RAY_USAGE_STATS_ENABLED="0",
