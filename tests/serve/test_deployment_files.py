@@ -243,7 +243,7 @@ def test_the_proxy_gives_up_a_slow_head_but_no_slow_answer(proxy: int) -> None:
             time.sleep(1.5)  # longer than the time for clients, which does not bound the time between requests
 
 
-def test_the_ports_of_the_proxy_are_free_and_none_that_a_connection_gets() -> None:
+def test_the_ports_of_the_proxy_are_free_and_none_that_a_connection_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     given_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
     if given_out.exists() and given_out.read_text().split()[0] == "32768":
         assert max(proxy_environment.PROXY_PORTS) < 32768
@@ -252,7 +252,11 @@ def test_the_ports_of_the_proxy_are_free_and_none_that_a_connection_gets() -> No
         free = proxy_environment._free_ports(2)
         among = [*ports, *free]
         assert sorted(proxy_environment._free_ports(2, among)) == sorted(free)
-        assert len({*proxy_environment._free_ports(5)}) == 5
+    drawn = []
+    for pid in range(100, 110):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        drawn += proxy_environment._free_ports(3)
+    assert len({*drawn}) == 30, "servers that start together have ports of their own"
 
 
 def test_the_script_finds_its_places_in_the_configuration_of_ray() -> None:
