@@ -1,13 +1,12 @@
 """The words that a query excludes, and those that a title says a product lacks: "lamp without cord". English only."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
-from raylevance.data.normal_form import normal_form
+from raylevance.data.normal_form import normal_form, without_accents
 from raylevance.data.words import WORD, with_character_pairs
 
 NEGATIONS = frozenset({"without", "no", "not", "non"})
@@ -23,7 +22,6 @@ FREE_THINGS = frozenset({"shipping", "delivery", "returns"})
 LEAST_STEM = 3
 """The fewest letters after "non" and before "less" in a word that negates them."""
 
-ACCENTS = re.compile("[\u0300-\u036f]")
 CLAUSE_END = re.compile(r"[.,;:|!?()\[\]]|\s[-–—]\s")
 SPELLINGS = (
     (re.compile(r"\bw/o(?:ut)?\b|\bfree (?:of|from)\b"), "without"),
@@ -89,7 +87,7 @@ class _Stems(dict[str, str]):
 
 
 def _plain(text: str) -> str:
-    return ACCENTS.sub("", unicodedata.normalize("NFD", with_character_pairs(normal_form(text))))
+    return without_accents(with_character_pairs(normal_form(text)))
 
 
 def _clauses(text: str, spellings: Iterable[tuple[re.Pattern[str], str]]) -> Iterator[list[str]]:

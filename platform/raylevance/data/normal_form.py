@@ -37,6 +37,7 @@ def _python(pattern: str) -> re.Pattern[str]:
 
 
 _ENTITY, _INVISIBLE, _IGNORABLE = re.compile(ENTITY, re.ASCII), _python(f"[{INVISIBLE}]"), _python(f"[{IGNORABLE}]")
+_ACCENTS = re.compile("[\u0300-\u036f]")
 _LOOSE_MARKS = re.compile(r"(?:^|\s)[\u0300-\u036f\u3099\u309a]+")
 """Accents that stand alone, which NFKC makes of characters such as \u00b4."""
 _PLAIN = re.compile(r"[ !-%'-~]*")
@@ -63,6 +64,11 @@ def normal_form(text: str) -> str:
     while (step := _step(text)) != text:
         text = step
     return text
+
+
+def without_accents(text: str) -> str:
+    """Return `text` without the accents of European scripts, in composed form (NFC)."""
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
 
 
 def clean_column(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

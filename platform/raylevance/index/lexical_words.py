@@ -1,7 +1,6 @@
 """The words that BM25 indexes and looks up: stems, and beside them stop words and model numbers written as one."""
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 import bm25s
@@ -9,7 +8,7 @@ import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
 from bm25s.tokenization import Tokenized
 
-from raylevance.data.normal_form import normal_form
+from raylevance.data import normal_form
 from raylevance.data.words import LETTER, WORD, with_character_pairs
 
 STOP_WORDS = frozenset(STOPWORDS_EN)
@@ -19,7 +18,7 @@ RANGE = re.compile(r"\d+[-‐–]\d")
 
 def plain(text: str) -> str:
     """Return the normal form of `text`, with an underscore as a hyphen."""
-    return normal_form(text).replace("_", "-")
+    return normal_form.normal_form(text).replace("_", "-")
 
 
 def stem_tokens(texts: Sequence[str]) -> Tokenized:
@@ -70,8 +69,7 @@ def side_lookups(text: str, has_stems: bool) -> list[str]:
 
 def without_accents(stem: str) -> str:
     """Return the stem of `stem` without the accents of European scripts."""
-    letters = (letter for letter in unicodedata.normalize("NFD", stem) if not "\u0300" <= letter <= "\u036f")
-    bare = unicodedata.normalize("NFC", "".join(letters))
+    bare = normal_form.without_accents(stem)
     return bare if bare == stem else str(Stemmer.Stemmer("english").stemWord(bare))
 
 
